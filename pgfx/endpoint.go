@@ -14,6 +14,9 @@ import (
 type Endpoint struct {
 	// URL is a PostgreSQL connection URL, for example postgres://app@/app?host=/run/postgresql.
 	URL string
+	// Override makes the endpoint replace even an address that the Config has. Test kits set it, so that a test never
+	// runs on the server that the application's own configuration names.
+	Override bool
 }
 
 // IsZero reports whether e names no server.

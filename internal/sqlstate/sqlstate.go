@@ -1,0 +1,210 @@
+// Package sqlstate says what an error of a database means: why a connection could not be made or was lost, and whether
+// trying again can help. It is a pure classification of error values; it keeps no state and does no I/O.
+//
+// SQLSTATE codes are those of the PostgreSQL manual, appendix "PostgreSQL Error Codes".
+package sqlstate
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// The codes that the library acts on, under the manual's condition names.
+const (
+	InvalidAuthorizationSpecification = "28000"
+	InvalidPassword                   = "28P01"
+	InvalidCatalogName                = "3D000"
+	TooManyConnections                = "53300"
+	AdminShutdown                     = "57P01"
+	CrashShutdown                     = "57P02"
+	CannotConnectNow                  = "57P03"
+	DatabaseDropped                   = "57P04"
+	IdleSessionTimeout                = "57P05"
+	QueryCanceled                     = "57014"
+	ReadOnlySQLTransaction            = "25006"
+	IdleInTransactionSessionTimeout   = "25P03"
+	SerializationFailure              = "40001"
+	DeadlockDetected                  = "40P01"
+	FeatureNotSupported               = "0A000"
+	UniqueViolation                   = "23505"
+	ForeignKeyViolation               = "23503"
+	CheckViolation                    = "23514"
+	NotNullViolation                  = "23502"
+	ExclusionViolation                = "23P01"
+	UndefinedTable                    = "42P01"
+	UndefinedColumn                   = "42703"
+	InsufficientPrivilege             = "42501"
+)
+
+// Code returns the SQLSTATE in err's tree, or "" when the server did not answer with an error.
+func Code(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}
+
+// Class returns the first two characters of the SQLSTATE, "" when there is none.
+func Class(err error) string {
+	if code := Code(err); len(code) == len("00000") {
+		return code[:2]
+	}
+	return ""
+}
+
+// Cause names why a database cannot be used.
+type Cause string
+
+// The causes, from the nearest to the farthest end of the connection.
+const (
+	None            Cause = ""
+	DNS             Cause = "dns"              // the host name does not resolve
+	Refused         Cause = "refused"          // nothing listens at the address
+	Timeout         Cause = "timeout"          // no answer in time
+	TLS             Cause = "tls"              // no trusted, or no encrypted, connection
+	Login           Cause = "login"            // the server refuses the role or its password
+	DatabaseMissing Cause = "database_missing" // there is no such database
+	StartingUp      Cause = "starting_up"      // the server starts or recovers
+	ShuttingDown    Cause = "shutting_down"    // the server or an administrator ended the connection
+	ServerFull      Cause = "server_full"      // no connection slot is free
+	Killed          Cause = "killed"           // the connection was closed or reset in the middle
+	Unknown         Cause = "unknown"          // anything else
+)
+
+// CauseOf classifies an error of connecting or of a statement that met a broken connection. A nil err is None; an error
+// with an SQLSTATE that says nothing about the server's availability is Unknown.
+func CauseOf(err error) Cause {
+	if err == nil {
+		return None
+	}
+	if cause := causeOfCode(err); cause != Unknown {
+		return cause
+	}
+	if Code(err) != "" {
+		return Unknown
+	}
+	return causeOfNetwork(err)
+}
+
+func causeOfCode(err error) Cause {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return Unknown
+	}
+	switch pg.Code {
+	case InvalidAuthorizationSpecification:
+		if strings.Contains(pg.Message, "no encryption") || strings.Contains(pg.Message, "SSL off") {
+			return TLS // pg_hba.conf wants TLS: rds.force_ssl answers like this
+		}
+		return Login
+	case InvalidPassword:
+		return Login
+	case InvalidCatalogName, DatabaseDropped:
+		return DatabaseMissing
+	case CannotConnectNow:
+		if strings.Contains(pg.Message, "shutting down") {
+			return ShuttingDown
+		}
+		return StartingUp
+	case TooManyConnections:
+		return ServerFull
+	case AdminShutdown, CrashShutdown:
+		return ShuttingDown
+	}
+	return Unknown
+}
+
+func causeOfNetwork(err error) Cause {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		return DNS
+	case isTLS(err):
+		return TLS
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
+		return Refused // a missing Unix socket is a server that isn't there
+	case isTimeout(err):
+		return Timeout
+	case isKilled(err):
+		return Killed
+	}
+	return Unknown
+}
+
+func isTLS(err error) bool {
+	var (
+		verification *tls.CertificateVerificationError
+		authority    x509.UnknownAuthorityError
+		hostname     x509.HostnameError
+		invalid      x509.CertificateInvalidError
+		record       tls.RecordHeaderError
+		alert        tls.AlertError
+	)
+	// verify-ca failures are bare x509 errors, verify-full failures are wrapped: test for both.
+	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) ||
+		errors.As(err, &invalid) || errors.As(err, &record) || errors.As(err, &alert) ||
+		strings.Contains(err.Error(), "server refused TLS connection")
+}
+
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || pgconn.Timeout(err) ||
+		errors.As(err, &netErr) && netErr.Timeout() ||
+		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+}
+
+func isKilled(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, pgconn.ErrConnClosed)
+}
+
+// RetryConnect reports whether another attempt to connect can succeed without anybody changing something: the server may
+// come up, a slot may become free, a name may resolve. A refused login or a missing database stays as it is.
+func RetryConnect(err error) bool {
+	switch CauseOf(err) {
+	case DNS, Refused, Timeout, StartingUp, ShuttingDown, ServerFull, Killed:
+		return true
+	case None, TLS, Login, DatabaseMissing, Unknown:
+	}
+	return false
+}
+
+// Hint says what to do about an error of connecting, "" when there is nothing to say.
+func Hint(err error) string {
+	switch CauseOf(err) {
+	case DNS:
+		return "check the host name and the resolver"
+	case Refused:
+		return "check that the server runs and listens at this host and port"
+	case Timeout:
+		return "check routes, security groups and firewalls between here and the server"
+	case TLS:
+		return "check the TLS mode and the CA file (for RDS: verify-full with the RDS CA bundle)"
+	case Login:
+		return "the password is wrong, the role doesn't exist, its password has expired, or pg_hba.conf refuses it"
+	case DatabaseMissing:
+		return "create the database or correct its name"
+	case StartingUp:
+		return "the server is starting or recovering"
+	case ShuttingDown:
+		return "the server is shutting down"
+	case ServerFull:
+		if strings.Contains(err.Error(), "for role") {
+			return "raise the role's connection limit or make the pools that use it smaller"
+		}
+		return "all connection slots of the server are taken: make pools smaller or raise max_connections"
+	case Killed:
+		return "something between here and the server closes connections, or the server crashes"
+	case None, Unknown:
+	}
+	return ""
+}

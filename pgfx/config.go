@@ -1,0 +1,228 @@
+package pgfx
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/rdsfx-go/rdsfx/internal/redact"
+)
+
+// Off switches a limit, a timeout or a feature off. It is the only negative value that a [Config] accepts; zero always
+// means the documented default.
+const Off = -1
+
+// Config says which database to use and how. Its zero value is complete but for the address: every zero field means the
+// default that its comment documents, and [Off] switches a limit off where the comment says so.
+//
+// The address is a URL, or parts, or both; a part that is set wins over the same part of the URL. Whatever neither of
+// them says is taken from libpq's environment (PGHOST, PGSSLMODE, ~/.pgpass and so on), as with any pgx program
+// (PostgreSQL manual, "libpq Environment Variables").
+//
+// A Config prints, marshals and logs with its secrets masked; to read it back use the fields. It is a plain value:
+// copying it is fine, and nothing keeps a reference to it.
+type Config struct {
+	// URL is a connection string in URL or keyword/value form. Several hosts, separated by commas, are tried in order.
+	URL string `env:"URL" json:"url,omitempty" koanf:"url" mapstructure:"url" yaml:"url,omitempty"`
+	// Host is a host name, an address or the directory of a Unix socket.
+	Host string `env:"HOST" json:"host,omitempty" koanf:"host" mapstructure:"host" yaml:"host,omitempty"`
+	// Port is the TCP port, or the number in a Unix socket's name. Default: 5432.
+	Port int `env:"PORT" json:"port,omitempty" koanf:"port" mapstructure:"port" yaml:"port,omitempty"`
+	// Database is the database's name. Default: the same as Username.
+	Database string `env:"NAME" json:"database,omitempty" koanf:"database" mapstructure:"database" yaml:"database,omitempty"`
+	// Username is the role to log in as. Default: the name of the operating system's user.
+	Username string `env:"USERNAME" json:"username,omitempty" koanf:"username" mapstructure:"username" yaml:"username,omitempty"`
+	// Password is the role's password. Prefer PasswordFile where a file is what the platform offers.
+	Password string `env:"PASSWORD" json:"password,omitempty" koanf:"password" mapstructure:"password" yaml:"password,omitempty"`
+	// PasswordFile names a file that holds the password (one trailing line break is cut off). It is read again for every
+	// new connection, so that a rotated password needs no restart.
+	PasswordFile string `env:"PASSWORD_FILE" json:"password_file,omitempty" koanf:"password_file" mapstructure:"password_file" yaml:"password_file,omitempty"`
+	// ApplicationName is what pg_stat_activity shows. Default: the name of the executable.
+	ApplicationName string `env:"APPLICATION_NAME" json:"application_name,omitempty" koanf:"application_name" mapstructure:"application_name" yaml:"application_name,omitempty"`
+	// SearchPath sets search_path for every connection, for example "app, public". Default: the server's own.
+	SearchPath string `env:"SEARCH_PATH" json:"search_path,omitempty" koanf:"search_path" mapstructure:"search_path" yaml:"search_path,omitempty"`
+
+	TLS      TLSConfig     `envPrefix:"TLS_"    json:"tls,omitzero"      koanf:"tls"      mapstructure:"tls"      yaml:"tls,omitempty"`
+	Pool     PoolConfig    `envPrefix:"POOL_"   json:"pool,omitzero"     koanf:"pool"     mapstructure:"pool"     yaml:"pool,omitempty"`
+	Timeouts TimeoutConfig `envPrefix:""        json:"timeouts,omitzero" koanf:"timeouts" mapstructure:"timeouts" yaml:"timeouts,omitempty"`
+	Start    StartConfig   `envPrefix:"START_"  json:"start,omitzero"    koanf:"start"    mapstructure:"start"    yaml:"start,omitempty"`
+	Retry    RetryConfig   `envPrefix:"RETRY_"  json:"retry,omitzero"    koanf:"retry"    mapstructure:"retry"    yaml:"retry,omitempty"`
+	Health   HealthConfig  `envPrefix:"HEALTH_" json:"health,omitzero"   koanf:"health"   mapstructure:"health"   yaml:"health,omitempty"`
+}
+
+// TLSConfig says how the connection is protected (PostgreSQL manual, "SSL Support").
+type TLSConfig struct {
+	// Mode is one of disable, allow, prefer, require, verify-ca and verify-full. Default: what the URL or PGSSLMODE says,
+	// else prefer, as in libpq. On RDS use verify-full with the RDS CA bundle as CAFile.
+	Mode TLSMode `env:"MODE" json:"mode,omitempty" koanf:"mode" mapstructure:"mode" yaml:"mode,omitempty"`
+	// CAFile names a PEM file with the certificates of the authorities to trust. Default: the system's.
+	CAFile string `env:"CA_FILE" json:"ca_file,omitempty" koanf:"ca_file" mapstructure:"ca_file" yaml:"ca_file,omitempty"`
+	// CertFile and KeyFile name the client's certificate and key (PEM). Set both or none.
+	CertFile string `env:"CERT_FILE" json:"cert_file,omitempty" koanf:"cert_file" mapstructure:"cert_file" yaml:"cert_file,omitempty"`
+	KeyFile  string `env:"KEY_FILE"  json:"key_file,omitempty"  koanf:"key_file"  mapstructure:"key_file"  yaml:"key_file,omitempty"`
+}
+
+// TLSMode is one of libpq's values of sslmode.
+type TLSMode string
+
+// The TLS modes, weakest first. Only TLSVerifyFull protects against an impostor.
+const (
+	TLSDisable    TLSMode = "disable"
+	TLSAllow      TLSMode = "allow"
+	TLSPrefer     TLSMode = "prefer"
+	TLSRequire    TLSMode = "require"
+	TLSVerifyCA   TLSMode = "verify-ca"
+	TLSVerifyFull TLSMode = "verify-full"
+)
+
+// PoolConfig sizes the pool. The matching pool_… parameters of a URL are honoured where a field is zero.
+type PoolConfig struct {
+	// MaxConns is the largest number of connections. Default: 10, or the number of CPUs where there are more.
+	MaxConns int `env:"MAX_CONNS" json:"max_conns,omitempty" koanf:"max_conns" mapstructure:"max_conns" yaml:"max_conns,omitempty"`
+	// MinConns is the number of connections that are kept open even when idle; they are opened during start. Default: 0.
+	MinConns int `env:"MIN_CONNS" json:"min_conns,omitempty" koanf:"min_conns" mapstructure:"min_conns" yaml:"min_conns,omitempty"`
+	// AcquireTimeout is the longest wait for a connection, with dialing a new one included; then the caller gets an
+	// [*AcquireTimeoutError]. Default: 30 s. Off: only the caller's ctx bounds the wait.
+	AcquireTimeout time.Duration `env:"ACQUIRE_TIMEOUT" json:"acquire_timeout,omitempty" koanf:"acquire_timeout" mapstructure:"acquire_timeout" yaml:"acquire_timeout,omitempty"`
+	// MaxConnLifetime is the age at which a connection is replaced. Default: 1 h. Off: never.
+	MaxConnLifetime time.Duration `env:"MAX_CONN_LIFETIME" json:"max_conn_lifetime,omitempty" koanf:"max_conn_lifetime" mapstructure:"max_conn_lifetime" yaml:"max_conn_lifetime,omitempty"`
+	// MaxConnLifetimeJitter spreads those replacements over the time after MaxConnLifetime; whole seconds count.
+	// Default: a tenth of MaxConnLifetime. Off: none.
+	MaxConnLifetimeJitter time.Duration `env:"MAX_CONN_LIFETIME_JITTER" json:"max_conn_lifetime_jitter,omitempty" koanf:"max_conn_lifetime_jitter" mapstructure:"max_conn_lifetime_jitter" yaml:"max_conn_lifetime_jitter,omitempty"`
+	// MaxConnIdleTime is the time after which an idle connection above MinConns is closed. Default: 30 min. Off: never.
+	MaxConnIdleTime time.Duration `env:"MAX_CONN_IDLE_TIME" json:"max_conn_idle_time,omitempty" koanf:"max_conn_idle_time" mapstructure:"max_conn_idle_time" yaml:"max_conn_idle_time,omitempty"`
+}
+
+// TimeoutConfig bounds connecting and, on the server, statements. Each of the server's settings has the resolution of a
+// millisecond and a default of what the server or the role is configured with; Off sets it to 0, which is "no limit".
+type TimeoutConfig struct {
+	// Connect is the longest time for one attempt to open a connection to one address, login included. Default: 10 s.
+	Connect time.Duration `env:"CONNECT_TIMEOUT" json:"connect,omitempty" koanf:"connect" mapstructure:"connect" yaml:"connect,omitempty"`
+	// Statement sets statement_timeout.
+	Statement time.Duration `env:"STATEMENT_TIMEOUT" json:"statement,omitempty" koanf:"statement" mapstructure:"statement" yaml:"statement,omitempty"`
+	// Lock sets lock_timeout.
+	Lock time.Duration `env:"LOCK_TIMEOUT" json:"lock,omitempty" koanf:"lock" mapstructure:"lock" yaml:"lock,omitempty"`
+	// IdleInTransaction sets idle_in_transaction_session_timeout.
+	IdleInTransaction time.Duration `env:"IDLE_IN_TRANSACTION_TIMEOUT" json:"idle_in_transaction,omitempty" koanf:"idle_in_transaction" mapstructure:"idle_in_transaction" yaml:"idle_in_transaction,omitempty"`
+}
+
+// StartConfig says what starting the application has to do with the database.
+type StartConfig struct {
+	// Mode is Require, Degraded or Lazy. Default: Require.
+	Mode StartMode `env:"MODE" json:"mode,omitempty" koanf:"mode" mapstructure:"mode" yaml:"mode,omitempty"`
+	// Timeout bounds the whole start when the ctx of Start has a later deadline or none. Default: the ctx's deadline, else
+	// 15 s. In any case start gives up max(10 %, 500 ms) before the ctx's deadline, so that there is time to clean up.
+	Timeout time.Duration `env:"TIMEOUT" json:"timeout,omitempty" koanf:"timeout" mapstructure:"timeout" yaml:"timeout,omitempty"`
+}
+
+// StartMode says what a start does while the database cannot be reached.
+type StartMode string
+
+const (
+	// StartRequire retries until the database answers and fails the start when it does not in time.
+	StartRequire StartMode = "require"
+	// StartDegraded tries once and starts without the database when that fails; it connects in the background and runs the
+	// setup then.
+	StartDegraded StartMode = "degraded"
+	// StartLazy does not wait for the database at all: connecting and setup happen in the background.
+	StartLazy StartMode = "lazy"
+)
+
+// RetryConfig shapes the retries of connecting: exponential backoff with jitter.
+type RetryConfig struct {
+	// MaxRetries is the number of attempts after the first. Default: as many as the time allows. Off: none.
+	MaxRetries int `env:"MAX" json:"max,omitempty" koanf:"max" mapstructure:"max" yaml:"max,omitempty"`
+	// Delay is the mean wait before the first retry. Default: 200 ms.
+	Delay time.Duration `env:"DELAY" json:"delay,omitempty" koanf:"delay" mapstructure:"delay" yaml:"delay,omitempty"`
+	// Multiplier is the factor from one wait to the next, 1 or more. Default: 2.
+	Multiplier float64 `env:"MULTIPLIER" json:"multiplier,omitempty" koanf:"multiplier" mapstructure:"multiplier" yaml:"multiplier,omitempty"`
+	// MaxDelay is the longest wait between two attempts. Default: 5 s.
+	MaxDelay time.Duration `env:"MAX_DELAY" json:"max_delay,omitempty" koanf:"max_delay" mapstructure:"max_delay" yaml:"max_delay,omitempty"`
+}
+
+// HealthConfig paces the monitor of package health.
+type HealthConfig struct {
+	// Interval is the time between two looks at a healthy database. Default: 30 s. Off: no monitor.
+	Interval time.Duration `env:"INTERVAL" json:"interval,omitempty" koanf:"interval" mapstructure:"interval" yaml:"interval,omitempty"`
+	// Timeout is the longest that one look may take. Default: 5 s.
+	Timeout time.Duration `env:"TIMEOUT" json:"timeout,omitempty" koanf:"timeout" mapstructure:"timeout" yaml:"timeout,omitempty"`
+}
+
+// The defaults, in one place.
+const (
+	defaultMaxConns        = 10
+	defaultAcquireTimeout  = 30 * time.Second
+	defaultMaxConnLifetime = time.Hour
+	defaultLifetimeJitter  = 10 // a tenth of the lifetime
+	defaultMaxConnIdleTime = 30 * time.Minute
+	defaultConnectTimeout  = 10 * time.Second
+	defaultStartTimeout    = 15 * time.Second
+	defaultRetryDelay      = 200 * time.Millisecond
+	defaultRetryMultiplier = 2
+	defaultRetryMaxDelay   = 5 * time.Second
+	defaultHealthInterval  = 30 * time.Second
+	defaultHealthTimeout   = 5 * time.Second
+)
+
+// WithDefaults returns a copy of c in which every zero field that has a default of ours holds it. Fields whose default is
+// the server's or libpq's stay zero.
+func (c Config) WithDefaults() Config {
+	setDefault(&c.Pool.MaxConns, max(defaultMaxConns, runtime.NumCPU()))
+	setDefault(&c.Pool.AcquireTimeout, defaultAcquireTimeout)
+	setDefault(&c.Pool.MaxConnLifetime, defaultMaxConnLifetime)
+	if c.Pool.MaxConnLifetime > 0 {
+		setDefault(&c.Pool.MaxConnLifetimeJitter, c.Pool.MaxConnLifetime/defaultLifetimeJitter)
+	}
+	setDefault(&c.Pool.MaxConnIdleTime, defaultMaxConnIdleTime)
+	setDefault(&c.Timeouts.Connect, defaultConnectTimeout)
+	setDefault(&c.Start.Mode, StartRequire)
+	setDefault(&c.Retry.Delay, defaultRetryDelay)
+	setDefault(&c.Retry.Multiplier, defaultRetryMultiplier)
+	setDefault(&c.Retry.MaxDelay, max(defaultRetryMaxDelay, c.Retry.Delay))
+	setDefault(&c.Health.Interval, defaultHealthInterval)
+	setDefault(&c.Health.Timeout, defaultHealthTimeout)
+	if exe, err := os.Executable(); err == nil {
+		setDefault(&c.ApplicationName, filepath.Base(exe))
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// masked returns a copy of c that may be shown.
+func (c Config) masked() Config {
+	c.URL = redact.ConnString(c.URL)
+	if c.Password != "" {
+		c.Password = redact.Mask
+	}
+	return c
+}
+
+// plainConfig has Config's fields and none of its methods.
+type plainConfig Config
+
+// String returns c as JSON with its secrets masked.
+func (c Config) String() string {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return "pgfx.Config(" + err.Error() + ")"
+	}
+	return string(text)
+}
+
+// Format prints what String returns for every verb, so that %+v and %#v show no secret either.
+func (c Config) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, c.String()) }
+
+// MarshalJSON writes c with its secrets masked. Durations are nanoseconds, as encoding/json has them.
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(plainConfig(c.masked())) }
+
+// MarshalYAML returns what a YAML encoder should write: c with its secrets masked.
+func (c Config) MarshalYAML() (any, error) { return plainConfig(c.masked()), nil }

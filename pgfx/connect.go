@@ -1,0 +1,114 @@
+package pgfx
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Connect opens a connection outside the pool: for a probe, a lock that lives as long as its session, LISTEN. It is the one
+// way to do so, with the same credentials, TLS, hooks and timeouts as the pool's connections, and it passes a shut gate.
+// purpose is a short word that pg_stat_activity shows behind the application's name. ctx bounds connecting, not the
+// connection's life. The caller closes the connection. Errors are [*ConnectError].
+//
+// The connection counts on the server and not in the pool; Close of the DB doesn't wait for it.
+func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
+	if db.closed.Load() {
+		return nil, ErrClosed
+	}
+	cc := db.connConfig.Copy()
+	cc.Tracer = nil // what is not in the pool is not in the pool's statistics
+	cc.RuntimeParams["application_name"] = applicationName(cc.RuntimeParams["application_name"], purpose)
+	if err := db.prepareConfig(ctx, cc); err != nil {
+		return nil, newConnectError(db.target, err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return nil, newConnectError(db.target, err)
+	}
+	if err := db.prepareConn(ctx, conn); err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx)) // the error that matters is the one of the preparation
+		return nil, newConnectError(db.target, err)
+	}
+	return conn, nil
+}
+
+// maxName is the longest application_name: NAMEDATALEN - 1. The server truncates what is longer.
+const maxName = 63
+
+func applicationName(name, purpose string) string {
+	if purpose == "" {
+		return name
+	}
+	purpose = "/" + purpose
+	if room := maxName - len(purpose); len(name) > room {
+		name = strings.ToValidUTF8(name[:max(0, room)], "")
+	}
+	return name + purpose
+}
+
+// beforeConnect is pgxpool's hook: no dial while the gate is shut, then what every connection gets.
+func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
+	if err := db.gate.Err(); err != nil {
+		return err
+	}
+	return db.prepareConfig(ctx, cc)
+}
+
+// prepareConfig completes the configuration of one new connection.
+func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
+	if file := db.config.PasswordFile; file != "" {
+		password, err := readPassword(file)
+		if err != nil {
+			return fmt.Errorf("pgfx: Config.PasswordFile %q: %s", file, reason(err))
+		}
+		cc.Password = password
+	}
+	for _, hook := range db.options.beforeConnect {
+		if err := hook(ctx, cc); err != nil {
+			return fmt.Errorf("pgfx: before connect: %w", err)
+		}
+	}
+	return nil
+}
+
+// afterConnect is pgxpool's hook for a connection that is about to enter the pool.
+func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
+	if err := db.prepareConn(ctx, conn); err != nil {
+		return err
+	}
+	db.leases.add(conn)
+	return nil
+}
+
+// prepareConn does what every new connection needs.
+func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) error {
+	for _, hook := range db.options.afterConnect {
+		if err := hook(ctx, conn); err != nil {
+			return fmt.Errorf("pgfx: after connect: %w", err)
+		}
+	}
+	return nil
+}
+
+// targetOf describes where a configuration leads, without its password.
+func targetOf(cc *pgx.ConnConfig) string {
+	hosts := []string{hostPort(cc.Host, cc.Port)}
+	for _, fallback := range cc.Fallbacks {
+		if next := hostPort(fallback.Host, fallback.Port); next != hosts[len(hosts)-1] { // TLS fallbacks repeat the host
+			hosts = append(hosts, next)
+		}
+	}
+	return cc.User + "@" + strings.Join(hosts, ",") + "/" + cc.Database
+}
+
+func hostPort(host string, port uint16) string {
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
+
+// Target describes where db leads, as user@host:port/database. It holds no password and may be shown.
+func (db *DB) Target() string { return db.target }

@@ -1,0 +1,262 @@
+package pgfx
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+)
+
+// Start connects, opens the gate and runs the setup, as Config.Start.Mode says. It keeps ctx only until it returns and
+// gives up max(10 %, 500 ms) before ctx's deadline, so that whoever has to clean up has time to. A start that fails has
+// closed the DB. A DB is started once; a second Start is an error.
+//
+// Errors: [*ConnectError] when the database can't be reached, [ErrClosed], and what a setup step returned, with its name.
+func (db *DB) Start(ctx context.Context) error {
+	if db.closed.Load() {
+		return ErrClosed
+	}
+	if !db.started.CompareAndSwap(false, true) {
+		return errors.New("pgfx: start: the database handle was started before")
+	}
+	outer := ctx
+	ctx, cancel := db.startContext(ctx)
+	defer cancel()
+	err := db.start(ctx)
+	if err == nil {
+		return nil
+	}
+	closeCtx, cancelClose := withMargin(outer)
+	defer cancelClose()
+	if closeErr := db.Close(closeCtx); closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
+	return err
+}
+
+func (db *DB) start(ctx context.Context) error {
+	began := time.Now()
+	switch db.config.Start.Mode {
+	case StartLazy:
+		db.gate.Open()
+		db.inBackground()
+		return nil
+	case StartDegraded:
+		if err := db.reach(ctx); err != nil {
+			db.gate.Shut(err)
+			db.logger.Warn("started without the database; connecting goes on in the background", zap.Error(err))
+			db.inBackground()
+			return nil
+		}
+	case StartRequire:
+		if err := db.connectUntil(ctx); err != nil {
+			return err
+		}
+	}
+	if err := db.setUp(ctx); err != nil {
+		return err
+	}
+	db.logger.Info("database ready", zap.String("target", db.target), zap.Duration("took", time.Since(began)))
+	return nil
+}
+
+// startContext bounds a start: by Config.Start.Timeout and, with a margin for cleaning up, by ctx.
+func (db *DB) startContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	timeout := db.config.Start.Timeout
+	if _, hasDeadline := ctx.Deadline(); timeout == 0 && !hasDeadline {
+		timeout = defaultStartTimeout
+	}
+	ctx, cancel := withMargin(ctx)
+	if timeout == 0 {
+		return ctx, cancel
+	}
+	ctx, cancelTimeout := context.WithTimeout(ctx, timeout)
+	return ctx, func() { cancelTimeout(); cancel() }
+}
+
+const (
+	marginShare = 10 // a tenth
+	marginLeast = 500 * time.Millisecond
+)
+
+// withMargin ends max(10 %, 500 ms) before ctx's deadline, but not before half of the time is over. Fx runs no stop hook at
+// all once the start's ctx has expired, and no further one once the stop's has.
+func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	left := time.Until(deadline)
+	margin := min(max(left/marginShare, marginLeast), left/2) //nolint:mnd // half
+	return context.WithDeadline(ctx, deadline.Add(-margin))
+}
+
+// reach makes one attempt: a connection that answers, then the gate, then the pool's first connections.
+func (db *DB) reach(ctx context.Context) error {
+	if err := db.look(ctx); err != nil {
+		return err
+	}
+	db.gate.Open()
+	if err := db.warm(ctx); err != nil {
+		db.gate.Shut(err)
+		return newConnectError(db.target, err)
+	}
+	return nil
+}
+
+// look opens a connection past the gate and asks it for an answer, for there are servers that accept and then kill.
+func (db *DB) look(ctx context.Context) error {
+	conn, err := db.Connect(ctx, "start")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served its purpose
+	if err := conn.Ping(ctx); err != nil {
+		return newConnectError(db.target, err)
+	}
+	return nil
+}
+
+// warm opens the pool's minimum of connections, and one at least.
+func (db *DB) warm(ctx context.Context) error {
+	conns := make([]*pgxpool.Conn, max(1, db.pool.Config().MinConns))
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range conns {
+		group.Go(func() error {
+			conn, err := db.pool.Acquire(ctx)
+			conns[i] = conn
+			return err //nolint:wrapcheck // becomes a ConnectError
+		})
+	}
+	err := group.Wait()
+	for _, conn := range conns {
+		if conn != nil {
+			conn.Release()
+		}
+	}
+	return err //nolint:wrapcheck // becomes a ConnectError
+}
+
+// connectUntil tries to reach the database until it can, ctx ends, or trying again is pointless.
+func (db *DB) connectUntil(ctx context.Context) error {
+	began, pause := time.Now(), db.newBackOff()
+	var last *ConnectError
+	for attempt := 1; ; attempt++ {
+		err := db.reach(ctx)
+		if err == nil {
+			return nil
+		}
+		connect, ok := errors.AsType[*ConnectError](err)
+		if !ok {
+			return err
+		}
+		if last == nil || ctx.Err() == nil { // what an attempt says that ran out of time tells less than the one before
+			last = connect
+		}
+		last.Attempts, last.Elapsed = attempt, time.Since(began)
+		if !db.worthAnotherTry(connect, attempt) || !sleep(ctx, pause.NextBackOff()) {
+			return last
+		}
+		db.logger.Debug("connecting again", zap.Int("attempt", attempt+1), zap.Error(connect))
+	}
+}
+
+// worthAnotherTry decides after attempt attempts. A refused login is tried once more when the credentials may be fresh by
+// then.
+func (db *DB) worthAnotherTry(err *ConnectError, attempt int) bool {
+	if limit := db.config.Retry.MaxRetries; limit == Off || limit > 0 && attempt > limit {
+		return false
+	}
+	if err.Cause == CauseLogin {
+		fresh := db.config.PasswordFile != "" || len(db.options.beforeConnect) > 0
+		return fresh && attempt == 1
+	}
+	return sqlstate.RetryConnect(err)
+}
+
+func (db *DB) newBackOff() *backoff.ExponentialBackOff {
+	policy := backoff.NewExponentialBackOff()
+	policy.InitialInterval = db.config.Retry.Delay
+	policy.Multiplier = db.config.Retry.Multiplier
+	policy.MaxInterval = db.config.Retry.MaxDelay
+	policy.Reset()
+	return policy
+}
+
+// leastWait is the time below which another attempt before the deadline is not worth making.
+const leastWait = 20 * time.Millisecond
+
+// sleep waits for d, or for half of what is left of ctx when that is less. It returns false when ctx is over.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok {
+		left := time.Until(deadline)
+		if left < leastWait {
+			return false
+		}
+		d = min(d, left/2) //nolint:mnd // half
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// setUp runs the setup steps in their order. After them the DB counts as initialized.
+func (db *DB) setUp(ctx context.Context) error {
+	steps := slices.SortedStableFunc(slices.Values(db.options.setups), func(a, b Setup) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
+	})
+	for _, step := range steps {
+		if step.Database != db.name {
+			continue
+		}
+		began := time.Now()
+		if err := step.Run(ctx, db); err != nil {
+			return fmt.Errorf("pgfx: setup %q: %w", step.Name, err)
+		}
+		db.logger.Debug("setup done", zap.String("setup", step.Name), zap.Duration("took", time.Since(began)))
+	}
+	db.initialized.Store(true)
+	return nil
+}
+
+// inBackground connects and sets up without anybody waiting, until both have succeeded or the DB is closed.
+func (db *DB) inBackground() {
+	db.background.Go(func() {
+		began, pause, logged := time.Now(), db.newBackOff(), ""
+		for attempt := 1; ; attempt++ {
+			err := db.reach(db.lifetime)
+			if err == nil {
+				err = db.setUp(db.lifetime)
+			}
+			if err == nil {
+				db.logger.Info("database ready", zap.String("target", db.target), zap.Duration("took", time.Since(began)),
+					zap.Int("attempts", attempt))
+				return
+			}
+			if db.lifetime.Err() != nil {
+				return
+			}
+			if text := err.Error(); text != logged { // one line for each failure, not for each attempt
+				db.logger.Warn("database not ready yet; trying again", zap.Int("attempt", attempt), zap.Error(err))
+				logged = text
+			}
+			if !sleep(db.lifetime, pause.NextBackOff()) {
+				return
+			}
+		}
+	})
+}
