@@ -1,0 +1,63 @@
+# The commands people expect. What each does is in .ci/run where it is more than one line: one place for home and CI.
+# Tools live outside the workspace, at the versions that tools/go.mod pins.
+
+# PKG narrows lint, cover and bench to some packages: make lint PKG=./txn/...
+PKG ?= ./...
+# BENCH and COUNT choose benchmarks and repetitions.
+BENCH ?= .
+COUNT ?= 6
+
+TOOL := GOWORK=off go tool -modfile=$(CURDIR)/tools/go.mod
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+
+.PHONY: test
+test: ## Run the tests of all modules
+	go test work
+
+.PHONY: test-race
+test-race: ## Run the tests of all modules with the race detector
+	go test -race work
+
+.PHONY: test-pg
+test-pg: ## Run the tests on another PostgreSQL: make test-pg PG=18 (Linux; PG from 14 to 18)
+	RDSFX_POSTGRES_BIN="$$(.ci/postgres $(PG))" go test -count=1 work
+
+.PHONY: lint
+lint: ## Lint all modules, or some packages of the root module: make lint PKG=./txn/...
+ifeq ($(PKG),./...)
+	bash .ci/run lint
+else
+	$(TOOL) golangci-lint run $(PKG)
+endif
+
+.PHONY: fmt
+fmt: ## Format all files
+	$(TOOL) golangci-lint fmt
+
+.PHONY: tidy
+tidy: ## Tidy every go.mod, the tools' too
+	@for mod in $$(git ls-files -co --exclude-standard '*go.mod'); do \
+		echo "$$mod"; (cd "$$(dirname "$$mod")" && GOWORK=off go mod tidy) || exit 1; \
+	done
+
+.PHONY: cover
+cover: ## Show the statement coverage of each package
+	go test -count=1 -cover $(PKG)
+
+.PHONY: bench
+bench: ## Run the benchmarks and compare: make bench BENCH=Get COUNT=10
+	cd benchmarks && go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) ./... >"$(CURDIR)/bench.out"
+	$(TOOL) benchstat bench.out
+
+.PHONY: quickstart
+quickstart: ## Run the quickstart on a PostgreSQL of its own
+	go run ./examples/quickstart
+
+.PHONY: ci
+ci: ## Run all that CI runs
+	bash .ci/run
