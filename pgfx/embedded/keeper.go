@@ -1,0 +1,187 @@
+package embedded
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// init is where an executable that was started as a keeper takes another way: it never reaches main, TestMain or a flag.
+func init() { //nolint:gochecknoinits // nothing else runs before main in every program that imports this package
+	if os.Getenv(keeperVariable) != keeperProtocol {
+		return
+	}
+	orders, events, ok := keeperPipes()
+	if !ok {
+		// Somebody set the variable by hand. Whoever asks for a server will be told.
+		return
+	}
+	_ = os.Unsetenv(keeperVariable)
+	settleKeeper()
+	os.Exit(keep(orders, events, terminations()))
+}
+
+var (
+	errOrphaned   = errors.New("the process that asked for the server has ended")
+	errTold       = errors.New("told to stop")
+	errTerminated = errors.New("the keeper was told to end by a signal")
+)
+
+// keeper owns one server from its first directory to its last.
+type keeper struct {
+	events *json.Encoder
+	spec   spec
+
+	mu   sync.Mutex
+	plan stopPlan
+}
+
+// keep runs a server for whoever is at the other end of orders and events, until told to stop, until orders ends, or
+// until terminate. It returns the exit status of the process.
+func keep(orders io.Reader, events io.Writer, terminate <-chan os.Signal) int {
+	k := &keeper{events: json.NewEncoder(events)}
+	k.report(event{Kind: eventHello})
+	decoder := json.NewDecoder(orders)
+	var first order
+	if err := decoder.Decode(&first); err != nil || first.Spec == nil {
+		k.report(event{Kind: eventFailed, Error: fmt.Sprintf("the keeper got no order: %v", err)})
+		return 1
+	}
+	k.spec, k.plan = *first.Spec, first.Spec.Orphan
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	go k.listen(decoder, cancel)
+	go func() {
+		select {
+		case <-terminate:
+			cancel(errTerminated)
+		case <-ctx.Done():
+		}
+	}()
+	how, err := k.guard(ctx)
+	if err != nil {
+		k.report(event{Kind: eventFailed, Error: err.Error()})
+		return 1
+	}
+	k.report(event{Kind: eventStopped, How: how})
+	return 0
+}
+
+// report tells the other end; when there is none any more, nobody misses it.
+func (k *keeper) report(e event) { _ = k.events.Encode(e) }
+
+// listen waits for the order to stop, or for the end of the one who could give it.
+func (k *keeper) listen(decoder *json.Decoder, cancel context.CancelCauseFunc) {
+	for {
+		var next order
+		if err := decoder.Decode(&next); err != nil {
+			cancel(errOrphaned)
+			return
+		}
+		if next.Stop != nil {
+			k.mu.Lock()
+			k.plan = *next.Stop
+			k.mu.Unlock()
+			cancel(errTold)
+		}
+	}
+}
+
+// guard turns a panic into a report: a keeper has no terminal.
+func (k *keeper) guard(ctx context.Context) (how shutdown, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("the keeper panicked: %v\n%s", reason, debug.Stack())
+		}
+	}()
+	return k.serve(ctx)
+}
+
+// serve makes the server, waits, and takes everything away again.
+func (k *keeper) serve(ctx context.Context) (how shutdown, err error) {
+	held, err := makeDir(k.spec)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, held.remove()) }()
+	if k.spec.Persistent {
+		claim, err := claimCluster(ctx, k.spec)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = claim.Close() }()
+	} else {
+		if err := os.Mkdir(k.spec.Data, 0o700); err != nil {
+			return "", err
+		}
+		if err := k.cluster().create(ctx, k.spec.Data); err != nil {
+			return "", err
+		}
+	}
+	log, err := openLog(logFile(k.spec.Dir))
+	if err != nil {
+		return "", err
+	}
+	defer log.close()
+	server, err := startPostgres(k.spec, log)
+	if err != nil {
+		return "", err
+	}
+	defer cleanUp(k.spec.Data, k.spec.Install.program("postgres"))
+	if err := k.ready(ctx, server); err != nil {
+		server.stop(stopPlan{Immediate: throwAwayOrphan.Immediate})
+		return "", err
+	}
+	k.report(event{Kind: eventReady, PID: server.pid()})
+	for _, dir := range k.spec.Sweep {
+		sweep(dir)
+	}
+	select {
+	case <-server.done:
+		return "", fmt.Errorf("the server ended by itself: %s%s", server.exit(), log.last())
+	case <-ctx.Done():
+		k.mu.Lock()
+		plan := k.plan
+		k.mu.Unlock()
+		return server.stop(plan), nil
+	}
+}
+
+func (k *keeper) cluster() cluster {
+	return cluster{install: k.spec.Install, user: k.spec.User, caches: k.spec.Caches}
+}
+
+// ready waits for the server and, when it listens on TCP, sets the superuser's password.
+func (k *keeper) ready(ctx context.Context, server *postgres) error {
+	if err := server.awaitReady(ctx); err != nil {
+		return err
+	}
+	if !k.spec.TCP {
+		return nil
+	}
+	conn, err := pgconn.Connect(ctx, k.spec.adminURL())
+	if err != nil {
+		return fmt.Errorf("set the password: %w", err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx)
+	}()
+	// The password is made of letters and digits.
+	sql := fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", pgx.Identifier{superuser}.Sanitize(), k.spec.Password)
+	if err := conn.Exec(ctx, sql).Close(); err != nil {
+		return fmt.Errorf("set the password: %w", err)
+	}
+	return nil
+}

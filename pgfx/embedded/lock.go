@@ -1,0 +1,27 @@
+package embedded
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// lockPause is the time between two attempts to get a lock that somebody else holds.
+const lockPause = 5 * time.Millisecond
+
+// waitLock takes an exclusive lock on file, waiting for it until ctx ends.
+func waitLock(ctx context.Context, file *os.File) error {
+	ticker := time.NewTicker(lockPause)
+	defer ticker.Stop()
+	for {
+		got, err := tryLock(file, true)
+		if err != nil || got {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// claimCluster makes sure that the persistent data directory is a cluster that this server can run and that nobody else runs,
+// and makes the cluster when there is none. The directory is claimed until the returned file is closed.
+func claimCluster(ctx context.Context, s spec) (claim *os.File, err error) {
+	if err := os.MkdirAll(filepath.Dir(s.Data), 0o755); err != nil { //nolint:gosec // parents that the server's user must be able to enter
+		return nil, err
+	}
+	if err := os.Mkdir(s.Data, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	if err := reachable(filepath.Dir(s.Data), s.User); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w: let others enter it (chmod o+x), or choose a directory elsewhere", s.Data, err)
+	}
+	claim, err = os.Open(s.Data)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = claim.Close()
+		}
+	}()
+	if free, err := tryLock(claim, true); err == nil && !free {
+		return nil, fmt.Errorf("data directory %s is used by another running server: stop it, or choose another directory", s.Data)
+	}
+	entries, err := claim.ReadDir(-1)
+	if err != nil {
+		return nil, err
+	}
+	if len(entries) == 0 {
+		return claim, cluster{install: s.Install, user: s.User}.initdb(ctx, s.Data, nil)
+	}
+	return claim, checkCluster(s)
+}
+
+// checkCluster tells why an existing data directory can't be used.
+func checkCluster(s spec) error {
+	text, err := os.ReadFile(filepath.Join(s.Data, "PG_VERSION"))
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("data directory %s is neither empty nor a PostgreSQL cluster: choose another directory", s.Data)
+	}
+	if err != nil {
+		return err
+	}
+	if major := strings.TrimSpace(string(text)); major != strconv.Itoa(s.Install.Major) {
+		return fmt.Errorf("data directory %s was made by PostgreSQL %s, the server is PostgreSQL %d (%s): choose another directory, set %s to the programs of version %s, or move the data with pg_upgrade",
+			s.Data, major, s.Install.Major, s.Install.BinDir, EnvBin, major)
+	}
+	// The server itself looks no closer: it would refuse to start.
+	if note, err := readPIDFile(s.Data); err == nil && processAlive(note.pid) {
+		return fmt.Errorf("data directory %s is used by a running server (process %d, says its postmaster.pid): stop it, or choose another directory", s.Data, note.pid)
+	}
+	return checkOwner(s)
+}
+
+func checkOwner(s spec) error {
+	info, err := os.Stat(s.Data)
+	if err != nil {
+		return err
+	}
+	owner, known := ownerOf(info)
+	want := os.Geteuid()
+	if s.User != nil {
+		want = s.User.UID
+	}
+	if !known || owner == want {
+		return nil
+	}
+	name := strconv.Itoa(owner)
+	if found, err := user.LookupId(name); err == nil {
+		name = found.Username
+	}
+	if s.User != nil {
+		return fmt.Errorf("data directory %s belongs to the user %s, the server runs as %s: set %s=%s", s.Data, name, s.User.Name, EnvUser, name)
+	}
+	return fmt.Errorf("data directory %s belongs to the user %s: run as that user, or choose another directory", s.Data, name)
+}

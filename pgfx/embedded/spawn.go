@@ -1,0 +1,155 @@
+package embedded
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+)
+
+// keeperProcess is a keeper seen from the process that started it.
+type keeperProcess struct {
+	cmd    *exec.Cmd
+	orders *os.File
+
+	// ready is closed when the server accepts connections; serverPID is set before.
+	ready     chan struct{}
+	serverPID int
+
+	// done is closed when the keeper has ended and has been waited for; last is set before.
+	done chan struct{}
+	last event
+
+	mu     sync.Mutex
+	closed bool
+}
+
+// spawn starts a keeper for s. Closing the orders, or the end of this process, ends it.
+func spawn(s spec) (*keeperProcess, error) {
+	if os.Getenv(keeperVariable) != "" {
+		return nil, fmt.Errorf("this process was started as a keeper and didn't become one; unset %s if you have set it: "+
+			"the program must be an ordinary Go executable whose package initialisation reaches pgfx/embedded", keeperVariable)
+	}
+	program, err := ownExecutable()
+	if err != nil {
+		return nil, fmt.Errorf("start the keeper: this program's own executable can't be found: %w", err)
+	}
+	ordersRead, ordersWrite, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start the keeper: %w", err)
+	}
+	eventsRead, eventsWrite, err := os.Pipe()
+	if err != nil {
+		_, _ = ordersRead.Close(), ordersWrite.Close()
+		return nil, fmt.Errorf("start the keeper: %w", err)
+	}
+	// The keeper outlives every context: its life is that of the pipe.
+	cmd := exec.CommandContext(context.Background(), program) //nolint:gosec // this executable
+	cmd.Args = []string{fmt.Sprintf("rdsfx keeper of %s for process %d", s.Dir, os.Getpid())}
+	cmd.Env = append(os.Environ(), keeperVariable+"="+keeperProtocol)
+	dressKeeper(cmd, ordersRead, eventsWrite)
+	err = cmd.Start()
+	_, _ = ordersRead.Close(), eventsWrite.Close()
+	if err != nil {
+		_, _ = ordersWrite.Close(), eventsRead.Close()
+		return nil, fmt.Errorf("start the keeper, a second process of %s: %w", program, err)
+	}
+	k := &keeperProcess{cmd: cmd, orders: ordersWrite, ready: make(chan struct{}), done: make(chan struct{})}
+	go k.follow(eventsRead)
+	// An error here means that the keeper has ended, which follow will notice.
+	_ = json.NewEncoder(ordersWrite).Encode(order{Spec: &s})
+	return k, nil
+}
+
+// ownExecutable returns the path by which this process's executable can be started again. On Linux it works even when the
+// file has been removed.
+func ownExecutable() (string, error) {
+	if runtime.GOOS == "linux" {
+		if _, err := os.Stat("/proc/self/exe"); err == nil {
+			return "/proc/self/exe", nil
+		}
+	}
+	return os.Executable()
+}
+
+// follow reads what the keeper reports until it ends.
+func (k *keeperProcess) follow(events io.ReadCloser) {
+	decoder := json.NewDecoder(events)
+	for {
+		var next event
+		if err := decoder.Decode(&next); err != nil {
+			break
+		}
+		k.last = next
+		if next.Kind == eventReady {
+			k.serverPID = next.PID
+			close(k.ready)
+		}
+	}
+	_ = events.Close()
+	k.release()
+	err := k.cmd.Wait()
+	switch k.last.Kind {
+	case eventStopped, eventFailed:
+	case "":
+		k.last = event{Kind: eventFailed, Error: fmt.Sprintf("the keeper, a second process of this executable, ended before it began (%v): "+
+			"the program must be an ordinary Go executable whose package initialisation reaches pgfx/embedded", exitOf(err))}
+	default:
+		k.last = event{Kind: eventFailed, Error: fmt.Sprintf("the keeper of the server ended unexpectedly: %v", exitOf(err))}
+	}
+	close(k.done)
+}
+
+func exitOf(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
+}
+
+// await waits until the server is ready. When it can't be, or ctx ends, the keeper and the server are gone on return, unless the
+// grace ends too.
+func (k *keeperProcess) await(ctx, grace context.Context) error {
+	select {
+	case <-k.ready:
+		return nil
+	case <-k.done:
+		return errors.New(k.last.Error)
+	case <-ctx.Done():
+	}
+	k.release()
+	select {
+	case <-k.done:
+	case <-grace.Done():
+		return context.Cause(ctx)
+	}
+	if k.last.Kind == eventFailed {
+		// What the keeper was at when it was called off.
+		return fmt.Errorf("%w: %s", context.Cause(ctx), k.last.Error)
+	}
+	return context.Cause(ctx)
+}
+
+// stop tells the keeper to end the server in the way of plan, without waiting.
+func (k *keeperProcess) stop(plan stopPlan) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.closed {
+		_ = json.NewEncoder(k.orders).Encode(order{Stop: &plan})
+	}
+}
+
+// release ends the orders: the keeper ends the server by itself, soon.
+func (k *keeperProcess) release() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.closed {
+		k.closed = true
+		_ = k.orders.Close()
+	}
+}
