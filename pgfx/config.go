@@ -199,7 +199,7 @@ func setDefault[T comparable](field *T, value T) {
 
 // masked returns a copy of c that may be shown.
 func (c Config) masked() Config {
-	c.URL = redact.ConnString(c.URL)
+	c.URL, c.Host = redact.ConnString(c.URL), redact.ConnString(c.Host) // a URL lands in Host by mistake
 	if c.Password != "" {
 		c.Password = redact.Mask
 	}

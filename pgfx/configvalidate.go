@@ -218,8 +218,12 @@ func (v *validator) positive(field string, d time.Duration) {
 // parse lets pgx read the connection string. Only what went wrong is taken over from its error: the string itself, and
 // what the parser quotes of it, may hold the password in a place where no pattern finds it.
 func (v *validator) parse(c Config) {
-	_, err := pgxpool.ParseConfig(c.connString())
+	parsed, err := pgxpool.ParseConfig(c.connString())
 	if err == nil {
+		if cc := parsed.ConnConfig; c.URL != "" && (strings.Contains(targetHosts(cc), "@") || c.Database == "" && strings.Contains(cc.Database, "@")) {
+			// The rest of a password was taken for the host or the database and would be shown as such.
+			v.add("URL", redact.ConnString(c.URL), "percent-encode special characters in the password: @ is %40, / is %2F, ? is %3F, # is %23")
+		}
 		return
 	}
 	what := "it is malformed"

@@ -97,13 +97,17 @@ func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) error {
 
 // targetOf describes where a configuration leads, without its password.
 func targetOf(cc *pgx.ConnConfig) string {
+	return cc.User + "@" + targetHosts(cc) + "/" + cc.Database
+}
+
+func targetHosts(cc *pgx.ConnConfig) string {
 	hosts := []string{hostPort(cc.Host, cc.Port)}
 	for _, fallback := range cc.Fallbacks {
 		if next := hostPort(fallback.Host, fallback.Port); next != hosts[len(hosts)-1] { // TLS fallbacks repeat the host
 			hosts = append(hosts, next)
 		}
 	}
-	return cc.User + "@" + strings.Join(hosts, ",") + "/" + cc.Database
+	return strings.Join(hosts, ",")
 }
 
 func hostPort(host string, port uint16) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,7 +112,7 @@ func (e *ConnectError) Error() string {
 	if e.Attempts > 1 {
 		fmt.Fprintf(&b, " (%d attempts in %v)", e.Attempts, e.Elapsed.Round(time.Millisecond))
 	}
-	b.WriteString(": " + strings.ReplaceAll(e.err.Error(), "\n", "; "))
+	b.WriteString(": " + oneLine(e.err.Error()))
 	if hint := sqlstate.Hint(e.err); hint != "" {
 		b.WriteString(": " + hint)
 	}
@@ -119,6 +120,17 @@ func (e *ConnectError) Error() string {
 }
 
 func (e *ConnectError) Unwrap() error { return e.err }
+
+// oneLine joins the lines of pgx's error, one for each address and TLS fallback that was tried, and says each thing once.
+func oneLine(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
+}
 
 // newConnectError takes what matters from err and leaves the configuration behind.
 func newConnectError(target string, err error) *ConnectError {

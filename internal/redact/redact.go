@@ -5,6 +5,7 @@ package redact
 import (
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -12,34 +13,43 @@ import (
 const Mask = "xxxxx"
 
 // secretParams are the connection parameters whose values are secret, in URLs and in keyword/value strings
-// (PostgreSQL manual, "Database Connection Control Functions": password, sslpassword; oauth_client_secret since 18).
-var secretParams = []string{"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
+// (PostgreSQL manual, "Parameter Key Words").
+func secretParams() []string {
+	return []string{"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
+}
 
 var (
-	keywordSecret = regexp.MustCompile(`(?i)\b(` + strings.Join(secretParams, "|") + `)(\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s&]*)`)
-	// urlSecret takes everything up to the last @ before whitespace: a password with an unescaped / or @ in it must be
-	// masked too, above all because it is what makes the URL malformed.
-	urlSecret = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://[^:/?#@\s]*):(\S*)@`)
+	// userInfo takes everything up to the last @ before white space: a password with a / or an @ that nobody escaped must
+	// be masked too, above all because it is what makes the URL malformed.
+	userInfo = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://[^:/?#@\s]*):(\S*)@`)
+	// urlParam is one key=value of a URL's query; the key may be percent-encoded.
+	urlParam = regexp.MustCompile(`([^?&=\s]+)=([^&\s]*)`)
+	// keyword is one key = value of a keyword/value string; the value may be quoted, and a backslash escapes.
+	keyword = regexp.MustCompile(`(\w+)(\s*=\s*)('(?:[^'\\]|\\.)*(?:'|$)|(?:\\.|\S)*)`)
 )
 
 // ConnString returns s, a URL or keyword/value connection string or a text that contains one, with every password in it
-// masked. It never fails: a string that cannot be parsed is masked by pattern, widely rather than narrowly.
+// masked. It goes by pattern and never fails; where a string is ambiguous it masks too much rather than too little.
 func ConnString(s string) string {
-	if u, err := url.Parse(s); err == nil && u.Scheme != "" && u.Host != "" {
-		if _, has := u.User.Password(); has {
-			u.User = url.UserPassword(u.User.Username(), Mask)
-		}
-		q := u.Query()
-		for key := range q {
-			for _, secret := range secretParams {
-				if strings.EqualFold(key, secret) {
-					q.Set(key, Mask)
-				}
+	if strings.Contains(s, "://") {
+		s = userInfo.ReplaceAllString(s, "${1}:"+Mask+"@")
+		return urlParam.ReplaceAllStringFunc(s, func(pair string) string {
+			key, _, _ := strings.Cut(pair, "=")
+			if decoded, err := url.PathUnescape(key); err == nil && isSecret(decoded) {
+				return key + "=" + Mask
 			}
-		}
-		u.RawQuery = q.Encode()
-		return u.String()
+			return pair
+		})
 	}
-	s = urlSecret.ReplaceAllString(s, "${1}:"+Mask+"@")
-	return keywordSecret.ReplaceAllString(s, "${1}${2}"+Mask)
+	return keyword.ReplaceAllStringFunc(s, func(pair string) string {
+		parts := keyword.FindStringSubmatch(pair)
+		if isSecret(parts[1]) {
+			return parts[1] + parts[2] + Mask
+		}
+		return pair
+	})
+}
+
+func isSecret(key string) bool {
+	return slices.Contains(secretParams(), strings.ToLower(strings.TrimSpace(key)))
 }

@@ -1,0 +1,96 @@
+package pgfx_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+func TestConfigFromEnvReadsEveryGroup(t *testing.T) {
+	for name, value := range map[string]string{
+		"DATABASE_URL": "postgres://localhost/app", "DATABASE_USERNAME": "app", "DATABASE_NAME": "other", "DATABASE_PORT": "6543",
+		"DATABASE_TLS_MODE": "require", "DATABASE_POOL_MAX_CONNS": "12", "DATABASE_POOL_ACQUIRE_TIMEOUT": "3s",
+		"DATABASE_STATEMENT_TIMEOUT": "1m", "DATABASE_START_MODE": "lazy", "DATABASE_RETRY_MULTIPLIER": "1.5", "DATABASE_HEALTH_INTERVAL": "7s",
+		"REPORTING_DATABASE_URL": "postgres://reports/r",
+	} {
+		t.Setenv(name, value)
+	}
+	c, err := pgfx.ConfigFromEnv()
+	require.NoError(t, err)
+	assert.Equal(t, pgfx.Config{
+		URL: "postgres://localhost/app", Username: "app", Database: "other", Port: 6543, TLS: pgfx.TLSConfig{Mode: pgfx.TLSRequire},
+		Pool: pgfx.PoolConfig{MaxConns: 12, AcquireTimeout: 3 * time.Second}, Timeouts: pgfx.TimeoutConfig{Statement: time.Minute},
+		Start: pgfx.StartConfig{Mode: pgfx.StartLazy}, Retry: pgfx.RetryConfig{Multiplier: 1.5}, Health: pgfx.HealthConfig{Interval: 7 * time.Second},
+	}, withoutMethods(c))
+
+	c, err = pgfx.ConfigFromEnvPrefix("REPORTING_DATABASE_")
+	require.NoError(t, err)
+	assert.Equal(t, "postgres://reports/r", c.URL)
+}
+
+// withoutMethods only keeps a failing assert from printing masks instead of values.
+func withoutMethods(c pgfx.Config) pgfx.Config { return c }
+
+func TestAVariableOfTheWrongTypeIsNamed(t *testing.T) {
+	t.Setenv("DATABASE_PORT", "many")
+	t.Setenv("DATABASE_POOL_ACQUIRE_TIMEOUT", "5")
+	t.Setenv("DATABASE_RETRY_MULTIPLIER", "x")
+	t.Setenv("DATABASE_PASSWORD", "hunter2")
+	_, err := pgfx.ConfigFromEnv()
+	require.ErrorContains(t, err, `DATABASE_PORT is "many": set it to a whole number`)
+	require.ErrorContains(t, err, `DATABASE_POOL_ACQUIRE_TIMEOUT is "5": set it to a duration such as "30s" or "5m"`)
+	require.ErrorContains(t, err, `DATABASE_RETRY_MULTIPLIER is "x": set it to a number`)
+	assert.NotContains(t, err.Error(), "hunter2")
+	_, err = pgfx.Open(pgfx.Config{})
+	require.ErrorContains(t, err, "DATABASE_PORT")
+}
+
+func TestWithoutAnAddressTheErrorSaysWhereToPutOne(t *testing.T) {
+	for _, name := range []string{"DATABASE_URL", "DATABASE_HOST", "PGHOST", "PGSERVICE"} {
+		t.Setenv(name, "")
+	}
+	_, err := pgfx.Open(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}})
+	require.EqualError(t, err, "pgfx: invalid config: URL is not set: supply a pgfx.Config with URL or Host, set DATABASE_URL in the environment, "+
+		"or put embedded.Module in front for a local server")
+}
+
+func TestTheAddressComesFromWhoeverHasTheRightToSay(t *testing.T) {
+	endpoint := pgfx.Endpoint{URL: "postgres://u@endpoint/d"}
+	override := pgfx.Endpoint{URL: "postgres://u@endpoint/d", Override: true}
+	for name, test := range map[string]struct {
+		config   pgfx.Config
+		endpoint pgfx.Endpoint
+		env      map[string]string
+		want     string
+	}{
+		"config":                           {pgfx.Config{URL: "postgres://u@config/d"}, pgfx.Endpoint{}, nil, "u@config:5432/d"},
+		"config over endpoint":             {pgfx.Config{URL: "postgres://u@config/d"}, endpoint, nil, "u@config:5432/d"},
+		"overriding endpoint":              {pgfx.Config{URL: "postgres://u@config/d", Username: "v"}, override, nil, "u@endpoint:5432/d"},
+		"endpoint without config":          {pgfx.Config{}, endpoint, nil, "u@endpoint:5432/d"},
+		"endpoint over environment":        {pgfx.Config{}, endpoint, map[string]string{"DATABASE_URL": "postgres://u@env/d"}, "u@endpoint:5432/d"},
+		"endpoint for a config without":    {pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}}, endpoint, nil, "u@endpoint:5432/d"},
+		"environment":                      {pgfx.Config{}, pgfx.Endpoint{}, map[string]string{"DATABASE_URL": "postgres://u@env/d"}, "u@env:5432/d"},
+		"environment for a config without": {pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}}, pgfx.Endpoint{}, map[string]string{"DATABASE_HOST": "env", "DATABASE_USERNAME": "u", "DATABASE_NAME": "d"}, "u@env:5432/d"},
+		"libpq":                            {pgfx.Config{}, pgfx.Endpoint{}, map[string]string{"PGHOST": "libpq", "PGUSER": "u", "PGDATABASE": "d"}, "u@libpq:5432/d"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, unset := range []string{"DATABASE_URL", "DATABASE_HOST", "PGHOST", "PGSERVICE"} {
+				t.Setenv(unset, "")
+			}
+			for key, value := range test.env {
+				t.Setenv(key, value)
+			}
+			var db *pgfx.DB
+			app := fxtest.New(t, fx.NopLogger, pgfx.Module, fx.Supply(test.config, test.endpoint), fx.Populate(&db))
+			require.NoError(t, app.Err())
+			defer func() { require.NoError(t, db.Close(t.Context())) }()
+			assert.Equal(t, test.want, db.Target())
+		})
+	}
+}

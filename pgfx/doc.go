@@ -1,0 +1,20 @@
+// Package pgfx runs the database of an application: a plain *pgxpool.Pool whose life is the application's, and what is
+// known about it.
+//
+// The pool is pgx's own. What this package adds lives in pgx's hooks and tracers, so that whoever is handed the raw pool
+// (sqlc's code, River, hand-written pgx) gets it too: credentials read for each connection, an acquire timeout that names
+// who holds the connections ([AcquireTimeoutError]), a [Gate] that fails callers at once while the database is away, and
+// the statistics of [DB.Stats]. [DB] adds what hooks can't give: a start that waits for the database, a stop that is
+// bounded and reports who still holds connections, and [DB.Connect] for connections outside the pool.
+//
+// With Fx, include rdsfx.Module, which bundles this package with health and transactions. Without Fx:
+//
+//	db, err := pgfx.Open(pgfx.Config{URL: "postgres://app@localhost/app"})
+//	...
+//	err = db.Start(ctx)
+//	defer db.Close(ctx)
+//
+// A statement whose ctx ends is cancelled on the server and keeps its connection; its error is then the server's
+// (SQLSTATE 57014) and not the ctx's. Only when the server does not answer the request within two seconds is the
+// connection given up.
+package pgfx

@@ -1,0 +1,12 @@
+package pgfx
+
+import "time"
+
+// DurationStatsOf records durations in a histogram and returns what it makes of them.
+func DurationStatsOf(durations []time.Duration) DurationStats {
+	var h histogram
+	for _, d := range durations {
+		h.record(d)
+	}
+	return h.stats()
+}

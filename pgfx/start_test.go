@@ -1,0 +1,241 @@
+package pgfx_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+)
+
+// closedPort is an address where nothing listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// silentPort accepts connections and never answers.
+func silentPort(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, listener.Close()) })
+	return listener.Addr().String() // the kernel accepts; nobody reads
+}
+
+func TestStartSaysWhatIsWrongAndClosesTheDB(t *testing.T) {
+	t.Parallel()
+	wrongPassword, missing := serverConfig(), serverConfig()
+	wrongPassword.Username, wrongPassword.Password = "nobody_here", "wrong-s3cret"
+	missing.Database = "not_there"
+	refused := closedPort(t)
+	for name, test := range map[string]struct {
+		config  pgfx.Config
+		cause   pgfx.Cause
+		retries bool
+		want    []string
+	}{
+		"refused": {
+			pgfx.Config{URL: "postgres://app:s3cret@" + refused + "/app?sslmode=disable"}, pgfx.CauseRefused, true,
+			[]string{"cannot connect to app@" + refused + "/app", "attempts in", "connection refused", "check that the server runs"},
+		},
+		"missing socket": {
+			pgfx.Config{URL: "postgres://app:s3cret@/app?host=/nowhere"}, pgfx.CauseRefused, true,
+			[]string{"/nowhere", "no such file or directory", "check that the server runs"},
+		},
+		"unknown host": {
+			pgfx.Config{URL: "postgres://app:s3cret@no-such-host.invalid/app"}, pgfx.CauseDNS, true,
+			[]string{"no-such-host.invalid", "check the host name"},
+		},
+		"no answer": {
+			pgfx.Config{URL: "postgres://app:s3cret@" + silentPort(t) + "/app?sslmode=disable"}, pgfx.CauseTimeout, true,
+			[]string{"check routes, security groups and firewalls"},
+		},
+		"wrong password": {
+			wrongPassword, pgfx.CauseLogin, false,
+			[]string{"nobody_here@", "28P01", "the password is wrong, the role doesn't exist, its password has expired"},
+		},
+		"missing database": {
+			missing, pgfx.CauseDatabaseMissing, false,
+			[]string{"/not_there", "3D000", "create the database or correct its name"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := open(t, test.config)
+			ctx := within(t, 3*time.Second)
+			err := db.Start(ctx)
+			var connect *pgfx.ConnectError
+			require.ErrorAs(t, err, &connect)
+			assert.Equal(t, test.cause, connect.Cause, err.Error())
+			for _, want := range test.want {
+				require.ErrorContains(t, err, want)
+			}
+			assert.NotContains(t, err.Error(), "s3cret")
+			assert.NotContains(t, err.Error(), "\n")
+			require.NoError(t, ctx.Err(), "start left time for cleaning up")
+			if !test.retries {
+				assert.Equal(t, 1, connect.Attempts, "trying again is pointless")
+			}
+			_, err = db.Pool().Acquire(t.Context())
+			require.ErrorIs(t, err, pgfx.ErrClosed, "a start that fails closes")
+		})
+	}
+}
+
+func TestRetriesOfTheStartAreLimitedByTheConfig(t *testing.T) {
+	t.Parallel()
+	for retries, attempts := range map[int]int{pgfx.Off: 1, 2: 3} {
+		t.Run(fmt.Sprint(retries), func(t *testing.T) {
+			t.Parallel()
+			db := open(t, pgfx.Config{
+				URL:   "postgres://app@" + closedPort(t) + "/app?sslmode=disable",
+				Retry: pgfx.RetryConfig{MaxRetries: retries, Delay: time.Millisecond, MaxDelay: time.Millisecond},
+			})
+			var connect *pgfx.ConnectError
+			require.ErrorAs(t, db.Start(within(t, time.Minute)), &connect)
+			assert.Equal(t, attempts, connect.Attempts)
+		})
+	}
+}
+
+func TestStartTimeoutBoundsAStartWithoutADeadline(t *testing.T) {
+	t.Parallel()
+	db := open(t, pgfx.Config{
+		URL: "postgres://app@" + silentPort(t) + "/app?sslmode=disable", Start: pgfx.StartConfig{Timeout: 50 * time.Millisecond},
+	})
+	require.Error(t, db.Start(context.Background()))
+}
+
+func TestStartWaitsForAServerThatComesUp(t *testing.T) {
+	t.Parallel()
+	late, err := embedded.New(embedded.Params{Lifecycle: nopLifecycle{}})
+	require.NoError(t, err)
+	core, logs := observer.New(zapcore.DebugLevel)
+	db := open(t, pgfx.Config{URL: late.Endpoint.URL, Retry: pgfx.RetryConfig{Delay: 5 * time.Millisecond}}, pgfx.WithLogger(zap.New(core)))
+	outcome := make(chan error, 1)
+	go func() { outcome <- db.Start(within(t, 20*time.Second)) }()
+	require.Eventually(t, func() bool { return logs.FilterMessage("connecting again").Len() > 0 }, 10*time.Second, time.Millisecond)
+	require.NoError(t, late.Server.Start(t.Context()))
+	defer func() { require.NoError(t, late.Server.Stop(context.Background())) }()
+	require.NoError(t, <-outcome)
+	assert.True(t, db.IsHealthy())
+	require.NoError(t, db.Close(t.Context()))
+}
+
+func TestStartOpensTheMinimumOfConnections(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Pool = pgfx.PoolConfig{MinConns: 3, MaxConns: 5}
+	db := started(t, cfg)
+	assert.Equal(t, 3, db.Stats().Pool.Open)
+}
+
+func TestASecondStartIsAnError(t *testing.T) {
+	t.Parallel()
+	db := started(t, serverConfig())
+	require.ErrorContains(t, db.Start(t.Context()), "started before")
+	_, err := db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err, "and harms nothing")
+}
+
+func TestSetupRunsInItsOrderBeforeStartReturns(t *testing.T) {
+	t.Parallel()
+	var order []string
+	step := func(name string, sequence int) pgfx.Setup {
+		return pgfx.Setup{Name: name, Order: sequence, Run: func(ctx context.Context, db *pgfx.DB) error {
+			order = append(order, name)
+			_, err := db.Pool().Exec(ctx, "select 1")
+			assert.False(t, db.IsInitialized())
+			return err
+		}}
+	}
+	other := step("of another database", 0)
+	other.Database = "other"
+	db := started(t, serverConfig(), pgfx.WithSetup(step("z", 1), step("b", 2), step("a", 2), other), pgfx.WithSetup(step("first", -1)))
+	assert.Equal(t, []string{"first", "z", "a", "b"}, order)
+	assert.True(t, db.IsInitialized())
+}
+
+func TestAFailingSetupFailsTheStartAndNamesItself(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	db := open(t, serverConfig(), pgfx.WithSetup(pgfx.Setup{Name: "create tables", Run: func(context.Context, *pgfx.DB) error { return boom }}))
+	err := db.Start(within(t, 10*time.Second))
+	require.ErrorIs(t, err, boom)
+	require.ErrorContains(t, err, `pgfx: setup "create tables"`)
+	_, err = db.Pool().Acquire(t.Context())
+	require.ErrorIs(t, err, pgfx.ErrClosed)
+}
+
+func TestADegradedStartGoesOnWithoutTheDatabaseAndRecovers(t *testing.T) {
+	t.Parallel()
+	late, err := embedded.New(embedded.Params{Lifecycle: nopLifecycle{}})
+	require.NoError(t, err)
+	var setups atomic.Int32
+	core, logs := observer.New(zapcore.InfoLevel)
+	db := open(t, pgfx.Config{
+		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartDegraded}, Retry: pgfx.RetryConfig{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond},
+	}, pgfx.WithLogger(zap.New(core)), pgfx.WithSetup(pgfx.Setup{Name: "fails once", Run: func(context.Context, *pgfx.DB) error {
+		if setups.Add(1) == 1 {
+			return errors.New("not yet")
+		}
+		return nil
+	}}))
+	require.NoError(t, db.Start(within(t, 10*time.Second)))
+	_, err = db.Pool().Exec(t.Context(), "select 1")
+	require.ErrorIs(t, err, pgfx.ErrUnavailable)
+	assert.Equal(t, pgfx.CauseRefused, pgfx.CauseOf(err))
+	assert.False(t, db.IsInitialized())
+	assert.Zero(t, setups.Load(), "the setup waits for the database")
+
+	require.NoError(t, late.Server.Start(t.Context()))
+	defer func() { require.NoError(t, late.Server.Stop(context.Background())) }()
+	require.Eventually(t, db.IsHealthy, 10*time.Second, time.Millisecond)
+	assert.EqualValues(t, 2, setups.Load())
+	_, err = db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return logs.FilterMessage("database ready").Len() == 1 }, 10*time.Second, time.Millisecond)
+	assert.LessOrEqual(t, logs.FilterMessage("database not ready yet; trying again").Len(), 4, "a line for each failure, not for each attempt")
+	require.NoError(t, db.Close(t.Context()))
+}
+
+func TestADegradedStartFailsWhenTheSetupIsWrong(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Start.Mode = pgfx.StartDegraded
+	db := open(t, cfg, pgfx.WithSetup(pgfx.Setup{Name: "ddl", Run: func(ctx context.Context, db *pgfx.DB) error {
+		_, err := db.Pool().Exec(ctx, "creat table x ()")
+		return err
+	}}))
+	require.ErrorContains(t, db.Start(within(t, 10*time.Second)), "42601", "the database is there: waiting doesn't mend the statement")
+}
+
+func TestALazyStartDoesNotWait(t *testing.T) {
+	t.Parallel()
+	db := open(t, pgfx.Config{URL: "postgres://app@" + silentPort(t) + "/app?sslmode=disable", Start: pgfx.StartConfig{Mode: pgfx.StartLazy}})
+	require.NoError(t, db.Start(t.Context()))
+	require.NoError(t, db.Close(within(t, 10*time.Second)), "the background work ends with the DB")
+
+	cfg := serverConfig()
+	cfg.Start.Mode = pgfx.StartLazy
+	db = open(t, cfg)
+	require.NoError(t, db.Start(t.Context()))
+	_, err := db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+	require.Eventually(t, db.IsInitialized, 10*time.Second, time.Millisecond)
+}
