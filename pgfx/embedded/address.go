@@ -30,8 +30,9 @@ func (s spec) url() string {
 
 // adminURL returns the address of the server's socket, where nobody is asked for a password.
 func (s spec) adminURL() string {
-	query := fmt.Sprintf("host=%s&port=%d&sslmode=disable",
-		strings.ReplaceAll(url.QueryEscape(socketDir(s.Dir)), "%2F", "/"), s.Port)
+	// libpq and pgx don't read + as a space.
+	host := strings.NewReplacer("%2F", "/", "+", "%20").Replace(url.QueryEscape(socketDir(s.Dir)))
+	query := fmt.Sprintf("host=%s&port=%d&sslmode=disable", host, s.Port)
 	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + superuser, RawQuery: query}
 	return u.String()
 }

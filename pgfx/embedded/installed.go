@@ -22,7 +22,7 @@ const lookTime = 10 * time.Second
 
 // installation is a directory with the programs of one PostgreSQL version.
 type installation struct {
-	// BinDir is absolute and free of symbolic links.
+	// BinDir is where the programs really are.
 	BinDir string `json:"bin_dir"`
 	// Version is what postgres --version prints.
 	Version string `json:"version"`
@@ -132,16 +132,16 @@ func byPlaces(list []place) (target, bool, string, error) {
 			fmt.Fprintf(&accounts, "\n     - %s: %s", place.name, nothing)
 		}
 		for _, dir := range dirs {
-			real, err := filepath.EvalSymlinks(dir)
-			if err == nil && seen[real] {
+			if seen[dir] {
 				continue
 			}
-			seen[real] = true
+			seen[dir] = true
 			install, err := inspect(dir)
 			if err != nil {
 				fmt.Fprintf(&accounts, "\n     - %s: %s: %s", place.name, dir, err)
 				continue
 			}
+			seen[install.BinDir] = true
 			found = append(found, install)
 		}
 	}
@@ -168,13 +168,15 @@ func inspect(dir string) (installation, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return installation{}, err
 	}
-	// The place is part of the key of the template cache, and PATH may hold links.
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		return installation{}, err
-	}
 	for _, name := range []string{"initdb", "postgres"} {
 		if info, err = os.Stat(filepath.Join(dir, executable(name))); err != nil {
 			return installation{}, fmt.Errorf("no program %s in it (is only the client installed?)", name)
+		}
+	}
+	// A directory of PATH often holds links to the programs, and the same installation is found in several ways.
+	if real, err := filepath.EvalSymlinks(filepath.Join(dir, executable("postgres"))); err == nil {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(real), executable("initdb"))); err == nil {
+			dir = filepath.Dir(real)
 		}
 	}
 	text, err := ask(filepath.Join(dir, executable("postgres")), "--version")

@@ -19,8 +19,7 @@ const (
 
 // note is what a server's directory tells about the server to whoever finds it without its keeper.
 type note struct {
-	Data    string `json:"data"`
-	Program string `json:"program"`
+	Data string `json:"data"`
 }
 
 // instance is a server's directory, locked for as long as its keeper lives.
@@ -31,7 +30,13 @@ type instance struct {
 
 // makeDir makes the directory of the server that s describes and what is in it besides the data.
 func makeDir(s spec) (held *instance, err error) {
-	if err := os.Mkdir(s.Dir, 0o700); err != nil {
+	err = os.Mkdir(s.Dir, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		// A server is started again whose keeper was killed the first time.
+		sweepDir(s.Dir)
+		err = os.Mkdir(s.Dir, 0o700)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("make the server's directory: %w", err)
 	}
 	held = &instance{dir: s.Dir}
@@ -51,7 +56,7 @@ func makeDir(s spec) (held *instance, err error) {
 	if err := os.Rename(lockFile(s.Dir)+".new", lockFile(s.Dir)); err != nil {
 		return held, err
 	}
-	text, err := json.Marshal(note{Data: s.Data, Program: s.Install.program("postgres")})
+	text, err := json.Marshal(note{Data: s.Data})
 	if err != nil {
 		return held, err
 	}
@@ -101,17 +106,17 @@ func sweep(base string) {
 	}
 	ours := fmt.Sprintf("%s%d-", prefix, max(os.Geteuid(), 0))
 	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), ours) || !entry.IsDir() {
-			continue
-		}
-		info, err := entry.Info()
-		if err == nil && ownedByUs(info) {
-			sweepOne(filepath.Join(base, entry.Name()), info)
+		if strings.HasPrefix(entry.Name(), ours) {
+			sweepDir(filepath.Join(base, entry.Name()))
 		}
 	}
 }
 
-func sweepOne(dir string, info os.FileInfo) {
+func sweepDir(dir string) {
+	info, err := os.Lstat(dir)
+	if err != nil || !info.IsDir() || !ownedByUs(info) {
+		return
+	}
 	lock, err := os.OpenFile(filepath.Clean(lockFile(dir)), os.O_RDWR, 0)
 	if err != nil {
 		// Just being made, or its keeper was killed in that moment.
@@ -126,19 +131,35 @@ func sweepOne(dir string, info os.FileInfo) {
 	}
 	var left note
 	if text, err := os.ReadFile(filepath.Clean(noteFile(dir))); err == nil && json.Unmarshal(text, &left) == nil && left.Data != "" {
-		cleanUp(left.Data, left.Program)
+		endOrphan(dir, left)
 	}
 	_ = os.RemoveAll(dir)
 }
 
+// endOrphan ends the server that outlived the keeper of dir. A persistent data directory may belong to another server by now, with a
+// keeper that has claimed it or a socket elsewhere.
+func endOrphan(dir string, left note) {
+	data, err := os.Open(left.Data)
+	if err != nil {
+		return
+	}
+	defer func() { _ = data.Close() }()
+	if free, err := tryLock(data, true); err == nil && !free {
+		return
+	}
+	if server, err := readPIDFile(left.Data); err == nil && server.socket == socketDir(dir) {
+		cleanUp(left.Data)
+	}
+}
+
 // cleanUp ends every process of the server in data and frees what the kernel keeps for it. After an orderly stop there is nothing to do.
-func cleanUp(data, program string) {
+func cleanUp(data string) {
 	segment := -1
 	if left, err := readPIDFile(data); err == nil {
 		segment = left.segment
 	}
 	for deadline := time.Now().Add(goneLimit); time.Now().Before(deadline); time.Sleep(readyPause) {
-		pids := strays(data, program)
+		pids := strays(data)
 		if len(pids) == 0 {
 			break
 		}

@@ -137,11 +137,18 @@ func (k *keeper) serve(ctx context.Context) (how shutdown, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer cleanUp(k.spec.Data, k.spec.Install.program("postgres"))
+	// Until the server is ready, another one might be what runs in a persistent directory.
+	owned := !k.spec.Persistent
+	defer func() {
+		if owned {
+			cleanUp(k.spec.Data)
+		}
+	}()
 	if err := k.ready(ctx, server); err != nil {
 		server.stop(stopPlan{Immediate: throwAwayOrphan.Immediate})
 		return "", err
 	}
+	owned = true
 	k.report(event{Kind: eventReady, PID: server.pid()})
 	for _, dir := range k.spec.Sweep {
 		sweep(dir)

@@ -41,8 +41,12 @@ func keeperPipes() (orders, events *os.File, ok bool) {
 }
 
 // settleKeeper cuts the ties to the process that started the keeper. Descriptors that weren't closed on exec came from there: a
-// shell or a test runner may wait for their end.
+// shell or a test runner may wait for their end. Standard error was for what went wrong up to here.
 func settleKeeper() {
+	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+		_ = unix.Dup2(int(null.Fd()), 2) //nolint:gosec // a descriptor fits
+		_ = null.Close()
+	}
 	entries, err := os.ReadDir("/dev/fd")
 	if err != nil {
 		return
@@ -60,7 +64,8 @@ func settleKeeper() {
 
 // terminations delivers the signals that end a keeper at once. The terminal's don't: it has none, and a hangup isn't meant for it.
 func terminations() <-chan os.Signal {
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGQUIT)
+	// Taken and never read rather than ignored: children would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM)
 	return terminate

@@ -22,7 +22,6 @@ func keeperPipes() (orders, events *os.File, ok bool) { return os.Stdin, os.Stdo
 func settleKeeper() {}
 
 func terminations() <-chan os.Signal {
-	terminate := make(chan os.Signal, 1)
-	signal.Ignore(os.Interrupt)
-	return terminate
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	return nil
 }

@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -12,26 +13,63 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if play() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
+// start starts a server that is stopped at the end of the test.
 func start(t *testing.T, opts ...embedded.Option) *embedded.Server {
 	t.Helper()
 	server, err := embedded.Start(t.Context(), opts...)
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		require.NoError(t, server.Stop(ctx))
-	})
+	t.Cleanup(func() { require.NoError(t, stop(server)) })
 	return server
+}
+
+func stop(server *embedded.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return server.Stop(ctx)
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
 }
 
 func query[T any](t *testing.T, url, sql string) T {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, conn.Close(context.WithoutCancel(t.Context()))) }()
+	conn := connect(t, url)
 	var value T
 	require.NoError(t, conn.QueryRow(t.Context(), sql).Scan(&value))
+	require.NoError(t, conn.Close(t.Context()))
 	return value
+}
+
+// playground makes a short directory that every user can reach, in which all that the servers of a test leave can be seen.
+func playground(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o777)) //nolint:gosec // servers of any user live in it
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// eventually waits for something that another process does.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, 30*time.Second, 10*time.Millisecond, what)
+}
+
+// empty reports whether nothing is left in dir.
+func empty(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
 }

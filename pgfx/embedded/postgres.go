@@ -79,7 +79,7 @@ func (s spec) settings() []string {
 		all["listen_addresses"] = loopback
 	}
 	all["port"] = strconv.Itoa(s.Port)
-	all["unix_socket_directories"] = socketDir(s.Dir)
+	all["unix_socket_directories"] = `"` + strings.ReplaceAll(socketDir(s.Dir), `"`, `""`) + `"`
 	all["hba_file"] = hbaFile(s.Dir)
 	all["logging_collector"] = "off"
 	all["log_destination"] = "stderr"
@@ -173,8 +173,9 @@ func (p *postgres) stop(plan stopPlan) shutdown {
 // pidNote is what a server writes about itself into its data directory.
 type pidNote struct {
 	pid    int
-	data   string
 	status string
+	// socket is the directory of its Unix socket.
+	socket string
 	// segment is the number of its System V shared memory segment, -1 when there is none.
 	segment int
 }
@@ -191,8 +192,8 @@ func readPIDFile(data string) (pidNote, error) {
 		return pidNote{}, fmt.Errorf("postmaster.pid: %w", err)
 	}
 	note := pidNote{pid: pid, segment: -1}
-	if len(lines) > 1 {
-		note.data = strings.TrimSpace(lines[1])
+	if len(lines) > 4 {
+		note.socket = strings.TrimSpace(lines[4])
 	}
 	if len(lines) > 6 {
 		if fields := strings.Fields(lines[6]); len(fields) == 2 {

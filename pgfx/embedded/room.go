@@ -75,6 +75,9 @@ func (r room) check(dir string, port int) error {
 	if !info.IsDir() {
 		return errors.New("not a directory")
 	}
+	if strings.ContainsRune(dir, ',') {
+		return errors.New("a connection URL takes the comma for the end of the socket's directory")
+	}
 	if err := writable(dir); err != nil {
 		return fmt.Errorf("not writable: %w", err)
 	}

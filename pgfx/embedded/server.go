@@ -109,7 +109,7 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.aside {
 		return nil
 	}
-	work, cancel := startContext(ctx)
+	work, grace, cancel := startContext(ctx)
 	defer cancel()
 	if s.external != "" {
 		return s.reach(work)
@@ -126,11 +126,11 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 	}
 	began := time.Now()
-	keeper, err := spawn(s.spec)
+	keeper, err := spawn(s.spec, s.log)
 	if err != nil {
 		return fmt.Errorf("embedded: %w", err)
 	}
-	if err := keeper.await(work, ctx); err != nil {
+	if err := keeper.await(work, grace); err != nil {
 		return fmt.Errorf("embedded: start: %w", err)
 	}
 	s.mu.Lock()
@@ -143,14 +143,16 @@ func (s *Server) Start(ctx context.Context) error {
 
 // startContext ends a tenth of the time, at least half a second, before ctx does, so that there is time left to clean up: Fx runs
 // no stop hook once its deadline has passed.
-func startContext(ctx context.Context) (context.Context, context.CancelFunc) {
+func startContext(ctx context.Context) (work context.Context, grace time.Duration, cancel context.CancelFunc) {
 	deadline, has := ctx.Deadline()
 	if !has {
-		return context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("no server after %s: %w", startLimit, context.DeadlineExceeded))
+		work, cancel = context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("no server after %s: %w", startLimit, context.DeadlineExceeded))
+		return work, goneLimit, cancel
 	}
-	left := time.Until(deadline)
-	margin := min(max(left/10, 500*time.Millisecond), left/2)
-	return context.WithDeadline(ctx, deadline.Add(-margin))
+	left := max(time.Until(deadline), 0)
+	grace = min(max(left/10, 500*time.Millisecond), left/2)
+	work, cancel = context.WithDeadline(ctx, deadline.Add(-grace))
+	return work, grace, cancel
 }
 
 // reach waits until somebody else's server answers.

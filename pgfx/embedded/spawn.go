@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,13 +10,21 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
+	"time"
+
+	"go.uber.org/zap"
 )
 
 // keeperProcess is a keeper seen from the process that started it.
 type keeperProcess struct {
 	cmd    *exec.Cmd
 	orders *os.File
+	// stderr is what the executable said before it became a keeper.
+	stderr bytes.Buffer
+	log    *zap.Logger
 
 	// ready is closed when the server accepts connections; serverPID is set before.
 	ready     chan struct{}
@@ -25,12 +34,13 @@ type keeperProcess struct {
 	done chan struct{}
 	last event
 
-	mu     sync.Mutex
-	closed bool
+	mu       sync.Mutex
+	stopping bool
+	closed   bool
 }
 
 // spawn starts a keeper for s. Closing the orders, or the end of this process, ends it.
-func spawn(s spec) (*keeperProcess, error) {
+func spawn(s spec, log *zap.Logger) (*keeperProcess, error) {
 	if os.Getenv(keeperVariable) != "" {
 		return nil, fmt.Errorf("this process was started as a keeper and didn't become one; unset %s if you have set it: "+
 			"the program must be an ordinary Go executable whose package initialisation reaches pgfx/embedded", keeperVariable)
@@ -51,19 +61,27 @@ func spawn(s spec) (*keeperProcess, error) {
 	// The keeper outlives every context: its life is that of the pipe.
 	cmd := exec.CommandContext(context.Background(), program) //nolint:gosec // this executable
 	cmd.Args = []string{fmt.Sprintf("rdsfx keeper of %s for process %d", s.Dir, os.Getpid())}
-	cmd.Env = append(os.Environ(), keeperVariable+"="+keeperProtocol)
+	cmd.Env = keeperEnviron(os.Environ())
 	dressKeeper(cmd, ordersRead, eventsWrite)
+	k := &keeperProcess{cmd: cmd, orders: ordersWrite, log: log, ready: make(chan struct{}), done: make(chan struct{})}
+	cmd.Stderr = &k.stderr
 	err = cmd.Start()
 	_, _ = ordersRead.Close(), eventsWrite.Close()
 	if err != nil {
 		_, _ = ordersWrite.Close(), eventsRead.Close()
 		return nil, fmt.Errorf("start the keeper, a second process of %s: %w", program, err)
 	}
-	k := &keeperProcess{cmd: cmd, orders: ordersWrite, ready: make(chan struct{}), done: make(chan struct{})}
 	go k.follow(eventsRead)
 	// An error here means that the keeper has ended, which follow will notice.
 	_ = json.NewEncoder(ordersWrite).Encode(order{Spec: &s})
 	return k, nil
+}
+
+// keeperEnviron returns the environment of a keeper: the program's own, whose package initialisation may need it, without what
+// libpq and pgx read.
+func keeperEnviron(environ []string) []string {
+	kept := slices.DeleteFunc(slices.Clone(environ), func(entry string) bool { return strings.HasPrefix(entry, "PG") })
+	return append(kept, keeperVariable+"="+keeperProtocol)
 }
 
 // ownExecutable returns the path by which this process's executable can be started again. On Linux it works even when the
@@ -92,15 +110,18 @@ func (k *keeperProcess) follow(events io.ReadCloser) {
 		}
 	}
 	_ = events.Close()
-	k.release()
+	wanted := k.release()
 	err := k.cmd.Wait()
 	switch k.last.Kind {
 	case eventStopped, eventFailed:
 	case "":
-		k.last = event{Kind: eventFailed, Error: fmt.Sprintf("the keeper, a second process of this executable, ended before it began (%v): "+
-			"the program must be an ordinary Go executable whose package initialisation reaches pgfx/embedded", exitOf(err))}
+		k.last = event{Kind: eventFailed, Error: fmt.Sprintf("the keeper, a second process of this executable, ended before it began (%s): "+
+			"the program must be an ordinary Go executable whose package initialisation reaches pgfx/embedded%s", exitOf(err), quoteTail(k.stderr.String()))}
 	default:
-		k.last = event{Kind: eventFailed, Error: fmt.Sprintf("the keeper of the server ended unexpectedly: %v", exitOf(err))}
+		k.last = event{Kind: eventFailed, Error: fmt.Sprintf("the keeper of the server ended unexpectedly (%s)", exitOf(err))}
+	}
+	if k.serverPID != 0 && !wanted {
+		k.log.Error("postgres ended unexpectedly", zap.Int("pid", k.serverPID), zap.String("reason", k.last.Error))
 	}
 	close(k.done)
 }
@@ -112,9 +133,9 @@ func exitOf(err error) string {
 	return err.Error()
 }
 
-// await waits until the server is ready. When it can't be, or ctx ends, the keeper and the server are gone on return, unless the
-// grace ends too.
-func (k *keeperProcess) await(ctx, grace context.Context) error {
+// await waits until the server is ready. When it can't be, or ctx ends, the keeper and the server are gone on return, unless
+// that takes longer than grace.
+func (k *keeperProcess) await(ctx context.Context, grace time.Duration) error {
 	select {
 	case <-k.ready:
 		return nil
@@ -123,9 +144,11 @@ func (k *keeperProcess) await(ctx, grace context.Context) error {
 	case <-ctx.Done():
 	}
 	k.release()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
 	select {
 	case <-k.done:
-	case <-grace.Done():
+	case <-timer.C:
 		return context.Cause(ctx)
 	}
 	if k.last.Kind == eventFailed {
@@ -140,16 +163,21 @@ func (k *keeperProcess) stop(plan stopPlan) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.closed {
+		k.stopping = true
 		_ = json.NewEncoder(k.orders).Encode(order{Stop: &plan})
 	}
 }
 
-// release ends the orders: the keeper ends the server by itself, soon.
-func (k *keeperProcess) release() {
+// release ends the orders: the keeper ends the server by itself, soon. It reports whether the end of the server had been asked for
+// before.
+func (k *keeperProcess) release() (wanted bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	wanted = k.stopping
+	k.stopping = true
 	if !k.closed {
 		k.closed = true
 		_ = k.orders.Close()
 	}
+	return wanted
 }

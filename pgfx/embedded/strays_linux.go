@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// strays lists the processes of the server of a data directory: those that run its program and stand in that directory, as a
-// postmaster and its children do all their life.
-func strays(data, program string) []int {
+// strays lists the processes of the server of a data directory: those that run a program called postgres and stand in that
+// directory, as a postmaster and its children do all their life.
+func strays(data string) []int {
 	data, err := filepath.EvalSymlinks(data)
 	if err != nil {
 		return nil
@@ -31,7 +31,7 @@ func strays(data, program string) []int {
 			continue
 		}
 		runs, err := os.Readlink(filepath.Join("/proc", entry.Name(), "exe"))
-		if err == nil && strings.TrimSuffix(runs, " (deleted)") == program {
+		if err == nil && strings.Contains(filepath.Base(runs), "postgres") {
 			pids = append(pids, pid)
 		}
 	}

@@ -11,13 +11,13 @@ import (
 
 // strays lists the processes of the server of a data directory. Here only the postmaster can be told from strangers, by its
 // command line; its children end by themselves when it is gone.
-func strays(data, program string) []int {
+func strays(data string) []int {
 	note, err := readPIDFile(data)
 	if err != nil || runtime.GOOS == "windows" {
 		return nil
 	}
 	line, err := exec.Command("ps", "-o", "command=", "-p", strconv.Itoa(note.pid)).Output() //nolint:gosec,noctx // a number; ps ends at once
-	if err != nil || !strings.HasPrefix(string(line), program) || !strings.Contains(string(line), data) {
+	if err != nil || !strings.Contains(string(line), "postgres") || !strings.Contains(string(line), data) {
 		return nil
 	}
 	return []int{note.pid}

@@ -1,0 +1,174 @@
+//go:build linux
+
+package embedded_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+)
+
+func TestStopLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	dir := playground(t)
+	server, err := embedded.Start(t.Context(), embedded.TempDir(dir))
+	require.NoError(t, err)
+	left := factsOf(server)
+	require.True(t, running(left.PID))
+	require.True(t, running(left.Keeper))
+	require.NotEmpty(t, embedded.Strays(left.Data), "the server is recognised while it runs")
+	require.DirExists(t, left.Dir)
+
+	require.NoError(t, stop(server))
+
+	assert.False(t, running(left.PID))
+	assert.False(t, running(left.Keeper))
+	assert.Empty(t, embedded.Strays(left.Data))
+	assert.True(t, empty(dir))
+	assert.Zero(t, server.PID())
+}
+
+func TestNothingIsLeftWhenTheProgramPanics(t *testing.T) {
+	t.Parallel()
+	program := act(t, "panic", playground(t))
+	require.True(t, running(program.facts.PID))
+	require.NoError(t, program.in.Close())
+	require.ErrorContains(t, program.cmd.Wait(), "exit status 2")
+	assertGone(t, program.facts)
+}
+
+func TestNothingIsLeftWhenTheProgramExitsWithoutStop(t *testing.T) {
+	t.Parallel()
+	program := act(t, "exit", playground(t))
+	require.NoError(t, program.in.Close())
+	require.ErrorContains(t, program.cmd.Wait(), "exit status 3")
+	assertGone(t, program.facts)
+}
+
+func TestNothingIsLeftWhenASignalEndsTheProgram(t *testing.T) {
+	t.Parallel()
+	for name, signal := range map[string]syscall.Signal{
+		"interrupt": syscall.SIGINT, "terminate": syscall.SIGTERM, "hangup": syscall.SIGHUP, "quit": syscall.SIGQUIT, "kill": syscall.SIGKILL,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			program := act(t, "wait", playground(t))
+			// To the whole process group, as a terminal sends Ctrl-C.
+			require.NoError(t, syscall.Kill(-program.cmd.Process.Pid, signal))
+			require.Error(t, program.cmd.Wait())
+			assertGone(t, program.facts)
+		})
+	}
+}
+
+func TestCtrlCLeavesTheServerToTheProgramsOwnShutdown(t *testing.T) {
+	t.Parallel()
+	for name, signal := range map[string]syscall.Signal{"interrupt": syscall.SIGINT, "terminate": syscall.SIGTERM} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			program := act(t, "app", playground(t))
+			require.NoError(t, syscall.Kill(-program.cmd.Process.Pid, signal))
+			rest, err := io.ReadAll(program.out)
+			require.NoError(t, err)
+			require.NoError(t, program.cmd.Wait())
+			assert.Equal(t, "still there\n", string(rest))
+			// The program has waited for everything to be gone.
+			assert.False(t, running(program.facts.PID))
+			assert.False(t, running(program.facts.Keeper))
+			assert.NoDirExists(t, program.facts.Dir)
+		})
+	}
+}
+
+func TestNothingIsLeftWhenTheProgramIsKilledWhileStarting(t *testing.T) {
+	t.Parallel()
+	for _, delay := range []time.Duration{0, 5, 10, 20, 30, 40, 60, 80, 120} {
+		dir := playground(t)
+		program := act(t, "starter", dir)
+		time.Sleep(delay * time.Millisecond) // the moment is what is varied
+		require.NoError(t, program.cmd.Process.Kill())
+		require.Error(t, program.cmd.Wait())
+		eventually(t, "the directory goes", func() bool { return empty(dir) })
+	}
+}
+
+func TestAKilledKeeperTakesItsServerDownAndTheNextStartSweeps(t *testing.T) {
+	t.Parallel()
+	dir := playground(t)
+	server, err := embedded.Start(t.Context(), embedded.TempDir(dir))
+	require.NoError(t, err)
+	left := factsOf(server)
+	require.NoError(t, syscall.Kill(left.Keeper, syscall.SIGKILL))
+	eventually(t, "the server ends", func() bool { return !running(left.PID) })
+	eventually(t, "the server's processes end", func() bool { return len(embedded.Strays(left.Data)) == 0 })
+	require.DirExists(t, left.Dir, "nobody was there to remove it")
+
+	next, err := embedded.Start(t.Context(), embedded.TempDir(dir))
+	require.NoError(t, err)
+	eventually(t, "the stale directory goes", func() bool {
+		_, err := os.Stat(left.Dir)
+		return os.IsNotExist(err)
+	})
+	assert.DirExists(t, next.Dir(), "a directory in use stays")
+	assert.NotZero(t, query[int](t, next.URL(), "SELECT 1"))
+	require.NoError(t, stop(next))
+	require.NoError(t, stop(server), "there is nothing left to stop")
+	assert.True(t, empty(dir))
+}
+
+func TestAServerCanBeStartedAgainAfterItsKeeperWasKilled(t *testing.T) {
+	t.Parallel()
+	server := start(t, embedded.TempDir(playground(t)))
+	keeper := server.KeeperPID()
+	require.NoError(t, syscall.Kill(keeper, syscall.SIGKILL))
+	eventually(t, "the keeper's end is noticed", func() bool { return server.PID() == 0 })
+	require.NoError(t, server.Start(t.Context()))
+	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
+}
+
+func TestAKeeperThatIsToldToTerminateStopsItsServer(t *testing.T) {
+	t.Parallel()
+	server := start(t, embedded.TempDir(playground(t)))
+	left := factsOf(server)
+	require.NoError(t, syscall.Kill(left.Keeper, syscall.SIGTERM))
+	eventually(t, "the keeper's end is noticed", func() bool { return server.PID() == 0 })
+	assertGone(t, left)
+}
+
+func TestOtherChildrenOfTheProgramDontKeepTheServerAlive(t *testing.T) {
+	t.Parallel()
+	program := act(t, "parent", playground(t))
+	var child int
+	_, err := fmt.Fscan(program.out, &child)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = syscall.Kill(child, syscall.SIGKILL) })
+	require.NoError(t, program.cmd.Process.Kill())
+	require.Error(t, program.cmd.Wait())
+	assertGone(t, program.facts)
+	assert.True(t, running(child), "the child lives on")
+}
+
+func TestTheKeeperHoldsNothingOfTheProgram(t *testing.T) {
+	t.Parallel()
+	server := start(t)
+	for _, name := range []string{"0", "1", "2"} {
+		target, err := os.Readlink(procPath(server.KeeperPID(), "fd", name))
+		require.NoError(t, err)
+		assert.Equal(t, os.DevNull, target)
+	}
+	at, err := os.Readlink(procPath(server.KeeperPID(), "cwd"))
+	require.NoError(t, err)
+	assert.Equal(t, "/", at)
+	session, err := unix.Getsid(server.KeeperPID())
+	require.NoError(t, err)
+	assert.Equal(t, server.KeeperPID(), session)
+}

@@ -1,0 +1,173 @@
+//go:build linux
+
+package embedded_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+)
+
+// roleVariable makes the test binary play another program, one that really ends in the way a test is about.
+const (
+	roleVariable = "RDSFX_EMBEDDED_TEST_ROLE"
+	roleDir      = "RDSFX_EMBEDDED_TEST_DIR"
+)
+
+var roles = map[string]func(){
+	"panic":   func() { announce(roleServer()); awaitInput(); panic("on purpose") },
+	"exit":    func() { announce(roleServer()); awaitInput(); os.Exit(3) },
+	"wait":    func() { announce(roleServer()); select {} },
+	"app":     runApp,
+	"parent":  runParent,
+	"starter": func() { fmt.Println("{}"); roleServer(); select {} },
+}
+
+// play runs the role that this process was started for.
+func play() bool {
+	role, is := os.LookupEnv(roleVariable)
+	if is {
+		roles[role]()
+	}
+	return is
+}
+
+// facts is what a role tells the test about its server.
+type facts struct {
+	URL    string `json:"url"`
+	Dir    string `json:"dir"`
+	Data   string `json:"data"`
+	PID    int    `json:"pid"`
+	Keeper int    `json:"keeper"`
+}
+
+func factsOf(server *embedded.Server) facts {
+	return facts{
+		URL: server.URL(), Dir: server.Dir(), Data: server.DataDir(),
+		PID: server.PID(), Keeper: server.KeeperPID(),
+	}
+}
+
+func announce(server *embedded.Server) { _ = json.NewEncoder(os.Stdout).Encode(factsOf(server)) }
+
+func awaitInput() { _, _ = os.Stdin.Read(make([]byte, 1)) }
+
+func roleServer() *embedded.Server {
+	server, err := embedded.Start(context.Background(), embedded.TempDir(os.Getenv(roleDir)))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return server
+}
+
+// runApp is an ordinary Fx program. Its own stop hook, which runs before the server's, still needs the database.
+func runApp() {
+	var server *embedded.Server
+	app := fx.New(
+		embedded.Module, fx.NopLogger, fx.Populate(&server),
+		embedded.With(embedded.TempDir(os.Getenv(roleDir))),
+		fx.Invoke(func(lc fx.Lifecycle, endpoint pgfx.Endpoint) {
+			lc.Append(fx.StopHook(func(ctx context.Context) error {
+				conn, err := pgx.Connect(ctx, endpoint.URL)
+				if err != nil {
+					return err
+				}
+				fmt.Println("still there")
+				return conn.Close(ctx)
+			}))
+		}),
+	)
+	if err := app.Start(context.Background()); err != nil {
+		panic(err)
+	}
+	asked := app.Wait()
+	announce(server)
+	<-asked
+	if err := app.Stop(context.Background()); err != nil {
+		panic(err)
+	}
+}
+
+// runParent has a child that outlives it.
+func runParent() {
+	announce(roleServer())
+	child := exec.CommandContext(context.Background(), "sleep", "300")
+	if err := child.Start(); err != nil {
+		panic(err)
+	}
+	fmt.Println(child.Process.Pid)
+	select {}
+}
+
+func procPath(pid int, parts ...string) string {
+	return filepath.Join(append([]string{"/proc", strconv.Itoa(pid)}, parts...)...)
+}
+
+// actor is a running role.
+type actor struct {
+	cmd   *exec.Cmd
+	out   *bufio.Reader
+	in    *os.File
+	facts facts
+}
+
+// act starts a role in its own process group, as a shell does, and waits until it has announced its server.
+func act(t *testing.T, role, dir string) *actor {
+	t.Helper()
+	inRead, inWrite, err := os.Pipe()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // this test binary
+	cmd.Env = append(os.Environ(), roleVariable+"="+role, roleDir+"="+dir)
+	cmd.Stdin = inRead
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	require.NoError(t, inRead.Close())
+	a := &actor{cmd: cmd, out: bufio.NewReader(out), in: inWrite}
+	t.Cleanup(func() {
+		_ = a.in.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	line, err := a.out.ReadBytes('\n')
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(line, &a.facts))
+	return a
+}
+
+// assertGone waits until nothing of the server is left: not the keeper, not the server nor a child of it, not a directory.
+func assertGone(t *testing.T, f facts) {
+	t.Helper()
+	eventually(t, "the keeper ends", func() bool { return !running(f.Keeper) })
+	eventually(t, "the server ends", func() bool { return !running(f.PID) })
+	assert.Empty(t, embedded.Strays(f.Data))
+	assert.NoDirExists(t, f.Dir)
+}
+
+// running reports whether a process exists and isn't one that has ended and only waits to be noticed by its parent.
+func running(pid int) bool {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+}
