@@ -1,0 +1,222 @@
+package txn
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// Manager runs transactions on one database, and statements in the transaction that their context carries. It has the
+// querying methods of a pgxpool.Pool, and so satisfies the DBTX interface of code that sqlc generates.
+//
+// A Manager is safe for concurrent use; a transaction is not. Several managers of one database share their transactions;
+// transactions of different databases in one context don't mix.
+type Manager struct {
+	db       *pgfx.DB
+	pool     *pgxpool.Pool
+	logger   *zap.Logger
+	key      any // what contexts carry the scope under
+	defaults settings
+}
+
+// NewManager makes a manager without Fx. It opens no connection and needs no closing. Errors: an option's value that isn't
+// allowed.
+func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
+	m := &Manager{db: db, pool: db.Pool(), logger: db.Logger().Named("txn"), key: scopeKey{db.Pool()}}
+	for _, opt := range opts {
+		if opt.apply == nil {
+			continue
+		}
+		if err := opt.apply(m); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// ManagerOption shapes a manager.
+type ManagerOption struct {
+	apply func(*Manager) error
+}
+
+// WithLogger sets the logger; it is named "txn". Default: the database's.
+func WithLogger(logger *zap.Logger) ManagerOption {
+	return ManagerOption{func(m *Manager) error {
+		if logger != nil {
+			m.logger = logger.Named("txn")
+		}
+		return nil
+	}}
+}
+
+// WithDefaults sets terms for every transaction that the manager begins; options of a Do win over them.
+func WithDefaults(opts ...Option) ManagerOption {
+	return ManagerOption{func(m *Manager) error {
+		laid, err := m.defaults.with(opts)
+		if err != nil {
+			return err
+		}
+		m.defaults = *laid
+		return nil
+	}}
+}
+
+// DB returns the database that the manager works on.
+func (m *Manager) DB() *pgfx.DB { return m.db }
+
+// Do calls fn in a transaction: it commits when fn returns nil, and rolls back when fn returns an error, panics or calls
+// runtime.Goexit, or when ctx has ended. The context that fn gets carries the transaction: the manager's querying methods,
+// and everything that is built on them, run in it.
+//
+// A Do inside of fn, with fn's context, joins the transaction. When the inner one fails the whole can only be rolled back:
+// an outer closure that goes on and returns nil gets a [*RollbackOnlyError].
+//
+// Errors: fn's own, as it is; those of beginning and committing; [*RollbackOnlyError], [*FailedStatementError],
+// [*ConflictError], and [*OutcomeUnknownError] when COMMIT was sent and its answer was lost. After every other error the
+// transaction has not been committed. A panic goes on with its value and its stack.
+//
+// When ctx ends, the statement that is running is cancelled; rolling back then doesn't depend on ctx and takes at most
+// 5 s, and the connection goes back to the pool in good order.
+func (m *Manager) Do(ctx context.Context, fn func(ctx context.Context) error, opts ...Option) error {
+	current, err := m.current(ctx)
+	if err != nil {
+		return err
+	}
+	if current != nil {
+		return current.join(ctx, fn, opts)
+	}
+	terms := &m.defaults
+	if len(opts) > 0 {
+		if terms, err = terms.with(opts); err != nil {
+			return err
+		}
+	}
+	return m.run(ctx, fn, terms)
+}
+
+// DoValue is [Manager.Do] for a closure that returns a value. The value is the zero value when the error isn't nil.
+func DoValue[T any](ctx context.Context, m *Manager, fn func(ctx context.Context) (T, error), opts ...Option) (T, error) {
+	var value T
+	err := m.Do(ctx, func(ctx context.Context) error {
+		var err error
+		value, err = fn(ctx)
+		return err
+	}, opts...)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return value, nil
+}
+
+// run calls fn in a transaction of its own.
+func (m *Manager) run(ctx context.Context, fn func(context.Context) error, terms *settings) error {
+	t, err := m.begin(ctx, terms)
+	if err != nil {
+		return err
+	}
+	returned := false
+	defer func() {
+		if !returned { // a panic, which goes on by itself, or runtime.Goexit, which looks like a return to nobody else
+			t.abort()
+		}
+	}()
+	err = fn(&t.root)
+	returned = true
+	return t.end(err)
+}
+
+// current returns the scope that ctx carries, nil when there is none.
+func (m *Manager) current(ctx context.Context) (*scope, error) {
+	s, ok := ctx.Value(m.key).(*scope)
+	if !ok {
+		return nil, nil //nolint:nilnil // no scope is no error
+	}
+	if s.t.state.Load() >= stateEnding {
+		return nil, ErrEnded
+	}
+	return s, nil
+}
+
+// Tx returns the transaction that ctx carries, for code that wants a pgx.Tx. Its Begin makes savepoints; its Commit and
+// Rollback return [ErrNotYours]. The result is false when ctx carries none, or one that has ended.
+func (m *Manager) Tx(ctx context.Context) (pgx.Tx, bool) {
+	s, err := m.current(ctx)
+	if err != nil || s == nil {
+		return nil, false
+	}
+	return s.t, true
+}
+
+// Exec runs a statement in the transaction that ctx carries, or on the pool. ctx bounds it.
+func (m *Manager) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	s, err := m.current(ctx)
+	if err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	if s == nil {
+		return m.pool.Exec(ctx, sql, args...)
+	}
+	return s.t.Exec(ctx, sql, args...)
+}
+
+// Query runs a query in the transaction that ctx carries, or on the pool. The rows must be read to their end or closed
+// before the transaction can do anything else. ctx bounds reading them too.
+func (m *Manager) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	s, err := m.current(ctx)
+	if err != nil {
+		return failedResult(err), err
+	}
+	if s == nil {
+		return m.pool.Query(ctx, sql, args...)
+	}
+	return s.t.Query(ctx, sql, args...)
+}
+
+// QueryRow runs a query for one row in the transaction that ctx carries, or on the pool. Errors come with Scan, which must
+// be called.
+func (m *Manager) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	s, err := m.current(ctx)
+	if err != nil {
+		return (*resultRow)(failedResult(err))
+	}
+	if s == nil {
+		return m.pool.QueryRow(ctx, sql, args...)
+	}
+	return s.t.QueryRow(ctx, sql, args...)
+}
+
+// SendBatch sends statements in one round trip in the transaction that ctx carries, or on the pool. The results must be
+// closed before the transaction can do anything else.
+func (m *Manager) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	s, err := m.current(ctx)
+	if err != nil {
+		return pgx.FailedBatchResults(batch, err)
+	}
+	if s == nil {
+		return m.pool.SendBatch(ctx, batch)
+	}
+	return s.t.SendBatch(ctx, batch)
+}
+
+// CopyFrom copies rows into a table with COPY, in the transaction that ctx carries, or on the pool. It returns the number
+// of rows.
+func (m *Manager) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	s, err := m.current(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if s == nil {
+		return m.pool.CopyFrom(ctx, table, columns, rows)
+	}
+	return s.t.CopyFrom(ctx, table, columns, rows)
+}
+
+// String describes the manager.
+func (m *Manager) String() string { return fmt.Sprintf("txn.Manager of %s", m.db.Target()) }

@@ -1,0 +1,53 @@
+package txn
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// savepoint makes a savepoint and returns its name.
+func (t *transaction) savepoint(ctx context.Context) (string, error) {
+	name := "rdsfx_" + strconv.FormatInt(t.savepoints.Add(1), 10)
+	_, err := t.Exec(ctx, "savepoint "+name)
+	return name, err
+}
+
+// release drops a savepoint and keeps what was done since.
+func (t *transaction) release(ctx context.Context, name string) error {
+	_, err := t.Exec(ctx, "release savepoint "+name)
+	return err
+}
+
+// rollBackTo undoes what was done since a savepoint, which stays. It brings a failed transaction back.
+func (t *transaction) rollBackTo(ctx context.Context, name string) error {
+	_, err := t.Exec(ctx, "rollback to savepoint "+name)
+	return err
+}
+
+// savepointTx is a savepoint in the shape of a pgx.Tx, for code that begins transactions of its own in the one it is given.
+type savepointTx struct {
+	*transaction
+
+	name   string
+	closed bool
+}
+
+// Commit releases the savepoint.
+func (s *savepointTx) Commit(ctx context.Context) error {
+	if s.closed {
+		return pgx.ErrTxClosed
+	}
+	s.closed = true
+	return s.release(ctx, s.name)
+}
+
+// Rollback rolls back to the savepoint.
+func (s *savepointTx) Rollback(ctx context.Context) error {
+	if s.closed {
+		return pgx.ErrTxClosed
+	}
+	s.closed = true
+	return s.rollBackTo(ctx, s.name)
+}

@@ -1,0 +1,244 @@
+package txn
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+)
+
+const (
+	// cleanupTimeout bounds what is done after a ctx has ended: rolling back.
+	cleanupTimeout = 5 * time.Second
+	// readerGrace is how long a goroutine that still reads a result has to notice that the transaction is over.
+	readerGrace = 10 * time.Millisecond
+)
+
+// The states of a transaction. Whoever moves it out of stateIdle has the connection to itself.
+const (
+	stateIdle     int32 = iota
+	stateCalling        // a call is running
+	stateReading        // a result has not been read to its end
+	stateEnding         // the end has the connection
+	stateDraining       // the end waits for whoever has the connection
+	stateOrphaned       // the end has given up waiting: whoever has the connection releases it
+)
+
+// inFailedTransaction is what a statement gets after another one has failed.
+const inFailedTransaction = "25P02"
+
+// The values of pgconn.PgConn.TxStatus (PostgreSQL manual, "Message Formats", ReadyForQuery).
+const (
+	statusIdle   = 'I'
+	statusFailed = 'E'
+)
+
+// transaction is one transaction on the server. It implements pgx.Tx.
+type transaction struct {
+	m     *Manager
+	conn  *pgxpool.Conn
+	tx    pgx.Tx // pgx's own
+	terms *settings
+	root  scope
+	state atomic.Int32
+	// drained is made by the end before it enters stateDraining, and closed by whoever has the connection then.
+	drained chan struct{}
+	// failed is the error that put the transaction into the failed state. It belongs to whoever has the connection.
+	failed error
+	// slots are results that need no allocation. They belong to whoever has the connection.
+	slots [inlineResults]result
+	free  []result
+
+	savepoints atomic.Int64 // made so far
+
+	mu       sync.Mutex
+	rollback error // why the transaction can't be committed
+}
+
+// begin opens a transaction on a connection of the pool.
+func (m *Manager) begin(ctx context.Context, terms *settings) (*transaction, error) {
+	conn, err := m.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("txn: begin: %w", err)
+	}
+	if err := ctx.Err(); err != nil { // else pgx gives up the connection
+		conn.Release()
+		return nil, fmt.Errorf("txn: begin: %w", err)
+	}
+	tx, err := conn.Conn().BeginTx(ctx, terms.TxOptions)
+	if err != nil {
+		conn.Release()
+		return nil, fmt.Errorf("txn: begin: %w", err)
+	}
+	t := &transaction{m: m, conn: conn, tx: tx, terms: terms}
+	t.root = scope{Context: ctx, t: t}
+	return t, nil
+}
+
+// forbidCommit notes why the transaction can't be committed; the first reason stays.
+func (t *transaction) forbidCommit(why error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.rollback == nil {
+		t.rollback = why
+	}
+}
+
+func (t *transaction) forbidden() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.rollback
+}
+
+// abort rolls back after a panic or runtime.Goexit.
+func (t *transaction) abort() {
+	_ = t.seize() // that somebody still uses the transaction is not the worst of it
+	t.rollBack()
+}
+
+// end commits or rolls back and returns what Do returns.
+func (t *transaction) end(err error) error {
+	inUse := t.seize()
+	if err == nil {
+		err = t.obstacle(inUse)
+	}
+	if err != nil {
+		t.rollBack()
+		return err
+	}
+	return t.commit()
+}
+
+// obstacle returns why a transaction whose closure returned nil can't be committed. inUse comes from seize.
+func (t *transaction) obstacle(inUse error) error {
+	if inUse != nil {
+		return inUse
+	}
+	if cause := t.forbidden(); cause != nil {
+		return &RollbackOnlyError{Cause: cause}
+	}
+	pg := t.conn.Conn().PgConn()
+	if pg.IsClosed() { // COMMIT is never sent, so that there is no doubt
+		return t.lost()
+	}
+	switch pg.TxStatus() {
+	case statusFailed:
+		return &FailedStatementError{Cause: t.failed}
+	case statusIdle:
+		return errEndedInside
+	}
+	if err := t.root.Err(); err != nil {
+		return fmt.Errorf("txn: rolled back: %w", err)
+	}
+	return nil
+}
+
+func (t *transaction) lost() error {
+	if t.failed != nil {
+		return fmt.Errorf("txn: rolled back, because the connection was lost before the commit: %w", t.failed)
+	}
+	return errLost
+}
+
+// commit sends COMMIT. An error says that nothing has been committed only when that is certain.
+func (t *transaction) commit() error {
+	conn := t.conn.Conn()
+	tag, err := conn.Exec(t.root.Context, "commit")
+	if err == nil {
+		t.conn.Release()
+		if tag.String() == "ROLLBACK" { // the server's last word, should the status have been wrong
+			return &FailedStatementError{Cause: t.failed}
+		}
+		return nil
+	}
+	if pg := conn.PgConn(); pg.IsClosed() || pg.IsBusy() || !answered(err, pg) {
+		t.conn.Release()
+		return &OutcomeUnknownError{err: err}
+	}
+	t.rollBack()
+	return fmt.Errorf("txn: commit: %w", err)
+}
+
+// answered reports whether an error of COMMIT proves that nothing was committed. It does when the transaction is still
+// there, so that COMMIT was not sent or not carried out, or when the server itself refused and goes on.
+func answered(err error, pg *pgconn.PgConn) bool {
+	return pg.TxStatus() != statusIdle || sqlstate.Code(err) != ""
+}
+
+// rollBack rolls back, independently of the caller's ctx, and gives the connection back. A connection on which that fails
+// is closed; the server then rolls back by itself.
+func (t *transaction) rollBack() {
+	if t.state.Load() == stateOrphaned {
+		return
+	}
+	defer t.conn.Release()
+	pg := t.conn.Conn().PgConn()
+	if pg.IsClosed() || pg.TxStatus() == statusIdle && !pg.IsBusy() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.root.Context), cleanupTimeout)
+	defer cancel()
+	if err := t.tx.Rollback(ctx); err != nil {
+		t.m.logger.Warn("rollback failed; the connection is closed instead", zap.Error(err))
+	}
+}
+
+// seize takes the connection for the end of the transaction. When somebody else still has it, a goroutine that the closure
+// left behind or a result that it left open, it returns an error and has seen to it that they let go.
+func (t *transaction) seize() error {
+	for {
+		if t.state.CompareAndSwap(stateIdle, stateEnding) {
+			return nil
+		}
+		t.drained = make(chan struct{})
+		if t.state.CompareAndSwap(stateCalling, stateDraining) {
+			t.interrupt()
+			return errStillCalling
+		}
+		if t.state.CompareAndSwap(stateReading, stateDraining) {
+			t.cutReader()
+			return errStillReading
+		}
+	}
+}
+
+// interrupt cancels the running statement and waits for its end.
+func (t *transaction) interrupt() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.root.Context), cleanupTimeout)
+	defer cancel()
+	pg := t.conn.Conn().PgConn()
+	if err := pg.CancelRequest(ctx); err != nil {
+		_ = pg.Conn().Close() // without the server's help only this ends the statement
+	}
+	select {
+	case <-t.drained:
+	case <-ctx.Done():
+		_ = pg.Conn().Close() // the call that is stuck gets an error, or finds it when it goes on
+		if !t.state.CompareAndSwap(stateDraining, stateOrphaned) {
+			<-t.drained
+		}
+	}
+}
+
+// cutReader ends the reading of a result. Usually there is no reader: the closure has returned without closing its rows.
+// The socket is all that may be touched while there could be one.
+func (t *transaction) cutReader() {
+	_ = t.conn.Conn().PgConn().Conn().Close() // the connection is lost, as nobody knows how much is left to read
+	grace := time.NewTimer(readerGrace)
+	defer grace.Stop()
+	select {
+	case <-t.drained:
+	case <-grace.C:
+		if !t.state.CompareAndSwap(stateDraining, stateEnding) {
+			<-t.drained
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package txn
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+)
+
+var _ pgx.Tx = (*transaction)(nil)
+
+// enter takes the connection for a call.
+func (t *transaction) enter() error {
+	if t.state.CompareAndSwap(stateIdle, stateCalling) {
+		return nil
+	}
+	if t.state.Load() >= stateEnding {
+		return ErrEnded
+	}
+	return ErrConcurrentUse
+}
+
+// keep makes the call that is running a result that is being read. It returns false when the transaction has ended
+// meanwhile: then there is nothing to read any more.
+func (t *transaction) keep() bool { return t.state.CompareAndSwap(stateCalling, stateReading) }
+
+// leave gives the connection back, to the end of the transaction when that waits for it.
+func (t *transaction) leave(state int32) {
+	if t.state.CompareAndSwap(state, stateIdle) {
+		return
+	}
+	if t.state.CompareAndSwap(stateDraining, stateEnding) {
+		close(t.drained)
+		return
+	}
+	if t.state.Load() == stateOrphaned {
+		t.conn.Release()
+	}
+}
+
+// note remembers an error that has put the transaction into the failed state or has broken the connection.
+func (t *transaction) note(err error) {
+	if err == nil || sqlstate.Code(err) == inFailedTransaction {
+		return
+	}
+	if pg := t.conn.Conn().PgConn(); pg.IsClosed() || pg.TxStatus() == statusFailed {
+		t.failed = err
+	}
+}
+
+// Exec runs a statement.
+func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if err := t.enter(); err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	defer t.leave(stateCalling)
+	tag, err := t.tx.Exec(ctx, sql, args...)
+	t.note(err)
+	return tag, err //nolint:wrapcheck // of the caller's own statement
+}
+
+// Query runs a query.
+func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if err := t.enter(); err != nil {
+		return failedResult(err), err
+	}
+	kept := false
+	defer func() {
+		if !kept {
+			t.leave(stateCalling)
+		}
+	}()
+	rows, err := t.tx.Query(ctx, sql, args...)
+	if err != nil {
+		t.note(err)
+		return rows, err //nolint:wrapcheck // of the caller's own statement
+	}
+	r := t.newResult()
+	r.rows = rows
+	if kept = t.keep(); !kept {
+		r.give(ErrEnded)
+		return r, ErrEnded
+	}
+	return r, nil
+}
+
+// QueryRow runs a query for one row.
+func (t *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if err := t.enter(); err != nil {
+		return (*resultRow)(failedResult(err))
+	}
+	kept := false
+	defer func() {
+		if !kept {
+			t.leave(stateCalling)
+		}
+	}()
+	row := t.tx.QueryRow(ctx, sql, args...)
+	r := t.newResult()
+	r.row = row
+	if kept = t.keep(); !kept {
+		r.give(ErrEnded)
+	}
+	return (*resultRow)(r)
+}
+
+// SendBatch sends statements in one round trip.
+func (t *transaction) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	if err := t.enter(); err != nil {
+		return pgx.FailedBatchResults(batch, err)
+	}
+	kept := false
+	defer func() {
+		if !kept {
+			t.leave(stateCalling)
+		}
+	}()
+	results := &batchResults{BatchResults: t.tx.SendBatch(ctx, batch), t: t}
+	if kept = t.keep(); !kept {
+		_ = results.BatchResults.Close() // nobody is there to read them
+		return pgx.FailedBatchResults(batch, ErrEnded)
+	}
+	return results
+}
+
+// CopyFrom copies rows into a table.
+func (t *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	if err := t.enter(); err != nil {
+		return 0, err
+	}
+	defer t.leave(stateCalling)
+	n, err := t.tx.CopyFrom(ctx, table, columns, rows)
+	t.note(err)
+	return n, err //nolint:wrapcheck // of the caller's own statement
+}
+
+// Prepare makes a prepared statement, which stays with the connection.
+func (t *transaction) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
+	if err := t.enter(); err != nil {
+		return nil, err
+	}
+	defer t.leave(stateCalling)
+	description, err := t.tx.Prepare(ctx, name, sql)
+	t.note(err)
+	return description, err //nolint:wrapcheck // of the caller's own statement
+}
+
+// LargeObjects gives access to large objects. It is pgx's own, and finds no misuse.
+func (t *transaction) LargeObjects() pgx.LargeObjects { return t.tx.LargeObjects() }
+
+// Conn returns the connection, which must not be kept beyond the closure. What runs on it finds no misuse.
+func (t *transaction) Conn() *pgx.Conn { return t.conn.Conn() }
+
+// Commit returns ErrNotYours.
+func (t *transaction) Commit(context.Context) error { return ErrNotYours }
+
+// Rollback returns ErrNotYours.
+func (t *transaction) Rollback(context.Context) error { return ErrNotYours }
+
+// Begin makes a savepoint.
+func (t *transaction) Begin(ctx context.Context) (pgx.Tx, error) {
+	name, err := t.savepoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &savepointTx{transaction: t, name: name}, nil
+}
