@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -88,7 +87,7 @@ func TestValidateReportsAllProblemsAtOnce(t *testing.T) {
 	}.Validate()
 	var invalid *pgfx.ConfigError
 	require.ErrorAs(t, err, &invalid)
-	var fields []string
+	fields := make([]string, 0, len(invalid.Problems))
 	for _, p := range invalid.Problems {
 		fields = append(fields, p.Field)
 	}
@@ -140,23 +139,22 @@ func TestNothingThatIsPrintedShowsASecret(t *testing.T) {
 			require.NoError(t, err)
 			tree, err := config.MarshalYAML()
 			require.NoError(t, err)
-			text := fmt.Sprintf("%v %+v %#v %s %q %d", config, config, config, config, config, config) +
-				fmt.Sprintf("%v %+v %#v", &config, &config, struct{ C pgfx.Config }{config}) +
-				string(asJSON) + fmt.Sprintf("%+v", reflect.ValueOf(tree).Interface())
+			var shown strings.Builder
+			fmt.Fprintf(&shown, "%v %+v %#v %s %q %d", config, config, config, config, config, config)
+			fmt.Fprintf(&shown, "%v %+v %#v %s %+v", &config, &config, struct{ C pgfx.Config }{config}, asJSON, tree)
 			for _, entry := range logs.All() {
 				encoded, err := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()).EncodeEntry(entry.Entry, entry.Context)
 				require.NoError(t, err)
-				text += encoded.String()
+				shown.Write(encoded.Bytes())
 			}
 			db, err := pgfx.Open(config)
 			if err != nil {
-				text += fmt.Sprintf("%v %+v %#v", err, err, err)
+				fmt.Fprintf(&shown, "%v %+v %#v", err, err, err)
 			} else {
 				defer func() { require.NoError(t, db.Close(t.Context())) }()
-				text += db.Target() + db.String() + fmt.Sprintf("%v %+v", db.Config(), db.Config())
-				text += fmt.Sprint(db.Start(within(t, 50*time.Millisecond)))
+				fmt.Fprintf(&shown, "%s %v %v %+v %v", db.Target(), db, db.Config(), db.Config(), db.Start(within(t, 50*time.Millisecond)))
 			}
-			assert.NotContains(t, text, secret)
+			assert.NotContains(t, shown.String(), secret)
 		})
 	}
 }
@@ -194,7 +192,8 @@ func TestPartsWinOverTheURL(t *testing.T) {
 
 func TestPoolParametersOfTheURLCountWhereNoFieldIsSet(t *testing.T) {
 	t.Parallel()
-	const address = "postgres://a@localhost/d?pool_max_conns=7&pool_min_conns=2&pool_max_conn_idle_time=1m&connect_timeout=3&application_name=mine"
+	const address = "postgres://a@localhost/d?pool_max_conns=7&pool_min_conns=2&pool_max_conn_idle_time=1m" +
+		"&connect_timeout=3&application_name=mine"
 	pool := open(t, pgfx.Config{URL: address}).Pool().Config()
 	assert.EqualValues(t, 7, pool.MaxConns)
 	assert.EqualValues(t, 2, pool.MinConns)
@@ -203,8 +202,9 @@ func TestPoolParametersOfTheURLCountWhereNoFieldIsSet(t *testing.T) {
 	assert.Equal(t, "mine", pool.ConnConfig.RuntimeParams["application_name"])
 
 	pool = open(t, pgfx.Config{
-		URL: address, ApplicationName: "ours", Timeouts: pgfx.TimeoutConfig{Connect: time.Second, Statement: 1500 * time.Millisecond, Lock: pgfx.Off},
-		Pool: pgfx.PoolConfig{MaxConns: 3, MaxConnIdleTime: pgfx.Off, MaxConnLifetime: pgfx.Off},
+		URL: address, ApplicationName: "ours",
+		Timeouts: pgfx.TimeoutConfig{Connect: time.Second, Statement: 1500 * time.Millisecond, Lock: pgfx.Off},
+		Pool:     pgfx.PoolConfig{MaxConns: 3, MaxConnIdleTime: pgfx.Off, MaxConnLifetime: pgfx.Off},
 	}).Pool().Config()
 	assert.EqualValues(t, 3, pool.MaxConns)
 	assert.EqualValues(t, 2, pool.MinConns)

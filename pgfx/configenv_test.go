@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestConfigFromEnvReadsEveryGroup(t *testing.T) {
+func TestConfigFromEnvReadsEveryGroup(t *testing.T) { //nolint:paralleltest // sets the environment
 	for name, value := range map[string]string{
 		"DATABASE_URL": "postgres://localhost/app", "DATABASE_USERNAME": "app", "DATABASE_NAME": "other", "DATABASE_PORT": "6543",
 		"DATABASE_TLS_MODE": "require", "DATABASE_POOL_MAX_CONNS": "12", "DATABASE_POOL_ACQUIRE_TIMEOUT": "3s",
@@ -26,16 +26,14 @@ func TestConfigFromEnvReadsEveryGroup(t *testing.T) {
 	assert.Equal(t, pgfx.Config{
 		URL: "postgres://localhost/app", Username: "app", Database: "other", Port: 6543, TLS: pgfx.TLSConfig{Mode: pgfx.TLSRequire},
 		Pool: pgfx.PoolConfig{MaxConns: 12, AcquireTimeout: 3 * time.Second}, Timeouts: pgfx.TimeoutConfig{Statement: time.Minute},
-		Start: pgfx.StartConfig{Mode: pgfx.StartLazy}, Retry: pgfx.RetryConfig{Multiplier: 1.5}, Health: pgfx.HealthConfig{Interval: 7 * time.Second},
-	}, withoutMethods(c))
+		Start: pgfx.StartConfig{Mode: pgfx.StartLazy}, Retry: pgfx.RetryConfig{Multiplier: 1.5},
+		Health: pgfx.HealthConfig{Interval: 7 * time.Second},
+	}, c)
 
 	c, err = pgfx.ConfigFromEnvPrefix("REPORTING_DATABASE_")
 	require.NoError(t, err)
 	assert.Equal(t, "postgres://reports/r", c.URL)
 }
-
-// withoutMethods only keeps a failing assert from printing masks instead of values.
-func withoutMethods(c pgfx.Config) pgfx.Config { return c }
 
 func TestAVariableOfTheWrongTypeIsNamed(t *testing.T) {
 	t.Setenv("DATABASE_PORT", "many")
@@ -51,13 +49,13 @@ func TestAVariableOfTheWrongTypeIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, "DATABASE_PORT")
 }
 
-func TestWithoutAnAddressTheErrorSaysWhereToPutOne(t *testing.T) {
+func TestWithoutAnAddressTheErrorSaysWhereToPutOne(t *testing.T) { //nolint:paralleltest // sets the environment
 	for _, name := range []string{"DATABASE_URL", "DATABASE_HOST", "PGHOST", "PGSERVICE"} {
 		t.Setenv(name, "")
 	}
 	_, err := pgfx.Open(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}})
-	require.EqualError(t, err, "pgfx: invalid config: URL is not set: supply a pgfx.Config with URL or Host, set DATABASE_URL in the environment, "+
-		"or put embedded.Module in front for a local server")
+	require.EqualError(t, err, "pgfx: invalid config: URL is not set: supply a pgfx.Config with URL or Host, "+
+		"set DATABASE_URL in the environment, or put embedded.Module in front for a local server")
 }
 
 func TestTheAddressComesFromWhoeverHasTheRightToSay(t *testing.T) {

@@ -93,7 +93,11 @@ func (v *validator) address(c Config) {
 		}
 	}
 	for _, text := range []struct{ field, value string }{
-		{"Host", c.Host}, {"Database", c.Database}, {"Username", c.Username}, {"ApplicationName", c.ApplicationName}, {"SearchPath", c.SearchPath},
+		{"Host", c.Host},
+		{"Database", c.Database},
+		{"Username", c.Username},
+		{"ApplicationName", c.ApplicationName},
+		{"SearchPath", c.SearchPath},
 	} {
 		if strings.ContainsRune(text.value, 0) {
 			v.add(text.field, strings.ReplaceAll(text.value, "\x00", `\x00`), "remove the zero byte")
@@ -220,7 +224,11 @@ func (v *validator) positive(field string, d time.Duration) {
 func (v *validator) parse(c Config) {
 	parsed, err := pgxpool.ParseConfig(c.connString())
 	if err == nil {
-		if cc := parsed.ConnConfig; c.URL != "" && (strings.Contains(targetHosts(cc), "@") || c.Database == "" && strings.Contains(cc.Database, "@")) {
+		database := parsed.ConnConfig.Database
+		if c.Database != "" {
+			database = ""
+		}
+		if c.URL != "" && strings.Contains(targetHosts(parsed.ConnConfig)+database, "@") {
 			// The rest of a password was taken for the host or the database and would be shown as such.
 			v.add("URL", redact.ConnString(c.URL), "percent-encode special characters in the password: @ is %40, / is %2F, ? is %3F, # is %23")
 		}
@@ -252,9 +260,9 @@ func reason(err error) string {
 
 // readPassword reads a password from a file, without its last line break.
 func readPassword(name string) (string, error) {
-	text, err := os.ReadFile(name)
+	text, err := os.ReadFile(name) //nolint:gosec // the configuration names the file
 	if err != nil {
-		return "", err //nolint:wrapcheck // the callers name the field
+		return "", err
 	}
 	password := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	switch {

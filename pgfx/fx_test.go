@@ -123,7 +123,7 @@ func TestOptionsAndSetupReachThePoolThroughFx(t *testing.T) {
 	var db *pgfx.DB
 	app := fxtest.New(t, fx.NopLogger, pgfx.Module, fx.Supply(serverConfig()), fx.Populate(&db),
 		pgfx.OnSetup(record("supplied")),
-		fx.Provide(fx.Annotate(func(cfg pgfx.Config) pgfx.Setup { return record("provided") }, fx.ResultTags(`group:"pgfx.setup"`))),
+		fx.Provide(fx.Annotate(func(pgfx.Config) pgfx.Setup { return record("provided") }, fx.ResultTags(`group:"pgfx.setup"`))),
 		pgfx.Options(pgfx.WithSetup(record("option")), pgfx.WithSetup(record("of another")).For("other")),
 	)
 	app.RequireStart()
@@ -134,7 +134,8 @@ func TestOptionsAndSetupReachThePoolThroughFx(t *testing.T) {
 func TestFxReplaceChangesTheConfigInsideTheModule(t *testing.T) {
 	t.Parallel()
 	var db *pgfx.DB
-	app := fxtest.New(t, fx.NopLogger, pgfx.Module, fx.Supply(pgfx.Config{URL: "postgres://app@production/app"}), fx.Replace(serverConfig()), fx.Populate(&db))
+	app := fxtest.New(t, fx.NopLogger, pgfx.Module, fx.Supply(pgfx.Config{URL: "postgres://app@production/app"}),
+		fx.Replace(serverConfig()), fx.Populate(&db))
 	app.RequireStart()
 	defer app.RequireStop()
 	assert.NotContains(t, db.Target(), "production")
@@ -142,7 +143,8 @@ func TestFxReplaceChangesTheConfigInsideTheModule(t *testing.T) {
 
 func TestAnInvalidConfigFailsNewWithEveryProblem(t *testing.T) {
 	t.Parallel()
-	app := fx.New(fx.NopLogger, pgfx.Module, fx.Supply(pgfx.Config{URL: "postgres://a@b/c", Port: -1, Pool: pgfx.PoolConfig{MinConns: -1}}), fx.Invoke(func(*pgfx.DB) {}))
+	app := fx.New(fx.NopLogger, pgfx.Module, fx.Invoke(func(*pgfx.DB) {}),
+		fx.Supply(pgfx.Config{URL: "postgres://a@b/c", Port: -1, Pool: pgfx.PoolConfig{MinConns: -1}}))
 	var invalid *pgfx.ConfigError
 	require.ErrorAs(t, app.Err(), &invalid)
 	assert.Len(t, invalid.Problems, 2)

@@ -58,14 +58,15 @@ func (g *Gate) Err() error {
 // at once: puddle answers a finished ctx with ctx.Err().
 type gateCtx struct {
 	context.Context //nolint:containedctx // it is a ctx
-	err             *UnavailableError
+
+	err *UnavailableError
 }
 
-var closedChan = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
+// Done returns a channel that is closed. It is made for each call: a refused acquire asks once.
+func (c *gateCtx) Done() <-chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}
 
-func (c *gateCtx) Done() <-chan struct{} { return closedChan }
-func (c *gateCtx) Err() error            { return c.err }
+func (c *gateCtx) Err() error { return c.err }

@@ -3,8 +3,8 @@ package pgfx_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,7 +24,7 @@ func closedPort(t *testing.T) string {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer listener.Close()
+	defer func() { require.NoError(t, listener.Close()) }()
 	return listener.Addr().String()
 }
 
@@ -50,19 +50,23 @@ func TestStartSaysWhatIsWrongAndClosesTheDB(t *testing.T) {
 		want    []string
 	}{
 		"refused": {
-			pgfx.Config{URL: "postgres://app:s3cret@" + refused + "/app?sslmode=disable"}, pgfx.CauseRefused, true,
+			pgfx.Config{URL: "postgres://app:s3cret@" + refused + "/app?sslmode=disable"},
+			pgfx.CauseRefused, true,
 			[]string{"cannot connect to app@" + refused + "/app", "attempts in", "connection refused", "check that the server runs"},
 		},
 		"missing socket": {
-			pgfx.Config{URL: "postgres://app:s3cret@/app?host=/nowhere"}, pgfx.CauseRefused, true,
+			pgfx.Config{URL: "postgres://app:s3cret@/app?host=/nowhere"},
+			pgfx.CauseRefused, true,
 			[]string{"/nowhere", "no such file or directory", "check that the server runs"},
 		},
 		"unknown host": {
-			pgfx.Config{URL: "postgres://app:s3cret@no-such-host.invalid/app"}, pgfx.CauseDNS, true,
+			pgfx.Config{URL: "postgres://app:s3cret@no-such-host.invalid/app"},
+			pgfx.CauseDNS, true,
 			[]string{"no-such-host.invalid", "check the host name"},
 		},
 		"no answer": {
-			pgfx.Config{URL: "postgres://app:s3cret@" + silentPort(t) + "/app?sslmode=disable"}, pgfx.CauseTimeout, true,
+			pgfx.Config{URL: "postgres://app:s3cret@" + silentPort(t) + "/app?sslmode=disable"},
+			pgfx.CauseTimeout, true,
 			[]string{"check routes, security groups and firewalls"},
 		},
 		"wrong password": {
@@ -100,7 +104,7 @@ func TestStartSaysWhatIsWrongAndClosesTheDB(t *testing.T) {
 func TestRetriesOfTheStartAreLimitedByTheConfig(t *testing.T) {
 	t.Parallel()
 	for retries, attempts := range map[int]int{pgfx.Off: 1, 2: 3} {
-		t.Run(fmt.Sprint(retries), func(t *testing.T) {
+		t.Run(strconv.Itoa(retries), func(t *testing.T) {
 			t.Parallel()
 			db := open(t, pgfx.Config{
 				URL:   "postgres://app@" + closedPort(t) + "/app?sslmode=disable",
@@ -174,7 +178,9 @@ func TestSetupRunsInItsOrderBeforeStartReturns(t *testing.T) {
 func TestAFailingSetupFailsTheStartAndNamesItself(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
-	db := open(t, serverConfig(), pgfx.WithSetup(pgfx.Setup{Name: "create tables", Run: func(context.Context, *pgfx.DB) error { return boom }}))
+	db := open(t, serverConfig(), pgfx.WithSetup(pgfx.Setup{
+		Name: "create tables", Run: func(context.Context, *pgfx.DB) error { return boom },
+	}))
 	err := db.Start(within(t, 10*time.Second))
 	require.ErrorIs(t, err, boom)
 	require.ErrorContains(t, err, `pgfx: setup "create tables"`)
@@ -189,7 +195,8 @@ func TestADegradedStartGoesOnWithoutTheDatabaseAndRecovers(t *testing.T) {
 	var setups atomic.Int32
 	core, logs := observer.New(zapcore.InfoLevel)
 	db := open(t, pgfx.Config{
-		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartDegraded}, Retry: pgfx.RetryConfig{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond},
+		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartDegraded},
+		Retry: pgfx.RetryConfig{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond},
 	}, pgfx.WithLogger(zap.New(core)), pgfx.WithSetup(pgfx.Setup{Name: "fails once", Run: func(context.Context, *pgfx.DB) error {
 		if setups.Add(1) == 1 {
 			return errors.New("not yet")

@@ -1,6 +1,7 @@
 package pgfx
 
 import (
+	"maps"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -102,14 +103,7 @@ func (c *counters) statement(took time.Duration, err error) {
 func (c *counters) classes() map[string]int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.byClass) == 0 {
-		return nil
-	}
-	classes := make(map[string]int64, len(c.byClass))
-	for class, n := range c.byClass {
-		classes[class] = n
-	}
-	return classes
+	return maps.Clone(c.byClass)
 }
 
 // histogram counts durations in buckets whose width is an eighth of a power of two, as HDR histograms do. Recording is two
@@ -126,7 +120,7 @@ const (
 
 func bucketOf(ns uint64) int {
 	if ns < 1<<subBits {
-		return int(ns) //nolint:gosec // below 8
+		return int(ns)
 	}
 	exponent := bits.Len64(ns) - subBits - 1
 	return exponent<<subBits + int(ns>>exponent) //nolint:gosec // below 512
@@ -146,7 +140,7 @@ func (h *histogram) record(d time.Duration) {
 	d = max(d, 0)
 	h.count.Add(1)
 	h.sum.Add(int64(d))
-	h.buckets[bucketOf(uint64(d))].Add(1) //nolint:gosec // not negative
+	h.buckets[bucketOf(uint64(d))].Add(1)
 	for {
 		largest := h.largest.Load()
 		if int64(d) <= largest || h.largest.CompareAndSwap(largest, int64(d)) {
@@ -168,7 +162,7 @@ func (h *histogram) stats() DurationStats {
 	largest := time.Duration(h.largest.Load())
 	percentile := func(p int64) time.Duration {
 		rank, seen := (total*p+99)/100, int64(0) //nolint:mnd // per cent
-		for i, n := range counts {
+		for i, n := range &counts {
 			if seen += n; seen >= rank {
 				return min(bucketTop(i), largest)
 			}
