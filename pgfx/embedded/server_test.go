@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -172,9 +173,10 @@ func TestTheLogIsWrittenToAFileOfTheServer(t *testing.T) {
 	server := start(t)
 	_, err := connect(t, server.URL()).Exec(t.Context(), "DO $$ BEGIN RAISE LOG 'a line for the log'; END $$")
 	require.NoError(t, err)
-	text, err := os.ReadFile(server.LogFile())
-	require.NoError(t, err)
-	assert.Contains(t, string(text), "a line for the log")
+	eventually(t, "the line arrives", func() bool {
+		text, err := os.ReadFile(server.LogFile())
+		return err == nil && strings.Contains(string(text), "a line for the log")
+	})
 }
 
 func TestAServerNeverPrintsItsPassword(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,10 +77,20 @@ func spawn(s spec, log *zap.Logger) (*keeperProcess, error) {
 }
 
 // keeperEnviron returns the environment of a keeper: the program's own, whose package initialisation may need it, without what
-// libpq and pgx read.
+// libpq and pgx read. The race detector otherwise keeps every process for a second at its end (its manual, "atexit_sleep_ms").
 func keeperEnviron(environ []string) []string {
-	kept := slices.DeleteFunc(slices.Clone(environ), func(entry string) bool { return strings.HasPrefix(entry, "PG") })
-	return append(kept, keeperVariable+"="+keeperProtocol)
+	race := "GORACE="
+	var kept []string
+	for _, entry := range environ {
+		switch {
+		case strings.HasPrefix(entry, "PG"):
+		case strings.HasPrefix(entry, "GORACE="):
+			race = entry + " "
+		default:
+			kept = append(kept, entry)
+		}
+	}
+	return append(kept, race+"atexit_sleep_ms=0", keeperVariable+"="+keeperProtocol)
 }
 
 // ownExecutable returns the path by which this process's executable can be started again. On Linux it works even when the
