@@ -77,7 +77,7 @@ func (m *Manager) DB() *pgfx.DB { return m.db }
 // A Do inside of fn, with fn's context, joins the transaction. When the inner one fails the whole can only be rolled back:
 // an outer closure that goes on and returns nil gets a [*RollbackOnlyError].
 //
-// Errors: fn's own, as it is; those of beginning and committing; [*RollbackOnlyError], [*FailedStatementError],
+// Errors: fn's own, as it is (with the ctx's added when the server cancelled a statement because ctx had ended); those of beginning and committing; [*RollbackOnlyError], [*FailedStatementError],
 // [*ConflictError], and [*OutcomeUnknownError] when COMMIT was sent and its answer was lost. After every other error the
 // transaction has not been committed. A panic goes on with its value and its stack.
 //

@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -112,9 +113,21 @@ func (t *transaction) end(err error) error {
 	}
 	if err != nil {
 		t.rollBack()
-		return err
+		return t.withContextError(err)
 	}
 	return t.commit()
+}
+
+// withContextError adds that ctx has ended to the error of a statement that the server cancelled for that reason: the server
+// says "canceling statement due to user request" and can't know more.
+func (t *transaction) withContextError(err error) error {
+	if sqlstate.Code(err) != sqlstate.QueryCanceled {
+		return err
+	}
+	if ctxErr := t.root.Err(); ctxErr != nil && !errors.Is(err, ctxErr) {
+		return fmt.Errorf("txn: rolled back: %w: %w", ctxErr, err)
+	}
+	return err
 }
 
 // obstacle returns why a transaction whose closure returned nil can't be committed. inUse comes from seize.
@@ -164,7 +177,7 @@ func (t *transaction) commit() error {
 		return &OutcomeUnknownError{err: err}
 	}
 	t.rollBack()
-	return fmt.Errorf("txn: commit: %w", err)
+	return t.withContextError(fmt.Errorf("txn: commit: %w", err))
 }
 
 // answered reports whether an error of COMMIT proves that nothing was committed. It does when the transaction is still

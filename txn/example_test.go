@@ -1,0 +1,56 @@
+package txn_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+func Example() {
+	ctx := context.Background()
+	db, err := pgfx.Open(pgfx.Config{URL: server.URL()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := db.Start(ctx); err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = db.Close(ctx) }()
+	tx, err := txn.NewManager(db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, "create table example_accounts (id text primary key, balance int not null check (balance >= 0))"); err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _, _ = tx.Exec(ctx, "drop table example_accounts") }()
+	if _, err := tx.Exec(ctx, "insert into example_accounts values ('ann', 100), ('bob', 0)"); err != nil {
+		log.Fatal(err)
+	}
+
+	// add doesn't know whether it runs in a transaction.
+	add := func(ctx context.Context, id string, amount int) error {
+		_, err := tx.Exec(ctx, "update example_accounts set balance = balance + $2 where id = $1", id, amount)
+		return err
+	}
+	transfer := func(from, to string, amount int) error {
+		return tx.Do(ctx, func(ctx context.Context) error {
+			return errors.Join(add(ctx, to, amount), add(ctx, from, -amount))
+		})
+	}
+
+	fmt.Println("transfer 70:", transfer("ann", "bob", 70))
+	fmt.Println("transfer 70 again fails:", transfer("ann", "bob", 70) != nil)
+	var ann, bob int
+	err = tx.QueryRow(ctx, "select sum(balance) filter (where id = 'ann'), sum(balance) filter (where id = 'bob') from example_accounts").
+		Scan(&ann, &bob)
+	fmt.Println("ann", ann, "bob", bob, err)
+	// Output:
+	// transfer 70: <nil>
+	// transfer 70 again fails: true
+	// ann 30 bob 70 <nil>
+}

@@ -1,0 +1,272 @@
+package txn_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// dbtx is what sqlc generates for pgx/v5, with its options for batches and COPY.
+type dbtx interface {
+	Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
+	Query(context.Context, string, ...any) (pgx.Rows, error)
+	QueryRow(context.Context, string, ...any) pgx.Row
+	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
+	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error)
+}
+
+var _ dbtx = (*txn.Manager)(nil)
+
+// store writes and reads with every querying method. It returns what it can see.
+func store(ctx context.Context, q dbtx, prefix string) ([]string, error) {
+	if _, err := q.Exec(ctx, "insert into entries (name) values ($1)", prefix+"exec"); err != nil {
+		return nil, err
+	}
+	var name string
+	if err := q.QueryRow(ctx, "insert into entries (name) values ($1) returning name", prefix+"row").Scan(&name); err != nil {
+		return nil, err
+	}
+	batch := &pgx.Batch{}
+	batch.Queue("insert into entries (name) values ($1)", prefix+"batch1")
+	batch.Queue("insert into entries (name) values ($1) returning name", prefix+"batch2")
+	batch.Queue("select name from entries limit 1")
+	results := q.SendBatch(ctx, batch)
+	if _, err := results.Exec(); err != nil {
+		return nil, err
+	}
+	if err := results.QueryRow().Scan(&name); err != nil {
+		return nil, err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, err
+	}
+	rows.Close()
+	if err := results.Close(); err != nil {
+		return nil, err
+	}
+	source := pgx.CopyFromRows([][]any{{prefix + "copy1"}, {prefix + "copy2"}})
+	if n, err := q.CopyFrom(ctx, pgx.Identifier{"entries"}, []string{"name"}, source); err != nil || n != 2 {
+		return nil, fmt.Errorf("copied %d: %w", n, err)
+	}
+	rows, err = q.Query(ctx, "select name from entries where name like $1 order by name", prefix+"%")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+func TestDoCommitsWhenTheClosureReturnsNil(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "kept") }))
+	assert.Equal(t, []string{"kept"}, entries(t, m.DB()))
+	settled(t, m.DB())
+}
+
+func TestDoRollsBackWhenTheClosureFails(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	err := m.Do(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, insert(ctx, m, "gone"))
+		return errTest
+	})
+	assert.Equal(t, errTest, err, "the closure's error comes back as it is") //nolint:testifylint // identity is what is meant
+	assert.Empty(t, entries(t, m.DB()))
+	settled(t, m.DB())
+}
+
+func TestEveryQueryingMethodFollowsTheContext(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	want := func(prefix string) []string {
+		return []string{prefix + "batch1", prefix + "batch2", prefix + "copy1", prefix + "copy2", prefix + "exec", prefix + "row"}
+	}
+
+	seen, err := store(t.Context(), m, "outside-")
+	require.NoError(t, err)
+	require.Equal(t, want("outside-"), seen)
+	require.Equal(t, want("outside-"), entries(t, m.DB()), "outside of a transaction everything is done at once")
+
+	err = m.Do(t.Context(), func(ctx context.Context) error {
+		seen, err := store(ctx, m, "inside-")
+		require.NoError(t, err)
+		assert.Equal(t, want("inside-"), seen)
+		assert.Equal(t, want("outside-"), entries(t, m.DB()), "nobody else sees it before the commit")
+		return errTest
+	})
+	require.ErrorIs(t, err, errTest)
+	assert.Equal(t, want("outside-"), entries(t, m.DB()), "all of it was rolled back")
+	settled(t, m.DB())
+}
+
+func TestATransactionRunsOnOneConnection(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, maxConns(1))
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+		_, err := store(ctx, m, "x-")
+		return err
+	}))
+	assert.Len(t, entries(t, m.DB()), 6)
+}
+
+func TestDoValueReturnsTheValueOfACommitOnly(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	n, err := txn.DoValue(t.Context(), m, func(ctx context.Context) (int, error) {
+		var n int
+		err := m.QueryRow(ctx, "select 42").Scan(&n)
+		return n, err
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 42, n)
+
+	n, err = txn.DoValue(t.Context(), m, func(context.Context) (int, error) { return 42, errTest })
+	require.ErrorIs(t, err, errTest)
+	assert.Zero(t, n)
+}
+
+func TestTransactionsOfTwoDatabasesDontMix(t *testing.T) {
+	t.Parallel()
+	one, other := newManager(t), newManager(t)
+	err := one.Do(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, insert(ctx, one, "in one"))
+		require.NoError(t, insert(ctx, other, "in other")) // not in a transaction
+		_, inOther := other.Tx(ctx)
+		assert.False(t, inOther)
+		err := other.Do(ctx, func(ctx context.Context) error {
+			mine, ok := one.Tx(ctx)
+			require.True(t, ok)
+			others, ok := other.Tx(ctx)
+			require.True(t, ok)
+			assert.NotEqual(t, mine.Conn(), others.Conn())
+			require.NoError(t, insert(ctx, one, "in one too"))
+			return insert(ctx, other, "in other's transaction")
+		})
+		require.NoError(t, err)
+		return errTest
+	})
+	require.ErrorIs(t, err, errTest)
+	assert.Empty(t, entries(t, one.DB()))
+	assert.Equal(t, []string{"in other", "in other's transaction"}, entries(t, other.DB()))
+}
+
+func TestManagersOfOneDatabaseShareItsTransactions(t *testing.T) {
+	t.Parallel()
+	one := newManager(t, maxConns(1))
+	other := managerOf(t, one.DB())
+	err := one.Do(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, other.Do(ctx, func(ctx context.Context) error { return insert(ctx, other, "x") }))
+		return errTest
+	})
+	require.ErrorIs(t, err, errTest)
+	assert.Empty(t, entries(t, one.DB()))
+}
+
+func TestTxIsTheTransactionOfTheContext(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	_, ok := m.Tx(t.Context())
+	assert.False(t, ok)
+	err := m.Do(t.Context(), func(ctx context.Context) error {
+		tx, ok := m.Tx(ctx)
+		require.True(t, ok)
+		seen, err := store(ctx, tx, "tx-")
+		require.NoError(t, err)
+		assert.Len(t, seen, 6)
+		description, err := tx.Prepare(ctx, "own", "select 1")
+		require.NoError(t, err)
+		assert.Equal(t, "own", description.Name)
+		objects := tx.LargeObjects()
+		oid, err := objects.Create(ctx, 0)
+		require.NoError(t, err)
+		assert.NotZero(t, oid)
+		require.ErrorIs(t, tx.Commit(ctx), txn.ErrNotYours)
+		require.ErrorIs(t, tx.Rollback(ctx), txn.ErrNotYours)
+		require.NoError(t, insert(ctx, m, "still going"))
+		return nil
+	})
+	require.NoError(t, err)
+	assert.Len(t, entries(t, m.DB()), 7)
+}
+
+func TestCodeThatBeginsOnATxGetsSavepoints(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	err := m.Do(t.Context(), func(ctx context.Context) error {
+		tx, _ := m.Tx(ctx)
+		require.NoError(t, pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error {
+			_, err := inner.Exec(ctx, "insert into entries values ('released')")
+			require.NoError(t, err)
+			return pgx.BeginFunc(ctx, inner, func(inner pgx.Tx) error {
+				_, err := inner.Exec(ctx, "insert into entries values ('released inside')")
+				return err
+			})
+		}))
+		err := pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error {
+			_, err := inner.Exec(ctx, "insert into entries values ('released')") // a duplicate
+			return err
+		})
+		require.Error(t, err)
+		return insert(ctx, m, "afterwards")
+	})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"afterwards", "released", "released inside"}, entries(t, m.DB()))
+}
+
+func TestTermsOfATransactionReachTheServer(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	for _, tt := range []struct {
+		opts []txn.Option
+		want [3]string
+	}{
+		{nil, [3]string{"read committed", "off", "off"}},
+		{[]txn.Option{txn.Serializable(), txn.ReadOnly(), txn.Deferrable()}, [3]string{"serializable", "on", "on"}},
+		{[]txn.Option{txn.RepeatableRead(), txn.ReadWrite()}, [3]string{"repeatable read", "off", "off"}},
+		{[]txn.Option{txn.Isolation(pgx.ReadUncommitted), {}}, [3]string{"read uncommitted", "off", "off"}},
+	} {
+		var got [3]string
+		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+			return m.QueryRow(ctx, `select current_setting('transaction_isolation'), current_setting('transaction_read_only'),
+				current_setting('transaction_deferrable')`).Scan(&got[0], &got[1], &got[2])
+		}, tt.opts...))
+		assert.Equal(t, tt.want, got)
+	}
+}
+
+func TestDefaultsOfAManagerGiveWayToOptionsOfACall(t *testing.T) {
+	t.Parallel()
+	m := managerOf(t, newDB(t), txn.WithDefaults(txn.Serializable(), txn.ReadOnly()), txn.WithLogger(nil), txn.ManagerOption{})
+	level := func(opts ...txn.Option) (got string) {
+		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+			return m.QueryRow(ctx, "select current_setting('transaction_isolation') || ' ' || current_setting('transaction_read_only')").Scan(&got)
+		}, opts...))
+		return got
+	}
+	assert.Equal(t, "serializable on", level())
+	assert.Equal(t, "repeatable read on", level(txn.RepeatableRead()))
+	assert.Equal(t, "serializable off", level(txn.ReadWrite()))
+}
+
+func TestAValueThatIsNoneIsRefused(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	called := false
+	fn := func(context.Context) error { called = true; return nil }
+	require.ErrorContains(t, m.Do(t.Context(), fn, txn.Isolation("chaos")), `"chaos"`)
+	require.ErrorContains(t, m.Do(t.Context(), func(ctx context.Context) error {
+		return m.Do(ctx, fn, txn.Isolation("chaos"))
+	}), `"chaos"`)
+	_, err := txn.NewManager(m.DB(), txn.WithDefaults(txn.Isolation("chaos")))
+	require.ErrorContains(t, err, `"chaos"`)
+	assert.False(t, called)
+}
+
