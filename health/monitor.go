@@ -1,0 +1,392 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// ErrStopped is returned by a [Monitor] that was stopped.
+var ErrStopped = errors.New("health: the monitor is stopped")
+
+// Monitor watches one database. It is made by [NewMonitor], or by [New] with Fx, started once and stopped once. All its
+// methods are safe for concurrent use.
+type Monitor struct {
+	db        *pgfx.DB
+	logger    *zap.Logger
+	interval  time.Duration // 0: no looks but those that are asked for
+	observers []Observer
+	observed  <-chan Transition
+	hub       hub
+
+	// turn is held by whoever looks; it guards what follows.
+	turn    chan struct{}
+	probe   *probe
+	pool    poolWatch
+	machine machine
+	pace    pace
+	demoted bool
+
+	kick       chan struct{}   // the schedule has changed
+	lifetime   context.Context //nolint:containedctx // ends the looks when the monitor stops
+	end        context.CancelFunc
+	observing  context.Context //nolint:containedctx // ends the observers' work when a stop runs out of time
+	cut        context.CancelFunc
+	background sync.WaitGroup
+	first      chan struct{} // closed after the first look of run
+	stopOnce   sync.Once
+	stopped    chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	running  bool
+	ended    bool
+	status   Status
+	schedule schedule
+}
+
+// schedule is when the next look is due.
+type schedule struct {
+	last time.Time       // when the last look began
+	next time.Time       // when the next is due, unless something happens
+	lost <-chan struct{} // closed when the kept connection is lost
+}
+
+// NewMonitor makes a monitor for db, which may be started already or later. It opens no connection and starts no goroutine.
+func NewMonitor(db *pgfx.DB, opts ...Option) (*Monitor, error) {
+	if db == nil {
+		return nil, errors.New("health: no database to monitor; pass what pgfx.Open returned")
+	}
+	settings := options{logger: db.Logger()}
+	for _, opt := range opts {
+		if opt.apply != nil {
+			opt.apply(&settings)
+		}
+	}
+	m := &Monitor{
+		db: db, logger: settings.logger.Named("health"), interval: max(0, db.Config().Health.Interval),
+		observers: observersOf(db.Name(), settings.observers),
+		turn:      make(chan struct{}, 1), probe: newProbe(db), kick: make(chan struct{}, 1),
+		first: make(chan struct{}), stopped: make(chan struct{}),
+		status: Status{Database: db.Name(), State: Starting, Since: time.Now()},
+	}
+	m.pace.interval = m.interval
+	if db.Name() != "" {
+		m.logger = m.logger.With(zap.String("database_name", db.Name()))
+	}
+	m.lifetime, m.end = context.WithCancel(context.Background())
+	m.observing, m.cut = context.WithCancel(context.Background())
+	if len(m.observers) > 0 {
+		m.observed, _ = m.hub.subscribe(observerRoom)
+	}
+	return m, nil
+}
+
+// Start begins to watch. Call it after the DB's Start. When that has reached the database, Start waits for the first look,
+// so that whatever starts next finds a verdict; else it returns at once. It keeps nothing of ctx, and that ctx ends or the
+// look fails is no error. A second Start does nothing; after Stop it returns [ErrStopped].
+func (m *Monitor) Start(ctx context.Context) error {
+	m.mu.Lock()
+	if m.ended {
+		m.mu.Unlock()
+		return ErrStopped
+	}
+	again := m.running
+	if !again {
+		m.running = true
+		m.status.Monitored = m.interval > 0
+		if m.interval > 0 {
+			m.background.Go(m.run)
+		}
+		if len(m.observers) > 0 {
+			m.background.Go(m.callObservers)
+		}
+	}
+	m.mu.Unlock()
+	if again || m.interval == 0 || !m.db.IsHealthy() {
+		return nil
+	}
+	select {
+	case <-m.first:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// Stop ends the watching, closes the monitor's connection, tells subscribers that the state is [Stopped] and ends their
+// channels. It leaves the gate as it is, for the DB is closed next. At ctx's end it gives up waiting for an observer that
+// hangs and returns an error. Stop may be called any number of times, before Start too.
+func (m *Monitor) Stop(ctx context.Context) error {
+	m.stopOnce.Do(func() {
+		m.mu.Lock()
+		m.ended = true
+		m.status.Monitored = false
+		m.mu.Unlock()
+		m.end()
+		go m.shutDown()
+	})
+	select {
+	case <-m.stopped:
+		return nil
+	case <-ctx.Done():
+	}
+	select { // both may be ready
+	case <-m.stopped:
+		return nil
+	default:
+	}
+	m.cut()
+	return fmt.Errorf("health: stop: an observer or a connect hook did not return in time: %w", context.Cause(ctx))
+}
+
+// shutDown takes the last turn, and never gives it back.
+func (m *Monitor) shutDown() {
+	defer close(m.stopped)
+	defer m.cut()
+	m.turn <- struct{}{}
+	m.probe.drop()
+	m.record(m.machine.stop(), plan{}, Look{}, nil)
+	m.hub.close()
+	m.background.Wait()
+}
+
+// run looks until the monitor is stopped.
+func (m *Monitor) run() {
+	for first := true; ; first = false {
+		_, err := m.lookOnce(m.lifetime, time.Time{})
+		if first {
+			close(m.first)
+		}
+		if errors.Is(err, ErrStopped) || !m.wait() {
+			return
+		}
+	}
+}
+
+// leastGap keeps looks that something has triggered apart: a server that answers once and then kills, or a thousand failing
+// statements, must not make the monitor spin.
+const leastGap = 250 * time.Millisecond
+
+// wait waits until the next look is due: when its time comes, or when the kept connection is lost. It returns false when
+// the monitor is stopped.
+func (m *Monitor) wait() bool {
+	for {
+		m.mu.Lock()
+		due := m.schedule
+		m.mu.Unlock()
+		select {
+		case <-due.lost:
+			due.lost = nil
+			if soonest := due.last.Add(leastGap); soonest.Before(due.next) {
+				due.next = soonest
+			}
+		default:
+		}
+		timer := time.NewTimer(time.Until(due.next))
+		select {
+		case <-m.lifetime.Done():
+			timer.Stop()
+			return false
+		case <-timer.C:
+			return true
+		case <-due.lost: // its time is worked out above
+		case <-m.kick:
+		}
+		timer.Stop()
+	}
+}
+
+// CheckNow looks at the database now and returns what is known then. Its error is the one that the look met, also when one
+// failure alone is no verdict; nil when the database answered. Callers at the same time share a look. It works without a
+// running monitor too (before Start, or with Config.Health.Interval off), but then it leaves the gate alone, because nobody
+// would open it again. ctx bounds the waiting, Config.Health.Timeout the look; a look that ctx cuts short counts for
+// nothing. After Stop the error is [ErrStopped].
+func (m *Monitor) CheckNow(ctx context.Context) (Status, error) {
+	look, err := m.lookOnce(ctx, time.Now())
+	if err != nil {
+		return m.Status(), err
+	}
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+	return m.Status(), look.Err
+}
+
+// lookOnce takes the turn and looks, unless a look that began after notBefore has been made meanwhile. Its error says why
+// there was no look.
+func (m *Monitor) lookOnce(ctx context.Context, notBefore time.Time) (Look, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.lifetime, cancel)()
+	select {
+	case <-m.lifetime.Done():
+		return Look{}, ErrStopped
+	default:
+	}
+	select {
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
+	case <-ctx.Done():
+		return Look{}, m.interrupted(ctx)
+	}
+	m.mu.Lock()
+	last := m.status.LastLook
+	m.mu.Unlock()
+	if !notBefore.IsZero() && last.At.After(notBefore) {
+		return last, nil
+	}
+	look, ok := m.look(ctx)
+	if !ok {
+		return Look{}, m.interrupted(ctx)
+	}
+	return look, nil
+}
+
+func (m *Monitor) interrupted(ctx context.Context) error {
+	if m.lifetime.Err() != nil {
+		return ErrStopped
+	}
+	return fmt.Errorf("health: check: %w", context.Cause(ctx))
+}
+
+// look looks, judges, acts and tells. It returns false when ctx ended first. The caller holds the turn.
+func (m *Monitor) look(ctx context.Context) (Look, bool) {
+	m.mu.Lock()
+	monitored := m.status.Monitored
+	m.mu.Unlock()
+	before, began := m.db.Stats(), time.Now()
+	seen := m.probe.look(ctx, m.demoted)
+	if !monitored { // a connection that nobody watches is not worth its slot
+		m.probe.drop()
+	}
+	if ctx.Err() != nil {
+		m.replan(began, confirmAfter)
+		return Look{}, false
+	}
+	now, stats := time.Now(), m.db.Stats()
+	look := Look{At: began, Took: now.Sub(began), Latency: seen.latency, Fresh: seen.fresh, Cause: seen.cause, Err: seen.err}
+	found := finding{
+		cause: seen.cause, server: seen.server.identity(), readOnly: seen.server.ReadOnly, slots: seen.server.slots(),
+		suspectPool: seen.suspectPool, traffic: succeeded(stats) > succeeded(before),
+	}
+	m.pool.see(now, stats, &found)
+	v := m.machine.judge(found)
+	m.demoted = v.demoted
+	p := planFor(v)
+	if !monitored || errors.Is(m.db.Gate().Err(), pgfx.ErrNotStarted) { // the first opening is the DB's own
+		p.open, p.shut = false, false
+	}
+	p.carryOut(m.db, seen.err)
+	m.record(v, p, look, &seen.server)
+	m.replan(began, m.pace.next(v, m.pool.isFull(), rand.Float64()))
+	return look, true
+}
+
+func succeeded(stats pgfx.Stats) int64 { return stats.Statements.Count - stats.Statements.Errors }
+
+// replan sets when the next look is due.
+func (m *Monitor) replan(began time.Time, wait time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.schedule = schedule{last: began, next: time.Now().Add(wait), lost: m.probe.lost()}
+}
+
+// record notes a verdict and tells it when it is news. The caller holds the turn.
+func (m *Monitor) record(v verdict, p plan, look Look, server *Server) {
+	m.mu.Lock()
+	now := time.Now()
+	t := Transition{
+		Database: m.status.Database, From: v.from, To: v.to, At: now, Lasted: now.Sub(m.status.Since),
+		Cause: v.cause, Reasons: v.reasons, Reset: p.reset,
+	}
+	if v.cause != "" {
+		t.Err = look.Err
+		if t.Err == nil { // a good look that does not yet undo a bad one
+			t.Err = m.status.Err
+		}
+	}
+	s := &m.status
+	s.State, s.Cause, s.Reasons, s.Err = v.to, v.cause, v.reasons, t.Err
+	if v.from != v.to {
+		s.Since = now
+	}
+	if !look.At.IsZero() {
+		s.LastLook = look
+		if look.Err == nil {
+			s.LastGood, s.Server = look.At, *server
+		}
+	}
+	if p.reset != "" {
+		s.Resets++
+		s.LastReset = p.reset
+	}
+	if v.changed() {
+		s.History = remembered(s.History, t)
+	}
+	m.mu.Unlock()
+
+	switch {
+	case v.changed():
+		var holders []pgfx.Lease
+		if len(v.reasons) > 0 && (v.reasons[0] == ReasonPoolExhausted || v.reasons[0] == ReasonPoolStuck) {
+			holders = oldest(m.db.Leases())
+		}
+		report(m.logger, t, p, holders)
+		m.hub.publish(t)
+	case p.reset != "":
+		m.logger.Warn("pool replaced", zap.String("reset", string(p.reset)))
+	}
+}
+
+// oldest returns the leases that a log line names.
+func oldest(leases []pgfx.Lease) []pgfx.Lease { return leases[:min(len(leases), 3)] } //nolint:mnd // as in an acquire's timeout
+
+// callObservers tells the observers until the subscription ends.
+func (m *Monitor) callObservers() {
+	for t := range m.observed {
+		for _, observer := range m.observers {
+			tell(m.observing, m.logger, observer, t)
+		}
+	}
+}
+
+// Status returns what is known now. It does not look.
+func (m *Monitor) Status() Status {
+	m.mu.Lock()
+	s := m.status
+	m.mu.Unlock()
+	s.Initialized = m.db.IsInitialized()
+	s.Pool = m.db.Stats().Pool
+	s.Missed = m.hub.dropped()
+	return s
+}
+
+// IsHealthy reports whether the database can be used, as far as is known: the state is Up, Degraded or ReadOnly. Without
+// looks of its own (see Status.Monitored) it is what the DB knows from its start, unless a CheckNow has found otherwise.
+func (m *Monitor) IsHealthy() bool {
+	m.mu.Lock()
+	state, monitored := m.status.State, m.status.Monitored
+	m.mu.Unlock()
+	if !monitored && state == Starting {
+		return m.db.IsHealthy()
+	}
+	return state.Usable()
+}
+
+// IsInitialized reports whether the database has been reached and the setup has run.
+func (m *Monitor) IsInitialized() bool { return m.db.IsInitialized() }
+
+// Subscribe returns a channel of transitions from now on and a function that ends the subscription and closes the
+// channel. The channel holds 16 transitions; a subscriber that falls behind loses the oldest (Status.Missed counts them)
+// and never holds up the monitor. Stop closes the channel after the transition to Stopped. cancel may be called more than
+// once.
+func (m *Monitor) Subscribe() (transitions <-chan Transition, cancel func()) {
+	return m.hub.subscribe(subscriberRoom)
+}

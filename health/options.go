@@ -1,0 +1,26 @@
+package health
+
+import "go.uber.org/zap"
+
+// Option completes a [Monitor] that is made by hand.
+type Option struct{ apply func(*options) }
+
+type options struct {
+	logger    *zap.Logger
+	observers []Observer
+}
+
+// WithLogger sets the logger; it is named "health". Default: the database's own. With Fx the application's *zap.Logger is
+// used.
+func WithLogger(logger *zap.Logger) Option {
+	return Option{apply: func(o *options) {
+		if logger != nil {
+			o.logger = logger
+		}
+	}}
+}
+
+// WithObservers adds observers. Those of another database than the monitor's are ignored.
+func WithObservers(observers ...Observer) Option {
+	return Option{apply: func(o *options) { o.observers = append(o.observers, observers...) }}
+}

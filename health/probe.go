@@ -1,0 +1,122 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// probe looks at a database from outside the pool. It only looks: what it sees is judged and acted on by others. Its methods
+// are not safe for concurrent use.
+type probe struct {
+	db       *pgfx.DB
+	timeout  time.Duration // of one look
+	patience time.Duration // for the kept connection, before a new one is tried
+	maxAge   time.Duration // of the kept connection; 0 for no limit
+	kept     *session
+}
+
+// sight is what one look saw: the server, or why there is none.
+type sight struct {
+	server      Server
+	err         error
+	cause       pgfx.Cause
+	latency     time.Duration // of the round trip
+	fresh       bool          // a connection was opened for it
+	suspectPool bool          // a kept connection was lost or is dead, while a new one works
+}
+
+// The kept connection has this share of a look's time, and no more than this, before a new one is tried beside it.
+const (
+	patienceShare = 4
+	mostPatience  = 300 * time.Millisecond
+)
+
+func newProbe(db *pgfx.DB) *probe {
+	config := db.Config()
+	return &probe{
+		db: db, timeout: config.Health.Timeout, maxAge: max(0, config.Pool.MaxConnLifetime),
+		patience: min(config.Health.Timeout/patienceShare, mostPatience),
+	}
+}
+
+// look asks the database how it is, within the timeout. A connection that is kept from the look before is asked first,
+// unless afresh is set; when it is lost or keeps silent, a new one decides, and then the kept one's silence says that the
+// pool's connections may be dead too. When ctx itself ends, the sight is worthless.
+func (p *probe) look(ctx context.Context, afresh bool) sight {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	old := p.kept
+	p.kept = nil
+	if old != nil && !old.isLost() && (afresh || p.maxAge > 0 && time.Since(old.opened) > p.maxAge) {
+		old.close()
+		old = nil
+	}
+	if old == nil {
+		return p.lookAfresh(ctx)
+	}
+
+	patient, cancelPatient := context.WithTimeout(ctx, p.patience)
+	server, latency, err := old.look(patient)
+	cancelPatient()
+	if err == nil {
+		p.kept = old
+		return sight{server: server, latency: latency}
+	}
+	s := p.lookAfresh(ctx)
+	if server, ok := old.late(); ok && s.err != nil { // slow, but alive
+		p.kept = old
+		return sight{server: server, latency: s.latency}
+	}
+	s.suspectPool = s.err == nil && old.isDead()
+	old.close()
+	return s
+}
+
+// lookAfresh opens a connection, asks on it and keeps it when it answers: a server that accepts and then kills is no server.
+func (p *probe) lookAfresh(ctx context.Context) sight {
+	began := time.Now()
+	conn, err := p.db.Connect(ctx, "health")
+	if err != nil {
+		return sight{err: err, cause: causeOf(err), fresh: true, latency: time.Since(began)}
+	}
+	next, err := newSession(conn)
+	if err != nil {
+		return sight{err: err, cause: pgfx.CauseUnknown, fresh: true, latency: time.Since(began)}
+	}
+	server, latency, err := next.look(ctx)
+	if err != nil {
+		next.close()
+		err = fmt.Errorf("health: the server accepted a connection and then gave no answer: %w", err)
+		return sight{err: err, cause: causeOf(err), fresh: true, latency: time.Since(began)}
+	}
+	p.kept = next
+	return sight{server: server, latency: latency, fresh: true}
+}
+
+// causeOf is the cause of a failed look, never "".
+func causeOf(err error) pgfx.Cause {
+	if connect, ok := errors.AsType[*pgfx.ConnectError](err); ok {
+		return connect.Cause
+	}
+	return pgfx.CauseOf(err)
+}
+
+// lost is closed when the kept connection is gone; nil when none is kept.
+func (p *probe) lost() <-chan struct{} {
+	if p.kept == nil {
+		return nil
+	}
+	return p.kept.lost
+}
+
+// drop closes the kept connection.
+func (p *probe) drop() {
+	if p.kept != nil {
+		p.kept.close()
+		p.kept = nil
+	}
+}

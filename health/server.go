@@ -1,0 +1,99 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Server is what a look learned about the server that answered. What the server doesn't tell, or the role may not ask, is
+// zero.
+type Server struct {
+	// InRecovery: it is a standby. ReadOnly: new transactions can't write, because it is a standby or because
+	// default_transaction_read_only is on.
+	InRecovery bool `json:"in_recovery"`
+	ReadOnly   bool `json:"read_only"`
+	// SystemIdentifier names the cluster; a primary and its standbys share it. Timeline is the one of the last checkpoint,
+	// which lags a promotion (PostgreSQL manual, "Control Data Functions").
+	SystemIdentifier string `json:"system_identifier,omitempty"`
+	Timeline         int    `json:"timeline,omitempty"`
+	// StartedAt is when the server's postmaster started.
+	StartedAt time.Time `json:"started_at,omitzero"`
+	// ReplicationLag is the age of the last transaction that a standby has replayed, 0 when it has replayed all that it
+	// received. LagKnown tells 0 from "can't say".
+	ReplicationLag time.Duration `json:"replication_lag,omitempty"`
+	LagKnown       bool          `json:"lag_known,omitempty"`
+	// Connections is how many connections all databases of the server have, MaxConnections how many it lets ordinary roles
+	// have.
+	Connections    int `json:"connections,omitempty"`
+	MaxConnections int `json:"max_connections,omitempty"`
+}
+
+func (s Server) identity() identity {
+	return identity{system: s.SystemIdentifier, started: s.StartedAt}
+}
+
+func (s Server) slots() slots { return slots{used: s.Connections, most: s.MaxConnections} }
+
+// The questions of a look, most telling first, each one round trip. A server that doesn't know a function, or a role that
+// may not call it, gets the next one: pg_control_… can be revoked, and Aurora has no WAL positions.
+//
+//nolint:gochecknoglobals // constants, put together from their parts
+var questions = func() []string {
+	const (
+		role = `select pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')`
+		run  = `, (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint` +
+			`, (select sum(numbackends) from pg_catalog.pg_stat_database)` +
+			`, pg_catalog.current_setting('max_connections')::int` +
+			` - pg_catalog.current_setting('superuser_reserved_connections')::int` +
+			` - coalesce(pg_catalog.current_setting('reserved_connections', true), '0')::int`
+		lag = `, case when not pg_catalog.pg_is_in_recovery() then null` +
+			` when pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() then 0` +
+			` else (extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) * 1000000)::bigint end`
+		control = `, (select system_identifier from pg_catalog.pg_control_system())` +
+			`, (select timeline_id from pg_catalog.pg_control_checkpoint())`
+	)
+	return []string{role + run + lag + control, role + run + lag, role + run, role}
+}()
+
+// canAskLess reports whether a simpler question may get an answer: the server knows the connection and refuses the
+// statement, for a privilege, a function or a feature that it lacks.
+func canAskLess(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(pg.Code, "42") || strings.HasPrefix(pg.Code, "0A"))
+}
+
+// parseServer reads the answer to any of the questions. A column that is null or missing leaves its field zero.
+func parseServer(row []string) (Server, error) {
+	const columns = 8
+	if len(row) < 2 { //nolint:mnd // the two columns of the role
+		return Server{}, fmt.Errorf("the answer has %d columns", len(row))
+	}
+	row = slices.Grow(slices.Clone(row), columns)[:columns]
+	s := Server{InRecovery: row[0] == "t", ReadOnly: row[1] == "on" || row[0] == "t", SystemIdentifier: row[6]}
+	var errs []error
+	number := func(column int) int64 {
+		if row[column] == "" {
+			return 0
+		}
+		n, err := strconv.ParseInt(row[column], 10, 64)
+		errs = append(errs, err)
+		return n
+	}
+	if started := number(2); started != 0 { //nolint:mnd // columns in their order
+		s.StartedAt = time.UnixMicro(started)
+	}
+	s.Connections, s.MaxConnections = int(number(3)), int(number(4)) //nolint:mnd // as above
+	s.LagKnown = row[5] != ""                                        //nolint:mnd // as above
+	s.ReplicationLag = time.Duration(number(5)) * time.Microsecond   //nolint:mnd // as above
+	s.Timeline = int(number(7))                                      //nolint:mnd // as above
+	if err := errors.Join(errs...); err != nil {
+		return Server{}, fmt.Errorf("the answer can't be read: %w", err)
+	}
+	return s, nil
+}
