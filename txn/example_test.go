@@ -4,32 +4,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 func Example() {
-	ctx := context.Background()
+	if err := transfers(context.Background()); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// transfer 70: <nil>
+	// transfer 70 again fails: true
+	// ann 30 bob 70
+}
+
+func transfers(ctx context.Context) error {
 	db, err := pgfx.Open(pgfx.Config{URL: server.URL()})
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	if err := db.Start(ctx); err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer func() { _ = db.Close(ctx) }()
 	tx, err := txn.NewManager(db)
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	if _, err := tx.Exec(ctx, "create table example_accounts (id text primary key, balance int not null check (balance >= 0))"); err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer func() { _, _ = tx.Exec(ctx, "drop table example_accounts") }()
 	if _, err := tx.Exec(ctx, "insert into example_accounts values ('ann', 100), ('bob', 0)"); err != nil {
-		log.Fatal(err)
+		return err
 	}
 
 	// add doesn't know whether it runs in a transaction.
@@ -48,9 +56,6 @@ func Example() {
 	var ann, bob int
 	err = tx.QueryRow(ctx, "select sum(balance) filter (where id = 'ann'), sum(balance) filter (where id = 'bob') from example_accounts").
 		Scan(&ann, &bob)
-	fmt.Println("ann", ann, "bob", bob, err)
-	// Output:
-	// transfer 70: <nil>
-	// transfer 70 again fails: true
-	// ann 30 bob 70 <nil>
+	fmt.Println("ann", ann, "bob", bob)
+	return err
 }

@@ -48,7 +48,7 @@ func TestASwallowedInnerErrorEndsInErrRollbackOnly(t *testing.T) {
 		require.ErrorIs(t, err, errTest)
 		only, ok := errors.AsType[*txn.RollbackOnlyError](err)
 		require.True(t, ok)
-		assert.Equal(t, errTest, only.Cause) //nolint:testifylint // identity is what is meant
+		assert.Equal(t, errTest, only.Cause)
 		assert.ErrorContains(t, err, errTest.Error())
 	})
 }
@@ -60,7 +60,7 @@ func TestAnInnerErrorThatIsPassedOnStaysItself(t *testing.T) {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			return m.Do(ctx, func(context.Context) error { return errTest })
 		})
-		assert.Equal(t, errTest, err) //nolint:testifylint // identity is what is meant
+		assert.Equal(t, errTest, err)
 	})
 }
 
@@ -110,23 +110,30 @@ func TestJoiningOnOtherTermsIsAnError(t *testing.T) {
 		conflict     txn.ConflictError
 	}{
 		{
-			"isolation", []txn.Option{txn.RepeatableRead()}, []txn.Option{txn.Serializable()},
+			"isolation",
+			[]txn.Option{txn.RepeatableRead()},
+			[]txn.Option{txn.Serializable()},
 			txn.ConflictError{Option: "isolation level", Running: "repeatable read", Wanted: "serializable"},
 		},
 		{
-			"isolation that nobody set", nil, []txn.Option{txn.Isolation(pgx.ReadCommitted)},
+			"isolation that nobody set", nil,
+			[]txn.Option{txn.Isolation(pgx.ReadCommitted)},
 			txn.ConflictError{Option: "isolation level", Running: "", Wanted: "read committed"},
 		},
 		{
-			"writing in a reader", []txn.Option{txn.ReadOnly()}, []txn.Option{txn.ReadWrite()},
+			"writing in a reader",
+			[]txn.Option{txn.ReadOnly()},
+			[]txn.Option{txn.ReadWrite()},
 			txn.ConflictError{Option: "access mode", Running: "read only", Wanted: "read write"},
 		},
 		{
-			"reading in a writer", nil, []txn.Option{txn.ReadOnly()},
+			"reading in a writer", nil,
+			[]txn.Option{txn.ReadOnly()},
 			txn.ConflictError{Option: "access mode", Running: "", Wanted: "read only"},
 		},
 		{
-			"deferrable", nil, []txn.Option{txn.Deferrable()},
+			"deferrable", nil,
+			[]txn.Option{txn.Deferrable()},
 			txn.ConflictError{Option: "deferrable mode", Running: "", Wanted: "deferrable"},
 		},
 	} {

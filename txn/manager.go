@@ -1,3 +1,4 @@
+//nolint:rowserrcheck // rows are handed on: whoever reads them asks for their error
 package txn
 
 import (
@@ -77,9 +78,10 @@ func (m *Manager) DB() *pgfx.DB { return m.db }
 // A Do inside of fn, with fn's context, joins the transaction. When the inner one fails the whole can only be rolled back:
 // an outer closure that goes on and returns nil gets a [*RollbackOnlyError].
 //
-// Errors: fn's own, as it is (with the ctx's added when the server cancelled a statement because ctx had ended); those of beginning and committing; [*RollbackOnlyError], [*FailedStatementError],
-// [*ConflictError], and [*OutcomeUnknownError] when COMMIT was sent and its answer was lost. After every other error the
-// transaction has not been committed. A panic goes on with its value and its stack.
+// Errors: fn's own, as it is (with that of ctx added when the server cancelled a statement because ctx had ended); those of
+// beginning and committing; [*RollbackOnlyError], [*FailedStatementError], [*ConflictError], and [*OutcomeUnknownError]
+// when COMMIT was sent and its answer was lost. After every other error the transaction has not been committed.
+// A panic goes on with its value and its stack.
 //
 // When ctx ends, the statement that is running is cancelled; rolling back then doesn't depend on ctx and takes at most
 // 5 s, and the connection goes back to the pool in good order.
@@ -161,7 +163,7 @@ func (m *Manager) Exec(ctx context.Context, sql string, args ...any) (pgconn.Com
 		return pgconn.CommandTag{}, err
 	}
 	if s == nil {
-		return m.pool.Exec(ctx, sql, args...)
+		return m.pool.Exec(ctx, sql, args...) //nolint:wrapcheck // of the caller's own statement
 	}
 	return s.t.Exec(ctx, sql, args...)
 }
@@ -174,7 +176,7 @@ func (m *Manager) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 		return failedResult(err), err
 	}
 	if s == nil {
-		return m.pool.Query(ctx, sql, args...)
+		return m.pool.Query(ctx, sql, args...) //nolint:wrapcheck // of the caller's own statement
 	}
 	return s.t.Query(ctx, sql, args...)
 }
@@ -213,7 +215,7 @@ func (m *Manager) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 		return 0, err
 	}
 	if s == nil {
-		return m.pool.CopyFrom(ctx, table, columns, rows)
+		return m.pool.CopyFrom(ctx, table, columns, rows) //nolint:wrapcheck // of the caller's own statement
 	}
 	return s.t.CopyFrom(ctx, table, columns, rows)
 }

@@ -14,11 +14,11 @@ import (
 )
 
 // dbtx is what sqlc generates for pgx/v5, with its options for batches and COPY.
-type dbtx interface {
-	Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
-	Query(context.Context, string, ...any) (pgx.Rows, error)
-	QueryRow(context.Context, string, ...any) pgx.Row
-	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
+type dbtx interface { //nolint:interfacebloat // generated code has this one
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
 	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error)
 }
 
@@ -44,7 +44,7 @@ func store(ctx context.Context, q dbtx, prefix string) ([]string, error) {
 	if err := results.QueryRow().Scan(&name); err != nil {
 		return nil, err
 	}
-	rows, err := results.Query()
+	rows, err := results.Query() //nolint:rowserrcheck // errors come with the batch's Close
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func TestDoRollsBackWhenTheClosureFails(t *testing.T) {
 		require.NoError(t, insert(ctx, m, "gone"))
 		return errTest
 	})
-	assert.Equal(t, errTest, err, "the closure's error comes back as it is") //nolint:testifylint // identity is what is meant
+	assert.Equal(t, errTest, err, "the closure's error comes back as it is")
 	assert.Empty(t, entries(t, m.DB()))
 	settled(t, m.DB())
 }
@@ -269,4 +269,3 @@ func TestAValueThatIsNoneIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, `"chaos"`)
 	assert.False(t, called)
 }
-

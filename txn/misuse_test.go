@@ -46,7 +46,7 @@ func refusedTx(ctx context.Context, t *testing.T, tx pgx.Tx, want error) {
 	t.Helper()
 	_, err := tx.Exec(ctx, "select 1")
 	require.ErrorIs(t, err, want)
-	_, err = tx.Query(ctx, "select 1")
+	_, err = tx.Query(ctx, "select 1") //nolint:gocritic,rowserrcheck,sqlclosecheck // refused
 	require.ErrorIs(t, err, want)
 	require.ErrorIs(t, tx.QueryRow(ctx, "select 1").Scan(), want)
 	batch := &pgx.Batch{}
@@ -69,7 +69,7 @@ func TestTheContextOfAFinishedTransactionIsUseless(t *testing.T) {
 			tx     pgx.Tx
 		)
 		require.ErrorIs(t, m.Do(t.Context(), func(ctx context.Context) error {
-			leaked = ctx
+			leaked = ctx //nolint:fatcontext // on purpose
 			tx, _ = m.Tx(ctx)
 			return result
 		}), result)
@@ -239,7 +239,7 @@ func TestAReaderThatGoesOnWhileTheTransactionEndsIsCut(t *testing.T) {
 				assert.NoError(t, err)
 				assert.True(t, rows.Next())
 				close(reading)
-				for rows.Next() { //nolint:revive // reads until it is cut
+				for rows.Next() {
 				}
 				left <- rows.Err()
 			}()
@@ -260,7 +260,7 @@ func TestAResultLeftOpenIsNotCommitted(t *testing.T) {
 	batch.Queue("select 1")
 	var results pgx.BatchResults
 	for name, open := range map[string]func(ctx context.Context){
-		"rows":  func(ctx context.Context) { _, _ = m.Query(ctx, "select 1") }, //nolint:rowserrcheck,sqlclosecheck // on purpose
+		"rows":  func(ctx context.Context) { _, _ = m.Query(ctx, "select 1") }, //nolint:gocritic,rowserrcheck,sqlclosecheck // on purpose
 		"row":   func(ctx context.Context) { m.QueryRow(ctx, "select 1") },
 		"batch": func(ctx context.Context) { results = m.SendBatch(ctx, batch) },
 	} {
@@ -275,7 +275,7 @@ func TestAResultLeftOpenIsNotCommitted(t *testing.T) {
 	require.ErrorIs(t, results.Close(), txn.ErrEnded)
 	_, err := results.Exec()
 	require.ErrorIs(t, err, txn.ErrEnded)
-	_, err = results.Query() //nolint:rowserrcheck,sqlclosecheck // refused
+	_, err = results.Query() //nolint:gocritic,rowserrcheck,sqlclosecheck // refused
 	require.ErrorIs(t, err, txn.ErrEnded)
 	require.ErrorIs(t, results.QueryRow().Scan(), txn.ErrEnded)
 	settled(t, m.DB())

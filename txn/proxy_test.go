@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,16 +41,16 @@ const (
 )
 
 // newProxy starts a proxy in front of the server.
-func newProxy(t testing.TB) *proxy {
-	t.Helper()
+func newProxy(tb testing.TB) *proxy {
+	tb.Helper()
 	config, err := pgconn.ParseConfig(server.URL())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	p := &proxy{pipes: make(map[*pipe]struct{})}
 	p.network, p.address = pgconn.NetworkAddress(config.Host, config.Port)
-	p.listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	p.listener, err = (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
 	p.wg.Go(p.accept)
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = p.listener.Close()
 		p.cutAll()
 		p.wg.Wait()
@@ -65,9 +66,6 @@ func (p *proxy) through(c *pgfx.Config) {
 
 // onCommit sets what becomes of COMMITs from now on.
 func (p *proxy) onCommit(decide func() verdict) { p.atCommit.Store(&decide) }
-
-// always returns a decision.
-func always(v verdict) func() verdict { return func() verdict { return v } }
 
 // once returns a decision for the first COMMIT; later ones pass.
 func once(v verdict) func() verdict {
@@ -164,7 +162,7 @@ func (p *pipe) read(started bool) ([]byte, error) {
 	if _, err := io.ReadFull(p.client, body); err != nil {
 		return nil, err
 	}
-	return append(message, body...), nil
+	return slices.Concat(message, body), nil
 }
 
 func (p *pipe) fromServer() {
@@ -196,4 +194,3 @@ func (p *pipe) forget() {
 	defer p.proxy.mu.Unlock()
 	delete(p.proxy.pipes, p)
 }
-

@@ -1,3 +1,4 @@
+//nolint:rowserrcheck // rows are handed on: whoever reads them asks for their error
 package txn
 
 import (
@@ -107,7 +108,7 @@ func (r *result) Err() error {
 	if r.err != nil || r.rows == nil {
 		return r.err
 	}
-	return r.rows.Err() //nolint:wrapcheck // of the caller's own statement
+	return r.rows.Err()
 }
 
 // Scan reads the row. An error closes the rows.

@@ -47,57 +47,57 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(withServer{m}) }
 var databases atomic.Int64
 
 // newDatabase creates a database that is dropped at the test's end, and returns its address.
-func newDatabase(t testing.TB) pgfx.Config {
-	t.Helper()
+func newDatabase(tb testing.TB) pgfx.Config {
+	tb.Helper()
 	name := fmt.Sprintf("txn_%d_%d", os.Getpid(), databases.Add(1))
 	admin := func(sql string) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		conn, err := pgx.Connect(ctx, server.URL())
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		defer func() { _ = conn.Close(ctx) }()
 		_, err = conn.Exec(ctx, sql)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 	}
 	admin("create database " + name)
-	t.Cleanup(func() { admin("drop database " + name + " with (force)") })
-	return pgfx.Config{URL: server.URL(), Database: name, ApplicationName: strings.ToLower(t.Name())}
+	tb.Cleanup(func() { admin("drop database " + name + " with (force)") })
+	return pgfx.Config{URL: server.URL(), Database: name, ApplicationName: strings.ToLower(tb.Name())}
 }
 
 // newDB returns a started database of the test's own, with a table entries.
-func newDB(t testing.TB, opts ...func(*pgfx.Config)) *pgfx.DB {
-	t.Helper()
-	return openDB(t, newDatabase(t), opts...)
+func newDB(tb testing.TB, opts ...func(*pgfx.Config)) *pgfx.DB {
+	tb.Helper()
+	return openDB(tb, newDatabase(tb), opts...)
 }
 
-func openDB(t testing.TB, config pgfx.Config, opts ...func(*pgfx.Config)) *pgfx.DB {
-	t.Helper()
+func openDB(tb testing.TB, config pgfx.Config, opts ...func(*pgfx.Config)) *pgfx.DB {
+	tb.Helper()
 	for _, opt := range opts {
 		opt(&config)
 	}
 	db, err := pgfx.Open(config)
-	require.NoError(t, err)
-	t.Cleanup(func() {
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		assert.NoError(t, db.Close(ctx))
+		assert.NoError(tb, db.Close(ctx))
 	})
-	require.NoError(t, db.Start(t.Context()))
-	_, err = db.Pool().Exec(t.Context(), `create table if not exists entries (name text primary key, n int not null default 0)`)
-	require.NoError(t, err)
+	require.NoError(tb, db.Start(tb.Context()))
+	_, err = db.Pool().Exec(tb.Context(), `create table if not exists entries (name text primary key, n int not null default 0)`)
+	require.NoError(tb, err)
 	return db
 }
 
 // newManager returns a manager on a database of its own.
-func newManager(t testing.TB, opts ...func(*pgfx.Config)) *txn.Manager {
-	t.Helper()
-	return managerOf(t, newDB(t, opts...))
+func newManager(tb testing.TB, opts ...func(*pgfx.Config)) *txn.Manager {
+	tb.Helper()
+	return managerOf(tb, newDB(tb, opts...))
 }
 
-func managerOf(t testing.TB, db *pgfx.DB, opts ...txn.ManagerOption) *txn.Manager {
-	t.Helper()
+func managerOf(tb testing.TB, db *pgfx.DB, opts ...txn.ManagerOption) *txn.Manager {
+	tb.Helper()
 	m, err := txn.NewManager(db, opts...)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return m
 }
 
@@ -111,12 +111,12 @@ func insert(ctx context.Context, m *txn.Manager, name string) error {
 }
 
 // entries returns what is stored, as everybody else sees it.
-func entries(t testing.TB, db *pgfx.DB) []string {
-	t.Helper()
+func entries(tb testing.TB, db *pgfx.DB) []string {
+	tb.Helper()
 	rows, err := db.Pool().Query(context.Background(), "select name from entries order by name")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return names
 }
 
@@ -124,7 +124,7 @@ func entries(t testing.TB, db *pgfx.DB) []string {
 func connected(db *pgfx.DB) int64 { return db.Stats().Pool.Connected }
 
 // settled waits until nobody holds a connection.
-func settled(t testing.TB, db *pgfx.DB) {
-	t.Helper()
-	require.Eventually(t, func() bool { return db.Stats().Pool.InUse == 0 }, patience, time.Millisecond, "a connection is still held")
+func settled(tb testing.TB, db *pgfx.DB) {
+	tb.Helper()
+	require.Eventually(tb, func() bool { return db.Stats().Pool.InUse == 0 }, patience, time.Millisecond, "a connection is still held")
 }

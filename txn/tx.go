@@ -1,3 +1,4 @@
+//nolint:rowserrcheck // rows are handed on: whoever reads them asks for their error
 package txn
 
 import (
