@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,86 +12,102 @@ import (
 // hands it to the pool in place of the caller's ctx, so that users of the raw pool get the timeout too.
 //
 // The first call of Done comes from puddle's check whether the ctx has ended already, which nearly every acquire passes
-// without waiting: it gets the caller's channel. Whoever asks again is going to wait, and only then are a timer and a
-// channel made.
+// without waiting: it gets the caller's channel. Whoever asks again is going to wait, and only then does an acquireWait
+// come to be. An acquire that needs no waiting costs this one small value.
 type acquireCtx struct {
 	context.Context //nolint:containedctx // it is a ctx
 
-	db      *DB
-	started time.Time
+	db    *DB
+	asked atomic.Bool
+	wait  atomic.Pointer[acquireWait]
+}
 
-	mu       sync.Mutex
-	asked    bool
-	done     chan struct{}
-	err      error
-	timer    *time.Timer
-	unlinked func() bool
+// acquireWait is the waiting of one acquire.
+type acquireWait struct {
+	started time.Time
+	done    chan struct{}
+	timer   *time.Timer
+	unlink  func() bool
+
+	mu  sync.Mutex
+	err error
 }
 
 func (c *acquireCtx) Done() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.asked {
-		c.asked = true
+	if wait := c.wait.Load(); wait != nil {
+		return wait.done
+	}
+	if c.asked.CompareAndSwap(false, true) {
 		return c.Context.Done()
 	}
-	if c.done == nil {
-		c.done = make(chan struct{})
-		if timeout := c.db.acquireTimeout; timeout > 0 {
-			c.timer = time.AfterFunc(time.Until(c.started.Add(timeout)), func() { c.end(context.DeadlineExceeded) })
-		}
-		c.unlinked = context.AfterFunc(c.Context, func() { c.end(c.Context.Err()) })
+	wait := &acquireWait{started: time.Now(), done: make(chan struct{})}
+	if !c.wait.CompareAndSwap(nil, wait) {
+		return c.wait.Load().done
 	}
-	return c.done
+	wait.mu.Lock() // end, which may be called at once, comes after this
+	defer wait.mu.Unlock()
+	if timeout := c.db.acquireTimeout; timeout > 0 {
+		wait.timer = time.AfterFunc(timeout, func() { c.end(wait, context.DeadlineExceeded) })
+	}
+	wait.unlink = context.AfterFunc(c.Context, func() { c.end(wait, c.Context.Err()) })
+	return wait.done
 }
 
 // end finishes the ctx. A deadline, the pool's own or the caller's, becomes an AcquireTimeoutError: only here is it known
 // that the time went by waiting for a connection and not in a slow statement.
-func (c *acquireCtx) end(cause error) {
+func (c *acquireCtx) end(wait *acquireWait, cause error) {
 	if errors.Is(cause, context.DeadlineExceeded) {
-		cause = c.db.acquireTimeoutError(time.Since(c.started))
+		cause = c.db.acquireTimeoutError(time.Since(wait.started))
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err == nil {
-		c.err = cause
-		close(c.done)
+	wait.mu.Lock()
+	defer wait.mu.Unlock()
+	if wait.err == nil {
+		wait.err = cause
+		close(wait.done)
 	}
 }
 
+// Err agrees with Done: once somebody waits, it is end that decides.
 func (c *acquireCtx) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return c.err
+	wait := c.wait.Load()
+	if wait == nil {
+		return c.Context.Err()
 	}
-	if c.done != nil {
-		return nil // ends by end only, so that Done and Err agree
-	}
-	return c.Context.Err()
+	wait.mu.Lock()
+	defer wait.mu.Unlock()
+	return wait.err
 }
 
 // Deadline is the caller's or the pool's, whichever is earlier.
 func (c *acquireCtx) Deadline() (time.Time, bool) {
 	deadline, ok := c.Context.Deadline()
 	if timeout := c.db.acquireTimeout; timeout > 0 {
-		if own := c.started.Add(timeout); !ok || own.Before(deadline) {
+		started := time.Now()
+		if wait := c.wait.Load(); wait != nil {
+			started = wait.started
+		}
+		if own := started.Add(timeout); !ok || own.Before(deadline) {
 			return own, true
 		}
 	}
 	return deadline, ok
 }
 
-// release stops what Done started; the acquire is over.
-func (c *acquireCtx) release() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.timer != nil {
-		c.timer.Stop()
+// over stops what waiting has started and returns how long it took, 0 when nobody had to wait.
+func (c *acquireCtx) over() time.Duration {
+	wait := c.wait.Load()
+	if wait == nil {
+		return 0
 	}
-	if c.unlinked != nil {
-		c.unlinked()
+	wait.mu.Lock()
+	defer wait.mu.Unlock()
+	if wait.timer != nil {
+		wait.timer.Stop()
 	}
+	if wait.unlink != nil {
+		wait.unlink()
+	}
+	return time.Since(wait.started)
 }
 
 // oldestHolders is how many leases an AcquireTimeoutError names.

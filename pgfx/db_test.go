@@ -168,7 +168,7 @@ func TestAPasswordFileIsReadForEveryConnection(t *testing.T) {
 func TestAnExhaustedPoolNamesItsHolders(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
-	cfg.Pool = pgfx.PoolConfig{MaxConns: 2, AcquireTimeout: 50 * time.Millisecond}
+	cfg.Pool = pgfx.PoolConfig{MaxConns: 2, MinConns: 2, AcquireTimeout: 50 * time.Millisecond} // open before the test takes them
 	db := started(t, cfg)
 	first, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)

@@ -56,9 +56,9 @@ type connState struct {
 
 	mu        sync.Mutex
 	held      bool
-	since     time.Time
+	since     time.Duration // on the DB's clock
 	statement string
-	started   time.Time // of the running statement
+	started   time.Duration // of the running statement
 	pcs       [stackDepth]uintptr
 	depth     int
 }
@@ -98,7 +98,7 @@ func (l *leases) remove(conn *pgx.Conn) {
 }
 
 // acquired notes who took the connection. skip is the number of frames between the caller and runtime.Callers.
-func (s *connState) acquired(now time.Time, skip int) {
+func (s *connState) acquired(now time.Duration, skip int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held, s.since, s.statement = true, now, ""
@@ -106,35 +106,35 @@ func (s *connState) acquired(now time.Time, skip int) {
 }
 
 // released notes that the connection went back and returns how long it was held.
-func (s *connState) released(now time.Time) time.Duration {
+func (s *connState) released(now time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held = false
-	return now.Sub(s.since)
+	return now - s.since
 }
 
 // begin notes the start of a statement.
-func (s *connState) begin(statement string, now time.Time) {
+func (s *connState) begin(statement string, now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.statement, s.started = statement, now
 }
 
 // end returns when the running statement began.
-func (s *connState) end() time.Time {
+func (s *connState) end() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.started
 }
 
 // snapshot returns the lease, or false when nobody holds the connection.
-func (s *connState) snapshot() (Lease, bool) {
+func (s *connState) snapshot(opened time.Time) (Lease, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.held || s.gone() {
 		return Lease{}, false
 	}
-	lease := Lease{PID: s.conn.PgConn().PID(), Since: s.since, Statement: s.statement}
+	lease := Lease{PID: s.conn.PgConn().PID(), Since: opened.Add(s.since), Statement: s.statement}
 	frames := runtime.CallersFrames(slices.Clone(s.pcs[:s.depth]))
 	for {
 		frame, more := frames.Next()
@@ -176,7 +176,7 @@ func (db *DB) Leases() []Lease {
 	db.leases.mu.Unlock()
 	held := make([]Lease, 0, len(states))
 	for _, state := range states {
-		if lease, ok := state.snapshot(); ok {
+		if lease, ok := state.snapshot(db.opened); ok {
 			held = append(held, lease)
 		}
 	}

@@ -15,8 +15,8 @@ import (
 type Stats struct {
 	Pool       PoolStats      `json:"pool"`
 	Statements StatementStats `json:"statements"`
-	Acquire    DurationStats  `json:"acquire"` // from the call until the connection was there
-	Use        DurationStats  `json:"use"`     // from acquire to release
+	Wait       DurationStats  `json:"wait"` // how long acquires took that had to wait, for a connection in use or a new one
+	Use        DurationStats  `json:"use"`  // from acquire to release
 	Uptime     time.Duration  `json:"uptime"`
 }
 
@@ -65,12 +65,12 @@ func (db *DB) Stats() Stats {
 		Pool: PoolStats{
 			Max: int(stat.MaxConns()), Open: int(stat.TotalConns()), Idle: int(stat.IdleConns()), InUse: int(stat.AcquiredConns()),
 			Connecting: int(stat.ConstructingConns()), Waiting: int(max(0, c.waiting.Load())),
-			Acquired: c.acquires.count.Load(), AcquireErrors: c.acquireErrors.Load(), Refused: c.refused.Load(),
+			Acquired: c.acquired.Load(), AcquireErrors: c.acquireErrors.Load(), Refused: c.refused.Load(),
 			Connected: c.connected.Load(), ConnectFailures: c.connectFailures.Load(),
 			Expired: stat.MaxLifetimeDestroyCount(), IdleClosed: stat.MaxIdleDestroyCount(),
 		},
 		Statements: StatementStats{DurationStats: c.statements.stats(), Errors: c.errors.Load(), ErrorsByClass: c.classes()},
-		Acquire:    c.acquires.stats(),
+		Wait:       c.waits.stats(),
 		Use:        c.uses.stats(),
 		Uptime:     time.Since(db.opened),
 	}
@@ -78,9 +78,9 @@ func (db *DB) Stats() Stats {
 
 // counters are what the watch counts.
 type counters struct {
-	waiting, refused, acquireErrors, connected, connectFailures, errors atomic.Int64
+	waiting, acquired, refused, acquireErrors, connected, connectFailures, errors atomic.Int64
 
-	acquires, uses, statements histogram
+	waits, uses, statements histogram
 
 	mu      sync.Mutex
 	byClass map[string]int64
@@ -109,8 +109,8 @@ func (c *counters) classes() map[string]int64 {
 // histogram counts durations in buckets whose width is an eighth of a power of two, as HDR histograms do. Recording is two
 // atomic additions and no lock.
 type histogram struct {
-	count, sum, largest atomic.Int64
-	buckets             [buckets]atomic.Int64
+	sum, largest atomic.Int64
+	buckets      [buckets]atomic.Int64
 }
 
 const (
@@ -138,7 +138,6 @@ func bucketTop(bucket int) time.Duration {
 
 func (h *histogram) record(d time.Duration) {
 	d = max(d, 0)
-	h.count.Add(1)
 	h.sum.Add(int64(d))
 	h.buckets[bucketOf(uint64(d))].Add(1)
 	for {
@@ -170,7 +169,7 @@ func (h *histogram) stats() DurationStats {
 		return largest
 	}
 	return DurationStats{
-		Count: total, Average: time.Duration(h.sum.Load() / max(1, h.count.Load())),
+		Count: total, Average: time.Duration(h.sum.Load() / total),
 		P50: percentile(50), P95: percentile(95), P99: percentile(99), Max: largest, //nolint:mnd // per cent
 	}
 }

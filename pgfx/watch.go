@@ -2,7 +2,6 @@ package pgfx
 
 import (
 	"context"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -29,7 +28,7 @@ func (w *watch) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpoo
 		return &gateCtx{Context: ctx, err: shut}
 	}
 	w.db.counters.waiting.Add(1)
-	return &acquireCtx{Context: ctx, db: w.db, started: time.Now()}
+	return &acquireCtx{Context: ctx, db: w.db}
 }
 
 func (w *watch) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
@@ -38,34 +37,35 @@ func (w *watch) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpo
 		w.db.counters.refused.Add(1)
 		return
 	}
-	acquire.release()
 	w.db.counters.waiting.Add(-1)
+	if waited := acquire.over(); waited > 0 {
+		w.db.counters.waits.record(waited)
+	}
 	if data.Err != nil {
 		w.db.counters.acquireErrors.Add(1)
 		return
 	}
-	now := time.Now()
-	w.db.counters.acquires.record(now.Sub(acquire.started))
+	w.db.counters.acquired.Add(1)
 	if state := stateOf(data.Conn); state != nil {
-		state.acquired(now, callersOfAcquire)
+		state.acquired(w.db.now(), callersOfAcquire)
 	}
 }
 
 func (w *watch) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	if state := stateOf(data.Conn); state != nil {
-		w.db.counters.uses.record(state.released(time.Now()))
+		w.db.counters.uses.record(state.released(w.db.now()))
 	}
 }
 
 func (w *watch) begin(conn *pgx.Conn, statement string) {
 	if state := stateOf(conn); state != nil {
-		state.begin(statement, time.Now())
+		state.begin(statement, w.db.now())
 	}
 }
 
 func (w *watch) end(conn *pgx.Conn, err error) {
 	if state := stateOf(conn); state != nil {
-		w.db.counters.statement(time.Since(state.end()), err)
+		w.db.counters.statement(w.db.now()-state.end(), err)
 	}
 }
 
