@@ -25,3 +25,36 @@ func Keep(orders io.Reader, events io.Writer, terminate <-chan os.Signal) int {
 func Build(p Params, env map[string]string) (Result, error) {
 	return build(p, func(name string) string { return env[name] })
 }
+
+// Found is what resolving yields.
+type Found struct {
+	URL, BinDir string
+	Major       int
+}
+
+// Resolve asks the tiers in another environment; only its PATH counts of the installed programs.
+func Resolve(env map[string]string) (Found, error) {
+	get := func(name string) string { return env[name] }
+	return found(resolve(tiers(get, []place{pathPlace(env["PATH"])})))
+}
+
+// ResolveGlobs asks for installed programs in the directories that patterns match.
+func ResolveGlobs(patterns ...string) (Found, error) {
+	var list []place
+	for _, pattern := range patterns {
+		list = append(list, globPlace(pattern))
+	}
+	return found(resolve(tiers(func(string) string { return "" }, list)))
+}
+
+func found(t target, err error) (Found, error) {
+	return Found{URL: t.url, BinDir: t.install.BinDir, Major: t.install.Major}, err
+}
+
+// The functions that look at the system, for systems that aren't this one.
+var (
+	InstallCommand = installCommand
+	OSRelease      = osRelease
+	ServerEnviron  = serverEnviron
+	Patterns       = func(goos string, env func(string) string) []string { return patterns(goos, env) }
+)

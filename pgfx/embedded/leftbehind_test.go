@@ -3,6 +3,7 @@
 package embedded_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -171,4 +174,53 @@ func TestTheKeeperHoldsNothingOfTheProgram(t *testing.T) {
 	session, err := unix.Getsid(server.KeeperPID())
 	require.NoError(t, err)
 	assert.Equal(t, server.KeeperPID(), session)
+}
+
+func TestAServerThatDoesntListenIsKilledAtLast(t *testing.T) {
+	t.Parallel()
+	temp := playground(t)
+	server, err := embedded.Start(t.Context(), embedded.TempDir(temp))
+	require.NoError(t, err)
+	left := factsOf(server)
+	require.NoError(t, syscall.Kill(left.PID, syscall.SIGSTOP))
+	err = stopWithin(t, server, 2*time.Second)
+	require.ErrorContains(t, err, "embedded: stop: the server didn't end within")
+	require.ErrorContains(t, err, "and was killed")
+	assert.Empty(t, embedded.Strays(left.Data), "its children were ended too")
+	assert.True(t, empty(temp))
+}
+
+func TestAServerThatIsTooSlowIsShutDownWithoutWriting(t *testing.T) {
+	t.Parallel()
+	temp := playground(t)
+	server, err := embedded.Start(t.Context(), embedded.TempDir(temp))
+	require.NoError(t, err)
+	// A fast shutdown waits until every standby has confirmed what it was sent; this one never does.
+	at := query[string](t, server.URL(), "SELECT pg_current_wal_flush_lsn()::text")
+	standby, err := pgconn.Connect(t.Context(), server.URL()+"&replication=true")
+	require.NoError(t, err)
+	defer func() { _ = standby.Close(context.WithoutCancel(t.Context())) }()
+	standby.Frontend().SendQuery(&pgproto3.Query{String: "START_REPLICATION PHYSICAL " + at})
+	require.NoError(t, standby.Frontend().Flush())
+	message, err := standby.ReceiveMessage(t.Context())
+	require.NoError(t, err)
+	require.IsType(t, &pgproto3.CopyBothResponse{}, message)
+
+	err = stopWithin(t, server, 2*time.Second)
+	require.ErrorContains(t, err, "embedded: stop: the server didn't end within")
+	require.ErrorContains(t, err, "was shut down without writing its data")
+	assert.True(t, empty(temp))
+}
+
+func TestTheEnvironmentOfTheProgramDoesntReachTheServer(t *testing.T) {
+	t.Parallel()
+	program := act(t, "tcp", playground(t), "PGDATA=/nowhere", "PGPORT=1", "PGHOST=nowhere", "PGOPTIONS=-c nonsense=1", "PGSSLMODE=verify-full",
+		"PGUSER=nobody", "PGDATABASE=none", "PGSERVICE=none", "PGPASSFILE=/nowhere", "PGTARGETSESSIONATTRS=read-only", "APP_SECRET=hunter2")
+	assert.Equal(t, "on", query[string](t, program.facts.URL, "SHOW synchronous_commit"))
+	text, err := os.ReadFile(procPath(program.facts.PID, "environ"))
+	require.NoError(t, err)
+	for _, name := range []string{"PGDATA=", "PGPORT=", "PGOPTIONS=", "APP_SECRET=", "RDSFX_"} {
+		assert.NotContains(t, string(text), name)
+	}
+	assert.Contains(t, string(text), "TZ=UTC")
 }

@@ -73,3 +73,10 @@ func empty(dir string) bool {
 	entries, err := os.ReadDir(dir)
 	return err == nil && len(entries) == 0
 }
+
+func stopWithin(t *testing.T, server *embedded.Server, limit time.Duration) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	return server.Stop(ctx)
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,6 +37,7 @@ var roles = map[string]func(){
 	"wait":    func() { announce(roleServer()); select {} },
 	"app":     runApp,
 	"parent":  runParent,
+	"tcp":     func() { announce(roleServer(embedded.TCP())); select {} },
 	"starter": func() { fmt.Println("{}"); roleServer(); select {} },
 }
 
@@ -68,8 +70,8 @@ func announce(server *embedded.Server) { _ = json.NewEncoder(os.Stdout).Encode(f
 
 func awaitInput() { _, _ = os.Stdin.Read(make([]byte, 1)) }
 
-func roleServer() *embedded.Server {
-	server, err := embedded.Start(context.Background(), embedded.TempDir(os.Getenv(roleDir)))
+func roleServer(opts ...embedded.Option) *embedded.Server {
+	server, err := embedded.Start(context.Background(), append(opts, embedded.TempDir(os.Getenv(roleDir)))...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -129,12 +131,12 @@ type actor struct {
 }
 
 // act starts a role in its own process group, as a shell does, and waits until it has announced its server.
-func act(t *testing.T, role, dir string) *actor {
+func act(t *testing.T, role, dir string, env ...string) *actor {
 	t.Helper()
 	inRead, inWrite, err := os.Pipe()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // this test binary
-	cmd.Env = append(os.Environ(), roleVariable+"="+role, roleDir+"="+dir)
+	cmd.Env = slices.Concat(os.Environ(), env, []string{roleVariable + "=" + role, roleDir + "=" + dir})
 	cmd.Stdin = inRead
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()

@@ -1,0 +1,130 @@
+package embedded_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+)
+
+func TestAPersistentDatabaseSurvivesRestarts(t *testing.T) {
+	t.Parallel()
+	dir, temp := filepath.Join(playground(t), "deep", "data"), playground(t)
+	server, err := embedded.Start(t.Context(), embedded.Persistent(dir), embedded.TempDir(temp))
+	require.NoError(t, err)
+	assert.Equal(t, dir, server.DataDir())
+	conn := connect(t, server.URL())
+	_, err = conn.Exec(t.Context(), "CREATE TABLE kept AS SELECT 42 AS answer")
+	require.NoError(t, err)
+	for name, want := range map[string]string{"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "wal_segment_size": "16MB"} {
+		assert.Equal(t, want, query[string](t, server.URL(), "SHOW "+name), name)
+	}
+	require.NoError(t, conn.Close(t.Context()))
+	require.NoError(t, stop(server))
+	assert.True(t, empty(temp))
+	assert.NoFileExists(t, filepath.Join(dir, "postmaster.pid"), "it was shut down in order")
+
+	next := start(t, embedded.Persistent(dir), embedded.TempDir(temp), embedded.TCP())
+	assert.Equal(t, 42, query[int](t, next.URL(), "SELECT answer FROM kept"))
+}
+
+func TestAPersistentDatabaseRecoversFromAKilledKeeper(t *testing.T) {
+	t.Parallel()
+	dir, temp := filepath.Join(playground(t), "data"), playground(t)
+	server, err := embedded.Start(t.Context(), embedded.Persistent(dir), embedded.TempDir(temp))
+	require.NoError(t, err)
+	_, err = connect(t, server.URL()).Exec(t.Context(), "CREATE TABLE kept AS SELECT 42 AS answer")
+	require.NoError(t, err)
+	keeper, err := os.FindProcess(server.KeeperPID())
+	require.NoError(t, err)
+	require.NoError(t, keeper.Kill())
+	eventually(t, "the server ends", func() bool { return server.PID() == 0 && len(embedded.Strays(dir)) == 0 })
+
+	next := start(t, embedded.Persistent(dir), embedded.TempDir(temp))
+	assert.Equal(t, 42, query[int](t, next.URL(), "SELECT answer FROM kept"))
+	eventually(t, "the stale directory goes", func() bool {
+		_, err := os.Stat(server.Dir())
+		return os.IsNotExist(err)
+	})
+	assert.Equal(t, 42, query[int](t, next.URL(), "SELECT answer FROM kept"), "sweeping spared the server that runs there now")
+}
+
+func TestAPersistentDirectoryCanBeMadeBefore(t *testing.T) {
+	t.Parallel()
+	dir := playground(t)
+	server := start(t, embedded.Persistent(dir))
+	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
+}
+
+func TestDirectoriesThatCantBeUsedAreRefused(t *testing.T) {
+	t.Parallel()
+	write := func(t *testing.T, dir, name, text string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	refused := func(t *testing.T, dir string, want ...string) {
+		t.Helper()
+		temp := playground(t)
+		_, err := embedded.Start(t.Context(), embedded.Persistent(dir), embedded.TempDir(temp))
+		for _, text := range append(want, "embedded: start: data directory "+dir) {
+			require.ErrorContains(t, err, text)
+		}
+		assert.True(t, empty(temp))
+	}
+	t.Run("something else is in it", func(t *testing.T) {
+		t.Parallel()
+		dir := playground(t)
+		write(t, dir, "thesis.txt", "irreplaceable")
+		refused(t, dir, "is neither empty nor a PostgreSQL cluster: choose another directory")
+		assert.FileExists(t, filepath.Join(dir, "thesis.txt"))
+	})
+	t.Run("another major version made it", func(t *testing.T) {
+		t.Parallel()
+		dir := playground(t)
+		write(t, dir, "PG_VERSION", "9.6\n")
+		refused(t, dir, "was made by PostgreSQL 9.6, the server is PostgreSQL ", embedded.EnvBin)
+	})
+	t.Run("a server of ours runs in it", func(t *testing.T) {
+		t.Parallel()
+		dir := playground(t)
+		server := start(t, embedded.Persistent(dir))
+		refused(t, dir, "is used by another running server")
+		assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
+	})
+	t.Run("somebody else's server runs in it", func(t *testing.T) {
+		t.Parallel()
+		dir := playground(t)
+		server, err := embedded.Start(t.Context(), embedded.Persistent(dir))
+		require.NoError(t, err)
+		version := query[string](t, server.URL(), "SELECT split_part(current_setting('server_version'), '.', 1)")
+		require.NoError(t, stop(server))
+		write(t, dir, "PG_VERSION", version+"\n")
+		write(t, dir, "postmaster.pid", "1\n"+dir+"\n")
+		refused(t, dir, "is used by a running server (process 1, says its postmaster.pid)")
+	})
+	t.Run("it belongs to somebody else", func(t *testing.T) {
+		t.Parallel()
+		if os.Geteuid() != 0 {
+			t.Skip("only root can give a directory away")
+		}
+		dir := playground(t)
+		server, err := embedded.Start(t.Context(), embedded.Persistent(dir))
+		require.NoError(t, err)
+		require.NoError(t, stop(server))
+		require.NoError(t, os.Chown(dir, 2, 2))
+		refused(t, dir, "belongs to the user bin, the server runs as ", embedded.EnvUser+"=bin")
+	})
+	t.Run("the server's user can't reach it", func(t *testing.T) {
+		t.Parallel()
+		if os.Geteuid() != 0 {
+			t.Skip("the server runs as we do")
+		}
+		closed := playground(t)
+		require.NoError(t, os.Chmod(closed, 0o700)) //nolint:gosec // the point
+		refused(t, filepath.Join(closed, "data"), "can't enter "+closed+" (mode 0700)", "chmod o+x")
+	})
+}
