@@ -3,7 +3,7 @@ package health_test
 import (
 	"context"
 	"fmt"
-	"log"
+	"time"
 
 	"go.uber.org/fx"
 
@@ -12,23 +12,28 @@ import (
 )
 
 func Example() {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	db, err := pgfx.Open(pgfx.Config{URL: server.URL()})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
-	defer db.Close(ctx)
+	defer func() { _ = db.Close(ctx) }()
 	monitor, err := health.NewMonitor(db)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	if err := db.Start(ctx); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	if err := monitor.Start(ctx); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
-	defer monitor.Stop(ctx)
+	defer func() { _ = monitor.Stop(ctx) }()
 
 	status := monitor.Status()
 	fmt.Println(status.State, monitor.IsHealthy(), status.Server.ReadOnly)
@@ -50,11 +55,15 @@ func ExampleObserve() {
 		}),
 		fx.Invoke(func(*health.Monitor) {}),
 	)
-	if err := app.Start(context.Background()); err != nil {
-		log.Fatal(err)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := app.Start(ctx); err != nil {
+		fmt.Println(err)
+		return
 	}
-	if err := app.Stop(context.Background()); err != nil {
-		log.Fatal(err)
+	if err := app.Stop(ctx); err != nil {
+		fmt.Println(err)
+		return
 	}
 	// Output:
 	// starting → up

@@ -346,7 +346,7 @@ func (m *Monitor) record(v verdict, p plan, look Look, server *Server) {
 }
 
 // oldest returns the leases that a log line names.
-func oldest(leases []pgfx.Lease) []pgfx.Lease { return leases[:min(len(leases), 3)] } //nolint:mnd // as in an acquire's timeout
+func oldest(leases []pgfx.Lease) []pgfx.Lease { return leases[:min(len(leases), 3)] }
 
 // callObservers tells the observers until the subscription ends.
 func (m *Monitor) callObservers() {

@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -81,7 +80,7 @@ func (p *probe) lookAfresh(ctx context.Context) sight {
 	began := time.Now()
 	conn, err := p.db.Connect(ctx, "health")
 	if err != nil {
-		return sight{err: err, cause: causeOf(err), fresh: true, latency: time.Since(began)}
+		return sight{err: err, cause: pgfx.CauseOf(err), fresh: true, latency: time.Since(began)}
 	}
 	next, err := newSession(conn)
 	if err != nil {
@@ -91,18 +90,10 @@ func (p *probe) lookAfresh(ctx context.Context) sight {
 	if err != nil {
 		next.close()
 		err = fmt.Errorf("health: the server accepted a connection and then gave no answer: %w", err)
-		return sight{err: err, cause: causeOf(err), fresh: true, latency: time.Since(began)}
+		return sight{err: err, cause: pgfx.CauseOf(err), fresh: true, latency: time.Since(began)}
 	}
 	p.kept = next
 	return sight{server: server, latency: latency, fresh: true}
-}
-
-// causeOf is the cause of a failed look, never "".
-func causeOf(err error) pgfx.Cause {
-	if connect, ok := errors.AsType[*pgfx.ConnectError](err); ok {
-		return connect.Cause
-	}
-	return pgfx.CauseOf(err)
 }
 
 // lost is closed when the kept connection is gone; nil when none is kept.

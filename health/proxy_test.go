@@ -32,7 +32,7 @@ type pair struct {
 	thaw           chan struct{} // closed while data flows
 }
 
-func newProxy(t testing.TB) *proxy {
+func newProxy(t *testing.T) *proxy {
 	t.Helper()
 	address, err := url.Parse(server.URL())
 	require.NoError(t, err)
@@ -55,7 +55,7 @@ func newProxy(t testing.TB) *proxy {
 }
 
 // accept listens, again at the same port when it has before.
-func (p *proxy) accept(t testing.TB) {
+func (p *proxy) accept(t *testing.T) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", p.address)
 	require.NoError(t, err)

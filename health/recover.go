@@ -95,7 +95,7 @@ func (p *pace) next(v verdict, soon bool, random float64) time.Duration {
 	if v.from != v.to {
 		p.streak = 0
 	}
-	wait, spread := p.interval, p.interval/10 //nolint:mnd // a tenth
+	wait, spread := p.interval, p.interval/10
 	switch {
 	case v.rising:
 		wait, spread = confirmAfter, 0
@@ -104,11 +104,11 @@ func (p *pace) next(v verdict, soon bool, random float64) time.Duration {
 		if quick(v.cause) {
 			wait = mostQuickWait
 		}
-		if backoff := firstWait << min(p.streak, 10); backoff < wait { //nolint:mnd // 2^10 is beyond any limit here
+		if backoff := firstWait << min(p.streak, 10); backoff < wait {
 			wait = backoff
 		}
 		p.streak++
-		spread = wait / 2 //nolint:mnd // half
+		spread = wait / 2
 	default:
 		p.streak = 0
 	}

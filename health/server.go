@@ -71,7 +71,7 @@ func canAskLess(err error) bool {
 // parseServer reads the answer to any of the questions. A column that is null or missing leaves its field zero.
 func parseServer(row []string) (Server, error) {
 	const columns = 8
-	if len(row) < 2 { //nolint:mnd // the two columns of the role
+	if len(row) < 2 {
 		return Server{}, fmt.Errorf("the answer has %d columns", len(row))
 	}
 	row = slices.Grow(slices.Clone(row), columns)[:columns]
@@ -85,13 +85,13 @@ func parseServer(row []string) (Server, error) {
 		errs = append(errs, err)
 		return n
 	}
-	if started := number(2); started != 0 { //nolint:mnd // columns in their order
+	if started := number(2); started != 0 {
 		s.StartedAt = time.UnixMicro(started)
 	}
-	s.Connections, s.MaxConnections = int(number(3)), int(number(4)) //nolint:mnd // as above
-	s.LagKnown = row[5] != ""                                        //nolint:mnd // as above
-	s.ReplicationLag = time.Duration(number(5)) * time.Microsecond   //nolint:mnd // as above
-	s.Timeline = int(number(7))                                      //nolint:mnd // as above
+	s.Connections, s.MaxConnections = int(number(3)), int(number(4))
+	s.LagKnown = row[5] != ""
+	s.ReplicationLag = time.Duration(number(5)) * time.Microsecond
+	s.Timeline = int(number(7))
 	if err := errors.Join(errs...); err != nil {
 		return Server{}, fmt.Errorf("the answer can't be read: %w", err)
 	}

@@ -49,7 +49,7 @@ var databases atomic.Int64
 
 // newConfig creates a database that is dropped at the test's end, and returns a Config for it whose looks don't come by
 // themselves.
-func newConfig(t testing.TB, opts ...func(*pgfx.Config)) pgfx.Config {
+func newConfig(t *testing.T, opts ...func(*pgfx.Config)) pgfx.Config {
 	t.Helper()
 	name := fmt.Sprintf("health_%d_%d", os.Getpid(), databases.Add(1))
 	exec(t, server.URL(), "create database "+name)
@@ -65,7 +65,7 @@ func newConfig(t testing.TB, opts ...func(*pgfx.Config)) pgfx.Config {
 }
 
 // exec runs statements on a connection of its own.
-func exec(t testing.TB, url, sql string) {
+func exec(t *testing.T, url, sql string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -77,7 +77,7 @@ func exec(t testing.TB, url, sql string) {
 }
 
 // openDB returns a database that isn't started yet.
-func openDB(t testing.TB, config pgfx.Config) *pgfx.DB {
+func openDB(t *testing.T, config pgfx.Config) *pgfx.DB {
 	t.Helper()
 	db, err := pgfx.Open(config)
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func openDB(t testing.TB, config pgfx.Config) *pgfx.DB {
 }
 
 // newDB returns a started database of the test's own.
-func newDB(t testing.TB, opts ...func(*pgfx.Config)) *pgfx.DB {
+func newDB(t *testing.T, opts ...func(*pgfx.Config)) *pgfx.DB {
 	t.Helper()
 	db := openDB(t, newConfig(t, opts...))
 	require.NoError(t, db.Start(t.Context()))
@@ -98,7 +98,7 @@ func newDB(t testing.TB, opts ...func(*pgfx.Config)) *pgfx.DB {
 }
 
 // newMonitor returns a monitor that isn't started yet.
-func newMonitor(t testing.TB, db *pgfx.DB, opts ...health.Option) *health.Monitor {
+func newMonitor(t *testing.T, db *pgfx.DB, opts ...health.Option) *health.Monitor {
 	t.Helper()
 	monitor, err := health.NewMonitor(db, opts...)
 	require.NoError(t, err)
@@ -111,7 +111,7 @@ func newMonitor(t testing.TB, db *pgfx.DB, opts ...health.Option) *health.Monito
 }
 
 // watch returns a started monitor and its transitions from then on.
-func watch(t testing.TB, db *pgfx.DB, opts ...health.Option) (*health.Monitor, <-chan health.Transition) {
+func watch(t *testing.T, db *pgfx.DB, opts ...health.Option) (*health.Monitor, <-chan health.Transition) {
 	t.Helper()
 	monitor := newMonitor(t, db, opts...)
 	require.NoError(t, monitor.Start(t.Context()))
@@ -144,7 +144,7 @@ func through(p *proxy) func(*pgfx.Config) {
 }
 
 // next waits for a transition.
-func next(t testing.TB, transitions <-chan health.Transition) health.Transition {
+func next(t *testing.T, transitions <-chan health.Transition) health.Transition {
 	t.Helper()
 	select {
 	case transition, open := <-transitions:
@@ -157,7 +157,7 @@ func next(t testing.TB, transitions <-chan health.Transition) health.Transition 
 }
 
 // until waits for a transition to a state.
-func until(t testing.TB, transitions <-chan health.Transition, state health.State) health.Transition {
+func until(t *testing.T, transitions <-chan health.Transition, state health.State) health.Transition {
 	t.Helper()
 	for {
 		if transition := next(t, transitions); transition.To == state {
@@ -167,14 +167,14 @@ func until(t testing.TB, transitions <-chan health.Transition, state health.Stat
 }
 
 // eventually waits until the status is as wanted.
-func eventually(t testing.TB, monitor *health.Monitor, wanted func(health.Status) bool) health.Status {
+func eventually(t *testing.T, monitor *health.Monitor, wanted func(health.Status) bool) health.Status {
 	t.Helper()
 	require.Eventually(t, func() bool { return wanted(monitor.Status()) }, patience, time.Millisecond)
 	return monitor.Status()
 }
 
 // count returns how many connections of the database the server has that belong to a monitor.
-func count(t testing.TB, db *pgfx.DB) int {
+func count(t *testing.T, db *pgfx.DB) int {
 	t.Helper()
 	var n int
 	require.NoError(t, db.Pool().QueryRow(t.Context(),
@@ -183,7 +183,7 @@ func count(t testing.TB, db *pgfx.DB) int {
 }
 
 // terminate ends the monitor's connection, as an administrator or a failing server does.
-func terminate(t testing.TB, db *pgfx.DB) {
+func terminate(t *testing.T, db *pgfx.DB) {
 	t.Helper()
 	var ended bool
 	require.NoError(t, db.Pool().QueryRow(t.Context(), `select pg_terminate_backend(pid) from pg_stat_activity
