@@ -30,6 +30,7 @@ type DB struct {
 	gate       Gate
 	counters   counters
 	leases     leases
+	failure    atomic.Pointer[func(error)]
 	opened     time.Time
 
 	acquireTimeout time.Duration

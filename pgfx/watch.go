@@ -43,6 +43,7 @@ func (w *watch) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpo
 	}
 	if data.Err != nil {
 		w.db.counters.acquireErrors.Add(1)
+		w.db.failed(data.Err)
 		return
 	}
 	w.db.counters.acquired.Add(1)
@@ -66,6 +67,9 @@ func (w *watch) begin(conn *pgx.Conn, statement string) {
 func (w *watch) end(conn *pgx.Conn, err error) {
 	if state := stateOf(conn); state != nil {
 		w.db.counters.statement(w.db.now()-state.end(), err)
+		if err != nil {
+			w.db.failed(err)
+		}
 	}
 }
 
@@ -109,6 +113,7 @@ func (w *watch) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartDa
 func (w *watch) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) {
 	if data.Err != nil {
 		w.db.counters.connectFailures.Add(1)
+		w.db.failed(data.Err)
 		return
 	}
 	w.db.counters.connected.Add(1)
