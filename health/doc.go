@@ -25,6 +25,14 @@
 //
 // Every transition is logged once and told to subscribers ([Monitor.Subscribe]) and observers ([Observe]).
 //
+// A statement of the pool that fails for a reason that may be the database's makes the monitor look within a quarter of a
+// second. Whether it gets through is evidence too: new connections that fail while statements succeed don't bring a database down.
+//
+// # Telling others
+//
+// [Handler] answers the probes of orchestrators: /livez, /readyz, /startupz and /healthz. Other components contribute checks
+// to it ([Contribute], [WithChecks]). [DrainOnStop] makes an instance not ready before it stops.
+//
 // With Fx, rdsfx.Module includes the monitor; without, use [NewMonitor], [Monitor.Start] and [Monitor.Stop], after the DB's Start
 // and before its Close.
 package health

@@ -3,6 +3,8 @@ package health_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"time"
 
 	"go.uber.org/fx"
@@ -68,4 +70,36 @@ func ExampleObserve() {
 	// Output:
 	// starting → up
 	// up → stopped
+}
+
+// The handler goes under any router. With Fx, DrainOnStop as the last option makes the instance not ready before anything is
+// closed.
+func ExampleNewHandler() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var mux *http.ServeMux
+	app := fx.New(
+		fx.NopLogger,
+		pgfx.Module,
+		health.Module,
+		fx.Supply(pgfx.Config{URL: server.URL()}),
+		fx.Provide(func(monitor *health.Monitor) *http.ServeMux {
+			mux := http.NewServeMux()
+			mux.Handle("/internal/", health.NewHandler(monitor))
+			return mux
+		}),
+		fx.Populate(&mux),
+		health.DrainOnStop(5*time.Millisecond), // seconds in real life
+	)
+	if err := app.Start(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	response := httptest.NewRecorder()
+	mux.ServeHTTP(response, httptest.NewRequestWithContext(ctx, http.MethodGet, "/internal/readyz", http.NoBody))
+	fmt.Println(response.Code, response.Body)
+	if err := app.Stop(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output: 200 {"status":"pass"}
 }

@@ -15,6 +15,7 @@ type Params struct {
 	DB        *pgfx.DB
 	Logger    *zap.Logger `optional:"true"`
 	Observers []Observer  `group:"health.observers"`
+	Checks    []Check     `group:"health.checks"`
 }
 
 // Result is what [New] makes.
@@ -27,7 +28,7 @@ type Result struct {
 // New makes a monitor and ties it to a lifecycle. It looks at nothing before the start. Because it needs the DB, its hooks
 // come after the DB's: it starts when the DB has connected and stops before the pool closes.
 func New(p Params) (Result, error) {
-	monitor, err := NewMonitor(p.DB, WithLogger(p.Logger), WithObservers(p.Observers...))
+	monitor, err := NewMonitor(p.DB, WithLogger(p.Logger), WithObservers(p.Observers...), WithChecks(p.Checks...))
 	if err != nil {
 		return Result{}, err
 	}

@@ -24,6 +24,7 @@ type Monitor struct {
 	interval  time.Duration // 0: no looks but those that are asked for
 	observers []Observer
 	observed  <-chan Transition
+	checks    []*check
 	hub       hub
 
 	// turn is held by whoever looks; it guards what follows.
@@ -32,7 +33,8 @@ type Monitor struct {
 	pool    poolWatch
 	machine machine
 	pace    pace
-	demoted bool
+	afresh  bool      // the next look opens a connection
+	healed  time.Time // when traffic's evidence alone last replaced the pool
 
 	kick       chan struct{}   // the schedule has changed
 	lifetime   context.Context //nolint:containedctx // ends the looks when the monitor stops
@@ -49,6 +51,7 @@ type Monitor struct {
 	ended    bool
 	status   Status
 	schedule schedule
+	heard    evidence // since the last look began
 }
 
 // schedule is when the next look is due.
@@ -71,8 +74,8 @@ func NewMonitor(db *pgfx.DB, opts ...Option) (*Monitor, error) {
 	}
 	m := &Monitor{
 		db: db, logger: settings.logger.Named("health"), interval: max(0, db.Config().Health.Interval),
-		observers: observersOf(db.Name(), settings.observers),
-		turn:      make(chan struct{}, 1), probe: newProbe(db), kick: make(chan struct{}, 1),
+		observers: observersOf(db.Name(), settings.observers), checks: checksOf(db.Name(), settings.checks),
+		turn: make(chan struct{}, 1), probe: newProbe(db), kick: make(chan struct{}, 1),
 		first: make(chan struct{}), stopped: make(chan struct{}),
 		status: Status{Database: db.Name(), State: Starting, Since: time.Now()},
 	}
@@ -103,6 +106,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 		m.status.Monitored = m.interval > 0
 		if m.interval > 0 {
 			m.background.Go(m.run)
+			m.db.OnFailure(m.hear)
 		}
 		if len(m.observers) > 0 {
 			m.background.Go(m.callObservers)
@@ -120,12 +124,15 @@ func (m *Monitor) Start(ctx context.Context) error {
 }
 
 // Stop ends the watching, closes the monitor's connection, tells subscribers that the state is [Stopped] and ends their
-// channels. It leaves the gate as it is, for the DB is closed next. At ctx's end it gives up waiting for an observer that
-// hangs and returns an error. Stop may be called any number of times, before Start too.
+// channels. It leaves the gate as it is, for the DB is closed next. At ctx's end it gives up waiting for an observer or a
+// check that hangs and returns an error. Stop may be called any number of times, before Start too.
 func (m *Monitor) Stop(ctx context.Context) error {
 	m.stopOnce.Do(func() {
 		m.mu.Lock()
 		m.ended = true
+		if m.status.Monitored {
+			m.db.OnFailure(nil)
+		}
 		m.status.Monitored = false
 		m.mu.Unlock()
 		m.end()
@@ -142,7 +149,7 @@ func (m *Monitor) Stop(ctx context.Context) error {
 	default:
 	}
 	m.cut()
-	return fmt.Errorf("health: stop: an observer or a connect hook did not return in time: %w", context.Cause(ctx))
+	return fmt.Errorf("health: stop: an observer, a check or a connect hook did not return in time: %w", context.Cause(ctx))
 }
 
 // shutDown takes the last turn, and never gives it back.
@@ -183,9 +190,7 @@ func (m *Monitor) wait() bool {
 		select {
 		case <-due.lost:
 			due.lost = nil
-			if soonest := due.last.Add(leastGap); soonest.Before(due.next) {
-				due.next = soonest
-			}
+			due.pull(leastGap)
 		default:
 		}
 		timer := time.NewTimer(time.Until(due.next))
@@ -212,10 +217,7 @@ func (m *Monitor) CheckNow(ctx context.Context) (Status, error) {
 	if err != nil {
 		return m.Status(), err
 	}
-	select {
-	case m.kick <- struct{}{}:
-	default:
-	}
+	m.reschedule()
 	return m.Status(), look.Err
 }
 
@@ -259,10 +261,11 @@ func (m *Monitor) interrupted(ctx context.Context) error {
 // look looks, judges, acts and tells. It returns false when ctx ended first. The caller holds the turn.
 func (m *Monitor) look(ctx context.Context) (Look, bool) {
 	m.mu.Lock()
-	monitored := m.status.Monitored
+	monitored, heard := m.status.Monitored, m.heard
+	m.heard = 0
 	m.mu.Unlock()
 	before, began := m.db.Stats(), time.Now()
-	seen := m.probe.look(ctx, m.demoted)
+	seen := m.probe.look(ctx, m.afresh || heard&(connects|refusedWrite) != 0)
 	if !monitored { // a connection that nobody watches is not worth its slot
 		m.probe.drop()
 	}
@@ -274,11 +277,12 @@ func (m *Monitor) look(ctx context.Context) (Look, bool) {
 	look := Look{At: began, Took: now.Sub(began), Latency: seen.latency, Fresh: seen.fresh, Cause: seen.cause, Err: seen.err}
 	found := finding{
 		cause: seen.cause, server: seen.server.identity(), readOnly: seen.server.ReadOnly, slots: seen.server.slots(),
-		suspectPool: seen.suspectPool, traffic: succeeded(stats) > succeeded(before),
+		suspectPool: seen.suspectPool || m.strayed(now, heard, seen),
+		traffic:     seen.established || succeeded(stats) > succeeded(before),
 	}
 	m.pool.see(now, stats, &found)
 	v := m.machine.judge(found)
-	m.demoted = v.demoted
+	m.afresh = v.demoted || v.cause != "" || seen.err != nil
 	p := planFor(v)
 	if !monitored || errors.Is(m.db.Gate().Err(), pgfx.ErrNotStarted) { // the first opening is the DB's own
 		p.open, p.shut = false, false
@@ -289,6 +293,20 @@ func (m *Monitor) look(ctx context.Context) (Look, bool) {
 	return look, true
 }
 
+// strayedAgain is the least time between two replacements of the pool for writes that were refused: an application that
+// writes in read-only transactions gets the same error.
+const strayedAgain = time.Minute
+
+// strayed reports whether the pool seems to be connected to another server than the monitor: its statements meet a
+// read-only server while the monitor sees a writer.
+func (m *Monitor) strayed(now time.Time, heard evidence, seen sight) bool {
+	if heard&refusedWrite == 0 || seen.err != nil || seen.server.ReadOnly || now.Sub(m.healed) < strayedAgain {
+		return false
+	}
+	m.healed = now
+	return true
+}
+
 func succeeded(stats pgfx.Stats) int64 { return stats.Statements.Count - stats.Statements.Errors }
 
 // replan sets when the next look is due.
@@ -296,6 +314,9 @@ func (m *Monitor) replan(began time.Time, wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.schedule = schedule{last: began, next: time.Now().Add(wait), lost: m.probe.lost()}
+	if m.heard != 0 { // while the look went on
+		m.schedule.pull(m.heard.gap())
+	}
 }
 
 // record notes a verdict and tells it when it is news. The caller holds the turn.
@@ -313,7 +334,7 @@ func (m *Monitor) record(v verdict, p plan, look Look, server *Server) {
 		}
 	}
 	s := &m.status
-	s.State, s.Cause, s.Reasons, s.Err = v.to, v.cause, v.reasons, t.Err
+	s.State, s.Cause, s.Reasons, s.Err, s.Demoted = v.to, v.cause, v.reasons, t.Err, v.demoted
 	if v.from != v.to {
 		s.Since = now
 	}

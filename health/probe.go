@@ -26,6 +26,7 @@ type sight struct {
 	latency     time.Duration // of the round trip
 	fresh       bool          // a connection was opened for it
 	suspectPool bool          // a kept connection was lost or is dead, while a new one works
+	established bool          // the kept connection works, while a new one failed
 }
 
 // The kept connection has this share of a look's time, and no more than this, before a new one is tried beside it.
@@ -42,35 +43,38 @@ func newProbe(db *pgfx.DB) *probe {
 	}
 }
 
-// look asks the database how it is, within the timeout. A connection that is kept from the look before is asked first,
-// unless afresh is set; when it is lost or keeps silent, a new one decides, and then the kept one's silence says that the
-// pool's connections may be dead too. When ctx itself ends, the sight is worthless.
+// look asks the database how it is, within the timeout. A connection that is kept from the look before is asked first. When
+// it is lost or keeps silent, a new one decides, and then the kept one's silence says that the pool's connections may be
+// dead too. With afresh a new one is opened in any case, and decides. When ctx itself ends, the sight is worthless.
 func (p *probe) look(ctx context.Context, afresh bool) sight {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	old := p.kept
 	p.kept = nil
-	if old != nil && !old.isLost() && (afresh || p.maxAge > 0 && time.Since(old.opened) > p.maxAge) {
-		old.close()
-		old = nil
-	}
 	if old == nil {
 		return p.lookAfresh(ctx)
 	}
+	afresh = afresh || p.maxAge > 0 && time.Since(old.opened) > p.maxAge
 
 	patient, cancelPatient := context.WithTimeout(ctx, p.patience)
 	server, latency, err := old.look(patient)
 	cancelPatient()
-	if err == nil {
+	if err == nil && !afresh {
 		p.kept = old
 		return sight{server: server, latency: latency}
 	}
 	s := p.lookAfresh(ctx)
-	if server, ok := old.late(); ok && s.err != nil { // slow, but alive
+	late, answered := old.late()
+	switch {
+	case s.err != nil && err == nil:
 		p.kept = old
-		return sight{server: server, latency: s.latency}
+		s.established = true
+		return s
+	case s.err != nil && answered: // slow, but alive
+		p.kept = old
+		return sight{server: late, latency: s.latency}
 	}
-	s.suspectPool = s.err == nil && old.isDead()
+	s.suspectPool = s.err == nil && err != nil && old.isDead()
 	old.close()
 	return s
 }

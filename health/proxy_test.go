@@ -184,8 +184,13 @@ func (p *proxy) kill() {
 
 // refuse stops listening and closes all connections, as the end of a server does.
 func (p *proxy) refuse() {
-	p.mu.Lock()
-	_ = p.listener.Close()
-	p.mu.Unlock()
+	p.close()
 	p.cut()
+}
+
+// close stops listening; what is connected stays so.
+func (p *proxy) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.listener.Close()
 }

@@ -71,7 +71,7 @@ type finding struct {
 	slots    slots
 
 	suspectPool bool // what the kept connection met says that the pool's are broken too
-	traffic     bool // statements of the pool got through during the look
+	traffic     bool // connections that exist work: the kept one answered, or the pool's statements got through meanwhile
 	connected   bool // the pool has open connections
 	exhausted   bool // all in use and callers waiting, for a while
 	stuck       bool // and none returned, for longer
@@ -191,7 +191,12 @@ func (m *machine) answered(f finding, v *verdict) {
 
 // unreachable handles a look that failed although the pool works: there is no new connection, but those that exist do.
 func (m *machine) unreachable(f finding) {
-	m.good, m.bad, m.cause = 0, 0, f.cause
+	m.good = 0
+	m.bad++
+	if !hard(f.cause) && m.bad < fallSoft {
+		return
+	}
+	m.bad, m.cause = 0, f.cause
 	reason := ReasonConnectFailing
 	if f.cause == pgfx.CauseServerFull {
 		reason = ReasonServerFull

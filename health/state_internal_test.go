@@ -101,6 +101,9 @@ func TestNewConnectionsThatFailDoNotBringAWorkingPoolDown(t *testing.T) {
 	assert.Equal(t, Degraded, v.to)
 	assert.Equal(t, []Reason{ReasonServerFull}, v.reasons)
 	assert.True(t, v.changed())
+	m.judge(good)
+	assert.Equal(t, Up, m.judge(finding{cause: pgfx.CauseTimeout, traffic: true}).to, "one slow connect is nothing")
+	assert.Equal(t, Degraded, m.judge(finding{cause: pgfx.CauseTimeout, traffic: true}).to)
 	assert.Equal(t, Down, m.judge(finding{cause: pgfx.CauseServerFull}).to, "a pool without connections can't go on")
 	assert.Equal(t, Down, m.judge(finding{cause: pgfx.CauseServerFull, connected: true}).to)
 	assert.Equal(t, Down, m.judge(finding{cause: pgfx.CauseLogin, traffic: true}).to, "what is in flight doesn't open a shut gate")
@@ -184,6 +187,13 @@ func decode(data []byte) []finding {
 	return findings
 }
 
+func unreachableReason(cause pgfx.Cause) Reason {
+	if cause == pgfx.CauseServerFull {
+		return ReasonServerFull
+	}
+	return ReasonConnectFailing
+}
+
 // hold checks what must be true of any sequence of looks.
 func hold(t *testing.T, findings []finding) {
 	t.Helper()
@@ -197,13 +207,17 @@ func hold(t *testing.T, findings []finding) {
 		switch {
 		case f.cause == "":
 			goods, bads = goods+1, 0
-		case backed:
+		case backed && (hard(f.cause) || bads+1 >= fallSoft):
 			goods, bads = 0, 0
+			require.Contains(t, v.reasons, unreachableReason(f.cause))
+		case backed:
+			goods, bads = 0, bads+1
+			require.Equal(t, v.from, v.to, "look %d: one soft failure", i)
 		default:
 			goods, bads = 0, bads+1
 		}
 
-		beyond := bads >= fallSoft || bads > 0 && hard(f.cause)
+		beyond := !backed && (bads >= fallSoft || bads > 0 && hard(f.cause))
 		if beyond {
 			require.Equal(t, Down, v.to, "look %d: bad beyond the threshold", i)
 		}

@@ -24,6 +24,10 @@ type Status struct {
 	Monitored bool `json:"monitored"`
 	// Initialized tells whether the database has been reached and the setup has run.
 	Initialized bool `json:"initialized"`
+	// Demoted tells that the server refuses writes and took them before; only in ReadOnly.
+	Demoted bool `json:"demoted,omitempty"`
+	// Draining tells that Drain was called: the application is going away.
+	Draining bool `json:"draining,omitempty"`
 	// LastLook is the last look, zero before the first, and LastGood when one was last answered.
 	LastLook Look      `json:"last_look"`
 	LastGood time.Time `json:"last_good,omitzero"`

@@ -99,14 +99,16 @@ type Observer struct {
 	Observe func(ctx context.Context, t Transition)
 }
 
-const observersGroup = `group:"health.observers"`
-
 // Observe gives observers to the databases of an Fx application. An observer that needs something from Fx is provided by a
 // constructor with the result tag `group:"health.observers"`.
 func Observe(observers ...Observer) fx.Option {
-	supplied := make([]any, len(observers))
-	for i, observer := range observers {
-		supplied[i] = fx.Annotate(observer, fx.ResultTags(observersGroup))
+	return supplyGroup(`group:"health.observers"`, observers)
+}
+
+func supplyGroup[T any](group string, values []T) fx.Option {
+	supplied := make([]any, len(values))
+	for i, value := range values {
+		supplied[i] = fx.Annotate(value, fx.ResultTags(group))
 	}
 	return fx.Supply(supplied...)
 }

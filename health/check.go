@@ -1,0 +1,182 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/fx"
+)
+
+// Kind says which question a [Check] answers.
+type Kind string
+
+// The kinds.
+const (
+	// Readiness: can this instance serve now? The default.
+	Readiness Kind = "readiness"
+	// Liveness: is this process beyond help, so that only a restart mends it? Never depend on another system here: its
+	// outage would restart every instance.
+	Liveness Kind = "liveness"
+	// Startup: has this instance finished starting? A startup check that has passed once is not run again.
+	Startup Kind = "startup"
+)
+
+// Check is what another component contributes to the answers of a [Handler].
+type Check struct {
+	// Name says what is checked, for example "queue". It must be unique among the checks of a database.
+	Name string
+	// Database is the name of the database whose monitor has the check, "" for the default one.
+	Database string
+	// Kind says what a failure means. Default: Readiness.
+	Kind Kind
+	// Optional makes a failure a warning: it is shown and fails nothing.
+	Optional bool
+	// Timeout bounds one run. Default: 1 s.
+	Timeout time.Duration
+	// CacheFor is how long a result is used before the check runs again. Default: 1 s.
+	CacheFor time.Duration
+	// Run returns nil when all is well. Runs of one check never overlap; whoever asks meanwhile shares the run. ctx ends with
+	// Timeout and when the monitor stops. When Run goes on beyond that, the check counts as failed until it returns. A
+	// panic is a failure.
+	Run func(ctx context.Context) error
+}
+
+const (
+	defaultCheckTimeout = time.Second
+	defaultCacheFor     = time.Second
+)
+
+// CheckResult is the outcome of a run of a [Check].
+type CheckResult struct {
+	Name     string `json:"name"`
+	Kind     Kind   `json:"kind"`
+	Optional bool   `json:"optional,omitempty"`
+	// At is when the run began and Took how long it lasted.
+	At   time.Time     `json:"at"`
+	Took time.Duration `json:"took"`
+	// Err is nil when the check passed.
+	Err error `json:"-"`
+}
+
+// Contribute gives checks to the databases of an Fx application. A check that needs something from Fx is provided by a
+// constructor with the result tag `group:"health.checks"`.
+func Contribute(checks ...Check) fx.Option { return supplyGroup(`group:"health.checks"`, checks) }
+
+// check is a Check and what is known of its runs.
+type check struct {
+	Check
+
+	mu      sync.Mutex
+	last    CheckResult
+	running chan struct{} // closed when the run ends; nil when there is none
+	began   time.Time     // of that run
+	passed  bool          // ever
+}
+
+// checksOf returns those of a database, by name, with their defaults.
+func checksOf(database string, all []Check) []*check {
+	var own []*check
+	for _, c := range all {
+		if c.Database != database || c.Run == nil {
+			continue
+		}
+		if c.Kind == "" {
+			c.Kind = Readiness
+		}
+		if c.Timeout <= 0 {
+			c.Timeout = defaultCheckTimeout
+		}
+		if c.CacheFor <= 0 {
+			c.CacheFor = defaultCacheFor
+		}
+		own = append(own, &check{Check: c})
+	}
+	slices.SortStableFunc(own, func(a, b *check) int { return strings.Compare(a.Name, b.Name) })
+	return own
+}
+
+// Checks runs the contributed checks of a kind, all at the same time, and returns their results by name. Results that are fresh
+// enough are used again. ctx bounds the waiting and not the runs.
+func (m *Monitor) Checks(ctx context.Context, kind Kind) []CheckResult {
+	var wanted []*check
+	for _, c := range m.checks {
+		if c.Kind == kind {
+			wanted = append(wanted, c)
+		}
+	}
+	results := make([]CheckResult, len(wanted))
+	var group sync.WaitGroup
+	for i, c := range wanted {
+		group.Go(func() { results[i] = m.result(ctx, c) })
+	}
+	group.Wait()
+	return results
+}
+
+// result returns a check's result, of a run or of one that is recent enough.
+func (m *Monitor) result(ctx context.Context, c *check) CheckResult {
+	c.mu.Lock()
+	if c.Kind == Startup && c.passed || !c.last.At.IsZero() && time.Since(c.last.At.Add(c.last.Took)) < c.CacheFor {
+		defer c.mu.Unlock()
+		return c.last
+	}
+	began := time.Now()
+	none := CheckResult{Name: c.Name, Kind: c.Kind, Optional: c.Optional, At: began}
+	if c.running == nil && !m.runCheck(c, none) {
+		c.mu.Unlock()
+		none.Err = ErrStopped
+		return none
+	}
+	running, deadline := c.running, c.began.Add(c.Timeout)
+	c.mu.Unlock()
+
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-running:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.last
+	case <-timer.C:
+		none.Err = fmt.Errorf("no result within %v", c.Timeout)
+	case <-ctx.Done():
+		none.Err = context.Cause(ctx)
+	}
+	none.Took = time.Since(began)
+	return none
+}
+
+// runCheck starts a run. It returns false when the monitor is stopped. The caller holds the check's lock.
+func (m *Monitor) runCheck(c *check, result CheckResult) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended {
+		return false
+	}
+	running := make(chan struct{})
+	c.running, c.began = running, result.At
+	m.background.Go(func() {
+		ctx, cancel := context.WithTimeout(m.lifetime, c.Timeout)
+		defer cancel()
+		result.Err = errors.New("it ended its goroutine")
+		defer func() { // also when Run calls runtime.Goexit
+			result.Took = time.Since(result.At)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.last, c.running, c.passed = result, nil, c.passed || result.Err == nil
+			close(running)
+		}()
+		defer func() {
+			if p := recover(); p != nil {
+				result.Err = fmt.Errorf("it panicked: %v", p)
+			}
+		}()
+		result.Err = c.Run(ctx)
+	})
+	return true
+}

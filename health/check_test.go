@@ -1,0 +1,155 @@
+package health_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+
+	"github.com/rdsfx-go/rdsfx/health"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+func TestChecksRunTogetherAndAreReportedByName(t *testing.T) {
+	t.Parallel()
+	meet := make(chan struct{})
+	other := health.Check{Name: "other", Database: "reporting", Run: func(context.Context) error { return errors.New("not mine") }}
+	monitor := newMonitor(t, newDB(t), health.WithChecks(
+		health.Check{Name: "b", Run: func(context.Context) error { meet <- struct{}{}; return nil }},
+		health.Check{Name: "a", Optional: true, Run: func(context.Context) error { <-meet; return errors.New("down") }},
+		health.Check{Name: "c", Kind: health.Liveness, Run: func(context.Context) error { return nil }},
+		health.Check{Name: "empty"}, other,
+	))
+	results := monitor.Checks(t.Context(), health.Readiness)
+	require.Len(t, results, 2)
+	assert.Equal(t, "a", results[0].Name)
+	assert.True(t, results[0].Optional)
+	require.EqualError(t, results[0].Err, "down")
+	assert.Equal(t, "b", results[1].Name)
+	require.NoError(t, results[1].Err)
+	assert.Equal(t, health.Readiness, results[1].Kind)
+	assert.Len(t, monitor.Checks(t.Context(), health.Liveness), 1)
+	assert.Empty(t, monitor.Checks(t.Context(), health.Startup))
+}
+
+func TestAStampedeOfProbesCostsOneCheck(t *testing.T) {
+	t.Parallel()
+	var runs atomic.Int64
+	release := make(chan struct{})
+	monitor := newMonitor(t, newDB(t), health.WithChecks(health.Check{
+		Name: "slow", Timeout: patience, CacheFor: time.Hour, Run: func(context.Context) error { runs.Add(1); <-release; return nil },
+	}))
+	const probes = 100
+	done := make(chan []health.CheckResult, probes)
+	for range probes {
+		go func() { done <- monitor.Checks(context.Background(), health.Readiness) }()
+	}
+	require.Eventually(t, func() bool { return runs.Load() == 1 }, patience, time.Millisecond)
+	close(release)
+	for range probes {
+		require.NoError(t, (<-done)[0].Err)
+	}
+	monitor.Checks(t.Context(), health.Readiness)
+	assert.EqualValues(t, 1, runs.Load())
+}
+
+func TestAResultIsUsedNoLongerThanItsTime(t *testing.T) {
+	t.Parallel()
+	var runs atomic.Int64
+	monitor := newMonitor(t, newDB(t), health.WithChecks(
+		health.Check{Name: "fresh", CacheFor: time.Nanosecond, Run: func(context.Context) error { runs.Add(1); return nil }},
+	))
+	monitor.Checks(t.Context(), health.Readiness)
+	monitor.Checks(t.Context(), health.Readiness)
+	assert.EqualValues(t, 2, runs.Load())
+}
+
+func TestAStartupCheckThatHasPassedIsNotRunAgain(t *testing.T) {
+	t.Parallel()
+	var runs atomic.Int64
+	monitor := newMonitor(t, newDB(t), health.WithChecks(health.Check{
+		Name: "caches filled", Kind: health.Startup, CacheFor: time.Nanosecond,
+		Run: func(context.Context) error {
+			if runs.Add(1) == 1 {
+				return errors.New("not yet")
+			}
+			return nil
+		},
+	}))
+	require.Error(t, monitor.Checks(t.Context(), health.Startup)[0].Err)
+	for range 3 {
+		require.NoError(t, monitor.Checks(t.Context(), health.Startup)[0].Err)
+	}
+	assert.EqualValues(t, 2, runs.Load())
+}
+
+func TestAHangingCheckFailsInTimeAndIsNotStartedASecondTime(t *testing.T) {
+	t.Parallel()
+	var runs atomic.Int64
+	release := make(chan struct{})
+	monitor := newMonitor(t, newDB(t), health.WithChecks(health.Check{
+		Name: "hangs", Timeout: time.Millisecond, CacheFor: time.Nanosecond,
+		Run: func(context.Context) error { runs.Add(1); <-release; return nil },
+	}))
+	for range 3 {
+		results := monitor.Checks(t.Context(), health.Readiness)
+		require.ErrorContains(t, results[0].Err, "no result within 1ms")
+		assert.Equal(t, "hangs", results[0].Name)
+	}
+	assert.EqualValues(t, 1, runs.Load())
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, monitor.Stop(ended), "the check still runs")
+	close(release)
+	require.NoError(t, monitor.Stop(t.Context()))
+	require.ErrorIs(t, monitor.Checks(t.Context(), health.Readiness)[0].Err, health.ErrStopped)
+}
+
+func TestACheckIsToldWhenItsTimeIsUp(t *testing.T) {
+	t.Parallel()
+	monitor := newMonitor(t, newDB(t), health.WithChecks(
+		health.Check{Name: "slow", Timeout: time.Millisecond, Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+	))
+	require.Error(t, monitor.Checks(t.Context(), health.Readiness)[0].Err)
+	ended, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("the prober has gone"))
+	hang := newMonitor(t, newDB(t), health.WithChecks(
+		health.Check{Name: "hangs", Timeout: time.Hour, Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+	))
+	require.EqualError(t, hang.Checks(ended, health.Readiness)[0].Err, "the prober has gone")
+}
+
+func TestAPanicOrAGoexitIsAFailure(t *testing.T) {
+	t.Parallel()
+	monitor := newMonitor(t, newDB(t), health.WithChecks(
+		health.Check{Name: "exits", Timeout: patience, Run: func(context.Context) error { runtime.Goexit(); return nil }},
+		health.Check{Name: "panics", Timeout: patience, Run: func(context.Context) error { panic("boom") }},
+	))
+	results := monitor.Checks(t.Context(), health.Readiness)
+	require.EqualError(t, results[0].Err, "it ended its goroutine")
+	require.EqualError(t, results[1].Err, "it panicked: boom")
+}
+
+func TestFxCollectsTheChecksOfOthers(t *testing.T) {
+	t.Parallel()
+	var monitor *health.Monitor
+	app := fxtest.New(t, fx.NopLogger, pgfx.Module, health.Module, fx.Supply(newConfig(t)), fx.Populate(&monitor),
+		health.Contribute(health.Check{Name: "queue", Run: func(context.Context) error { return nil }}),
+		fx.Provide(fx.Annotate(func(db *pgfx.DB) health.Check {
+			return health.Check{Name: "rows", Run: db.Pool().Ping}
+		}, fx.ResultTags(`group:"health.checks"`))),
+	)
+	app.RequireStart()
+	results := monitor.Checks(t.Context(), health.Readiness)
+	require.Len(t, results, 2)
+	require.NoError(t, results[0].Err)
+	require.NoError(t, results[1].Err)
+	app.RequireStop()
+}

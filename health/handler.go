@@ -1,0 +1,235 @@
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// Handler answers the probes of orchestrators and load balancers. It is a plain http.Handler that looks at the last element
+// of the path only, so that it can be mounted anywhere and under any router:
+//
+//   - /livez: 200 unless a liveness check fails. It never touches a database: an outage of the database must not restart
+//     every instance of the application.
+//   - /readyz: 200 while every database can be used, its setup has run, no readiness check fails and nobody is draining.
+//   - /startupz: 200 once every database has been set up and each startup check has passed.
+//   - /healthz: everything, as JSON after draft-inadarei-api-health-check; 503 when it says fail.
+//
+// Anything else is 404. A failing answer is 503. The first three answer with a status alone; ?verbose adds what was looked
+// at, as text for people. Details name hosts, roles and databases, never passwords: serve them where only you can read them.
+//
+// No answer makes a look at a database: the monitor's verdict is used, which is a few microseconds old or up to the interval.
+type Handler struct{ monitors []*Monitor }
+
+// NewHandler makes a handler for the databases of these monitors and their checks. It is safe for concurrent use.
+func NewHandler(monitor *Monitor, others ...*Monitor) *Handler {
+	return &Handler{monitors: append([]*Monitor{monitor}, others...)}
+}
+
+// mark is a verdict in the draft's words, worst last.
+type mark int
+
+const (
+	pass mark = iota
+	warn
+	fail
+)
+
+func (m mark) String() string { return [...]string{"pass", "warn", "fail"}[m] }
+
+// entry is one thing that was looked at.
+type entry struct {
+	name   string
+	mark   mark
+	output string
+	detail detail
+}
+
+// detail is an entry in the form of the draft, section 4.
+//
+//nolint:tagliatelle // the names are the draft's
+type detail struct {
+	ComponentID   string    `json:"componentId,omitempty"`
+	ComponentType string    `json:"componentType,omitempty"`
+	ObservedValue float64   `json:"observedValue"`
+	ObservedUnit  string    `json:"observedUnit,omitempty"`
+	Status        string    `json:"status"`
+	Time          time.Time `json:"time,omitzero"`
+	Output        string    `json:"output,omitempty"`
+}
+
+// ServeHTTP answers GET and HEAD.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		return
+	}
+	probe := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	var entries []entry
+	switch probe {
+	case "livez":
+		entries = h.checks(r.Context(), Liveness)
+	case "readyz":
+		entries = append(h.each(ready), h.checks(r.Context(), Readiness)...)
+	case "startupz":
+		entries = append(h.each(started), h.checks(r.Context(), Startup)...)
+	case "healthz":
+		entries = h.each(ready)
+		for _, kind := range []Kind{Startup, Readiness, Liveness} {
+			entries = append(entries, h.checks(r.Context(), kind)...)
+		}
+	default:
+		http.NotFound(w, r)
+		return
+	}
+	verbose := r.URL.Query().Has("verbose")
+	respond(w, probe, entries, verbose, probe == "healthz")
+}
+
+// each asks something about every database.
+func (h *Handler) each(ask func(*Monitor) []entry) []entry {
+	var entries []entry
+	for _, monitor := range h.monitors {
+		entries = append(entries, ask(monitor)...)
+	}
+	return entries
+}
+
+// checks runs the checks of a kind of every monitor.
+func (h *Handler) checks(ctx context.Context, kind Kind) []entry {
+	return h.each(func(m *Monitor) []entry {
+		var entries []entry
+		for _, result := range m.Checks(ctx, kind) {
+			e := entry{name: result.Name, detail: detail{
+				ComponentType: "component", ObservedValue: millis(result.Took), ObservedUnit: "ms", Time: result.At,
+			}}
+			if result.Err != nil {
+				e.mark, e.output = fail, result.Err.Error()
+				if result.Optional {
+					e.mark = warn
+				}
+			}
+			entries = append(entries, e)
+		}
+		return entries
+	})
+}
+
+// ready says whether a database and its pool can serve.
+func ready(m *Monitor) []entry {
+	s := m.Status()
+	name := "postgresql"
+	if s.Database != "" {
+		name = s.Database
+	}
+	connection := entry{name: name + ":connection", output: string(s.State), detail: detail{
+		ComponentID: m.db.Target(), ComponentType: "datastore", Time: s.LastLook.At,
+		ObservedValue: millis(s.LastLook.Latency), ObservedUnit: "ms",
+	}}
+	switch {
+	case s.Draining:
+		connection.mark, connection.output = fail, "draining: the application is going away"
+	case !s.Initialized:
+		connection.mark, connection.output = fail, "the setup has not run yet"
+	case !m.IsHealthy():
+		connection.mark = fail
+	case s.State == Degraded || s.Demoted:
+		connection.mark = warn
+	}
+	if len(s.Reasons) > 0 {
+		connection.output += ": " + strings.Join(texted(s.Reasons), ", ")
+	}
+	if s.Cause != "" {
+		connection.output += ": " + string(s.Cause)
+	}
+	if s.Err != nil {
+		connection.output += ": " + s.Err.Error()
+	}
+	pool := entry{name: name + ":pool", output: poolText(s.Pool), detail: detail{
+		ComponentID: m.db.Target(), ComponentType: "component", ObservedValue: float64(s.Pool.InUse), ObservedUnit: "connections in use", Time: time.Now(),
+	}}
+	for _, reason := range s.Reasons {
+		if reason == ReasonPoolExhausted || reason == ReasonPoolStuck {
+			pool.mark = warn
+		}
+	}
+	return []entry{connection, pool}
+}
+
+func poolText(pool pgfx.PoolStats) string {
+	return fmt.Sprintf("%d of %d in use, %d idle, %d waiting", pool.InUse, pool.Max, pool.Idle, pool.Waiting)
+}
+
+// started says whether a database has been set up. That it is away afterwards changes nothing.
+func started(m *Monitor) []entry {
+	s := m.Status()
+	name := "postgresql"
+	if s.Database != "" {
+		name = s.Database
+	}
+	e := entry{name: name + ":setup", detail: detail{ComponentID: m.db.Target(), ComponentType: "datastore", Time: time.Now()}}
+	if !s.Initialized {
+		e.mark, e.output = fail, "the setup has not run yet"
+		if s.Err != nil {
+			e.output += ": " + s.Err.Error()
+		}
+	}
+	return []entry{e}
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// respond writes the verdict on all entries.
+func respond(w http.ResponseWriter, probe string, entries []entry, verbose, details bool) {
+	worst := pass
+	for _, e := range entries {
+		worst = max(worst, e.mark)
+	}
+	code := http.StatusOK
+	if worst == fail {
+		code = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if verbose {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(code)
+		_, _ = w.Write(verboseText(probe, worst, entries)) // nobody reads an error of a probe that has gone away
+		return
+	}
+	body := struct {
+		Status string              `json:"status"`
+		Checks map[string][]detail `json:"checks,omitempty"`
+	}{Status: worst.String()}
+	if details {
+		body.Checks = make(map[string][]detail, len(entries))
+		for _, e := range entries {
+			e.detail.Status = e.mark.String()
+			if e.mark != pass { // the draft wants no output then
+				e.detail.Output = e.output
+			}
+			body.Checks[e.name] = append(body.Checks[e.name], e.detail)
+		}
+	}
+	w.Header().Set("Content-Type", "application/health+json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // as above
+}
+
+func verboseText(probe string, worst mark, entries []entry) []byte {
+	var b strings.Builder
+	for _, e := range entries {
+		b.WriteString([...]string{"[+] ", "[!] ", "[-] "}[e.mark] + e.name)
+		if e.output != "" {
+			b.WriteString(": " + e.output)
+		}
+		b.WriteByte('\n')
+	}
+	fmt.Fprintf(&b, "%s: %s\n", probe, worst)
+	return []byte(b.String())
+}

@@ -1,0 +1,220 @@
+package health_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+
+	"github.com/rdsfx-go/rdsfx/health"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// get asks a handler and returns the code and the body.
+func get(t *testing.T, handler http.Handler, path string) (code int, body string) {
+	t.Helper()
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+	assert.Equal(t, "no-store", recorder.Header().Get("Cache-Control"))
+	return recorder.Code, recorder.Body.String()
+}
+
+// codes asks all four.
+func codes(t *testing.T, handler http.Handler) [4]int {
+	t.Helper()
+	var got [4]int
+	for i, path := range []string{"/livez", "/readyz", "/startupz", "/healthz"} {
+		got[i], _ = get(t, handler, path)
+	}
+	return got
+}
+
+func TestTheHandlerFollowsTheDatabaseAndLivenessDoesNot(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t)
+	db := newDB(t, through(p))
+	monitor, transitions := watch(t, db)
+	handler := health.NewHandler(monitor)
+	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
+	looked := monitor.Status().LastLook.At
+
+	p.refuse()
+	until(t, transitions, health.Down)
+	assert.Equal(t, [4]int{200, 503, 200, 503}, codes(t, handler))
+	_, body := get(t, handler, "/readyz?verbose")
+	assert.Contains(t, body, "[-] postgresql:connection: down: refused: pgfx: cannot connect to postgres@127.0.0.1")
+	assert.Contains(t, body, "readyz: fail\n")
+	_, body = get(t, handler, "/readyz")
+	assert.JSONEq(t, `{"status":"fail"}`, body)
+
+	p.accept(t)
+	until(t, transitions, health.Up)
+	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
+	assert.True(t, monitor.Status().LastLook.At.After(looked))
+}
+
+func TestAnAnswerMakesNoLook(t *testing.T) {
+	t.Parallel()
+	monitor, _ := watch(t, newDB(t))
+	looked := monitor.Status().LastLook
+	codes(t, health.NewHandler(monitor))
+	assert.Equal(t, looked, monitor.Status().LastLook)
+}
+
+func TestBeforeTheSetupNothingIsReady(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t)
+	db := openDB(t, newConfig(t, through(p), startMode(pgfx.StartDegraded)))
+	p.refuse()
+	require.NoError(t, db.Start(t.Context()))
+	monitor, transitions := watch(t, db)
+	until(t, transitions, health.Down)
+	handler := health.NewHandler(monitor)
+	assert.Equal(t, [4]int{200, 503, 503, 503}, codes(t, handler))
+	_, body := get(t, handler, "/startupz?verbose")
+	assert.Contains(t, body, "[-] postgresql:setup: the setup has not run yet: pgfx: cannot connect")
+	p.accept(t)
+	eventually(t, monitor, func(s health.Status) bool { return s.Initialized && s.State == health.Up })
+	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
+}
+
+func TestHealthzSpeaksHealthJSON(t *testing.T) {
+	t.Parallel()
+	var broken atomic.Bool
+	monitor, _ := watch(t, newDB(t), health.WithChecks(health.Check{
+		Name: "queue", Optional: true, CacheFor: time.Nanosecond,
+		Run: func(context.Context) error {
+			if broken.Load() {
+				return errors.New("lagging")
+			}
+			return nil
+		},
+	}))
+	handler := health.NewHandler(monitor)
+	ask := func() (status string, checks map[string][]map[string]any) {
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/internal/healthz", http.NoBody))
+		assert.Equal(t, http.StatusOK, recorder.Code)
+		assert.Equal(t, "application/health+json", recorder.Header().Get("Content-Type"))
+		var body struct {
+			Status string                      `json:"status"`
+			Checks map[string][]map[string]any `json:"checks"`
+		}
+		require.NoError(t, json.Unmarshal(recorder.Body.Bytes(), &body))
+		return body.Status, body.Checks
+	}
+	status, checks := ask()
+	assert.Equal(t, "pass", status)
+	require.Len(t, checks, 3)
+	connection := checks["postgresql:connection"][0]
+	assert.Equal(t, "datastore", connection["componentType"])
+	assert.Equal(t, "ms", connection["observedUnit"])
+	assert.Positive(t, connection["observedValue"])
+	assert.Equal(t, "pass", connection["status"])
+	assert.NotContains(t, connection, "output")
+	assert.NotContains(t, connection["componentId"], "password")
+	assert.Contains(t, checks, "postgresql:pool")
+	assert.Equal(t, "pass", checks["queue"][0]["status"])
+
+	broken.Store(true)
+	status, checks = ask()
+	assert.Equal(t, "warn", status, "an optional check fails nothing")
+	assert.Equal(t, "lagging", checks["queue"][0]["output"])
+	code, _ := get(t, handler, "/readyz")
+	assert.Equal(t, http.StatusOK, code)
+}
+
+func TestAFailingCheckFailsWhatItsKindAnswers(t *testing.T) {
+	t.Parallel()
+	down := func(context.Context) error { return errors.New("down") }
+	for kind, want := range map[health.Kind][4]int{
+		health.Readiness: {200, 503, 200, 503},
+		health.Liveness:  {503, 200, 200, 503},
+		health.Startup:   {200, 200, 503, 503},
+	} {
+		monitor, _ := watch(t, newDB(t), health.WithChecks(health.Check{Name: "broken", Kind: kind, Run: down}))
+		assert.Equal(t, want, codes(t, health.NewHandler(monitor)), kind)
+	}
+}
+
+func TestADemotedServerIsReadyWithAWarning(t *testing.T) {
+	t.Parallel()
+	config := newConfig(t)
+	db := openDB(t, config)
+	require.NoError(t, db.Start(t.Context()))
+	monitor, transitions := watch(t, db)
+	exec(t, server.URL(), "alter database "+config.Database+" set default_transaction_read_only = on")
+	terminate(t, db)
+	until(t, transitions, health.ReadOnly)
+	code, body := get(t, health.NewHandler(monitor), "/readyz")
+	assert.Equal(t, http.StatusOK, code)
+	assert.JSONEq(t, `{"status":"warn"}`, body)
+}
+
+func TestOneHandlerAnswersForSeveralDatabases(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t)
+	first, _ := watch(t, newDB(t))
+	second, transitions := watch(t, newDB(t, through(p)))
+	handler := health.NewHandler(first, second)
+	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
+	p.refuse()
+	until(t, transitions, health.Down)
+	assert.Equal(t, [4]int{200, 503, 200, 503}, codes(t, handler))
+}
+
+func TestOtherPathsAndMethodsAreRefused(t *testing.T) {
+	t.Parallel()
+	monitor := newMonitor(t, newDB(t))
+	handler := health.NewHandler(monitor)
+	for method, path := range map[string]string{http.MethodGet: "/", http.MethodHead: "/readyz", http.MethodPost: "/readyz"} {
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody))
+		want := map[string]int{http.MethodGet: 404, http.MethodHead: 200, http.MethodPost: 405}[method]
+		assert.Equal(t, want, recorder.Code, method)
+	}
+}
+
+func TestDrainingIsNotReadyAndEverythingElseGoesOn(t *testing.T) {
+	t.Parallel()
+	monitor, _ := watch(t, newDB(t))
+	handler := health.NewHandler(monitor)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	monitor.Drain(ended, time.Hour)
+	assert.Equal(t, [4]int{200, 503, 200, 503}, codes(t, handler))
+	assert.True(t, monitor.Status().Draining)
+	assert.Equal(t, health.Up, monitor.Status().State)
+	_, body := get(t, handler, "/readyz?verbose")
+	assert.Contains(t, body, "draining")
+}
+
+func TestDrainingComesBeforeEverythingElseStops(t *testing.T) {
+	t.Parallel()
+	var monitor *health.Monitor
+	served := false
+	app := fxtest.New(t, fx.NopLogger, pgfx.Module, health.Module, fx.Supply(newConfig(t)), fx.Populate(&monitor),
+		fx.Invoke(func(lifecycle fx.Lifecycle, m *health.Monitor) {
+			lifecycle.Append(fx.StopHook(func() { // the HTTP server's
+				served = true
+				code, _ := get(t, health.NewHandler(m), "/readyz")
+				assert.Equal(t, http.StatusServiceUnavailable, code)
+				assert.Equal(t, health.Up, m.Status().State)
+			}))
+		}),
+		health.DrainOnStop(time.Millisecond),
+	)
+	app.RequireStart()
+	assert.False(t, monitor.Status().Draining)
+	app.RequireStop()
+	assert.True(t, served)
+}
