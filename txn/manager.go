@@ -23,13 +23,15 @@ type Manager struct {
 	pool     *pgxpool.Pool
 	logger   *zap.Logger
 	key      any // what contexts carry the scope under
+	maxConns int32
 	defaults settings
+	counters counters
 }
 
 // NewManager makes a manager without Fx. It opens no connection and needs no closing. Errors: an option's value that isn't
 // allowed.
 func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
-	m := &Manager{db: db, pool: db.Pool(), logger: db.Logger().Named("txn"), key: scopeKey{db.Pool()}}
+	m := &Manager{db: db, pool: db.Pool(), logger: db.Logger().Named("txn"), key: scopeKey{db.Pool()}, maxConns: db.Pool().Config().MaxConns}
 	for _, opt := range opts {
 		if opt.apply == nil {
 			continue
@@ -63,6 +65,9 @@ func WithDefaults(opts ...Option) ManagerOption {
 		if err != nil {
 			return err
 		}
+		if laid.propagation != required {
+			return fmt.Errorf("txn: WithDefaults(%s): how a Do joins is a matter of each Do; remove it", laid.propagation)
+		}
 		m.defaults = *laid
 		return nil
 	}}
@@ -75,12 +80,12 @@ func (m *Manager) DB() *pgfx.DB { return m.db }
 // runtime.Goexit, or when ctx has ended. The context that fn gets carries the transaction: the manager's querying methods,
 // and everything that is built on them, run in it.
 //
-// A Do inside of fn, with fn's context, joins the transaction. When the inner one fails the whole can only be rolled back:
-// an outer closure that goes on and returns nil gets a [*RollbackOnlyError].
+// A Do inside of fn, with fn's context, joins the transaction, unless an option says otherwise. When the inner one fails,
+// the whole can only be rolled back: an outer closure that goes on and returns nil gets a [*RollbackOnlyError].
 //
 // Errors: fn's own, as it is (with that of ctx added when the server cancelled a statement because ctx had ended); those of
-// beginning and committing; [*RollbackOnlyError], [*FailedStatementError], [*ConflictError], and [*OutcomeUnknownError]
-// when COMMIT was sent and its answer was lost. After every other error the transaction has not been committed.
+// beginning and committing; [*RollbackOnlyError], [*FailedStatementError], [*ConflictError], [*RetriesError], and
+// [*OutcomeUnknownError] when COMMIT was sent and its answer was lost. After every other error the transaction has not been committed.
 // A panic goes on with its value and its stack.
 //
 // When ctx ends, the statement that is running is cancelled; rolling back then doesn't depend on ctx and takes at most
@@ -90,16 +95,13 @@ func (m *Manager) Do(ctx context.Context, fn func(ctx context.Context) error, op
 	if err != nil {
 		return err
 	}
-	if current != nil {
-		return current.join(ctx, fn, opts)
+	switch {
+	case len(opts) > 0:
+		return m.do(ctx, current, fn, opts)
+	case current != nil:
+		return current.join(ctx, fn)
 	}
-	terms := &m.defaults
-	if len(opts) > 0 {
-		if terms, err = terms.with(opts); err != nil {
-			return err
-		}
-	}
-	return m.run(ctx, fn, terms)
+	return m.run(ctx, fn, &m.defaults)
 }
 
 // DoValue is [Manager.Do] for a closure that returns a value. The value is the zero value when the error isn't nil.
@@ -119,9 +121,24 @@ func DoValue[T any](ctx context.Context, m *Manager, fn func(ctx context.Context
 
 // run calls fn in a transaction of its own.
 func (m *Manager) run(ctx context.Context, fn func(context.Context) error, terms *settings) error {
-	t, err := m.begin(ctx, terms)
+	if terms.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, terms.timeout)
+		defer cancel()
+	}
+	if terms.retry.MaxAttempts > 1 {
+		return m.retry(ctx, fn, terms)
+	}
+	_, err := m.attempt(ctx, fn, terms, 1)
+	return err
+}
+
+// attempt calls fn in a transaction once. The first result tells whether doing it again can help.
+func (m *Manager) attempt(ctx context.Context, fn func(context.Context) error, terms *settings, n int) (bool, error) {
+	t, err := m.begin(ctx, terms, n)
 	if err != nil {
-		return err
+		m.counters.beginFailed.Add(1)
+		return terms.retry.retryable(err), err
 	}
 	returned := false
 	defer func() {
@@ -130,8 +147,12 @@ func (m *Manager) run(ctx context.Context, fn func(context.Context) error, terms
 		}
 	}()
 	err = fn(&t.root)
+	if err == nil {
+		err = t.beforeCommit()
+	}
 	returned = true
-	return t.end(err)
+	err = t.end(err)
+	return t.again, err
 }
 
 // current returns the scope that ctx carries, nil when there is none.
@@ -140,7 +161,7 @@ func (m *Manager) current(ctx context.Context) (*scope, error) {
 	if !ok {
 		return nil, nil //nolint:nilnil // no scope is no error
 	}
-	if s.t.state.Load() >= stateEnding {
+	if s.over() {
 		return nil, ErrEnded
 	}
 	return s, nil

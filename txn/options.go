@@ -1,9 +1,16 @@
 package txn
 
 import (
+	"context"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
 // Option sets terms of one transaction. Options are handed to [Manager.Do], or with [WithDefaults] to a manager for all
@@ -14,7 +21,15 @@ type Option struct {
 
 // settings are the terms of a transaction. Zero means that nothing was said.
 type settings struct {
-	pgx.TxOptions
+	isolation  pgx.TxIsoLevel
+	access     pgx.TxAccessMode
+	deferrable pgx.TxDeferrableMode
+
+	timeout, statement, lock, idle time.Duration
+
+	withinDeadline bool
+	propagation    propagation
+	retry          RetryPolicy
 }
 
 // Isolation sets the isolation level. Default: the server's default_transaction_isolation, which is read committed where
@@ -23,33 +38,81 @@ func Isolation(level pgx.TxIsoLevel) Option {
 	return Option{func(s *settings) error {
 		switch level {
 		case pgx.Serializable, pgx.RepeatableRead, pgx.ReadCommitted, pgx.ReadUncommitted:
-			s.IsoLevel = level
+			s.isolation = level
 			return nil
 		}
 		return fmt.Errorf("txn: Isolation(%q): not a level; use one of pgx.Serializable, RepeatableRead, ReadCommitted, ReadUncommitted", level)
 	}}
 }
 
-// Serializable is short for Isolation(pgx.Serializable).
+// Serializable is short for Isolation(pgx.Serializable). Use it with [Retry].
 func Serializable() Option { return Isolation(pgx.Serializable) }
 
-// RepeatableRead is short for Isolation(pgx.RepeatableRead).
+// RepeatableRead is short for Isolation(pgx.RepeatableRead). Use it with [Retry] when the transaction writes.
 func RepeatableRead() Option { return Isolation(pgx.RepeatableRead) }
 
 // ReadOnly declares that the transaction doesn't write; the server holds it to that (SQLSTATE 25006).
 func ReadOnly() Option {
-	return Option{func(s *settings) error { s.AccessMode = pgx.ReadOnly; return nil }}
+	return Option{func(s *settings) error { s.access = pgx.ReadOnly; return nil }}
 }
 
 // ReadWrite declares that the transaction may write, where the manager's or the server's default is read only.
 func ReadWrite() Option {
-	return Option{func(s *settings) error { s.AccessMode = pgx.ReadWrite; return nil }}
+	return Option{func(s *settings) error { s.access = pgx.ReadWrite; return nil }}
 }
 
 // Deferrable lets a serializable read-only transaction wait at its first statement until it has a snapshot with which it
 // can't fail (PostgreSQL manual, "SET TRANSACTION"). It has no effect on others.
 func Deferrable() Option {
-	return Option{func(s *settings) error { s.DeferrableMode = pgx.Deferrable; return nil }}
+	return Option{func(s *settings) error { s.deferrable = pgx.Deferrable; return nil }}
+}
+
+// Timeout bounds the whole call, with waiting for a connection and retries included: fn's context ends with a deadline.
+// Default: the bound of the caller's ctx.
+func Timeout(d time.Duration) Option {
+	return Option{func(s *settings) error {
+		if d <= 0 {
+			return fmt.Errorf("txn: Timeout(%v): use a positive duration", d)
+		}
+		s.timeout = d
+		return nil
+	}}
+}
+
+// StatementTimeout sets statement_timeout for the transaction: the longest that the server works on one statement
+// (SQLSTATE 57014). It travels with BEGIN and costs no round trip, as the other settings of the server do; the resolution is
+// a millisecond. [pgfx.Off] means no limit. Default: that of the session.
+func StatementTimeout(d time.Duration) Option {
+	return serverTimeout("StatementTimeout", d, func(s *settings) { s.statement = d })
+}
+
+// LockTimeout sets lock_timeout for the transaction: the longest that a statement waits for one lock (SQLSTATE 55P03).
+// [pgfx.Off] means no limit. Default: that of the session.
+func LockTimeout(d time.Duration) Option {
+	return serverTimeout("LockTimeout", d, func(s *settings) { s.lock = d })
+}
+
+// IdleTimeout sets idle_in_transaction_session_timeout for the transaction: how long the server lets it do nothing before it
+// ends the session (SQLSTATE 25P03), so that a client that has gone away or got stuck holds no locks. [pgfx.Off] means no
+// limit. Default: that of the session.
+func IdleTimeout(d time.Duration) Option {
+	return serverTimeout("IdleTimeout", d, func(s *settings) { s.idle = d })
+}
+
+// WithinDeadline sets statement_timeout to what is left until the deadline of the context when the transaction begins, so
+// that the server stops by itself if the client can't tell it to. A shorter [StatementTimeout] stays.
+func WithinDeadline() Option {
+	return Option{func(s *settings) error { s.withinDeadline = true; return nil }}
+}
+
+func serverTimeout(name string, d time.Duration, set func(*settings)) Option {
+	return Option{func(s *settings) error {
+		if d != pgfx.Off && (d < time.Millisecond || d.Milliseconds() > math.MaxInt32) {
+			return fmt.Errorf("txn: %s(%v): use at least a millisecond and at most 24 days, or pgfx.Off", name, d)
+		}
+		set(s)
+		return nil
+	}}
 }
 
 // with returns a copy of s on which opts have been laid.
@@ -69,13 +132,105 @@ func (s *settings) with(opts []Option) (*settings, error) {
 // conflict returns an error when given, the options of an inner Do, differ from s.
 func (s *settings) conflict(given *settings) error {
 	for _, term := range []struct{ name, running, wanted string }{
-		{"isolation level", string(s.IsoLevel), string(given.IsoLevel)},
-		{"access mode", string(s.AccessMode), string(given.AccessMode)},
-		{"deferrable mode", string(s.DeferrableMode), string(given.DeferrableMode)},
+		{"isolation level", string(s.isolation), string(given.isolation)},
+		{"access mode", string(s.access), string(given.access)},
+		{"deferrable mode", string(s.deferrable), string(given.deferrable)},
+		{"timeout", shown(s.timeout), shown(given.timeout)},
+		{"statement timeout", shown(s.statement), shown(given.statement)},
+		{"lock timeout", shown(s.lock), shown(given.lock)},
+		{"idle timeout", shown(s.idle), shown(given.idle)},
 	} {
 		if term.wanted != "" && term.wanted != term.running {
 			return &ConflictError{Option: term.name, Running: term.running, Wanted: term.wanted}
 		}
 	}
+	if given.withinDeadline && !s.withinDeadline {
+		return &ConflictError{Option: "statement timeout", Running: shown(s.statement), Wanted: "the context's deadline"}
+	}
 	return nil
+}
+
+func shown(d time.Duration) string {
+	switch d {
+	case 0:
+		return ""
+	case pgfx.Off:
+		return "off"
+	}
+	return d.String()
+}
+
+// milliseconds returns the value of a timeout as the server wants it, "" when nothing was said.
+func milliseconds(d time.Duration) string {
+	switch d {
+	case 0:
+		return ""
+	case pgfx.Off:
+		return "0"
+	}
+	return strconv.FormatInt(d.Milliseconds(), 10)
+}
+
+// statementTimeout returns the statement timeout of a transaction that begins now.
+func (s *settings) statementTimeout(ctx context.Context) time.Duration {
+	if !s.withinDeadline {
+		return s.statement
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return s.statement
+	}
+	left := min(max(time.Until(deadline).Round(time.Millisecond), time.Millisecond), math.MaxInt32*time.Millisecond)
+	if s.statement > 0 {
+		return min(left, s.statement)
+	}
+	return left
+}
+
+// local is a setting of the server for one transaction.
+type local struct{ name, value string }
+
+// locals returns the settings that go with BEGIN.
+func (s *settings) locals(ctx context.Context) []local {
+	if s.statement == 0 && s.lock == 0 && s.idle == 0 && !s.withinDeadline {
+		return nil
+	}
+	all := [...]local{
+		{"statement_timeout", milliseconds(s.statementTimeout(ctx))},
+		{"lock_timeout", milliseconds(s.lock)},
+		{"idle_in_transaction_session_timeout", milliseconds(s.idle)},
+	}
+	set := make([]local, 0, len(all))
+	for _, l := range all {
+		if l.value != "" {
+			set = append(set, l)
+		}
+	}
+	return set
+}
+
+// txOptions returns the terms for pgx. The server's settings go along in the same message: pgx sends a BEGIN as a simple
+// query, which may consist of several statements.
+func (s *settings) txOptions(ctx context.Context) pgx.TxOptions {
+	options := pgx.TxOptions{IsoLevel: s.isolation, AccessMode: s.access, DeferrableMode: s.deferrable}
+	set := s.locals(ctx)
+	if len(set) == 0 {
+		return options
+	}
+	var b strings.Builder
+	b.WriteString("begin")
+	if s.isolation != "" {
+		b.WriteString(" isolation level " + string(s.isolation))
+	}
+	if s.access != "" {
+		b.WriteString(" " + string(s.access))
+	}
+	if s.deferrable != "" {
+		b.WriteString(" " + string(s.deferrable))
+	}
+	for _, l := range set {
+		b.WriteString("; set local " + l.name + " = " + l.value)
+	}
+	options.BeginQuery = b.String()
+	return options
 }

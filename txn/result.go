@@ -38,7 +38,7 @@ func (t *transaction) newResult() *result {
 
 func (t *transaction) spare() []result {
 	if t.free == nil {
-		return t.slots[:]
+		return t.inlineResults[:]
 	}
 	return make([]result, resultChunk)
 }
@@ -193,16 +193,9 @@ func (r *resultRow) Scan(dest ...any) error {
 		return r.row.Scan(dest...) //nolint:wrapcheck // pgx says what is wrong with reading closed rows
 	}
 	r.done = true
-	left := false
-	defer func() {
-		if !left { // a Scanner has panicked; pgx has the connection busy
-			r.t.leave(stateReading)
-		}
-	}()
+	defer r.t.leave(stateReading)
 	err := r.row.Scan(dest...)
 	r.t.note(err)
-	left = true
-	r.t.leave(stateReading)
 	return err //nolint:wrapcheck // of the caller's own statement
 }
 

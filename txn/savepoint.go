@@ -20,9 +20,9 @@ func (t *transaction) release(ctx context.Context, name string) error {
 	return err
 }
 
-// rollBackTo undoes what was done since a savepoint, which stays. It brings a failed transaction back.
+// rollBackTo undoes what was done since a savepoint, and drops it. It brings a failed transaction back.
 func (t *transaction) rollBackTo(ctx context.Context, name string) error {
-	_, err := t.Exec(ctx, "rollback to savepoint "+name)
+	_, err := t.Exec(ctx, "rollback to savepoint "+name+"; release savepoint "+name)
 	return err
 }
 

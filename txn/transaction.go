@@ -44,28 +44,36 @@ const (
 
 // transaction is one transaction on the server. It implements pgx.Tx.
 type transaction struct {
-	m     *Manager
-	conn  *pgxpool.Conn
-	tx    pgx.Tx // pgx's own
-	terms *settings
-	root  scope
-	state atomic.Int32
+	m       *Manager
+	conn    *pgxpool.Conn
+	tx      pgx.Tx // pgx's own
+	terms   *settings
+	root    scope
+	attempt int
+	started time.Time
+	state   atomic.Int32
 	// drained is made by the end before it enters stateDraining, and closed by whoever has the connection then.
 	drained chan struct{}
-	// failed is the error that put the transaction into the failed state. It belongs to whoever has the connection.
-	failed error
-	// slots are results that need no allocation. They belong to whoever has the connection.
-	slots [inlineResults]result
-	free  []result
 
 	savepoints atomic.Int64 // made so far
 
-	mu       sync.Mutex
-	rollback error // why the transaction can't be committed
+	// What follows belongs to whoever has the connection.
+	failed        error // what put the transaction into the failed state or broke the connection
+	broken        bool  // the connection was lost before COMMIT was sent
+	refused       bool  // the server refused the COMMIT
+	again         bool  // doing it again can help
+	free          []result
+	inlineResults [inlineResults]result // need no allocation
+
+	mu        sync.Mutex
+	innermost *scope // the scope that has no scope in it
 }
 
 // begin opens a transaction on a connection of the pool.
-func (m *Manager) begin(ctx context.Context, terms *settings) (*transaction, error) {
+func (m *Manager) begin(ctx context.Context, terms *settings, attempt int) (*transaction, error) {
+	t := &transaction{m: m, terms: terms, attempt: attempt, started: time.Now()}
+	t.root = scope{Context: ctx, t: t}
+	t.innermost = &t.root
 	conn, err := m.pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("txn: begin: %w", err)
@@ -74,35 +82,22 @@ func (m *Manager) begin(ctx context.Context, terms *settings) (*transaction, err
 		conn.Release()
 		return nil, fmt.Errorf("txn: begin: %w", err)
 	}
-	tx, err := conn.Conn().BeginTx(ctx, terms.TxOptions)
-	if err != nil {
+	t.conn = conn
+	if t.tx, err = conn.Conn().BeginTx(ctx, terms.txOptions(ctx)); err != nil {
 		conn.Release()
 		return nil, fmt.Errorf("txn: begin: %w", err)
 	}
-	t := &transaction{m: m, conn: conn, tx: tx, terms: terms}
-	t.root = scope{Context: ctx, t: t}
+	m.counters.begun.Add(1)
+	m.counters.active.Add(1)
 	return t, nil
-}
-
-// forbidCommit notes why the transaction can't be committed; the first reason stays.
-func (t *transaction) forbidCommit(why error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.rollback == nil {
-		t.rollback = why
-	}
-}
-
-func (t *transaction) forbidden() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.rollback
 }
 
 // abort rolls back after a panic or runtime.Goexit.
 func (t *transaction) abort() {
 	_ = t.seize() // that somebody still uses the transaction is not the worst of it
 	t.rollBack()
+	t.ended(errAbandoned)
+	t.root.takeHooks().afterRollback(t.root.Context, errAbandoned)
 }
 
 // end commits or rolls back and returns what Do returns.
@@ -111,11 +106,41 @@ func (t *transaction) end(err error) error {
 	if err == nil {
 		err = t.obstacle(inUse)
 	}
-	if err != nil {
+	if err == nil {
+		if err = t.commit(); err == nil {
+			t.ended(nil)
+			t.root.takeHooks().afterCommit(t.root.Context)
+			return nil
+		}
+		if errors.Is(err, ErrOutcomeUnknown) {
+			t.ended(err)
+			return err
+		}
+	} else {
+		t.look(inUse, err)
 		t.rollBack()
-		return t.withContextError(err)
 	}
-	return t.commit()
+	t.ended(err)
+	err = t.withContextError(err)
+	t.root.takeHooks().afterRollback(t.root.Context, err)
+	return err
+}
+
+// look finds out what is to be known about a transaction that is rolled back, before its connection goes.
+func (t *transaction) look(inUse, err error) {
+	if inUse != nil {
+		return
+	}
+	pg := t.conn.Conn().PgConn()
+	t.broken = pg.IsClosed()
+	retry := &t.terms.retry
+	t.again = retry.retryable(err)
+	if t.failed != nil && (t.broken || pg.TxStatus() == statusFailed) { // whatever the closure made of it
+		t.again = t.again || retry.retryable(t.failed)
+	}
+	if t.again && sqlstate.Code(err) == sqlstate.ReadOnlySQLTransaction {
+		_ = pg.Conn().Close() // it leads to a server that can't be written to
+	}
 }
 
 // withContextError adds that ctx has ended to the error of a statement that the server cancelled for that reason: the server
@@ -135,7 +160,7 @@ func (t *transaction) obstacle(inUse error) error {
 	if inUse != nil {
 		return inUse
 	}
-	if cause := t.forbidden(); cause != nil {
+	if cause := t.root.whyForbidden(); cause != nil {
 		return &RollbackOnlyError{Cause: cause}
 	}
 	pg := t.conn.Conn().PgConn()
@@ -176,8 +201,10 @@ func (t *transaction) commit() error {
 		t.conn.Release()
 		return &OutcomeUnknownError{err: err}
 	}
+	t.refused = t.root.Err() == nil
+	t.again = t.terms.retry.retryable(err)
 	t.rollBack()
-	return t.withContextError(fmt.Errorf("txn: commit: %w", err))
+	return fmt.Errorf("txn: commit: %w", err)
 }
 
 // answered reports whether an error of COMMIT proves that nothing was committed. It does when the transaction is still
