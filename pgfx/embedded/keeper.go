@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 // init is where an executable that was started as a keeper takes another way: it never reaches main, TestMain or a flag.
@@ -185,9 +187,14 @@ func (k *keeper) ready(ctx context.Context, server *postgres) error {
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
+	// A persistent server may be read-only by its configuration, which a session overrules, or a standby, whose passwords are
+	// those of its primary.
+	if err := conn.Exec(ctx, "SET default_transaction_read_only = off").Close(); err != nil {
+		return fmt.Errorf("set the password: %w", err)
+	}
 	// The password is made of letters and digits.
 	sql := fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", pgx.Identifier{superuser}.Sanitize(), k.spec.Password)
-	if err := conn.Exec(ctx, sql).Close(); err != nil {
+	if err := conn.Exec(ctx, sql).Close(); err != nil && sqlstate.Code(err) != sqlstate.ReadOnlySQLTransaction {
 		return fmt.Errorf("set the password: %w", err)
 	}
 	return nil
