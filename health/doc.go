@@ -17,8 +17,8 @@
 // # What the monitor does
 //
 //   - Down: it shuts the gate of the pool, so that callers get a pgfx.UnavailableError in microseconds, and
-//     looks again after 0.1 s, then less and less often: every 0.8 s at most while the server refuses connections or is
-//     starting, every 5 s at most otherwise, with jitter.
+//     looks again after 0.1 s, then less and less often, with jitter: at least every 0.8 s while the trouble may pass by
+//     itself, as a restart or a failover does, and every 5 s where somebody must mend it first.
 //   - Back from Down, another server at the address, a change between writer and standby, or its own connection lost or
 //     silent while new ones work: it replaces the pool's connections. The injected pool stays the same value.
 //   - ReadOnly where writes once worked: each look opens a new connection, so that it follows the name to the new writer.

@@ -25,7 +25,7 @@ const (
 	refusedWrite
 )
 
-// Looks that traffic has triggered are this far apart at least, so that a thousand failures cost one look.
+// Looks that traffic has triggered are this far apart, so that a thousand failures cost one look.
 const (
 	strongGap = leastGap
 	softGap   = time.Second
@@ -70,21 +70,28 @@ func (m *Monitor) hear(err error) {
 		return
 	}
 	m.mu.Lock()
-	m.heard |= e
-	sooner := m.schedule.pull(e.gap())
+	sooner := false
+	if e&connects == 0 || m.status.Cause == "" { // that new connections fail is known where there is a cause, and paced
+		m.heard |= e
+		sooner = m.schedule.pull(e.gap())
+	}
 	m.mu.Unlock()
 	if sooner {
 		m.reschedule()
 	}
 }
 
-// pull moves the next look to gap after the last one, if that is sooner.
+// pull moves the next look forward: to now, or to gap after the last look when that was one that had been pulled forward
+// too. It returns false when the next look is as soon as that anyway.
 func (s *schedule) pull(gap time.Duration) bool {
-	soonest := s.last.Add(gap)
+	soonest := s.last
+	if s.wary || gap > strongGap {
+		soonest = s.last.Add(gap)
+	}
 	if !soonest.Before(s.next) {
 		return false
 	}
-	s.next = soonest
+	s.next, s.pulled = soonest, true
 	return true
 }
 

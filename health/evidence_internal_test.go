@@ -47,10 +47,23 @@ func TestAnErrorIsWeighedByWhatItSaysAboutTheServer(t *testing.T) {
 func TestEvidencePullsTheNextLookForwardAndNeverBack(t *testing.T) {
 	t.Parallel()
 	last := time.Unix(1000, 0)
-	s := schedule{last: last, next: last.Add(time.Minute)}
-	assert.True(t, s.pull(time.Second))
-	assert.Equal(t, last.Add(time.Second), s.next)
-	assert.False(t, s.pull(time.Second))
-	assert.False(t, s.pull(2*time.Second))
-	assert.Equal(t, last.Add(time.Second), s.next)
+	calm := schedule{last: last, next: last.Add(time.Minute)}
+
+	s := calm
+	assert.True(t, s.pull(strongGap))
+	assert.Equal(t, last, s.next, "at once")
+	assert.True(t, s.pulled)
+	assert.False(t, s.pull(strongGap))
+
+	s = calm
+	assert.True(t, s.pull(softGap))
+	assert.Equal(t, last.Add(softGap), s.next)
+	assert.True(t, s.pull(strongGap))
+
+	s = calm
+	s.wary = true
+	assert.True(t, s.pull(strongGap))
+	assert.Equal(t, last.Add(strongGap), s.next, "not at once again")
+	assert.False(t, s.pull(softGap))
+	assert.Equal(t, last.Add(strongGap), s.next)
 }

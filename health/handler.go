@@ -56,7 +56,7 @@ type entry struct {
 type detail struct {
 	ComponentID   string    `json:"componentId,omitempty"`
 	ComponentType string    `json:"componentType,omitempty"`
-	ObservedValue float64   `json:"observedValue"`
+	ObservedValue int64     `json:"observedValue"`
 	ObservedUnit  string    `json:"observedUnit,omitempty"`
 	Status        string    `json:"status"`
 	Time          time.Time `json:"time,omitzero"`
@@ -107,7 +107,7 @@ func (h *Handler) checks(ctx context.Context, kind Kind) []entry {
 		var entries []entry
 		for _, result := range m.Checks(ctx, kind) {
 			e := entry{name: result.Name, detail: detail{
-				ComponentType: "component", ObservedValue: millis(result.Took), ObservedUnit: "ms", Time: result.At,
+				ComponentType: "component", ObservedValue: result.Took.Microseconds(), ObservedUnit: "us", Time: result.At,
 			}}
 			if result.Err != nil {
 				e.mark, e.output = fail, result.Err.Error()
@@ -130,7 +130,7 @@ func ready(m *Monitor) []entry {
 	}
 	connection := entry{name: name + ":connection", output: string(s.State), detail: detail{
 		ComponentID: m.db.Target(), ComponentType: "datastore", Time: s.LastLook.At,
-		ObservedValue: millis(s.LastLook.Latency), ObservedUnit: "ms",
+		ObservedValue: s.LastLook.Latency.Microseconds(), ObservedUnit: "us",
 	}}
 	switch {
 	case s.Draining:
@@ -152,7 +152,8 @@ func ready(m *Monitor) []entry {
 		connection.output += ": " + s.Err.Error()
 	}
 	pool := entry{name: name + ":pool", output: poolText(s.Pool), detail: detail{
-		ComponentID: m.db.Target(), ComponentType: "component", ObservedValue: float64(s.Pool.InUse), ObservedUnit: "connections in use", Time: time.Now(),
+		ComponentID: m.db.Target(), ComponentType: "component", Time: time.Now(),
+		ObservedValue: int64(s.Pool.InUse), ObservedUnit: "connections in use",
 	}}
 	for _, reason := range s.Reasons {
 		if reason == ReasonPoolExhausted || reason == ReasonPoolStuck {
@@ -182,8 +183,6 @@ func started(m *Monitor) []entry {
 	}
 	return []entry{e}
 }
-
-func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // respond writes the verdict on all entries.
 func respond(w http.ResponseWriter, probe string, entries []entry, verbose, details bool) {
@@ -216,9 +215,14 @@ func respond(w http.ResponseWriter, probe string, entries []entry, verbose, deta
 			body.Checks[e.name] = append(body.Checks[e.name], e.detail)
 		}
 	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/health+json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(body) // as above
+	_, _ = w.Write(append(text, '\n')) // as above
 }
 
 func verboseText(probe string, worst mark, entries []entry) []byte {

@@ -117,7 +117,7 @@ func TestHealthzSpeaksHealthJSON(t *testing.T) {
 	require.Len(t, checks, 3)
 	connection := checks["postgresql:connection"][0]
 	assert.Equal(t, "datastore", connection["componentType"])
-	assert.Equal(t, "ms", connection["observedUnit"])
+	assert.Equal(t, "us", connection["observedUnit"])
 	assert.Positive(t, connection["observedValue"])
 	assert.Equal(t, "pass", connection["status"])
 	assert.NotContains(t, connection, "output")

@@ -56,9 +56,11 @@ type Monitor struct {
 
 // schedule is when the next look is due.
 type schedule struct {
-	last time.Time       // when the last look began
-	next time.Time       // when the next is due, unless something happens
-	lost <-chan struct{} // closed when the kept connection is lost
+	last   time.Time       // when the last look began
+	next   time.Time       // when the next is due, unless something happens
+	lost   <-chan struct{} // closed when the kept connection is lost
+	pulled bool            // something has happened: next is sooner than planned
+	wary   bool            // the last look was pulled forward
 }
 
 // NewMonitor makes a monitor for db, which may be started already or later. It opens no connection and starts no goroutine.
@@ -176,8 +178,8 @@ func (m *Monitor) run() {
 	}
 }
 
-// leastGap keeps looks that something has triggered apart: a server that answers once and then kills, or a thousand failing
-// statements, must not make the monitor spin.
+// leastGap keeps looks that something has triggered apart, from the second on: a server that answers once and then kills, or
+// a thousand failing statements, must not make the monitor spin.
 const leastGap = 250 * time.Millisecond
 
 // wait waits until the next look is due: when its time comes, or when the kept connection is lost. It returns false when
@@ -186,13 +188,15 @@ func (m *Monitor) wait() bool {
 	for {
 		m.mu.Lock()
 		due := m.schedule
-		m.mu.Unlock()
 		select {
 		case <-due.lost:
 			due.lost = nil
-			due.pull(leastGap)
+			m.schedule.lost = nil
+			m.schedule.pull(leastGap)
+			due.next = m.schedule.next
 		default:
 		}
+		m.mu.Unlock()
 		timer := time.NewTimer(time.Until(due.next))
 		select {
 		case <-m.lifetime.Done():
@@ -313,7 +317,7 @@ func succeeded(stats pgfx.Stats) int64 { return stats.Statements.Count - stats.S
 func (m *Monitor) replan(began time.Time, wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.schedule = schedule{last: began, next: time.Now().Add(wait), lost: m.probe.lost()}
+	m.schedule = schedule{last: began, next: time.Now().Add(wait), lost: m.probe.lost(), wary: m.schedule.pulled}
 	if m.heard != 0 { // while the look went on
 		m.schedule.pull(m.heard.gap())
 	}

@@ -78,8 +78,7 @@ const (
 	firstWait = 100 * time.Millisecond
 	// mostWait is the longest wait while anything is wrong.
 	mostWait = 5 * time.Second
-	// mostQuickWait is the longest while the answer is quick and cheap to give for both sides: nothing listens, or the
-	// server is starting, and coming back is to be noticed within a second.
+	// mostQuickWait is the longest while the database may be back any moment, which is to be noticed within a second.
 	mostQuickWait = 800 * time.Millisecond
 )
 
@@ -101,7 +100,7 @@ func (p *pace) next(v verdict, soon bool, random float64) time.Duration {
 		wait, spread = confirmAfter, 0
 	case v.unsettled || soon:
 		wait = mostWait
-		if quick(v.cause) {
+		if v.passing() {
 			wait = mostQuickWait
 		}
 		if backoff := firstWait << min(p.streak, 10); backoff < wait {
@@ -115,12 +114,16 @@ func (p *pace) next(v verdict, soon bool, random float64) time.Duration {
 	return min(wait, p.interval) - time.Duration(random*float64(min(spread, p.interval)))
 }
 
-func quick(cause pgfx.Cause) bool {
-	switch cause {
-	case pgfx.CauseRefused, pgfx.CauseStartingUp, pgfx.CauseShuttingDown, pgfx.CauseKilled:
-		return true
-	default:
+// passing reports whether what is wrong passes by itself, as a restart or a failover does. What somebody must mend first is
+// asked for less often, and a login not so often that it locks the role out, nor a full server's slots.
+func (v verdict) passing() bool {
+	switch v.cause {
+	case "":
+		return v.demoted
+	case pgfx.CauseLogin, pgfx.CauseTLS, pgfx.CauseDatabaseMissing, pgfx.CauseServerFull:
 		return false
+	default:
+		return true
 	}
 }
 

@@ -288,6 +288,14 @@ func TestLooksComeSoonerWhileAnythingIsWrong(t *testing.T) {
 
 	down.cause = pgfx.CauseLogin
 	assert.Equal(t, mostWait, p.next(down, false, 0))
+	for _, cause := range []pgfx.Cause{pgfx.CauseTLS, pgfx.CauseDatabaseMissing, pgfx.CauseServerFull} {
+		assert.False(t, verdict{cause: cause}.passing(), cause)
+	}
+	for _, cause := range []pgfx.Cause{pgfx.CauseTimeout, pgfx.CauseDNS, pgfx.CauseUnknown, pgfx.CauseStartingUp} {
+		assert.True(t, verdict{cause: cause}.passing(), cause)
+	}
+	assert.True(t, verdict{demoted: true}.passing(), "a new writer is promoted any moment")
+	assert.False(t, verdict{reasons: []Reason{ReasonPoolExhausted}}.passing())
 	down.rising = true
 	assert.Equal(t, confirmAfter, p.next(down, false, 0.7))
 	assert.Equal(t, 30*time.Second, p.next(calm, false, 0))
