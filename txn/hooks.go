@@ -89,9 +89,9 @@ func (s *scope) bequeath() {
 // beforeCommit runs the hooks that may still fail the transaction, those too that they add.
 func (t *transaction) beforeCommit() error {
 	for done := 0; ; done++ {
-		hook, err := t.nextBefore(done)
-		if hook == nil || err != nil {
-			return err
+		hook := t.beforeHook(done)
+		if hook == nil || t.root.obstacle() != nil { // the end will say what it is
+			return nil
 		}
 		if err := hook(&t.root); err != nil {
 			return err
@@ -99,14 +99,13 @@ func (t *transaction) beforeCommit() error {
 	}
 }
 
-// nextBefore returns a hook, or what the transaction already can't be committed for.
-func (t *transaction) nextBefore(done int) (func(context.Context) error, error) {
+func (t *transaction) beforeHook(n int) func(context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.root.hooks == nil || done >= len(t.root.hooks.before) || t.root.forbidden != nil {
-		return nil, nil
+	if t.root.hooks == nil || n >= len(t.root.hooks.before) {
+		return nil
 	}
-	return t.root.hooks.before[done], nil
+	return t.root.hooks.before[n]
 }
 
 // afterCommit runs hooks in their order. Each one runs even when those before it have panicked, and a panic keeps its stack.

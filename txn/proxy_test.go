@@ -24,6 +24,8 @@ type proxy struct {
 	address  string
 	// atCommit is asked when a COMMIT passes.
 	atCommit atomic.Pointer[func() verdict]
+	// trips counts the round trips that clients have asked for.
+	trips atomic.Int64
 
 	mu    sync.Mutex
 	pipes map[*pipe]struct{}
@@ -141,6 +143,9 @@ func (p *pipe) fromClient() {
 					return
 				}
 			}
+		}
+		if started && (message[0] == 'Q' || message[0] == 'S') {
+			p.proxy.trips.Add(1)
 		}
 		if _, err := p.server.Write(message); err != nil {
 			return

@@ -139,7 +139,11 @@ func (s *scope) obstacle() error {
 		return err
 	}
 	defer s.t.leave(stateCalling)
-	if s.t.conn.Conn().PgConn().TxStatus() == statusFailed {
+	pg := s.t.conn.Conn().PgConn()
+	if pg.IsClosed() {
+		return s.t.lost()
+	}
+	if pg.TxStatus() == statusFailed {
 		return &FailedStatementError{Cause: s.t.failed}
 	}
 	return nil
