@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -13,7 +14,7 @@ import (
 // Connect opens a connection outside the pool: for a probe, a lock that lives as long as its session, LISTEN. It is the one
 // way to do so, with the same credentials, TLS, hooks and timeouts as the pool's connections, and it passes a shut gate.
 // purpose is a short word that pg_stat_activity shows behind the application's name. ctx bounds connecting, not the
-// connection's life. The caller closes the connection. Errors are [*ConnectError].
+// connection's life; several addresses share its time. The caller closes the connection. Errors are [*ConnectError].
 //
 // The connection counts on the server and not in the pool; Close of the DB doesn't wait for it.
 func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
@@ -26,6 +27,7 @@ func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
 	if err := db.prepareConfig(ctx, cc); err != nil {
 		return nil, newConnectError(db.target, err)
 	}
+	shareTime(ctx, cc)
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
 		return nil, newConnectError(db.target, err)
@@ -35,6 +37,23 @@ func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
 		return nil, newConnectError(db.target, err)
 	}
 	return conn, nil
+}
+
+// shareTime divides the time until ctx's deadline among several addresses, so that one that swallows packets leaves time for
+// the next.
+func shareTime(ctx context.Context, cc *pgx.ConnConfig) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return
+	}
+	addresses := map[string]bool{hostPort(cc.Host, cc.Port): true}
+	for _, fallback := range cc.Fallbacks {
+		addresses[hostPort(fallback.Host, fallback.Port)] = true
+	}
+	share := time.Until(deadline) / time.Duration(len(addresses))
+	if len(addresses) > 1 && share > 0 && (cc.ConnectTimeout == 0 || share < cc.ConnectTimeout) {
+		cc.ConnectTimeout = share
+	}
 }
 
 // maxName is the longest application_name: NAMEDATALEN - 1. The server truncates what is longer.
