@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"io"
 	"os"
 )
@@ -10,8 +11,19 @@ import (
 // Dir returns the server's own directory.
 func (s *Server) Dir() string { return s.spec.Dir }
 
-// KeeperPID returns the process id of the server's keeper.
-func (s *Server) KeeperPID() int { return s.current().cmd.Process.Pid }
+// KeeperPID returns the process id of the server's keeper, 0 when this process didn't start it.
+func (s *Server) KeeperPID() int {
+	if keeper := s.current(); keeper != nil {
+		return keeper.cmd.Process.Pid
+	}
+	return 0
+}
+
+// MeetingDir returns the directory in which the users of the server meet.
+func (s *Server) MeetingDir() string { return s.spec.Meeting.Dir }
+
+// Linger is how long a shared server waits for the next process.
+const Linger = linger
 
 // Strays lists the processes of the server that works in data.
 func Strays(data string) []int { return strays(data) }
@@ -58,3 +70,12 @@ var (
 	ServerEnviron  = serverEnviron
 	Patterns       = func(goos string, env func(string) string) []string { return patterns(goos, env) }
 )
+
+// ShareIn is Shared with another environment.
+func ShareIn(ctx context.Context, env map[string]string, opts ...Option) (*Server, error) {
+	o, err := collect(opts)
+	if err != nil {
+		return nil, err
+	}
+	return share(ctx, o, func(name string) string { return env[name] })
+}

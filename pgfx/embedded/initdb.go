@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -53,7 +54,7 @@ func cacheDirs() []string {
 // makes first when there is none. A cache that can't be used only costs time.
 func (c cluster) create(ctx context.Context, data string) error {
 	for _, dir := range c.caches {
-		if privateDir(dir) != nil {
+		if privateDir(dir, 0o022) != nil {
 			continue
 		}
 		cache := templateCache{path: filepath.Join(dir, "initdb-"+c.key())}
@@ -65,7 +66,7 @@ func (c cluster) create(ctx context.Context, data string) error {
 			continue
 		}
 		defer func() { _ = lock.Close() }()
-		if err := waitLock(ctx, lock); err != nil {
+		if err := waitLock(ctx, lock, true); err != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("waiting for another process that makes the template: %w", err)
 			}
@@ -183,14 +184,19 @@ func (t templateCache) prune(now time.Time) {
 	}
 }
 
-// privateDir makes sure that dir is a directory of ours that nobody else can write to, and makes it when it doesn't exist.
-func privateDir(dir string) error {
+// privateDir makes sure that dir is a directory of ours that gives others none of the permissions in forbidden, and makes it when it
+// doesn't exist.
+func privateDir(dir string, forbidden os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
+	return checkPrivate(dir, forbidden)
+}
+
+func checkPrivate(dir string, forbidden os.FileMode) error {
 	info, err := os.Lstat(dir)
 	switch {
 	case err != nil:
@@ -199,8 +205,8 @@ func privateDir(dir string) error {
 		return fmt.Errorf("%s is no directory: remove it", dir)
 	case !ownedByUs(info):
 		return fmt.Errorf("%s belongs to another user: have it removed", dir)
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("others can write to %s (mode %04o): chmod 700 it", dir, info.Mode().Perm())
+	case info.Mode().Perm()&forbidden != 0 && runtime.GOOS != "windows":
+		return fmt.Errorf("others can get into %s (mode %04o): chmod 700 it", dir, info.Mode().Perm())
 	}
 	return nil
 }

@@ -62,7 +62,9 @@ func keep(orders io.Reader, events io.Writer, terminate <-chan os.Signal) int {
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	go k.listen(decoder, cancel)
+	if k.spec.Meeting == nil {
+		go k.listen(decoder, cancel)
+	}
 	go func() {
 		select {
 		case <-terminate:
@@ -70,9 +72,9 @@ func keep(orders io.Reader, events io.Writer, terminate <-chan os.Signal) int {
 		case <-ctx.Done():
 		}
 	}()
-	how, err := k.guard(ctx)
+	how, err := k.guard(ctx, cancel)
 	if err != nil {
-		k.report(event{Kind: eventFailed, Error: err.Error()})
+		k.report(event{Kind: eventFailed, Error: err.Error(), Taken: errors.Is(err, errTaken)})
 		return 1
 	}
 	k.report(event{Kind: eventStopped, How: how})
@@ -100,17 +102,38 @@ func (k *keeper) listen(decoder *json.Decoder, cancel context.CancelCauseFunc) {
 }
 
 // guard turns a panic into a report: a keeper has no terminal.
-func (k *keeper) guard(ctx context.Context) (how shutdown, err error) {
+func (k *keeper) guard(ctx context.Context, cancel context.CancelCauseFunc) (how shutdown, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			err = fmt.Errorf("the keeper panicked: %v\n%s", reason, debug.Stack())
 		}
 	}()
-	return k.serve(ctx)
+	if k.spec.Meeting == nil {
+		return k.serve(ctx, func(int) error { return nil })
+	}
+	return k.share(ctx, cancel)
 }
 
-// serve makes the server, waits, and takes everything away again.
-func (k *keeper) serve(ctx context.Context) (how shutdown, err error) {
+// share makes a server for whoever comes to the meeting, for as long as somebody does.
+func (k *keeper) share(ctx context.Context, cancel context.CancelCauseFunc) (shutdown, error) {
+	host, err := k.spec.Meeting.host(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer host.leave()
+	watching := make(chan struct{})
+	defer func() { cancel(nil); <-watching }()
+	go func() {
+		defer close(watching)
+		if host.watch(ctx) {
+			cancel(errUnused)
+		}
+	}()
+	return k.serve(ctx, func(pid int) error { return host.publish(state{Spec: k.spec, PID: pid}) })
+}
+
+// serve makes the server, announces it, waits, and takes everything away again.
+func (k *keeper) serve(ctx context.Context, announce func(pid int) error) (how shutdown, err error) {
 	held, err := makeDir(k.spec)
 	if err != nil {
 		return "", err
@@ -146,7 +169,11 @@ func (k *keeper) serve(ctx context.Context) (how shutdown, err error) {
 			cleanUp(k.spec.Data)
 		}
 	}()
-	if err := k.ready(ctx, server); err != nil {
+	err = k.ready(ctx, server)
+	if err == nil {
+		err = announce(server.pid())
+	}
+	if err != nil {
 		server.stop(stopPlan{Immediate: throwAwayOrphan.Immediate})
 		return "", err
 	}
@@ -154,6 +181,7 @@ func (k *keeper) serve(ctx context.Context) (how shutdown, err error) {
 	k.report(event{Kind: eventReady, PID: server.pid()})
 	for _, dir := range k.spec.Sweep {
 		sweep(dir)
+		sweepMeetings(meetingDir(dir))
 	}
 	select {
 	case <-server.done:

@@ -9,12 +9,12 @@ import (
 // lockPause is the time between two attempts to get a lock that somebody else holds.
 const lockPause = 5 * time.Millisecond
 
-// waitLock takes an exclusive lock on file, waiting for it until ctx ends.
-func waitLock(ctx context.Context, file *os.File) error {
+// waitLock takes a lock on file, waiting for it until ctx ends.
+func waitLock(ctx context.Context, file *os.File, exclusive bool) error {
 	ticker := time.NewTicker(lockPause)
 	defer ticker.Stop()
 	for {
-		got, err := tryLock(file, true)
+		got, err := tryLock(file, exclusive)
 		if err != nil || got {
 			return err
 		}

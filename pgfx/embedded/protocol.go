@@ -27,6 +27,8 @@ type spec struct {
 	Caches     []string          `json:"caches"`
 	// Sweep lists the directories in which servers of processes that were killed may lie.
 	Sweep []string `json:"sweep"`
+	// Meeting is where the users of a shared server find it; nil for one that belongs to the process that started it.
+	Meeting *meeting `json:"meeting,omitempty"`
 	// Orphan is how the server is stopped when nobody can say any more.
 	Orphan stopPlan `json:"orphan"`
 }
@@ -51,10 +53,14 @@ type event struct {
 	PID   int      `json:"pid,omitempty"`
 	How   shutdown `json:"how,omitempty"`
 	Error string   `json:"error,omitempty"`
+	// Taken tells that another keeper was faster to keep a shared server.
+	Taken bool `json:"taken,omitempty"`
 }
 
-// The plans of orphaned servers: a throw-away one is not worth waiting for, a persistent one is spared the recovery.
+// The plans of orphaned servers: a throw-away one is not worth waiting for, a shared one must be gone three seconds after its last
+// user, a persistent one is spared the recovery.
 var (
 	throwAwayOrphan  = stopPlan{Fast: 2 * time.Second, Immediate: 2 * time.Second}
+	sharedOrphan     = stopPlan{Fast: time.Second, Immediate: 500 * time.Millisecond}
 	persistentOrphan = stopPlan{Fast: time.Minute, Immediate: 10 * time.Second}
 )

@@ -32,13 +32,16 @@ const (
 )
 
 var roles = map[string]func(){
-	"panic":   func() { announce(roleServer()); awaitInput(); panic("on purpose") },
-	"exit":    func() { announce(roleServer()); awaitInput(); os.Exit(3) },
-	"wait":    func() { announce(roleServer()); select {} },
-	"app":     runApp,
-	"parent":  runParent,
-	"tcp":     func() { announce(roleServer(embedded.TCP())); select {} },
-	"starter": func() { fmt.Println("{}"); roleServer(); select {} },
+	"panic":    func() { announce(roleServer()); awaitInput(); panic("on purpose") },
+	"exit":     func() { announce(roleServer()); awaitInput(); os.Exit(3) },
+	"wait":     func() { announce(roleServer()); select {} },
+	"app":      runApp,
+	"parent":   runParent,
+	"share":    func() { announce(roleShared()); select {} },
+	"sharer":   func() { fmt.Println("{}"); roleShared(); select {} },
+	"sharetcp": func() { announce(roleShared(embedded.TCP())); select {} },
+	"tcp":      func() { announce(roleServer(embedded.TCP())); select {} },
+	"starter":  func() { fmt.Println("{}"); roleServer(); select {} },
 }
 
 // play runs the role that this process was started for.
@@ -62,7 +65,7 @@ type facts struct {
 func factsOf(server *embedded.Server) facts {
 	return facts{
 		URL: server.URL(), Dir: server.Dir(), Data: server.DataDir(),
-		PID: server.PID(), Keeper: server.KeeperPID(),
+		PID: server.PID(), Keeper: parentOf(server.PID()),
 	}
 }
 
@@ -118,6 +121,26 @@ func runParent() {
 	select {}
 }
 
+func roleShared(opts ...embedded.Option) *embedded.Server {
+	server, err := embedded.Shared(context.Background(), append(opts, embedded.TempDir(os.Getenv(roleDir)))...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return server
+}
+
+// parentOf returns the parent of a process.
+func parentOf(pid int) int {
+	text, err := os.ReadFile(procPath(pid, "stat"))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	parent, _ := strconv.Atoi(strings.Fields(rest)[1])
+	return parent
+}
+
 func procPath(pid int, parts ...string) string {
 	return filepath.Join(append([]string{"/proc", strconv.Itoa(pid)}, parts...)...)
 }
@@ -161,7 +184,7 @@ func assertGone(t *testing.T, f facts) {
 	eventually(t, "the keeper ends", func() bool { return !running(f.Keeper) })
 	eventually(t, "the server ends", func() bool { return !running(f.PID) })
 	assert.Empty(t, embedded.Strays(f.Data))
-	assert.NoDirExists(t, f.Dir)
+	eventually(t, "the directory goes", func() bool { _, err := os.Stat(f.Dir); return os.IsNotExist(err) })
 }
 
 // running reports whether a process exists and isn't one that has ended and only waits to be noticed by its parent.

@@ -40,6 +40,10 @@ type Server struct {
 
 	mu     sync.Mutex
 	keeper *keeperProcess
+	// shared is the lease on a server that others use too, whose postmaster is sharedPID.
+	shared    *lease
+	sharedPID int
+	question  string
 }
 
 // Start finds a server, starts it and returns when it accepts connections. The caller must [Server.Stop] it; when the process
@@ -114,6 +118,9 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.external != "" {
 		return s.reach(work)
 	}
+	if s.spec.Meeting != nil {
+		return s.leased()
+	}
 	if err := s.take(ctx); err != nil {
 		return fmt.Errorf("embedded: start: %w", err)
 	}
@@ -185,7 +192,8 @@ func unreachable(err error) error {
 		EnvURL, redactedError{err})
 }
 
-// Stop ends the server and removes its directory; it does nothing when the server doesn't run or isn't ours. It first asks for a fast
+// Stop ends the server and removes its directory; it does nothing when the server doesn't run or isn't ours. Of a shared server it only gives up this process's
+// share. It first asks for a fast
 // shutdown, then for an immediate one, and kills the server at last, each in its part of the time until ctx's deadline (a minute
 // when ctx has none); having to do more than ask is an error, after which the server is gone nevertheless. When ctx ends before the server has, Stop returns
 // and the server's keeper goes on by itself.
@@ -198,6 +206,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		return fmt.Errorf("embedded: stop: %w", err)
 	}
 	defer s.give()
+	s.release()
 	keeper := s.current()
 	if keeper == nil {
 		return nil
@@ -299,7 +308,12 @@ func (s *Server) LogFile() string {
 
 // PID returns the process id of the postmaster, 0 when no server of ours runs.
 func (s *Server) PID() int {
-	keeper := s.current()
+	s.mu.Lock()
+	keeper, shared, pid := s.keeper, s.shared, s.sharedPID
+	s.mu.Unlock()
+	if shared != nil && shared.meeting.kept() {
+		return pid
+	}
 	if keeper == nil {
 		return 0
 	}

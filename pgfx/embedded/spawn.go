@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -34,8 +33,10 @@ type keeperProcess struct {
 	last event
 
 	mu       sync.Mutex
+	events   *os.File
 	stopping bool
 	closed   bool
+	detached bool
 }
 
 // spawn starts a keeper for s. Closing the orders, or the end of this process, ends it.
@@ -64,13 +65,14 @@ func spawn(s spec, log *zap.Logger) (*keeperProcess, error) {
 	dressKeeper(cmd, ordersRead, eventsWrite)
 	k := &keeperProcess{cmd: cmd, orders: ordersWrite, log: log, ready: make(chan struct{}), done: make(chan struct{})}
 	cmd.Stderr = &k.stderr
+	k.events = eventsRead
 	err = cmd.Start()
 	_, _ = ordersRead.Close(), eventsWrite.Close()
 	if err != nil {
 		_, _ = ordersWrite.Close(), eventsRead.Close()
 		return nil, fmt.Errorf("start the keeper, a second process of %s: %w", program, err)
 	}
-	go k.follow(eventsRead)
+	go k.follow()
 	// An error here means that the keeper has ended, which follow will notice.
 	_ = json.NewEncoder(ordersWrite).Encode(order{Spec: &s})
 	return k, nil
@@ -105,8 +107,8 @@ func ownExecutable() (string, error) {
 }
 
 // follow reads what the keeper reports until it ends.
-func (k *keeperProcess) follow(events io.ReadCloser) {
-	decoder := json.NewDecoder(events)
+func (k *keeperProcess) follow() {
+	decoder := json.NewDecoder(k.events)
 	for {
 		var next event
 		if err := decoder.Decode(&next); err != nil {
@@ -118,8 +120,13 @@ func (k *keeperProcess) follow(events io.ReadCloser) {
 			close(k.ready)
 		}
 	}
-	_ = events.Close()
+	_ = k.events.Close()
 	wanted := k.release()
+	if k.isDetached() {
+		_ = k.cmd.Process.Release()
+		close(k.done)
+		return
+	}
 	err := k.cmd.Wait()
 	switch k.last.Kind {
 	case eventStopped, eventFailed:
@@ -149,6 +156,9 @@ func (k *keeperProcess) await(ctx context.Context, grace time.Duration) error {
 	case <-k.ready:
 		return nil
 	case <-k.done:
+		if k.last.Taken {
+			return errTaken
+		}
 		return errors.New(k.last.Error)
 	case <-ctx.Done():
 	}
@@ -165,6 +175,23 @@ func (k *keeperProcess) await(ctx context.Context, grace time.Duration) error {
 		return fmt.Errorf("%w: %s", context.Cause(ctx), k.last.Error)
 	}
 	return context.Cause(ctx)
+}
+
+// detach leaves the keeper to itself: nothing of this process follows it any more, and nobody waits for its end but the system.
+func (k *keeperProcess) detach() {
+	k.mu.Lock()
+	k.detached = true
+	k.mu.Unlock()
+	// Both are harmless when the keeper has ended.
+	_ = k.events.Close()
+	k.release()
+	<-k.done
+}
+
+func (k *keeperProcess) isDetached() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.detached
 }
 
 // stop tells the keeper to end the server in the way of plan, without waiting.
