@@ -4,7 +4,8 @@
 // A [Monitor] looks at the database over a connection of its own, one for each process and database, outside the pool:
 // only so can it tell a database that is down from a pool that is exhausted. Each look is one round trip
 // every Config.Health.Interval, 30 s by default, and sooner while anything is wrong. Between looks the monitor listens on that
-// connection, so that the end of a server is noticed when it happens.
+// connection, so that the end of a server is noticed when it happens. Those who can't spare the connection set
+// Config.Health.ThroughPool.
 //
 // # States
 //

@@ -79,7 +79,7 @@ func NewMonitor(db *pgfx.DB, opts ...Option) (*Monitor, error) {
 		observers: observersOf(db.Name(), settings.observers), checks: checksOf(db.Name(), settings.checks),
 		turn: make(chan struct{}, 1), probe: newProbe(db), kick: make(chan struct{}, 1),
 		first: make(chan struct{}), stopped: make(chan struct{}),
-		status: Status{Database: db.Name(), State: Starting, Since: time.Now()},
+		status: Status{Database: db.Name(), State: Starting, Since: time.Now(), ThroughPool: db.Config().Health.ThroughPool},
 	}
 	m.pace.interval = m.interval
 	if db.Name() != "" {

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +16,7 @@ type probe struct {
 	timeout  time.Duration // of one look
 	patience time.Duration // for the kept connection, before a new one is tried
 	maxAge   time.Duration // of the kept connection; 0 for no limit
+	through  bool          // the pool, and keep nothing
 	kept     *session
 }
 
@@ -39,7 +41,7 @@ func newProbe(db *pgfx.DB) *probe {
 	config := db.Config()
 	return &probe{
 		db: db, timeout: config.Health.Timeout, maxAge: max(0, config.Pool.MaxConnLifetime),
-		patience: min(config.Health.Timeout/patienceShare, mostPatience),
+		patience: min(config.Health.Timeout/patienceShare, mostPatience), through: config.Health.ThroughPool,
 	}
 }
 
@@ -49,6 +51,9 @@ func newProbe(db *pgfx.DB) *probe {
 func (p *probe) look(ctx context.Context, afresh bool) sight {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
+	if p.through {
+		return p.lookThroughPool(ctx)
+	}
 	old := p.kept
 	p.kept = nil
 	if old == nil {
@@ -98,6 +103,50 @@ func (p *probe) lookAfresh(ctx context.Context) sight {
 	}
 	p.kept = next
 	return sight{server: server, latency: latency, fresh: true}
+}
+
+// lookThroughPool asks on a connection of the pool. When there is none, or it fails, a connection that is opened for the
+// moment decides.
+func (p *probe) lookThroughPool(ctx context.Context) sight {
+	if p.db.Gate().Err() != nil {
+		defer p.drop()
+		return p.lookAfresh(ctx)
+	}
+	patient, cancel := context.WithTimeout(ctx, p.timeout/2)
+	defer cancel()
+	server, latency, err := p.askPool(patient)
+	if err == nil {
+		return sight{server: server, latency: latency}
+	}
+	defer p.drop()
+	s := p.lookAfresh(ctx)
+	s.suspectPool = s.err == nil && !errors.Is(err, pgfx.ErrAcquireTimeout)
+	return s
+}
+
+func (p *probe) askPool(ctx context.Context) (server Server, latency time.Duration, err error) {
+	conn, err := p.db.Pool().Acquire(ctx)
+	if err != nil {
+		return Server{}, 0, fmt.Errorf("health: a connection of the pool: %w", err)
+	}
+	defer conn.Release()
+	pg := conn.Conn().PgConn()
+	defer context.AfterFunc(ctx, func() { cut(pg.Conn()) })() // pgx would go on asking for a cancellation first
+	for _, question := range questions {
+		began := time.Now()
+		results, err := pg.Exec(context.Background(), question).ReadAll()
+		switch {
+		case err != nil && canAskLess(err):
+		case err != nil:
+			return Server{}, 0, fmt.Errorf("health: on a connection of the pool: %w", err)
+		case len(results) != 1 || len(results[0].Rows) != 1:
+			return Server{}, 0, errors.New("health: the server gave no answer")
+		default:
+			server, err := parseServer(texts(results[0].Rows[0]))
+			return server, time.Since(began), err
+		}
+	}
+	return Server{}, 0, errors.New("health: the server answers none of the questions")
 }
 
 // lost is closed when the kept connection is gone; nil when none is kept.

@@ -39,7 +39,7 @@ type answer struct {
 func newSession(conn *pgx.Conn) (*session, error) {
 	hijacked, err := conn.PgConn().Hijack()
 	if err != nil {
-		_ = conn.PgConn().Conn().Close() // a hook has left it in the middle of something; the error tells
+		cut(conn.PgConn().Conn()) // a hook has left it in the middle of something; the error tells
 		return nil, fmt.Errorf("health: take over the connection: %w", err)
 	}
 	s := &session{
@@ -194,16 +194,20 @@ func (s *session) close() {
 		s.frontend.Send(&pgproto3.Terminate{})
 		_ = s.frontend.Flush() // as above
 	}
-	socket := s.conn
-	for { // closing a TLS connection would wait for the other side to take its goodbye
-		inner, ok := socket.(interface{ NetConn() net.Conn })
+	cut(s.conn)
+	<-s.lost
+}
+
+// cut closes a connection's socket. Closing a TLS connection would wait for the other side to take its goodbye.
+func cut(conn net.Conn) {
+	for {
+		inner, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {
 			break
 		}
-		socket = inner.NetConn()
+		conn = inner.NetConn()
 	}
-	_ = socket.Close() // as above
-	<-s.lost
+	_ = conn.Close() // the connection is given up: nobody can act on an error
 }
 
 // isDead reports whether the session is gone, or keeps silent, for a reason that may hold for the pool's connections too.

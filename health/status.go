@@ -22,6 +22,8 @@ type Status struct {
 	// Monitored tells whether looks are made without anybody asking: false before Start, after Stop, and when
 	// Config.Health.Interval is Off. Then the rest is as old as LastLook.
 	Monitored bool `json:"monitored"`
+	// ThroughPool tells that looks go through the pool (Config.Health.ThroughPool).
+	ThroughPool bool `json:"through_pool,omitempty"`
 	// Initialized tells whether the database has been reached and the setup has run.
 	Initialized bool `json:"initialized"`
 	// Demoted tells that the server refuses writes and took them before; only in ReadOnly.

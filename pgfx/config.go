@@ -149,6 +149,10 @@ type HealthConfig struct {
 	Interval time.Duration `env:"INTERVAL" json:"interval,omitempty" koanf:"interval" mapstructure:"interval" yaml:"interval,omitempty"`
 	// Timeout is the longest that one look may take. Default: 5 s.
 	Timeout time.Duration `env:"TIMEOUT" json:"timeout,omitempty" koanf:"timeout" mapstructure:"timeout" yaml:"timeout,omitempty"`
+	// ThroughPool makes the monitor look through the pool and keep no connection of its own, for those who count the server's
+	// slots. It then notices an idle server's end at the next look only, opens a connection for a moment where the pool has
+	// none to give, and takes one of the pool's for each look. Default: false.
+	ThroughPool bool `env:"THROUGH_POOL" json:"through_pool,omitempty" koanf:"through_pool" mapstructure:"through_pool" yaml:"through_pool,omitempty"`
 }
 
 // The defaults, in one place.
