@@ -45,6 +45,10 @@ type Config struct {
 	// SearchPath sets search_path for every connection, for example "app, public". Default: the server's own.
 	SearchPath string `env:"SEARCH_PATH" json:"search_path,omitempty" koanf:"search_path" mapstructure:"search_path" yaml:"search_path,omitempty"`
 
+	// Role is what the pool expects the server to be: writer, reader or any. Default: a writer from the first connection on
+	// that is one. See [Role].
+	Role Role `env:"ROLE" json:"role,omitempty" koanf:"role" mapstructure:"role" yaml:"role,omitempty"`
+
 	TLS      TLSConfig     `envPrefix:"TLS_"    json:"tls,omitzero"      koanf:"tls"      mapstructure:"tls"      yaml:"tls,omitempty"`
 	Pool     PoolConfig    `envPrefix:"POOL_"   json:"pool,omitzero"     koanf:"pool"     mapstructure:"pool"     yaml:"pool,omitempty"`
 	Timeouts TimeoutConfig `envPrefix:""        json:"timeouts,omitzero" koanf:"timeouts" mapstructure:"timeouts" yaml:"timeouts,omitempty"`
@@ -78,6 +82,23 @@ const (
 	TLSVerifyFull TLSMode = "verify-full"
 )
 
+// Role is what a pool expects its server to be. A server counts as read-only when its sessions are, by transaction_read_only:
+// a standby, or a server that was demoted with its connections left alive. Connections are checked in the round trip that
+// finds out whether they are alive (see Timeouts.Validate).
+type Role string
+
+const (
+	// RoleAuto is the default. It takes what it gets, but a connection that could write and no longer can is replaced. It does
+	// no harm to a pool on a replica, and moves a pool off a writer that was demoted.
+	RoleAuto Role = ""
+	// RoleWriter also refuses new connections to a read-only server, with a [*RoleError].
+	RoleWriter Role = "writer"
+	// RoleReader doesn't look at the role: a reader endpoint may lead to the writer where there is no replica.
+	RoleReader Role = "reader"
+	// RoleAny doesn't look at the role either.
+	RoleAny Role = "any"
+)
+
 // PoolConfig sizes the pool. The matching pool_… parameters of a URL are honoured where a field is zero.
 type PoolConfig struct {
 	// MaxConns is the largest number of connections. Default: 10, or the number of CPUs where there are more.
@@ -101,6 +122,13 @@ type PoolConfig struct {
 type TimeoutConfig struct {
 	// Connect is the longest time for one attempt to open a connection to one address, login included. Default: 10 s.
 	Connect time.Duration `env:"CONNECT_TIMEOUT" json:"connect,omitempty" koanf:"connect" mapstructure:"connect" yaml:"connect,omitempty"`
+	// Validate is the longest time that an idle connection may take to prove that it is alive before it is handed out.
+	// Connections that were used within the last second aren't asked. Default: 500 ms. Off: no connection is asked.
+	Validate time.Duration `env:"VALIDATE_TIMEOUT" json:"validate,omitempty" koanf:"validate" mapstructure:"validate" yaml:"validate,omitempty"`
+	// Unacknowledged is how long the kernel keeps data that was sent and not acknowledged before it gives a connection up
+	// (TCP_USER_TIMEOUT; Linux). It ends a statement whose server has vanished. Default: 30 s. Off: the kernel's own limit,
+	// about a quarter of an hour.
+	Unacknowledged time.Duration `env:"UNACKNOWLEDGED_TIMEOUT" json:"unacknowledged,omitempty" koanf:"unacknowledged" mapstructure:"unacknowledged" yaml:"unacknowledged,omitempty"`
 	// Statement sets statement_timeout.
 	Statement time.Duration `env:"STATEMENT_TIMEOUT" json:"statement,omitempty" koanf:"statement" mapstructure:"statement" yaml:"statement,omitempty"`
 	// Lock sets lock_timeout.
@@ -163,6 +191,8 @@ const (
 	defaultLifetimeJitter  = 10 // a tenth of the lifetime
 	defaultMaxConnIdleTime = 30 * time.Minute
 	defaultConnectTimeout  = 10 * time.Second
+	defaultValidateTimeout = 500 * time.Millisecond
+	defaultUnacknowledged  = 30 * time.Second
 	defaultStartTimeout    = 15 * time.Second
 	defaultRetryDelay      = 200 * time.Millisecond
 	defaultRetryMultiplier = 2
@@ -182,6 +212,8 @@ func (c Config) WithDefaults() Config {
 	}
 	setDefault(&c.Pool.MaxConnIdleTime, defaultMaxConnIdleTime)
 	setDefault(&c.Timeouts.Connect, defaultConnectTimeout)
+	setDefault(&c.Timeouts.Validate, defaultValidateTimeout)
+	setDefault(&c.Timeouts.Unacknowledged, defaultUnacknowledged)
 	setDefault(&c.Start.Mode, StartRequire)
 	setDefault(&c.Retry.Delay, defaultRetryDelay)
 	setDefault(&c.Retry.Multiplier, defaultRetryMultiplier)

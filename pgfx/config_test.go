@@ -62,6 +62,7 @@ func TestValidateNamesFieldValueAndFix(t *testing.T) {
 		"jitter below 1 s":      {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxConnLifetimeJitter: time.Millisecond}}, `Pool.MaxConnLifetimeJitter is "1ms": set 1s or more: pgxpool counts whole seconds, so that less has no effect`},
 		"timeout below 1 ms":    {pgfx.Config{URL: address, Timeouts: pgfx.TimeoutConfig{Lock: time.Microsecond}}, `Timeouts.Lock is "1µs": set 1ms or more, the resolution of the server's setting`},
 		"timeout too long":      {pgfx.Config{URL: address, Timeouts: pgfx.TimeoutConfig{Statement: 1000 * time.Hour}}, `Timeouts.Statement is "1000h0m0s": set at most 24 days, the limit of the server's setting`},
+		"unknown role":          {pgfx.Config{URL: address, Role: "primary"}, `Role is "primary": set one of writer, reader, any, or nothing for the default`},
 		"unknown start mode":    {pgfx.Config{URL: address, Start: pgfx.StartConfig{Mode: "now"}}, `Start.Mode is "now": set one of require, degraded, lazy`},
 		"start without end":     {pgfx.Config{URL: address, Start: pgfx.StartConfig{Timeout: pgfx.Off}}, `Start.Timeout is "-1ns": set a positive duration, or 0 for the default; it can't be switched off`},
 		"negative retries":      {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{MaxRetries: -2}}, `Retry.MaxRetries is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) for none`},

@@ -103,6 +103,9 @@ func (v *validator) address(c Config) {
 			v.add(text.field, strings.ReplaceAll(text.value, "\x00", `\x00`), "remove the zero byte")
 		}
 	}
+	if !slices.Contains([]Role{RoleAuto, RoleWriter, RoleReader, RoleAny}, c.Role) {
+		v.add("Role", c.Role, "set one of writer, reader, any, or nothing for the default")
+	}
 	if strings.ContainsRune(c.Password, 0) {
 		v.add("Password", redact.Mask, "remove the zero byte")
 	}
@@ -164,6 +167,8 @@ const maxPoolConns = 65535
 
 func (v *validator) timeouts(t TimeoutConfig) {
 	v.duration("Timeouts.Connect", t.Connect)
+	v.duration("Timeouts.Validate", t.Validate)
+	v.duration("Timeouts.Unacknowledged", t.Unacknowledged)
 	for _, setting := range []struct {
 		field string
 		value time.Duration

@@ -100,7 +100,12 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	if err := db.prepareConn(ctx, conn); err != nil {
 		return err
 	}
-	db.leases.add(conn)
+	generation := db.generation.Load()
+	writer := !reportedReadOnly(conn)
+	if !writer && db.config.Role == RoleWriter {
+		return &RoleError{Target: db.target}
+	}
+	db.leases.add(conn, generation).writer = writer
 	return nil
 }
 

@@ -33,7 +33,10 @@ type DB struct {
 	failure    atomic.Pointer[func(error)]
 	opened     time.Time
 
-	acquireTimeout time.Duration
+	acquireTimeout  time.Duration
+	validateTimeout time.Duration
+	freshFor        time.Duration
+	generation      atomic.Int64
 
 	started, initialized, closed atomic.Bool
 
@@ -69,6 +72,7 @@ func open(name string, cfg Config, endpoint Endpoint, opts []Option) (*DB, error
 	db := &DB{
 		name: name, config: config, logger: zap.NewNop(), opened: time.Now(),
 		acquireTimeout: orElse(config.Pool.AcquireTimeout, 0), closeCompleted: make(chan struct{}),
+		validateTimeout: orElse(config.Timeouts.Validate, 0), freshFor: freshFor,
 	}
 	for _, opt := range opts {
 		if opt.database == name && opt.apply != nil {
@@ -89,6 +93,8 @@ func open(name string, cfg Config, endpoint Endpoint, opts []Option) (*DB, error
 	poolConfig.BeforeConnect = db.beforeConnect
 	poolConfig.AfterConnect = db.afterConnect
 	poolConfig.BeforeClose = db.leases.remove
+	poolConfig.ShouldPing = db.shouldPing
+	poolConfig.PrepareConn = db.validate
 	poolConfig.ConnConfig.Tracer = db.tracer()
 	db.pool, err = pgxpool.NewWithConfig(context.Background(), poolConfig)
 	if err != nil {
@@ -139,7 +145,10 @@ func (db *DB) IsHealthy() bool { return db.initialized.Load() && db.gate.Err() =
 
 // Reset replaces every connection of the pool: idle ones now, those in use when they are returned. The pool stays the same
 // value. It is what the recovery calls when the server behind the address has changed.
-func (db *DB) Reset() { db.pool.Reset() }
+func (db *DB) Reset() {
+	db.generation.Add(1)
+	db.pool.Reset()
+}
 
 // Close shuts the gate, waits until every connection has been returned, and closes them. At ctx's end it gives up: it
 // closes the sockets of what is still held, so that the server ends that work, and returns a [*HeldError] that names the

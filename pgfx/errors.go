@@ -39,6 +39,7 @@ const (
 	CauseShuttingDown    = sqlstate.ShuttingDown
 	CauseServerFull      = sqlstate.ServerFull
 	CauseKilled          = sqlstate.Killed
+	CauseReadOnly        = sqlstate.ReadOnly
 	CauseUnknown         = sqlstate.Unknown
 )
 
@@ -139,6 +140,20 @@ func newConnectError(target string, err error) *ConnectError {
 	}
 	return &ConnectError{Target: target, Cause: sqlstate.CauseOf(err), Attempts: 1, err: err}
 }
+
+// RoleError says that a server is read-only where Config.Role asks for a writer.
+type RoleError struct {
+	// Target is where the connection led.
+	Target string
+}
+
+func (e *RoleError) Error() string {
+	return "pgfx: the server at " + e.Target + " is read-only and Config.Role asks for a writer: " +
+		"a failover may be under way; for a replica set Role to reader"
+}
+
+// Is matches errors of the same kind as the server's own (SQLSTATE 25006) for those who look for the cause.
+func (e *RoleError) Is(target error) bool { return target == sqlstate.ErrReadOnly }
 
 // HeldError is returned by Close when connections were still held at its ctx's end. Their sockets have been closed, so
 // that the server ends what they were doing.

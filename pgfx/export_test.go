@@ -10,3 +10,6 @@ func DurationStatsOf(durations []time.Duration) DurationStats {
 	}
 	return h.stats()
 }
+
+// AskAlways makes every acquire ask its connection, however fresh it is.
+func (db *DB) AskAlways() { db.freshFor = -1 }

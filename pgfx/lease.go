@@ -53,6 +53,11 @@ const stackDepth = 24
 // it takes no lock that connections share.
 type connState struct {
 	conn *pgx.Conn
+	// generation counts the resets of the pool before the connection was made.
+	generation int64
+	// suspect and writer belong to whoever is acquiring the connection: whether it was idle for long enough to be asked,
+	// and whether it could write when it was last asked.
+	suspect, writer bool
 
 	mu        sync.Mutex
 	held      bool
@@ -78,8 +83,8 @@ type leases struct {
 	conns map[*connState]struct{}
 }
 
-func (l *leases) add(conn *pgx.Conn) {
-	state := &connState{conn: conn}
+func (l *leases) add(conn *pgx.Conn, generation int64) *connState {
+	state := &connState{conn: conn, generation: generation}
 	conn.PgConn().CustomData()[customDataKey] = state
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -87,6 +92,7 @@ func (l *leases) add(conn *pgx.Conn) {
 		l.conns = make(map[*connState]struct{})
 	}
 	l.conns[state] = struct{}{}
+	return state
 }
 
 func (l *leases) remove(conn *pgx.Conn) {

@@ -76,9 +76,6 @@ func percentEncode(s string) string {
 }
 
 const (
-	// pingTimeout bounds the check of a connection that was idle for a second; without it one half-open socket costs the
-	// caller's whole deadline.
-	pingTimeout = time.Second
 	// cancelDeadline is how long a cancelled statement has to end by itself, after the server was asked to cancel it,
 	// before its connection is given up.
 	cancelDeadline = 2 * time.Second
@@ -115,9 +112,6 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 	if use(given.Pool.MaxConnIdleTime != 0, "pool_max_conn_idle_time") {
 		pool.MaxConnIdleTime = orElse(c.Pool.MaxConnIdleTime, never)
 	}
-	if use(false, "pool_ping_timeout") {
-		pool.PingTimeout = pingTimeout
-	}
 	if pool.MinConns > pool.MaxConns {
 		return nil, &ConfigError{Problems: []Problem{{
 			Field: "URL", Value: fmt.Sprintf("pool_min_conns=%d", pool.MinConns),
@@ -129,6 +123,7 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 	if given.Timeouts.Connect != 0 || cc.ConnectTimeout == 0 {
 		cc.ConnectTimeout = orElse(c.Timeouts.Connect, 0)
 	}
+	cc.DialFunc = dialer(orElse(c.Timeouts.Unacknowledged, 0))
 	c.setRuntimeParams(given, cc.RuntimeParams)
 	cc.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: pg, DeadlineDelay: cancelDeadline}

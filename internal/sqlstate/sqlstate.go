@@ -77,14 +77,21 @@ const (
 	ShuttingDown    Cause = "shutting_down"    // the server or an administrator ended the connection
 	ServerFull      Cause = "server_full"      // no connection slot is free
 	Killed          Cause = "killed"           // the connection was closed or reset in the middle
+	ReadOnly        Cause = "read_only"        // the server takes no writes
 	Unknown         Cause = "unknown"          // anything else
 )
+
+// ErrReadOnly is matched by errors which say that a server is read-only and which the server itself didn't send.
+var ErrReadOnly = errors.New("the server is read-only")
 
 // CauseOf classifies an error of connecting or of a statement that met a broken connection. A nil err is None; an error
 // with an SQLSTATE that says nothing about the server's availability is Unknown.
 func CauseOf(err error) Cause {
 	if err == nil {
 		return None
+	}
+	if errors.Is(err, ErrReadOnly) {
+		return ReadOnly
 	}
 	if cause := causeOfCode(err); cause != Unknown {
 		return cause
@@ -117,6 +124,8 @@ func causeOfCode(err error) Cause {
 		return StartingUp
 	case TooManyConnections:
 		return ServerFull
+	case ReadOnlySQLTransaction:
+		return ReadOnly
 	case AdminShutdown, CrashShutdown:
 		return ShuttingDown
 	}
@@ -171,7 +180,7 @@ func isKilled(err error) bool {
 // come up, a slot may become free, a name may resolve. A refused login or a missing database stays as it is.
 func RetryConnect(err error) bool {
 	switch CauseOf(err) {
-	case DNS, Refused, Timeout, StartingUp, ShuttingDown, ServerFull, Killed:
+	case DNS, Refused, Timeout, StartingUp, ShuttingDown, ServerFull, Killed, ReadOnly:
 		return true
 	case None, TLS, Login, DatabaseMissing, Unknown:
 	}
@@ -204,6 +213,8 @@ func Hint(err error) string {
 		return "all connection slots of the server are taken: make pools smaller or raise max_connections"
 	case Killed:
 		return "something between here and the server closes connections, or the server crashes"
+	case ReadOnly:
+		return "a failover may be under way"
 	case None, Unknown:
 	}
 	return ""

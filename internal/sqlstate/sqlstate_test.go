@@ -54,6 +54,8 @@ func TestEveryFailureHasItsCauseRetryAndHint(t *testing.T) {
 		"closed in the middle":  {io.ErrUnexpectedEOF, sqlstate.Killed, true, "something between here and the server closes connections, or the server crashes"},
 		"reset":                 {syscall.ECONNRESET, sqlstate.Killed, true, "something between here and the server closes connections, or the server crashes"},
 		"connection was closed": {pgconn.ErrConnClosed, sqlstate.Killed, true, "something between here and the server closes connections, or the server crashes"},
+		"read-only":             {pg("25006", ""), sqlstate.ReadOnly, true, "a failover may be under way"},
+		"a wrong role":          {sqlstate.ErrReadOnly, sqlstate.ReadOnly, true, "a failover may be under way"},
 		"a wrong statement":     {pg("42601", "syntax error"), sqlstate.Unknown, false, ""},
 		"anything":              {errors.New("anything"), sqlstate.Unknown, false, ""},
 	} {

@@ -1,0 +1,73 @@
+package pgfx
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// freshFor is how long after its last use a connection is taken to be alive without asking.
+const freshFor = time.Second
+
+// shouldPing is pgxpool's hook. It never asks for a ping; it notes for validate, which comes next and isn't told, whether
+// the connection has been idle.
+func (db *DB) shouldPing(_ context.Context, params pgxpool.ShouldPingParams) bool {
+	if state := stateOf(params.Conn); state != nil {
+		state.suspect = params.IdleDuration > db.freshFor
+	}
+	return false
+}
+
+// validate is pgxpool's hook for a connection that is about to be handed out. A connection that was idle has to prove
+// within Timeouts.Validate that it is alive, and tells its role in the same round trip; one that fails is replaced. The
+// caller's ctx waits for so long.
+//
+// One that doesn't answer at all speaks for all that were made with it: the whole pool is reset, once, so that callers
+// don't meet them one by one. Its socket is closed by hand, because pgx would wait for it to drain, up to 15 seconds, and
+// hold its place in the pool all the while.
+func (db *DB) validate(_ context.Context, conn *pgx.Conn) (bool, error) {
+	state := stateOf(conn)
+	if state == nil || !state.suspect || db.validateTimeout == 0 {
+		return true, nil
+	}
+	state.suspect = false
+	readOnly, err := askReadOnly(conn, db.validateTimeout)
+	if err != nil {
+		_ = conn.PgConn().Conn().Close() // it is given up: nobody can act on an error
+		db.failed(err)
+		if db.generation.CompareAndSwap(state.generation, state.generation+1) {
+			db.pool.Reset()
+		}
+		return false, nil
+	}
+	if readOnly && (db.config.Role == RoleWriter || db.config.Role == RoleAuto && state.writer) {
+		return false, nil
+	}
+	return true, nil
+}
+
+// askReadOnly asks the server for its role, which costs what a ping costs. The time is bounded by the socket's deadline:
+// a ctx that ends would make pgx ask the server, over another connection, to cancel, and wait for the answer.
+func askReadOnly(conn *pgx.Conn, timeout time.Duration) (bool, error) {
+	pg := conn.PgConn()
+	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
+		return false, err //nolint:wrapcheck // looked at and dropped
+	}
+	results, err := pg.Exec(context.Background(), "show transaction_read_only").ReadAll()
+	if err != nil {
+		return false, err //nolint:wrapcheck // looked at and dropped
+	}
+	if err := pg.Conn().SetDeadline(time.Time{}); err != nil {
+		return false, err //nolint:wrapcheck // looked at and dropped
+	}
+	return len(results) == 1 && len(results[0].Rows) == 1 && string(results[0].Rows[0][0]) == "on", nil
+}
+
+// reportedReadOnly reads what the server has said at login about its role: from PostgreSQL 14 on it reports both settings
+// by itself (PostgreSQL manual, "Protocol Flow", "Asynchronous Operations").
+func reportedReadOnly(conn *pgx.Conn) bool {
+	pg := conn.PgConn()
+	return pg.ParameterStatus("in_hot_standby") == "on" || pg.ParameterStatus("default_transaction_read_only") == "on"
+}

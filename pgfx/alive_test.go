@@ -1,0 +1,109 @@
+package pgfx_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+)
+
+// ownServer starts a server that the test may demote.
+func ownServer(t *testing.T) (cfg pgfx.Config, readOnly func(on string)) {
+	t.Helper()
+	own, err := embedded.Start(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, own.Stop(context.Background())) })
+	admin := started(t, pgfx.Config{URL: own.URL(), Role: pgfx.RoleAny})
+	return pgfx.Config{URL: own.URL()}, func(on string) {
+		for _, statement := range []string{"alter system set default_transaction_read_only = " + on, "select pg_reload_conf()"} {
+			_, err := admin.Pool().Exec(t.Context(), statement)
+			require.NoError(t, err)
+		}
+		require.Eventually(t, func() bool { // every backend takes the setting over by itself
+			var got string
+			err := admin.Pool().QueryRow(t.Context(), "select current_setting('transaction_read_only')").Scan(&got)
+			return err == nil && got == on
+		}, 10*time.Second, time.Millisecond)
+	}
+}
+
+func TestAConnectionWhoseServerWasDemotedIsReplaced(t *testing.T) {
+	t.Parallel()
+	cfg, readOnly := ownServer(t)
+	for role, replaced := range map[pgfx.Role]bool{pgfx.RoleAuto: true, pgfx.RoleAny: false, pgfx.RoleReader: false} {
+		cfg.Role = role
+		db := started(t, cfg)
+		db.AskAlways()
+		before := db.Stats().Pool.Connected
+		readOnly("on")
+		require.Eventually(t, func() bool {
+			_, err := db.Pool().Exec(t.Context(), "select 1")
+			require.NoError(t, err, "what a read-only server can do goes on")
+			return db.Stats().Pool.Connected > before || !replaced
+		}, 10*time.Second, time.Millisecond, role)
+		assert.Equal(t, replaced, db.Stats().Pool.Connected > before, "role %q", role)
+
+		settled := db.Stats().Pool.Connected
+		for range 3 {
+			_, err := db.Pool().Exec(t.Context(), "select 1")
+			require.NoError(t, err)
+		}
+		assert.Equal(t, settled, db.Stats().Pool.Connected, "what was read-only when it was opened is what it was: role %q", role)
+		readOnly("off")
+	}
+}
+
+func TestAWriterRefusesAReadOnlyServer(t *testing.T) {
+	t.Parallel()
+	cfg, readOnly := ownServer(t)
+	cfg.Role = pgfx.RoleWriter
+	db := started(t, cfg)
+	db.AskAlways()
+	readOnly("on")
+	require.Eventually(t, func() bool {
+		_, err := db.Pool().Exec(t.Context(), "select 1")
+		var role *pgfx.RoleError
+		return assert.ErrorAs(t, err, &role) || err == nil
+	}, 10*time.Second, time.Millisecond)
+	_, err := db.Pool().Exec(t.Context(), "select 1")
+	require.ErrorContains(t, err, "is read-only and Config.Role asks for a writer")
+	assert.Equal(t, pgfx.CauseReadOnly, pgfx.CauseOf(err))
+
+	again := open(t, cfg)
+	outcome := make(chan error, 1)
+	go func() { outcome <- again.Start(within(t, 20*time.Second)) }()
+	require.Eventually(t, func() bool { return again.Gate().Err() != nil }, 10*time.Second, time.Millisecond)
+	readOnly("off")
+	require.NoError(t, <-outcome, "start waits until the server is a writer")
+	_, err = db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+}
+
+func TestALostConnectionIsReplacedBeforeItIsHandedOut(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Pool.MaxConns = 1
+	db := started(t, cfg)
+	db.AskAlways()
+	var pid int
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid))
+	admin := started(t, serverConfig())
+	_, err := admin.Pool().Exec(t.Context(), "select pg_terminate_backend($1, 5000)", pid)
+	require.NoError(t, err)
+	_, err = db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err, "the caller never meets the dead one")
+
+	cfg.Timeouts.Validate = pgfx.Off
+	blind := started(t, cfg)
+	blind.AskAlways()
+	require.NoError(t, blind.Pool().QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid))
+	_, err = admin.Pool().Exec(t.Context(), "select pg_terminate_backend($1, 5000)", pid)
+	require.NoError(t, err)
+	_, err = blind.Pool().Exec(t.Context(), "select 1")
+	require.Error(t, err, "switched off")
+}
