@@ -1,0 +1,195 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Model describes the table that a repository works on: its columns, its key and what upserts rely on. It holds no
+// connection, so that the schema check at start knows every model without a repository having been asked for (group
+// "repo.models"). The zero value describes nothing.
+type Model struct {
+	d *descriptor
+}
+
+// ModelOf describes the table of a repository without making one. Its arguments are those of [New].
+func ModelOf[T, K any](table string, opts ...Option) (Model, error) {
+	d, err := describe(reflect.TypeFor[T](), reflect.TypeFor[K](), table, opts)
+	if err != nil {
+		return Model{}, err
+	}
+	return Model{d: d}, nil
+}
+
+// Table returns the table's name as it was given, with the schema if there was one.
+func (m Model) Table() string {
+	if m.d == nil {
+		return ""
+	}
+	return m.d.label
+}
+
+// Database returns the name of the database in the application, "" for the default one (see [On]).
+func (m Model) Database() string {
+	if m.d == nil {
+		return ""
+	}
+	return m.d.settings.database
+}
+
+// Columns returns the names of the columns in the order of the fields.
+func (m Model) Columns() []string {
+	if m.d == nil {
+		return nil
+	}
+	names := make([]string, len(m.d.columns))
+	for i := range m.d.columns {
+		names[i] = m.d.columns[i].name
+	}
+	return names
+}
+
+// String describes the model.
+func (m Model) String() string {
+	if m.d == nil {
+		return "repo.Model"
+	}
+	return fmt.Sprintf("repo.Model of %v in %s", m.d.typ, m.d.label)
+}
+
+// descriptor is a shape, the table it lives in, and what the repository was told.
+type descriptor struct {
+	*shape
+	settings
+
+	label string         // the table's name as given, for people
+	path  pgx.Identifier // its parts
+	table string         // quoted
+	// keyType is K; keyIndex are the fields of a composite key in the order of the shape's key, nil for a key that is one
+	// column.
+	keyType  reflect.Type
+	keyIndex [][]int
+
+	texts texts
+}
+
+func describe(typ, key reflect.Type, table string, opts []Option) (*descriptor, error) {
+	s, err := shapeOf(typ)
+	if err != nil {
+		return nil, err
+	}
+	d := &descriptor{shape: s, label: table, keyType: key}
+	if d.path, err = parseTable(table); err != nil {
+		return nil, err
+	}
+	d.table = d.path.Sanitize()
+	if err := d.compileKey(); err != nil {
+		return nil, err
+	}
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, errors.New("repo: " + table + ": an option is nil")
+		}
+		opt.configure(&d.settings)
+	}
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	d.texts.compile(d)
+	return d, nil
+}
+
+// parseTable reads a table's name, which may have a schema in front.
+func parseTable(table string) (pgx.Identifier, error) {
+	path := pgx.Identifier(strings.Split(table, "."))
+	if len(path) > 2 { //nolint:mnd // schema and table
+		return nil, fmt.Errorf("repo: table %q: write table or schema.table; the database is a matter of the connection", table)
+	}
+	for _, part := range path {
+		if err := checkName(part); err != nil || strings.TrimSpace(part) != part || strings.ContainsAny(part, `"`) {
+			return nil, fmt.Errorf("repo: table %q: not a name; write table or schema.table, without quotes, each part at most %d bytes",
+				table, maxName)
+		}
+	}
+	return path, nil
+}
+
+// compileKey checks K against the model's key.
+func (d *descriptor) compileKey() error {
+	if len(d.key) == 1 {
+		c := &d.columns[d.key[0]]
+		if c.typ == d.keyType {
+			return nil
+		}
+		if d.keyType.Kind() != reflect.Struct || isLeaf(d.keyType) {
+			return fmt.Errorf("repo: type %v: the key is field %s of type %v, and the repository's key type is %v: use repo.Repository[%v, %v]",
+				d.typ, c.field, c.typ, d.keyType, d.typ, c.typ)
+		}
+	}
+	names := make([]string, len(d.key))
+	for i, position := range d.key {
+		names[i] = d.columns[position].name
+	}
+	wrong := func(why string) error {
+		return fmt.Errorf("repo: type %v has a key of several columns (%s), and %v doesn't fit it: %s; make it a struct with one field for each, "+
+			"of the same type and column name", d.typ, strings.Join(names, ", "), d.keyType, why)
+	}
+	if d.keyType.Kind() != reflect.Struct || isLeaf(d.keyType) {
+		return wrong("it is one value")
+	}
+	k, err := compile(d.keyType)
+	if err != nil {
+		return err
+	}
+	if len(k.columns) != len(d.key) {
+		return wrong(fmt.Sprintf("it has %d fields", len(k.columns)))
+	}
+	for _, position := range d.key {
+		c := &d.columns[position]
+		at, ok := k.byName[c.name]
+		if !ok {
+			return wrong("it has no field for column " + c.name)
+		}
+		if found := k.columns[at].typ; found != c.typ {
+			return wrong(fmt.Sprintf("column %s is %v in it and %v in the model", c.name, found, c.typ))
+		}
+		d.keyIndex = append(d.keyIndex, k.columns[at].index)
+	}
+	return nil
+}
+
+// check checks what the options have set.
+func (d *descriptor) check() error {
+	if target := d.conflict; target != nil {
+		if err := d.checkTarget(target); err != nil {
+			return err
+		}
+	}
+	if d.newKey != nil {
+		if len(d.key) != 1 || d.newKey.typ != d.keyType {
+			return fmt.Errorf("repo: %s: WithKeys makes keys of type %v, and the key is of type %v", d.label, d.newKey.typ, d.keyType)
+		}
+		if c := &d.columns[d.key[0]]; !c.written() {
+			return fmt.Errorf("repo: %s: WithKeys makes keys, and column %s is %s by the database: remove one of them",
+				d.label, c.name, "generated")
+		}
+	}
+	return nil
+}
+
+// column returns the column of this name.
+func (d *descriptor) column(name string) (*column, error) {
+	if position, ok := d.byName[name]; ok {
+		return &d.columns[position], nil
+	}
+	return nil, &queryError{fmt.Sprintf("%s has no column %q in its model; it has %s",
+		d.label, name, strings.Join(Model{d}.Columns(), ", "))}
+}
+
+// now returns the time of the injected clock, as precise as it is stored.
+func (d *descriptor) now() time.Time { return d.clock().Truncate(time.Microsecond) }

@@ -1,0 +1,34 @@
+// Package repo reads and writes rows as structs. A [Repository] does so for one table; [Query], [QueryOne] and [Pluck] do it
+// for the application's own SQL. Everything follows the transaction that its ctx carries (see txn.Manager.Do).
+//
+// # Models
+//
+// A model is a struct. Each exported field is a column, named by its tag or in snake case; `db:"-"` excludes a field. An
+// embedded struct adds its columns as they are, a nested one with its name in front ("address.city"), as scany maps them.
+// Types that are one value for the driver (time.Time, uuid.UUID, pgtype.Range, whatever scans itself) are one column. Roles
+// follow the name:
+//
+//	ID        uuid.UUID  `db:"id,pk,default"`          // key; left to the database while it is zero
+//	Total     int64      `db:"total,generated"`        // never written; comes back (generated columns, identity)
+//	Rank      int        `db:"rank,readonly"`          // never written; comes back (filled by triggers)
+//	Settings  Settings   `db:"settings,json"`          // a struct, map or slice as one json or jsonb column
+//	CreatedAt time.Time  `db:"created_at,created"`     // the time of the insert
+//	UpdatedAt time.Time  `db:"updated_at,updated"`     // the time of the last change
+//	Version   int64      `db:"version,version"`        // optimistic lock
+//	DeletedAt *time.Time `db:"deleted_at,softdelete"`  // a timestamp, or a boolean; Delete marks the row
+//
+// Several fields with the role pk make a composite key; the repository's K is then a struct of fields with the same columns
+// and types. A nil pointer, slice or map is NULL, in a json column too. A zero time.Time is not NULL: use *time.Time. A
+// column of type timestamp keeps no zone, and no type keeps less than a microsecond; what a write brings back into the
+// struct is what is stored.
+//
+// # Hooks
+//
+// There are no hooks such as BeforeCreate or AfterLoad, on purpose: they run where nobody sees them, and not at all for bulk
+// writes and hand-written SQL. A row that has to be valid has a method Validate() error or Validate(ctx) error, or a
+// validator by option, which runs before each write of a whole row. The rest belongs into the function that calls.
+//
+// # Tests
+//
+// No fake is offered: package fxtest makes the real thing cheap.
+package repo

@@ -1,0 +1,282 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+)
+
+var (
+	// ErrNotFound is returned when the row that was asked for, or that was to be written, isn't there. Soft-deleted rows
+	// count as not there unless they were asked for.
+	ErrNotFound = errors.New("repo: not found")
+	// ErrStale is matched by every [*StaleError].
+	ErrStale = errors.New("repo: stale")
+	// ErrInvalid is matched by every [*InvalidError].
+	ErrInvalid = errors.New("repo: invalid")
+	// ErrDeleted is returned when an upsert meets a soft-deleted row, which it neither shows nor revives unless told to.
+	ErrDeleted = errors.New("repo: the row is soft-deleted; revive it with repo.Revive, or Restore it")
+	// ErrQuery is matched by the errors of malformed filters, orders and limits: an unknown column, a raw fragment that
+	// isn't one expression, a missing argument. Nothing has been sent to the database.
+	ErrQuery = errors.New("repo: malformed query")
+	// ErrConstraint is matched by every [*ConstraintError].
+	ErrConstraint = errors.New("repo: constraint violated")
+)
+
+// notFoundError is an ErrNotFound that names the table.
+type notFoundError struct{ label string }
+
+func (e *notFoundError) Error() string { return "repo: no such row in " + e.label }
+
+func (e *notFoundError) Is(target error) bool { return target == ErrNotFound }
+
+// StaleError says that a row has been changed by somebody else since it was read: its version is another. Nothing has been
+// written. It matches [ErrStale]. Read the row again and decide.
+type StaleError struct {
+	// Table is the model's table.
+	Table string
+	// Have is the version of the struct, Stored the one in the database when the write had failed.
+	Have, Stored int64
+}
+
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("repo: stale: the row of %s has version %d, the one at hand %d; read it again", e.Table, e.Stored, e.Have)
+}
+
+// Is matches ErrStale.
+func (e *StaleError) Is(target error) bool { return target == ErrStale }
+
+// InvalidError says that validation refused a row before it was sent. It matches [ErrInvalid] and unwraps to what the
+// validator returned.
+type InvalidError struct {
+	// Table is the model's table.
+	Table string
+	// Index is the position of the row in a bulk write, -1 in a single one.
+	Index int
+
+	err error
+}
+
+func (e *InvalidError) Error() string {
+	text := "repo: invalid row for " + e.Table
+	if e.Index >= 0 {
+		text += fmt.Sprintf(" at index %d", e.Index)
+	}
+	return text + ": " + e.err.Error()
+}
+
+// Is matches ErrInvalid.
+func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
+
+func (e *InvalidError) Unwrap() error { return e.err }
+
+// ConstraintKind names the kind of a constraint.
+type ConstraintKind string
+
+// The kinds of constraints.
+const (
+	KindUnique     ConstraintKind = "unique"
+	KindForeignKey ConstraintKind = "foreign key"
+	KindCheck      ConstraintKind = "check"
+	KindNotNull    ConstraintKind = "not null"
+	KindExclusion  ConstraintKind = "exclusion"
+)
+
+func constraintKind(code string) ConstraintKind {
+	switch code {
+	case sqlstate.UniqueViolation:
+		return KindUnique
+	case sqlstate.ForeignKeyViolation:
+		return KindForeignKey
+	case sqlstate.CheckViolation:
+		return KindCheck
+	case sqlstate.NotNullViolation:
+		return KindNotNull
+	case sqlstate.ExclusionViolation:
+		return KindExclusion
+	}
+	return ""
+}
+
+// ConstraintError says which constraint refused a write. Its text holds names only, never a value. It matches
+// [ErrConstraint], the error that [MapConstraint] has given to the constraint, and unwraps to the *pgconn.PgError, whose
+// Detail field does hold values.
+type ConstraintError struct {
+	// Kind is the kind of the constraint.
+	Kind ConstraintKind
+	// Table is the table that has the constraint, as the server names it.
+	Table string
+	// Constraint is its name, "" for not null (before PostgreSQL 18).
+	Constraint string
+	// Columns are the columns, or expressions, that the server names; empty for check constraints.
+	Columns []string
+	// Index is the position of the row in a bulk write where that is known, else -1.
+	Index int
+
+	mapped, err error
+}
+
+func (e *ConstraintError) Error() string {
+	var b strings.Builder
+	b.WriteString("repo: ")
+	if e.mapped != nil {
+		b.WriteString(e.mapped.Error() + ": ")
+	}
+	fmt.Fprintf(&b, "%s constraint", e.Kind)
+	if e.Constraint != "" {
+		b.WriteString(" " + e.Constraint)
+	}
+	b.WriteString(" of " + e.Table)
+	if len(e.Columns) > 0 {
+		b.WriteString(" (" + strings.Join(e.Columns, ", ") + ")")
+	}
+	if e.Index >= 0 {
+		fmt.Fprintf(&b, " violated by the row at index %d", e.Index)
+	} else {
+		b.WriteString(" violated")
+	}
+	return b.String()
+}
+
+// Is matches ErrConstraint.
+func (e *ConstraintError) Is(target error) bool { return target == ErrConstraint }
+
+func (e *ConstraintError) Unwrap() []error {
+	if e.mapped != nil {
+		return []error{e.mapped, e.err}
+	}
+	return []error{e.err}
+}
+
+// queryError is an error of the caller's own making; it matches ErrQuery.
+type queryError struct{ text string }
+
+func (e *queryError) Error() string { return "repo: " + e.text }
+
+func (e *queryError) Is(target error) bool { return target == ErrQuery }
+
+// statementError is what the server or the driver answered to one of our statements, in words that hold no values.
+type statementError struct {
+	text string
+	err  error
+}
+
+func (e *statementError) Error() string { return e.text }
+
+func (e *statementError) Unwrap() error { return e.err }
+
+// errKeyChanged is what a bulk write gets when the database gave a row another key than it was sent.
+var errKeyChanged = errors.New("a key came back from the database other than it was sent, so that rows can't be told apart: " +
+	"look for a trigger, or a type such as char(n) that changes values; nothing has been brought back into the rows")
+
+// wrap turns the error of a statement into what a repository returns. index is the row's position in a bulk write, or -1.
+func (d *descriptor) wrap(op string, err error, index int) error {
+	return wrapError(op, d.label, d.constraints, err, index)
+}
+
+// wrapError is wrap for a statement that may be of no model: label is then empty.
+func wrapError(op, label string, constraints map[string]error, err error, index int) error {
+	if err == nil || isOurs(err) {
+		return err
+	}
+	pg, ok := pgError(err)
+	if !ok {
+		return &statementError{text: "repo: " + strings.TrimSpace(op+" "+label) + ": " + driverText(err), err: err}
+	}
+	if kind := constraintKind(pg.Code); kind != "" {
+		table := pg.TableName
+		if table == "" {
+			table = label
+		}
+		return &ConstraintError{
+			Kind: kind, Table: table, Constraint: pg.ConstraintName, Columns: constraintColumns(pg), Index: index,
+			mapped: constraints[pg.ConstraintName], err: err,
+		}
+	}
+	return &statementError{text: "repo: " + strings.TrimSpace(op+" "+label) + ": " + serverText(label, pg), err: err}
+}
+
+// pgError returns the server's answer in an error.
+func pgError(err error) (*pgconn.PgError, bool) { return errors.AsType[*pgconn.PgError](err) }
+
+// isOurs reports whether err says already all there is to say: an error of this library, or the caller's ctx.
+func isOurs(err error) bool {
+	if err == context.Canceled || err == context.DeadlineExceeded { //nolint:errorlint // wrapped ones are the driver's
+		return true
+	}
+	text := err.Error()
+	return strings.HasPrefix(text, "repo: ") || strings.HasPrefix(text, "txn: ") || strings.HasPrefix(text, "pgfx: ")
+}
+
+// serverText tells what the server said. Messages about data (class 22) quote it, so that only their code is told.
+func serverText(label string, pg *pgconn.PgError) string {
+	switch {
+	case pg.Code == sqlstate.UndefinedTable && label != "" && strings.Contains(pg.Message, label):
+		return "the table doesn't exist; create it (a migration, or a setup step of group pgfx.setup) or correct the name " +
+			"given to the repository (SQLSTATE " + pg.Code + ")"
+	case strings.HasPrefix(pg.Code, "22"):
+		return "the server refused a value (SQLSTATE " + pg.Code + ")"
+	}
+	return pg.Message + " (SQLSTATE " + pg.Code + ")"
+}
+
+// driverText tells what the driver said. Its messages about encoding quote the argument, so that only its number is told.
+func driverText(err error) string {
+	text := err.Error()
+	if strings.HasPrefix(text, "failed to encode args[") {
+		number, _, _ := strings.Cut(strings.TrimPrefix(text, "failed to encode args["), "]")
+		return "argument " + number + " (counted from 0) can't be sent as its column's type"
+	}
+	if before, _, found := strings.Cut(text, "unable to encode"); found {
+		return before + "a value can't be sent as its column's type"
+	}
+	return text
+}
+
+// constraintColumns returns the columns that the server names: in a field for not null, else in the detail, of which the
+// values are left behind. The detail's words are translated, its punctuation isn't.
+func constraintColumns(pg *pgconn.PgError) []string {
+	if pg.ColumnName != "" {
+		return []string{pg.ColumnName}
+	}
+	names, _, found := strings.Cut(pg.Detail, ")=(")
+	if !found {
+		return nil
+	}
+	_, names, found = strings.Cut(names, "(")
+	if !found {
+		return nil
+	}
+	return splitColumns(names)
+}
+
+// splitColumns splits a list at the commas that are in no parentheses and no quotes.
+func splitColumns(list string) []string {
+	var (
+		columns []string
+		depth   int
+		quoted  bool
+		start   int
+	)
+	for i := range len(list) {
+		switch list[i] {
+		case '"':
+			quoted = !quoted
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case ',':
+			if depth == 0 && !quoted {
+				columns = append(columns, strings.TrimSpace(list[start:i]))
+				start = i + 1
+			}
+		}
+	}
+	return append(columns, strings.TrimSpace(list[start:]))
+}

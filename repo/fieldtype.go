@@ -1,0 +1,107 @@
+package repo
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"encoding"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// leafInterfaces are what a struct implements that is one value for the driver.
+var leafInterfaces = []reflect.Type{
+	reflect.TypeFor[sql.Scanner](), reflect.TypeFor[driver.Valuer](),
+	reflect.TypeFor[encoding.TextUnmarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler](), reflect.TypeFor[json.Unmarshaler](),
+}
+
+// isLeaf reports whether a struct is one value for the driver, such as time.Time or pgtype.Range, and not several columns.
+func isLeaf(typ reflect.Type) bool {
+	switch path := typ.PkgPath(); {
+	case strings.HasPrefix(path, "github.com/jackc/pgx/v5"), path == "database/sql", path == "time", path == "net", path == "net/netip",
+		path == "math/big":
+		return true
+	}
+	pointer := reflect.PointerTo(typ)
+	for _, one := range leafInterfaces {
+		if typ.Implements(one) || pointer.Implements(one) {
+			return true
+		}
+	}
+	return false
+}
+
+// unfit says why a field's type can't be a column, "" when it can.
+func unfit(typ reflect.Type) string {
+	inner := typ
+	for inner.Kind() == reflect.Pointer {
+		inner = inner.Elem()
+	}
+	switch inner.Kind() {
+	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Uintptr, reflect.Complex64, reflect.Complex128:
+		return "has type " + typ.String() + ", which no column can hold: exclude it with `db:\"-\"`"
+	case reflect.Interface:
+		if inner.NumMethod() > 0 {
+			return "has the interface type " + typ.String() + ", into which nothing can be read: use a concrete type, or exclude it with `db:\"-\"`"
+		}
+	default:
+	}
+	return ""
+}
+
+// misfit says why a field's type can't play a role, "" when it can.
+func misfit(typ reflect.Type, roles role) string {
+	switch {
+	case roles.is(roleVersion) && !isInteger(typ):
+		return "has the role version and must be an integer"
+	case roles.is(roleCreated|roleUpdated) && typ != reflect.TypeFor[time.Time]() && !isNullableTime(typ):
+		return "has the role created or updated and must be a time.Time, or one that can be NULL"
+	case roles.is(roleSoftDelete) && typ.Kind() != reflect.Bool && !isNullableTime(typ):
+		return "has the role softdelete and must be a bool or a timestamp that can be NULL, such as *time.Time"
+	case roles.is(roleJSON) && (isLeaf(typ) || typ.Kind() == reflect.String || typ == reflect.TypeFor[[]byte]()):
+		return "has the role json and a type that is sent as it is: remove the role, or use a struct, a map or a slice"
+	case roles.is(rolePK) && isNullable(typ) && typ.Kind() != reflect.Slice && typ.Kind() != reflect.Struct:
+		return "has the role pk and can be NULL: a primary key can't, so use a type without nil"
+	}
+	return ""
+}
+
+func isInteger(typ reflect.Type) bool {
+	switch typ.Kind() {
+	case reflect.Int, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uint:
+		return true
+	default:
+		return false
+	}
+}
+
+func isNullableTime(typ reflect.Type) bool {
+	switch typ {
+	case reflect.TypeFor[*time.Time](), reflect.TypeFor[sql.NullTime](), reflect.TypeFor[sql.Null[time.Time]](),
+		reflect.TypeFor[pgtype.Timestamptz](), reflect.TypeFor[pgtype.Timestamp]():
+		return true
+	}
+	return false
+}
+
+// isNullable reports whether a value of the type can hold NULL. A type that scans by itself is trusted to.
+func isNullable(typ reflect.Type) bool {
+	switch typ.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+		return true
+	default:
+	}
+	if isUUID(typ) {
+		return false // its Scan takes NULL and leaves a zero key behind
+	}
+	pointer := reflect.PointerTo(typ)
+	return pointer.Implements(reflect.TypeFor[sql.Scanner]()) || strings.HasPrefix(typ.PkgPath(), "github.com/jackc/pgx/v5")
+}
+
+// isUUID reports whether the type has the form of a UUID: sixteen bytes, as google/uuid, gofrs/uuid and [16]byte.
+func isUUID(typ reflect.Type) bool {
+	return typ.Kind() == reflect.Array && typ.Len() == 16 && typ.Elem().Kind() == reflect.Uint8
+}

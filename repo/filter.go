@@ -1,0 +1,237 @@
+package repo
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Filter is a condition on rows. Filters know two answers: a row for which SQL would say "unknown", because a value is NULL,
+// is not in Eq, Lt or In, and it is in NotEq, NotIn and Not. Filters given side by side must all hold. A filter holds no
+// state and can be used again.
+type Filter interface {
+	QueryOption
+	write(b *builder)
+}
+
+type filterFunc func(*builder)
+
+func (f filterFunc) write(b *builder) { f(b) }
+
+func (f filterFunc) apply(q *query) { q.filters = append(q.filters, f) }
+
+// Where is a condition in SQL: one expression in which $1 is the first of args, or in which @name is an entry of the only
+// argument, a pgx.NamedArgs. It goes into the statement in parentheses, with its placeholders renumbered. Values belong into
+// args: a fragment must never be made of what a user has typed.
+func Where(sql string, args ...any) Filter {
+	return filterFunc(func(b *builder) { b.fragment(sql, args, false) })
+}
+
+// Sqlizer is what other query builders make, squirrel's Eq, And or Expr for instance.
+type Sqlizer interface {
+	ToSql() (sql string, args []any, err error) //nolint:revive,staticcheck // the name is squirrel's
+}
+
+// Expr is a condition from another query builder. Its placeholders may be $1 or ?; an operator with a question mark is then
+// written ??.
+func Expr(condition Sqlizer) Filter {
+	return filterFunc(func(b *builder) {
+		sql, args, err := condition.ToSql()
+		if err != nil {
+			b.keep(fmt.Errorf("repo: %s: ToSql: %w", b.d.label, err))
+			return
+		}
+		b.fragment(sql, args, true)
+	})
+}
+
+// Eq matches rows whose column has the value; a nil value matches NULL.
+func Eq(column string, value any) Filter {
+	if isNil(value) {
+		return IsNull(column)
+	}
+	return compare(column, " = ", value)
+}
+
+// NotEq matches rows whose column hasn't the value, and those whose column is NULL; a nil value matches what isn't NULL.
+func NotEq(column string, value any) Filter {
+	if isNil(value) {
+		return NotNull(column)
+	}
+	return compare(column, " is distinct from ", value)
+}
+
+// Lt matches rows whose column is less than the value.
+func Lt(column string, value any) Filter { return compare(column, " < ", value) }
+
+// Lte matches rows whose column is less than or equal to the value.
+func Lte(column string, value any) Filter { return compare(column, " <= ", value) }
+
+// Gt matches rows whose column is greater than the value.
+func Gt(column string, value any) Filter { return compare(column, " > ", value) }
+
+// Gte matches rows whose column is greater than or equal to the value.
+func Gte(column string, value any) Filter { return compare(column, " >= ", value) }
+
+// Between matches rows whose column is from low to high, both included.
+func Between(column string, low, high any) Filter { return And(Gte(column, low), Lte(column, high)) }
+
+func compare(column, operator string, value any) Filter {
+	return filterFunc(func(b *builder) {
+		if isNil(value) {
+			b.fail("column %q can't be compared (%s) with nil; use IsNull or NotNull", column, strings.TrimSpace(operator))
+		}
+		b.column(column).text(operator).arg(value)
+	})
+}
+
+// IsNull matches rows whose column is NULL.
+func IsNull(column string) Filter {
+	return filterFunc(func(b *builder) { b.column(column).text(" is null") })
+}
+
+// NotNull matches rows whose column isn't NULL.
+func NotNull(column string) Filter {
+	return filterFunc(func(b *builder) { b.column(column).text(" is not null") })
+}
+
+// In matches rows whose column has one of the values, where nil stands for NULL. Without values it matches no row. All
+// values travel in one argument, so that there may be any number of them.
+func In[V any](column string, values ...V) Filter {
+	list, null := split(values)
+	return filterFunc(func(b *builder) {
+		b.text("(").column(column).text(" = any(").arg(list).text(")")
+		if null {
+			b.text(" or ").column(column).text(" is null")
+		}
+		b.text(")")
+	})
+}
+
+// NotIn matches the rows that In doesn't match, those whose column is NULL included unless nil is among the values. Without
+// values it matches every row.
+func NotIn[V any](column string, values ...V) Filter {
+	list, null := split(values)
+	return filterFunc(func(b *builder) {
+		b.text("(").column(column).text(" <> all(").arg(list).text(")")
+		if null {
+			b.text(" and ").column(column).text(" is not null)")
+			return
+		}
+		b.text(" or ").column(column).text(" is null)")
+	})
+}
+
+// split takes the nils out of values. The list is never nil, for a NULL array matches nothing, and its type is concrete when
+// the values are interfaces of one type.
+func split[V any](values []V) (list any, null bool) {
+	kept := make([]V, 0, len(values))
+	for _, value := range values {
+		if isNil(value) {
+			null = true
+			continue
+		}
+		kept = append(kept, value)
+	}
+	return concrete(reflect.ValueOf(kept)), null
+}
+
+// concrete turns a []any whose elements have one type into a slice of that type, which the driver can send.
+func concrete(list reflect.Value) any {
+	if list.Type().Elem().Kind() != reflect.Interface || list.Len() == 0 {
+		return list.Interface()
+	}
+	typ := list.Index(0).Elem().Type()
+	typed := reflect.MakeSlice(reflect.SliceOf(typ), 0, list.Len())
+	for i := range list.Len() {
+		element := list.Index(i).Elem()
+		if element.Type() != typ {
+			return list.Interface()
+		}
+		typed = reflect.Append(typed, element)
+	}
+	return typed.Interface()
+}
+
+// isNil reports whether a value is nil, or a pointer that is.
+func isNil(value any) bool {
+	if value == nil {
+		return true
+	}
+	v := reflect.ValueOf(value)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// Like matches rows whose column matches the pattern, in which % and _ have their meaning in SQL and \ takes it away. Use
+// [Prefix], [Suffix] or [Contains] for what a user has typed.
+func Like(column, pattern string) Filter { return compare(column, " like ", pattern) }
+
+// ILike is [Like] without regard to case.
+func ILike(column, pattern string) Filter { return compare(column, " ilike ", pattern) }
+
+// Prefix matches rows whose column begins with the text, to the letter.
+func Prefix(column, text string) Filter { return Like(column, escape(text)+"%") }
+
+// Suffix matches rows whose column ends with the text, to the letter.
+func Suffix(column, text string) Filter { return Like(column, "%"+escape(text)) }
+
+// Contains matches rows whose column contains the text, to the letter.
+func Contains(column, text string) Filter { return Like(column, "%"+escape(text)+"%") }
+
+// ContainsFold is [Contains] without regard to case.
+func ContainsFold(column, text string) Filter { return ILike(column, "%"+escape(text)+"%") }
+
+var patternEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+
+func escape(text string) string { return patternEscaper.Replace(text) }
+
+// ArrayContains matches rows whose array column contains all of the values. Without values every array matches.
+func ArrayContains[V any](column string, values ...V) Filter { return array(column, " @> ", values) }
+
+// ArrayOverlaps matches rows whose array column contains one of the values. Without values no row matches.
+func ArrayOverlaps[V any](column string, values ...V) Filter { return array(column, " && ", values) }
+
+func array[V any](column, operator string, values []V) Filter {
+	list := concrete(reflect.ValueOf(append(make([]V, 0, len(values)), values...)))
+	return filterFunc(func(b *builder) { b.column(column).text(operator).arg(list) })
+}
+
+// And matches rows that match all of the filters; without filters every row.
+func And(filters ...Filter) Filter { return combine(filters, " and ", "true") }
+
+// Or matches rows that match one of the filters at least; without filters no row.
+func Or(filters ...Filter) Filter { return combine(filters, " or ", "false") }
+
+func combine(filters []Filter, operator, none string) Filter {
+	return filterFunc(func(b *builder) {
+		if len(filters) == 0 {
+			b.text(none)
+			return
+		}
+		b.text("(")
+		for i, f := range filters {
+			if i > 0 {
+				b.text(operator)
+			}
+			writeFilter(b, f)
+		}
+		b.text(")")
+	})
+}
+
+func writeFilter(b *builder, f Filter) {
+	if f == nil {
+		b.fail("a filter is nil")
+		return
+	}
+	f.write(b)
+}
+
+// Not matches the rows that the filter doesn't match, those included for which it is unknown whether they do.
+func Not(filter Filter) Filter {
+	return filterFunc(func(b *builder) {
+		b.text("((")
+		writeFilter(b, filter)
+		b.text(") is not true)")
+	})
+}

@@ -1,0 +1,284 @@
+package repo
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/georgysavva/scany/v2/dbscan"
+	"github.com/jackc/pgx/v5"
+)
+
+// role is what a column is for, from its tag.
+type role uint16
+
+const (
+	rolePK role = 1 << iota
+	roleDefault
+	roleGenerated
+	roleReadonly
+	roleCreated
+	roleUpdated
+	roleVersion
+	roleSoftDelete
+	roleJSON
+)
+
+var roleNames = map[string]role{
+	"pk": rolePK, "default": roleDefault, "generated": roleGenerated, "readonly": roleReadonly, "created": roleCreated,
+	"updated": roleUpdated, "version": roleVersion, "softdelete": roleSoftDelete, "json": roleJSON,
+}
+
+func (r role) is(other role) bool { return r&other != 0 }
+
+// combinations are the roles that a column may have together, besides none or one.
+var combinations = []role{
+	rolePK | roleDefault, rolePK | roleGenerated,
+	roleJSON | roleDefault, roleJSON | roleGenerated, roleJSON | roleReadonly,
+}
+
+// column is a column of a model and the field that holds it.
+type column struct {
+	name  string // as in the database
+	ident string // the name, quoted
+	field string // the field's path in Go, for people
+	index []int  // the field's path for reflection
+	typ   reflect.Type
+	roles role
+	// indirect says that a pointer to a struct is on the way to the field.
+	indirect bool
+}
+
+// written reports whether the application may give the column a value.
+func (c *column) written() bool { return !c.roles.is(roleGenerated | roleReadonly) }
+
+// shape is what a struct type says about its table's columns. It is compiled once per type and never changes.
+type shape struct {
+	typ     reflect.Type
+	columns []column
+	byName  map[string]int
+	key     []int
+	// Positions of the columns that have these roles, -1 for none.
+	created, updated, version, softDelete int
+	indirect                              bool // one of the columns is
+}
+
+var shapes sync.Map // of reflect.Type to *shape
+
+// shapeOf compiles a struct type. Errors name the type, the field and what to do.
+func shapeOf(typ reflect.Type) (*shape, error) {
+	if known, ok := shapes.Load(typ); ok {
+		return known.(*shape), nil //nolint:forcetypeassert // nothing else is stored
+	}
+	s, err := compile(typ)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.key) == 0 {
+		return nil, fmt.Errorf("repo: type %v has no key: give the field of the primary key the role pk, as in `db:\"id,pk\"`", typ)
+	}
+	known, _ := shapes.LoadOrStore(typ, s)
+	return known.(*shape), nil //nolint:forcetypeassert // nothing else is stored
+}
+
+// compile reads the fields of a struct type. It is also what reads a composite key, which has no roles.
+func compile(typ reflect.Type) (*shape, error) {
+	if typ.Kind() != reflect.Struct || isLeaf(typ) {
+		return nil, fmt.Errorf("repo: type %v can't be a model: it must be a struct whose fields are the columns", typ)
+	}
+	s := &shape{typ: typ, byName: map[string]int{}, created: -1, updated: -1, version: -1, softDelete: -1}
+	if err := s.walk(walk{typ: typ}); err != nil {
+		return nil, err
+	}
+	if len(s.columns) == 0 {
+		return nil, fmt.Errorf("repo: type %v has no columns: it needs exported fields", typ)
+	}
+	return s, nil
+}
+
+// walk is where in a model the compiler is.
+type walk struct {
+	typ      reflect.Type
+	index    []int
+	field    string // the path in Go, "" at the top
+	prefix   string // of column names
+	indirect bool
+	above    []reflect.Type
+}
+
+func (s *shape) walk(at walk) error {
+	for i := range at.typ.NumField() {
+		f := at.typ.Field(i)
+		tag, tagged := f.Tag.Lookup("db")
+		if tag == "-" || strings.HasPrefix(tag, "-,") {
+			continue
+		}
+		if !f.IsExported() && !f.Anonymous {
+			if tagged {
+				return s.failure(at, f, "is not exported, so that its tag has no effect: export it or remove the tag")
+			}
+			continue
+		}
+		if err := s.add(at, f, tag, tagged); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add adds one field: a column, or a struct whose fields are columns.
+func (s *shape) add(at walk, f reflect.StructField, tag string, tagged bool) error {
+	name, roles, err := parseTag(tag)
+	if err != nil {
+		return s.failure(at, f, err.Error())
+	}
+	inner := f.Type
+	if inner.Kind() == reflect.Pointer {
+		inner = inner.Elem()
+	}
+	nested := inner.Kind() == reflect.Struct && !isLeaf(inner) && !roles.is(roleJSON)
+	switch {
+	case f.Anonymous && !nested:
+		if tagged || inner.Kind() == reflect.Struct {
+			return s.failure(at, f, "is embedded and can't be a column: give the field a name")
+		}
+		return nil // as scany: only embedded structs count
+	case nested:
+		return s.descend(at, f, inner, name, roles, tagged)
+	case tagged && name == "":
+		return s.failure(at, f, fmt.Sprintf("has a tag without a column name: write `db:\"%s\"`",
+			strings.TrimSuffix(dbscan.SnakeCaseMapper(f.Name)+","+strings.TrimPrefix(tag, ","), ",")))
+	case !tagged:
+		name = dbscan.SnakeCaseMapper(f.Name)
+	}
+	return s.column(at, f, name, roles)
+}
+
+// descend walks into a nested or embedded struct.
+func (s *shape) descend(at walk, f reflect.StructField, inner reflect.Type, name string, roles role, tagged bool) error {
+	pointer := f.Type.Kind() == reflect.Pointer
+	switch {
+	case roles != 0:
+		return s.failure(at, f, "is a struct of several columns, and roles belong to one column: give them to its fields, "+
+			"or store it whole as JSON with the role json")
+	case inner == at.typ || slices.Contains(at.above, inner):
+		return s.failure(at, f, fmt.Sprintf("leads back to type %v, so that its columns would have no end: "+
+			"exclude it with `db:\"-\"`, or store it whole with the role json", inner))
+	case pointer && !f.IsExported():
+		return s.failure(at, f, "is an embedded pointer to an unexported type, which can't be set: embed the value or export the type")
+	case tagged && name == "" && !f.Anonymous:
+		return s.failure(at, f, "has a tag without a name: write the prefix of its columns, or no tag")
+	case !tagged && !f.Anonymous:
+		name = dbscan.SnakeCaseMapper(f.Name)
+	}
+	return s.walk(walk{
+		typ: inner, index: append(slices.Clone(at.index), f.Index...), field: join(at.field, f.Name), prefix: join(at.prefix, name),
+		indirect: at.indirect || pointer, above: append(slices.Clone(at.above), at.typ),
+	})
+}
+
+func (s *shape) column(at walk, f reflect.StructField, name string, roles role) error {
+	c := column{
+		name: join(at.prefix, name), field: join(at.field, f.Name), index: append(slices.Clone(at.index), f.Index...),
+		typ: f.Type, roles: roles, indirect: at.indirect,
+	}
+	c.ident = pgx.Identifier{c.name}.Sanitize()
+	if err := checkName(c.name); err != nil {
+		return s.failure(at, f, err.Error())
+	}
+	if other, taken := s.byName[c.name]; taken {
+		return s.failure(at, f, fmt.Sprintf("has the same column %q as field %s: rename one, or exclude it with `db:\"-\"`",
+			c.name, s.columns[other].field))
+	}
+	if reason := unfit(f.Type); reason != "" {
+		return s.failure(at, f, reason)
+	}
+	if c.indirect && roles&^roleJSON != 0 {
+		return s.failure(at, f, "has a role and is behind a pointer that may be nil: embed or nest the struct as a value")
+	}
+	if reason := misfit(f.Type, roles); reason != "" {
+		return s.failure(at, f, reason)
+	}
+	position := len(s.columns)
+	for _, single := range []struct {
+		role     role
+		position *int
+		name     string
+	}{
+		{roleCreated, &s.created, "created"},
+		{roleUpdated, &s.updated, "updated"},
+		{roleVersion, &s.version, "version"},
+		{roleSoftDelete, &s.softDelete, "softdelete"},
+	} {
+		if !roles.is(single.role) {
+			continue
+		}
+		if *single.position >= 0 {
+			return s.failure(at, f, fmt.Sprintf("is the second column with the role %s after field %s: a model has one",
+				single.name, s.columns[*single.position].field))
+		}
+		*single.position = position
+	}
+	if roles.is(rolePK) {
+		s.key = append(s.key, position)
+	}
+	s.indirect = s.indirect || c.indirect
+	s.byName[c.name] = position
+	s.columns = append(s.columns, c)
+	return nil
+}
+
+func (s *shape) failure(at walk, f reflect.StructField, what string) error {
+	return fmt.Errorf("repo: type %v: field %s %s", s.typ, join(at.field, f.Name), what)
+}
+
+// parseTag reads a tag: the column's name and its roles.
+func parseTag(tag string) (string, role, error) {
+	name, list, more := strings.Cut(tag, ",")
+	if !more {
+		return name, 0, nil
+	}
+	var roles role
+	for item := range strings.SplitSeq(list, ",") {
+		item = strings.TrimSpace(item)
+		known, ok := roleNames[item]
+		if !ok {
+			return "", 0, fmt.Errorf("has the unknown role %q: use pk, default, generated, readonly, created, updated, version, "+
+				"softdelete or json", item)
+		}
+		if roles.is(known) {
+			return "", 0, fmt.Errorf("has the role %s twice", item)
+		}
+		roles |= known
+	}
+	if roles&(roles-1) != 0 && !slices.Contains(combinations, roles) {
+		return "", 0, fmt.Errorf("has roles that don't go together (%s): pk may stand with default or generated, "+
+			"json with default, generated or readonly", list)
+	}
+	return name, roles, nil
+}
+
+// maxName is the length of an identifier, NAMEDATALEN - 1: the server cuts off what is longer.
+const maxName = 63
+
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("has an empty column name") //nolint:perfsprint // like its siblings
+	case len(name) > maxName:
+		return fmt.Errorf("has a column name of %d bytes, and PostgreSQL keeps %d: shorten it", len(name), maxName)
+	case strings.ContainsRune(name, 0):
+		return fmt.Errorf("has a column name with a zero byte") //nolint:perfsprint // like its siblings
+	}
+	return nil
+}
+
+// join joins two parts of a path as scany does.
+func join(prefix, name string) string {
+	if prefix == "" || name == "" {
+		return prefix + name
+	}
+	return prefix + "." + name
+}

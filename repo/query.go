@@ -1,0 +1,234 @@
+package repo
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// QueryOption says which rows a method reads, and how many in which order: a [Filter], [OrderBy], [Asc], [Desc], [Limit],
+// [Offset], [WithDeleted], [OnlyDeleted] or a row lock.
+type QueryOption interface {
+	apply(*query)
+}
+
+type queryOptionFunc func(*query)
+
+func (f queryOptionFunc) apply(q *query) { f(q) }
+
+// query is what the options of one call say.
+type query struct {
+	filters       []Filter
+	orders        []Order
+	faults        []string // what can be said without a model
+	limit, offset *int64
+	deleted       deletedRows
+	lock          string
+}
+
+// deletedRows says what becomes of soft-deleted rows.
+type deletedRows uint8
+
+const (
+	hideDeleted deletedRows = iota
+	withDeleted
+	onlyDeleted
+)
+
+func newQuery(opts []QueryOption) *query {
+	q := &query{}
+	for _, opt := range opts {
+		if opt == nil {
+			q.faults = append(q.faults, "a query option is nil")
+			continue
+		}
+		opt.apply(q)
+	}
+	return q
+}
+
+// Order sorts by one column. It is a [QueryOption] of its own.
+type Order struct {
+	column string
+	desc   bool
+	nulls  string
+}
+
+// Asc sorts by a column, small values first, NULLs last.
+func Asc(column string) Order { return Order{column: column} }
+
+// Desc sorts by a column, large values first, NULLs first.
+func Desc(column string) Order { return Order{column: column, desc: true} }
+
+// NullsFirst puts NULLs in front.
+func (o Order) NullsFirst() Order {
+	o.nulls = " nulls first"
+	return o
+}
+
+// NullsLast puts NULLs at the end.
+func (o Order) NullsLast() Order {
+	o.nulls = " nulls last"
+	return o
+}
+
+func (o Order) apply(q *query) { q.orders = append(q.orders, o) }
+
+// nullsFirst reports where NULLs come. The server's own order takes NULL for larger than everything else.
+func (o Order) nullsFirst() bool {
+	if o.nulls == "" {
+		return o.desc
+	}
+	return o.nulls == " nulls first"
+}
+
+func (o Order) write(b *builder) {
+	b.column(o.column)
+	if o.desc {
+		b.text(" desc")
+	}
+	b.text(o.nulls)
+}
+
+// OrderBy sorts by columns as SQL writes them: OrderBy("created_at desc nulls last", "id"). Columns are those of the model
+// and nothing else is understood, so that a sort order may come from a user.
+func OrderBy(orders ...string) QueryOption {
+	return queryOptionFunc(func(q *query) {
+		for _, text := range orders {
+			o, err := parseOrder(text)
+			if err != nil {
+				q.faults = append(q.faults, err.Error())
+				continue
+			}
+			q.orders = append(q.orders, o)
+		}
+	})
+}
+
+func parseOrder(text string) (Order, error) {
+	words := strings.Fields(text)
+	if len(words) == 0 {
+		return Order{}, fmt.Errorf("order %q is empty", text)
+	}
+	o, rest := Asc(words[0]), words[1:]
+	if len(rest) > 0 && (strings.EqualFold(rest[0], "asc") || strings.EqualFold(rest[0], "desc")) {
+		o.desc, rest = strings.EqualFold(rest[0], "desc"), rest[1:]
+	}
+	switch strings.ToLower(strings.Join(rest, " ")) {
+	case "":
+	case "nulls first":
+		o = o.NullsFirst()
+	case "nulls last":
+		o = o.NullsLast()
+	default:
+		return Order{}, fmt.Errorf("order %q: write a column, then asc or desc, then nulls first or nulls last", text)
+	}
+	return o, nil
+}
+
+// Limit reads at most n rows. Zero reads none; a negative n is an error.
+func Limit(n int) QueryOption {
+	return queryOptionFunc(func(q *query) { q.limit = bound(q, "limit", n) })
+}
+
+// Offset skips the first n rows. A negative n is an error. Deep pages are cheaper with Page.
+func Offset(n int) QueryOption {
+	return queryOptionFunc(func(q *query) { q.offset = bound(q, "offset", n) })
+}
+
+func bound(q *query, what string, n int) *int64 {
+	if n < 0 {
+		q.faults = append(q.faults, fmt.Sprintf("%s %d is negative", what, n))
+	}
+	n64 := int64(n)
+	return &n64
+}
+
+// WithDeleted shows soft-deleted rows too.
+func WithDeleted() QueryOption { return queryOptionFunc(func(q *query) { q.deleted = withDeleted }) }
+
+// OnlyDeleted shows only rows that are soft-deleted. It is an error for a model without the role softdelete.
+func OnlyDeleted() QueryOption { return queryOptionFunc(func(q *query) { q.deleted = onlyDeleted }) }
+
+// ForUpdate locks the rows that are read until the transaction ends, against everybody else who would write or lock them.
+// It needs a transaction (txn.Manager.Do); outside of one the lock is gone before the rows arrive.
+func ForUpdate(opts ...LockOption) QueryOption { return lock(" for update", opts) }
+
+// ForShare locks the rows that are read until the transaction ends, against those who would write them.
+func ForShare(opts ...LockOption) QueryOption { return lock(" for share", opts) }
+
+// LockOption says what to do about rows that somebody else has locked. Default: wait for them.
+type LockOption string
+
+const (
+	// SkipLocked leaves rows out that somebody else has locked: several workers can so share a queue.
+	SkipLocked LockOption = " skip locked"
+	// NoWait gives an error at once (SQLSTATE 55P03) when somebody else has locked one of the rows.
+	NoWait LockOption = " nowait"
+)
+
+func lock(strength string, opts []LockOption) QueryOption {
+	return queryOptionFunc(func(q *query) {
+		if len(opts) > 1 || len(opts) == 1 && opts[0] != SkipLocked && opts[0] != NoWait {
+			q.faults = append(q.faults, "a row lock takes one of SkipLocked and NoWait")
+			return
+		}
+		q.lock = strength
+		for _, opt := range opts {
+			q.lock += string(opt)
+		}
+	})
+}
+
+// where writes the conditions.
+func (q *query) where(b *builder) {
+	for _, fault := range q.faults {
+		b.fail("%s", fault)
+	}
+	glue := " where "
+	if condition := b.d.visible(q.deleted); condition != "" {
+		b.text(glue).text(condition)
+		glue = " and "
+	} else if q.deleted == onlyDeleted {
+		b.fail("OnlyDeleted needs a column with the role softdelete in type %v", b.d.typ)
+	}
+	for _, f := range q.filters {
+		b.text(glue)
+		writeFilter(b, f)
+		glue = " and "
+	}
+}
+
+// tail writes order, limit, offset and lock. Limits are arguments, so that the statement's text stays the same.
+func (q *query) tail(b *builder) {
+	glue := " order by "
+	for _, o := range q.orders {
+		b.text(glue)
+		o.write(b)
+		glue = ", "
+	}
+	if q.limit != nil {
+		b.text(" limit ").arg(*q.limit)
+	}
+	if q.offset != nil {
+		b.text(" offset ").arg(*q.offset)
+	}
+	b.text(q.lock)
+}
+
+// visible returns the condition on soft-deleted rows, "" when there is none.
+func (d *descriptor) visible(rows deletedRows) string {
+	if d.softDelete < 0 || rows == withDeleted {
+		return ""
+	}
+	c := &d.columns[d.softDelete]
+	switch boolean := c.typ.Kind() == reflect.Bool; {
+	case boolean && rows == hideDeleted:
+		return "not " + c.ident
+	case boolean:
+		return c.ident
+	case rows == hideDeleted:
+		return c.ident + " is null"
+	}
+	return c.ident + " is not null"
+}

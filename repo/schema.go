@@ -1,0 +1,255 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Problem names what is wrong between a model and the live schema.
+type Problem string
+
+// The problems that [CheckSchema] finds.
+const (
+	MissingTable   Problem = "missing table"
+	MissingColumn  Problem = "missing column"
+	MissingKey     Problem = "missing key"
+	MissingDefault Problem = "missing default"
+	MissingUnique  Problem = "missing unique index"
+	NullableColumn Problem = "nullable column"
+	TypeMismatch   Problem = "type mismatch"
+)
+
+// Finding is one thing in which a model and the live schema differ.
+type Finding struct {
+	// Problem is its kind.
+	Problem Problem
+	// Database is the model's database, "" for the default one.
+	Database string
+	// Table is the model's table, and Column the column, "" when the finding is about the table.
+	Table, Column string
+	// Text says what is wrong and what will come of it.
+	Text string
+	// Fix is SQL that would mend the schema; the alternative is always to change the model. Types that the model doesn't
+	// determine are a proposal. Empty when there is no such statement.
+	Fix string
+}
+
+// String returns the text and the fix.
+func (f Finding) String() string {
+	if f.Fix == "" {
+		return f.Text
+	}
+	return f.Text + "; to mend it: " + f.Fix
+}
+
+// CheckSchema compares models with the live schema, all of them in one round trip, and returns everything that doesn't fit,
+// in the order of the models. Models of other databases than q's must not be among them. An error means that the comparison
+// couldn't be made.
+func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, error) {
+	tables := make([]string, 0, len(models))
+	for _, model := range models {
+		if model.d == nil {
+			return nil, &queryError{"schema check: a model is empty; make it with ModelOf"}
+		}
+		tables = append(tables, model.d.table)
+	}
+	if len(models) == 0 {
+		return nil, nil
+	}
+	var found []Finding
+	err := run(ctx, q, schemaSQL, []any{tables}, func(rows pgx.Rows) error {
+		for rows.Next() {
+			var (
+				position int
+				data     []byte
+			)
+			if err := rows.Scan(&position, &data); err != nil {
+				return err //nolint:wrapcheck // wrapped by run
+			}
+			live := &liveTable{}
+			if err := json.Unmarshal(data, live); err != nil {
+				return fmt.Errorf("reading the catalog: %w", err)
+			}
+			c := checker{d: models[position-1].d, live: live}
+			c.check()
+			found = append(found, c.found...)
+		}
+		return rows.Err()
+	})
+	return found, err
+}
+
+// schemaSQL reads what the catalog says about tables (PostgreSQL manual, "System Catalogs"), one row for each.
+const schemaSQL = `select t.position::int, jsonb_build_object(
+	'exists', c.oid is not null,
+	'columns', (select jsonb_agg(jsonb_build_object(
+			'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::bigint,
+			'not_null', a.attnotnull or ty.typnotnull, 'default', a.atthasdef or a.attidentity <> '' or ty.typdefault is not null,
+			'generated', a.attgenerated <> '' or a.attidentity = 'a') order by a.attnum)
+		from pg_attribute a join pg_type ty on ty.oid = a.atttypid
+		where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+	'unique', (select jsonb_agg(jsonb_build_object(
+			'name', ic.relname, 'partial', i.indpred is not null, 'deferrable', not i.indimmediate,
+			'columns', (select jsonb_agg(a.attname) from pg_attribute a
+				where a.attrelid = c.oid and a.attnum = any (i.indkey[0:i.indnkeyatts - 1])))) from pg_index i
+		join pg_class ic on ic.oid = i.indexrelid
+		where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indexprs is null),
+	'constraints', (select jsonb_agg(conname) from pg_constraint where conrelid = c.oid and contype in ('p', 'u', 'x')),
+	'view', c.relkind in ('v', 'm', 'f'))
+from unnest($1::text[]) with ordinality t (name, position) left join pg_class c on c.oid = to_regclass(t.name)
+order by t.position`
+
+// liveTable is what the catalog says about a table.
+type liveTable struct {
+	Exists      bool         `json:"exists"`
+	View        bool         `json:"view"`
+	Columns     []liveColumn `json:"columns"`
+	Unique      []liveUnique `json:"unique"`
+	Constraints []string     `json:"constraints"`
+}
+
+type liveColumn struct {
+	Name      string `json:"name"`
+	Type      string `json:"type"`
+	OID       uint32 `json:"oid"`
+	NotNull   bool   `json:"not_null"`
+	Default   bool   `json:"default"`
+	Generated bool   `json:"generated"`
+}
+
+type liveUnique struct {
+	Name       string   `json:"name"`
+	Partial    bool     `json:"partial"`
+	Deferrable bool     `json:"deferrable"`
+	Columns    []string `json:"columns"`
+}
+
+// checker compares one model with its table.
+type checker struct {
+	d     *descriptor
+	live  *liveTable
+	found []Finding
+}
+
+func (c *checker) find(problem Problem, column, fix, format string, args ...any) {
+	c.found = append(c.found, Finding{
+		Problem: problem, Database: c.d.database, Table: c.d.label, Column: column, Fix: fix,
+		Text: "repo: table " + c.d.label + " " + fmt.Sprintf(format, args...),
+	})
+}
+
+func (c *checker) check() {
+	if !c.live.Exists {
+		c.find(MissingTable, "", c.createTable(), "doesn't exist, and type %v is stored in it: create it in a migration or a setup step "+
+			"(group pgfx.setup), or correct the name given to the repository", c.d.typ)
+		return
+	}
+	byName := make(map[string]*liveColumn, len(c.live.Columns))
+	for i := range c.live.Columns {
+		byName[c.live.Columns[i].Name] = &c.live.Columns[i]
+	}
+	for i := range c.d.columns {
+		column := &c.d.columns[i]
+		if live, ok := byName[column.name]; ok {
+			c.checkColumn(column, live)
+			continue
+		}
+		c.find(MissingColumn, column.name, "alter table "+c.d.table+" add column "+c.define(column),
+			"has no column %q, which field %s needs", column.name, column.field)
+	}
+	c.checkOmitted()
+	c.checkUnique()
+}
+
+func (c *checker) checkColumn(column *column, live *liveColumn) {
+	alter := "alter table " + c.d.table + " alter column " + column.ident
+	if !fits(column, live.OID) {
+		c.find(TypeMismatch, column.name, alter+" type "+sqlType(column)+" using "+column.ident+"::text::"+sqlType(column),
+			"has column %q of type %s, which field %s of type %v can't hold", column.name, live.Type, column.field, column.typ)
+	}
+	if !live.NotNull && !c.live.View && !column.indirect && !isNullable(column.typ) {
+		c.find(NullableColumn, column.name, alter+" set not null",
+			"allows NULL in column %q, and field %s of type %v can't hold it: reading such a row would fail", column.name, column.field, column.typ)
+	}
+	if c.live.View {
+		return
+	}
+	if column.roles.is(roleGenerated) && !live.Generated && !live.Default {
+		c.find(MissingDefault, column.name, "", "doesn't generate column %q, and field %s has the role generated: it would never get a value",
+			column.name, column.field)
+	}
+	if column.roles.is(roleDefault) && !live.Default && live.NotNull {
+		c.find(MissingDefault, column.name, alter+" set default "+sqlDefault(column),
+			"has no default for column %q, and field %s has the role default: creating a row with the field zero would fail",
+			column.name, column.field)
+	}
+	if column.written() && live.Generated && !column.roles.is(roleDefault) {
+		c.find(MissingDefault, column.name, alter+" drop expression",
+			"generates column %q, and field %s would be written: give it the role generated", column.name, column.field)
+	}
+}
+
+// checkOmitted looks for columns that an insert would have to fill.
+func (c *checker) checkOmitted() {
+	if c.live.View {
+		return
+	}
+	for i := range c.live.Columns {
+		live := &c.live.Columns[i]
+		if _, known := c.d.byName[live.Name]; known || !live.NotNull || live.Default || live.Generated {
+			continue
+		}
+		c.find(MissingDefault, live.Name,
+			"alter table "+c.d.table+" alter column "+pgx.Identifier{live.Name}.Sanitize()+" drop not null",
+			"has column %q, which is not null without a default, and type %v has no field for it: creating rows would fail",
+			live.Name, c.d.typ)
+	}
+}
+
+// checkUnique looks for the indexes that the key and the conflict target rely on.
+func (c *checker) checkUnique() {
+	if c.live.View {
+		return
+	}
+	var key []string
+	for _, position := range c.d.key {
+		key = append(key, c.d.columns[position].name)
+	}
+	list := strings.Join(c.d.keyColumns(), ", ")
+	if !c.unique(key, false) {
+		c.find(MissingKey, strings.Join(key, ", "), "alter table "+c.d.table+" add primary key ("+list+")",
+			"has no primary key or unique index on (%s), which is the key of type %v", list, c.d.typ)
+	}
+	target := c.d.conflict
+	switch {
+	case target == nil:
+	case target.constraint != "":
+		if !slices.Contains(c.live.Constraints, target.constraint) {
+			c.find(MissingUnique, "", "", "has no unique or exclusion constraint %q, which upserts name as their target", target.constraint)
+		}
+	case !c.unique(target.columns, target.predicate != ""):
+		var idents []string
+		for _, name := range target.columns {
+			idents = append(idents, pgx.Identifier{name}.Sanitize())
+		}
+		fix := "create unique index on " + c.d.table + " (" + strings.Join(idents, ", ") + ")"
+		if target.predicate != "" {
+			fix += " where " + target.predicate
+		}
+		c.find(MissingUnique, strings.Join(target.columns, ", "), fix,
+			"has no unique index on (%s) that upserts could use as their conflict target", strings.Join(target.columns, ", "))
+	}
+}
+
+// unique reports whether there is a unique index on exactly these columns, in any order.
+func (c *checker) unique(columns []string, partial bool) bool {
+	want := slices.Sorted(slices.Values(columns))
+	return slices.ContainsFunc(c.live.Unique, func(u liveUnique) bool {
+		return (partial || !u.Partial) && !u.Deferrable && slices.Equal(slices.Sorted(slices.Values(u.Columns)), want)
+	})
+}

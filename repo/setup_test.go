@@ -1,0 +1,204 @@
+package repo_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// patience bounds waits for events that come at once when everything is right.
+const patience = 20 * time.Second
+
+// server is the server that all tests of this package share.
+var server *embedded.Server
+
+type withServer struct{ *testing.M }
+
+func (m withServer) Run() int {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var err error
+	if server, err = embedded.Start(ctx, embedded.Setting("max_connections", "200")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = server.Stop(context.Background()) }()
+	return m.M.Run()
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withServer{m}) }
+
+var databases atomic.Int64
+
+// newDB returns a started database of the test's own, which is dropped at its end.
+func newDB(tb testing.TB, opts ...pgfx.Option) *pgfx.DB {
+	tb.Helper()
+	name := fmt.Sprintf("repo_%d_%d", os.Getpid(), databases.Add(1))
+	admin := func(sql string) {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, server.URL())
+		require.NoError(tb, err)
+		defer func() { _ = conn.Close(ctx) }()
+		_, err = conn.Exec(ctx, sql)
+		require.NoError(tb, err)
+	}
+	admin("create database " + name)
+	tb.Cleanup(func() { admin("drop database " + name + " with (force)") })
+	db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Database: name, Pool: pgfx.PoolConfig{MaxConns: 4}}, opts...)
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		require.NoError(tb, db.Close(ctx))
+	})
+	require.NoError(tb, db.Start(tb.Context()))
+	return db
+}
+
+// newManager returns a manager on a database of the test's own, in which the DDL has been run.
+func newManager(tb testing.TB, ddl ...string) *txn.Manager {
+	tb.Helper()
+	return managerOf(tb, newDB(tb), ddl...)
+}
+
+func managerOf(tb testing.TB, db *pgfx.DB, ddl ...string) *txn.Manager {
+	tb.Helper()
+	m, err := txn.NewManager(db)
+	require.NoError(tb, err)
+	for _, statement := range ddl {
+		_, err := m.Exec(tb.Context(), statement)
+		require.NoError(tb, err)
+	}
+	return m
+}
+
+// newRepo makes a repository that must be possible.
+func newRepo[T, K any](tb testing.TB, m *txn.Manager, table string, opts ...repo.Option) *repo.Repository[T, K] {
+	tb.Helper()
+	r, err := repo.New[T, K](m, table, opts...)
+	require.NoError(tb, err)
+	return r
+}
+
+// counter counts the round trips of statements.
+type counter struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+func (c *counter) note(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.texts = append(c.texts, text)
+}
+
+// take returns what has been sent since the last call.
+func (c *counter) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	texts := c.texts
+	c.texts = nil
+	return texts
+}
+
+func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	c.note(data.SQL)
+	return ctx
+}
+func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c *counter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	c.note("batch")
+	return ctx
+}
+func (c *counter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (c *counter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+func (c *counter) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
+	c.note("copy " + data.TableName.Sanitize())
+	return ctx
+}
+func (c *counter) TraceCopyFromEnd(context.Context, *pgx.Conn, pgx.TraceCopyFromEndData) {}
+
+// The model that most tests use: every role and the usual kinds of columns.
+
+type Address struct {
+	Street string
+	City   *string
+}
+
+type Settings struct {
+	Theme string            `json:"theme"`
+	Flags map[string]bool   `json:"flags,omitempty"`
+	More  map[string]string `json:"more,omitempty"`
+}
+
+type Stamps struct {
+	CreatedAt time.Time  `db:"created_at,created"`
+	UpdatedAt time.Time  `db:"updated_at,updated"`
+	DeletedAt *time.Time `db:"deleted_at,softdelete"`
+}
+
+type User struct {
+	ID       uuid.UUID `db:"id,pk,default"`
+	Email    string
+	Name     *string
+	Age      int
+	Status   string   `db:"status,default"`
+	Settings Settings `db:"settings,json"`
+	Tags     []string
+	Address  Address
+	Shout    string `db:"shout,generated"`
+	Version  int64  `db:"version,version"`
+	Stamps
+	Cached string `db:"-"`
+}
+
+const usersDDL = `create table users (
+	id uuid primary key default gen_random_uuid(), email text not null constraint users_email_key unique, name text,
+	age integer not null constraint users_age_check check (age >= 0), status text not null default 'new',
+	settings jsonb not null, tags text[], "address.street" text not null, "address.city" text,
+	shout text not null generated always as (upper(email)) stored, version bigint not null,
+	created_at timestamptz not null, updated_at timestamptz not null, deleted_at timestamptz)`
+
+func newUsers(tb testing.TB, opts ...repo.Option) (*txn.Manager, *repo.Repository[User, uuid.UUID]) {
+	tb.Helper()
+	m := newManager(tb, usersDDL)
+	return m, newRepo[User, uuid.UUID](tb, m, "users", opts...)
+}
+
+// create creates users with these addresses.
+func create(tb testing.TB, users *repo.Repository[User, uuid.UUID], emails ...string) []User {
+	tb.Helper()
+	rows := make([]User, len(emails))
+	for i, email := range emails {
+		rows[i] = User{Email: email, Age: i}
+	}
+	require.NoError(tb, users.CreateMany(tb.Context(), rows))
+	return rows
+}
+
+func emails(users []User) []string {
+	list := make([]string, len(users))
+	for i := range users {
+		list[i] = users[i].Email
+	}
+	return list
+}
+
+func ptr[V any](v V) *V { return &v }

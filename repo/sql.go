@@ -1,0 +1,175 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+
+	"github.com/georgysavva/scany/v2/pgxscan"
+	"github.com/jackc/pgx/v5"
+)
+
+// Querier is what runs a query: a *txn.Manager, whose queries follow the transaction of their ctx, a pool, a connection or a
+// pgx.Tx.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// scanAPI is the library's own scany: a column without a field is an error.
+var scanAPI = sync.OnceValues(func() (*pgxscan.API, error) {
+	api, err := pgxscan.NewDBScanAPI()
+	if err != nil {
+		return nil, err //nolint:wrapcheck // can't happen: there are no options
+	}
+	return pgxscan.NewAPI(api) //nolint:wrapcheck // as above
+})
+
+// Query runs the application's own SQL and reads its rows into values of type U: a struct, whose fields take the columns of
+// their names as scany maps them (nested structs as "parent.child"), a map[string]any, or for a single column any type.
+// Arguments are pgx's, pgx.NamedArgs included. No rows are an empty slice. A column without a field is an error, and so is a
+// column that occurs twice.
+//
+// A NULL needs a field that can hold it. Columns of an outer join that may all be NULL can't be read into a nested pointer to
+// a struct: give them pointer fields of their own, or let the server make one column of them, as in
+// "case when o.id is not null then to_jsonb(o) end as order".
+func Query[U any](ctx context.Context, q Querier, sql string, args ...any) ([]U, error) {
+	found := []U{}
+	err := run(ctx, q, sql, args, func(rows pgx.Rows) error {
+		if single[U]() {
+			var err error
+			found, err = pgx.CollectRows(rows, pgx.RowTo[U])
+			return err //nolint:wrapcheck // wrapped by run
+		}
+		api, err := scannerFor[U]()
+		if err != nil {
+			return err
+		}
+		return api.ScanAll(&found, rows) //nolint:wrapcheck // wrapped by run
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// QueryOne is [Query] for exactly one row. Errors: [ErrNotFound] for none; more than one are an error.
+func QueryOne[U any](ctx context.Context, q Querier, sql string, args ...any) (U, error) {
+	var found U
+	err := run(ctx, q, sql, args, func(rows pgx.Rows) error {
+		if single[U]() {
+			var err error
+			found, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[U])
+			return err //nolint:wrapcheck // wrapped by run
+		}
+		api, err := scannerFor[U]()
+		if err != nil {
+			return err
+		}
+		return api.ScanOne(&found, rows) //nolint:wrapcheck // wrapped by run
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = &notFoundError{"the result"}
+	}
+	if err != nil {
+		var zero U
+		return zero, err
+	}
+	return found, nil
+}
+
+// Pluck runs the application's own SQL and reads its only column. No rows are an empty slice.
+func Pluck[V any](ctx context.Context, q Querier, sql string, args ...any) ([]V, error) {
+	found := []V{}
+	err := run(ctx, q, sql, args, func(rows pgx.Rows) error {
+		var err error
+		found, err = pgx.AppendRows(found, rows, pgx.RowTo[V])
+		return err //nolint:wrapcheck // wrapped by run
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// run runs a query and hands its rows to read. As a repository's own statements it heals when DDL has made it stale, unless
+// that was in a transaction.
+func run(ctx context.Context, q Querier, sql string, args []any, read func(pgx.Rows) error) error {
+	for attempt := 1; ; attempt++ {
+		rows, err := q.Query(ctx, sql, args...)
+		if err == nil {
+			err = read(rows)
+			rows.Close()
+		}
+		if err == nil || attempt == attempts || !isStaleStatement(err) || inTransaction(ctx, q) {
+			return wrapError("query", "", nil, err, -1)
+		}
+	}
+}
+
+// inTransaction reports whether a query runs in a transaction, as far as can be seen. Only a manager can say no.
+func inTransaction(ctx context.Context, q Querier) bool {
+	manager, ok := q.(interface {
+		Tx(ctx context.Context) (pgx.Tx, bool)
+	})
+	if !ok {
+		return true
+	}
+	_, inside := manager.Tx(ctx)
+	return inside
+}
+
+// single reports whether U is one value for the driver although it is a struct, such as time.Time: scany would look for its
+// fields.
+func single[U any]() bool {
+	typ := reflect.TypeFor[U]()
+	if typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	return typ.Kind() == reflect.Struct && isLeaf(typ)
+}
+
+// scannerFor returns scany for a type that it can take.
+func scannerFor[U any]() (*pgxscan.API, error) {
+	if err := checkEndless(reflect.TypeFor[U]()); err != nil {
+		return nil, err
+	}
+	return scanAPI()
+}
+
+var endless sync.Map // of reflect.Type to error or nil
+
+// checkEndless refuses a struct that contains itself by way of structs and pointers: scany would follow it for ever.
+func checkEndless(typ reflect.Type) error {
+	if known, ok := endless.Load(typ); ok {
+		err, _ := known.(error)
+		return err
+	}
+	err := follow(typ, nil)
+	endless.Store(typ, err)
+	return err
+}
+
+func follow(typ reflect.Type, above []reflect.Type) error {
+	if typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	if typ.Kind() != reflect.Struct {
+		return nil
+	}
+	if slices.Contains(above, typ) {
+		return fmt.Errorf("repo: type %v contains itself, so that its columns would have no end: exclude the field with `db:\"-\"`", typ)
+	}
+	above = append(slices.Clone(above), typ)
+	for f := range typ.Fields() {
+		if tag := f.Tag.Get("db"); !f.IsExported() && !f.Anonymous || tag == "-" {
+			continue
+		}
+		if err := follow(f.Type, above); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,260 @@
+package repo
+
+import (
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// texts are a model's statements. What doesn't depend on a call is written once; the same call always gives the same text,
+// so that the server's statement cache and pg_stat_statements know it again.
+type texts struct {
+	list      string // the columns
+	selects   string // select … from …
+	returning string // returning …
+	byKey     string // "id" = $1
+	get       string
+	update    string // without the version's condition's argument being special: it follows the key
+	remove    string // Delete
+	restore   string
+	destroy   string // HardDelete
+	version   string // the version of a row
+	// setting are the columns that an update sets from the struct, in the order of their arguments.
+	setting []int
+
+	inserts sync.Map // of string, the form of an insert, to its text
+}
+
+func (t *texts) compile(d *descriptor) {
+	idents := make([]string, len(d.columns))
+	for i := range d.columns {
+		idents[i] = d.columns[i].ident
+	}
+	t.list = strings.Join(idents, ", ")
+	t.selects = "select " + t.list + " from " + d.table
+	t.returning = " returning " + t.list
+	t.byKey = d.keyCondition(1)
+	visible, hidden := "", ""
+	if condition := d.visible(hideDeleted); condition != "" {
+		visible, hidden = " and "+condition, " and "+d.visible(onlyDeleted)
+	}
+	t.get = t.selects + " where " + t.byKey + visible
+	t.destroy = "delete from " + d.table + " where " + t.byKey
+	t.remove = t.destroy
+	if d.softDelete >= 0 {
+		t.remove = "update " + d.table + " set " + d.marks(true) + " where " + t.byKey + visible
+		t.restore = "update " + d.table + " set " + d.marks(false) + " where " + t.byKey + hidden
+	}
+	if d.version >= 0 {
+		t.version = "select " + d.columns[d.version].ident + " from " + d.table + " where " + t.byKey + visible
+	}
+	t.update = t.compileUpdate(d, visible)
+}
+
+// keyCondition returns the condition that picks a row by its key, whose arguments begin at number from.
+func (d *descriptor) keyCondition(from int) string {
+	var b strings.Builder
+	for i, position := range d.key {
+		if i > 0 {
+			b.WriteString(" and ")
+		}
+		b.WriteString(d.columns[position].ident + " = $" + strconv.Itoa(from+i))
+	}
+	return b.String()
+}
+
+// clockText is the time of a write: the database's, or the argument that carries the injected clock's.
+func (d *descriptor) clockText(number int) string {
+	if d.clock == nil {
+		return "now()"
+	}
+	return "$" + strconv.Itoa(number)
+}
+
+// marks returns what a soft delete, or its undoing, sets. The injected clock's time comes after the key's arguments.
+func (d *descriptor) marks(deleted bool) string {
+	c, now := &d.columns[d.softDelete], d.clockText(len(d.key)+1)
+	boolean := c.typ.Kind() == reflect.Bool
+	set := []string{c.ident + " = "}
+	switch {
+	case boolean:
+		set[0] += strconv.FormatBool(deleted)
+	case deleted:
+		set[0] += now
+	default:
+		set[0] += "null"
+	}
+	return strings.Join(append(set, d.touches(now)...), ", ")
+}
+
+// touches returns what every change of a row sets besides: the time of the change and the next version.
+func (d *descriptor) touches(now string) []string {
+	var set []string
+	if d.updated >= 0 {
+		set = append(set, d.columns[d.updated].ident+" = "+now)
+	}
+	if d.version >= 0 {
+		ident := d.columns[d.version].ident
+		set = append(set, ident+" = "+d.table+"."+ident+" + 1")
+	}
+	return set
+}
+
+// usesClock reports whether marks needs the injected clock's time.
+func (d *descriptor) usesClock(deleted bool) bool {
+	return d.clock != nil && (d.updated >= 0 || deleted && d.columns[d.softDelete].typ.Kind() != reflect.Bool)
+}
+
+// changeable reports whether an update of the whole row sets the column from the struct.
+func (c *column) changeable() bool {
+	return c.written() && !c.roles.is(rolePK|roleCreated|roleUpdated|roleVersion|roleSoftDelete)
+}
+
+// compileUpdate writes the update of a whole row. Its arguments are the columns, the key, the version, the clock's time.
+func (t *texts) compileUpdate(d *descriptor, visible string) string {
+	var set []string
+	for i := range d.columns {
+		if c := &d.columns[i]; c.changeable() {
+			t.setting = append(t.setting, i)
+			set = append(set, c.ident+" = $"+strconv.Itoa(len(t.setting)))
+		}
+	}
+	number := len(t.setting) + 1
+	where := " where " + d.keyCondition(number) + visible
+	number += len(d.key)
+	if d.version >= 0 {
+		where += " and " + d.columns[d.version].ident + " = $" + strconv.Itoa(number)
+		number++
+	}
+	set = append(set, d.touches(d.clockText(number))...)
+	if len(set) == 0 {
+		return "" // nothing but a key
+	}
+	return "update " + d.table + " set " + strings.Join(set, ", ") + where + t.returning
+}
+
+// What becomes of a column in an insert.
+const (
+	takeArgument = 'a'
+	takeNow      = 'n' // the database's time
+	takeClock    = 'c' // the injected clock's time, an argument
+	takeDefault  = 'd' // left out
+)
+
+// insertForm returns what becomes of each column when the row v is inserted. Rows of the same form have the same statement.
+func (d *descriptor) insertForm(v reflect.Value) []byte {
+	form := make([]byte, len(d.columns))
+	for i := range d.columns {
+		c := &d.columns[i]
+		switch {
+		case !c.written():
+			form[i] = takeDefault
+		case c.roles.is(roleDefault) && fieldIsZero(v, c) && !(c.roles.is(rolePK) && d.newKey != nil):
+			form[i] = takeDefault
+		case c.roles.is(roleCreated|roleUpdated) && fieldIsZero(v, c):
+			form[i] = d.takeTime()
+		default:
+			form[i] = takeArgument
+		}
+	}
+	return form
+}
+
+// takeTime returns how the time of a write gets into an insert.
+func (d *descriptor) takeTime() byte {
+	if d.clock == nil {
+		return takeNow
+	}
+	return takeClock
+}
+
+// insertArgs appends the arguments of an insert of this form.
+func (d *descriptor) insertArgs(args []any, v reflect.Value, form []byte) []any {
+	for i, take := range form {
+		switch take {
+		case takeArgument:
+			args = append(args, d.insertValue(v, &d.columns[i]))
+		case takeClock:
+			args = append(args, d.now())
+		}
+	}
+	return args
+}
+
+// insertValue returns what a column is inserted with.
+func (d *descriptor) insertValue(v reflect.Value, c *column) any {
+	switch {
+	case !c.roles.is(rolePK|roleVersion) || !fieldIsZero(v, c):
+	case c.roles.is(roleVersion):
+		return 1
+	case d.newKey != nil:
+		return d.newKey.make().Interface()
+	}
+	return fieldArg(v, c)
+}
+
+// insertText returns the statement that inserts so many rows of a form, without what follows its values.
+func (d *descriptor) insertText(form []byte, rows int) string {
+	key := strconv.Itoa(rows) + string(form)
+	if text, ok := d.texts.inserts.Load(key); ok {
+		return text.(string) //nolint:forcetypeassert // nothing else is stored
+	}
+	text, _ := d.texts.inserts.LoadOrStore(key, d.compileInsert(form, rows))
+	return text.(string) //nolint:forcetypeassert // nothing else is stored
+}
+
+func (d *descriptor) compileInsert(form []byte, rows int) string {
+	var b strings.Builder
+	b.WriteString("insert into " + d.table)
+	var idents []string
+	for i, take := range form {
+		if take != takeDefault {
+			idents = append(idents, d.columns[i].ident)
+		}
+	}
+	if len(idents) == 0 {
+		b.WriteString(" default values")
+		return b.String()
+	}
+	b.WriteString(" (" + strings.Join(idents, ", ") + ") values ")
+	number := 0
+	for row := range rows {
+		if row > 0 {
+			b.WriteString(", ")
+		}
+		glue := "("
+		for _, take := range form {
+			switch take {
+			case takeArgument, takeClock:
+				number++
+				b.WriteString(glue + "$" + strconv.Itoa(number))
+			case takeNow:
+				b.WriteString(glue + "now()")
+			default:
+				continue
+			}
+			glue = ", "
+		}
+		b.WriteString(")")
+	}
+	return b.String()
+}
+
+// clockArgs returns args, with the injected clock's time at the end when it is needed.
+func (d *descriptor) clockArgs(args []any, needed bool) []any {
+	if !needed {
+		return args
+	}
+	return append(args, d.now())
+}
+
+// keyColumns returns the quoted columns of the key.
+func (d *descriptor) keyColumns() []string {
+	idents := make([]string, 0, len(d.key))
+	for _, position := range d.key {
+		idents = append(idents, d.columns[position].ident)
+	}
+	return slices.Clip(idents)
+}

@@ -1,0 +1,285 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Outcome says what an upsert did.
+type Outcome uint8
+
+const (
+	// Unchanged says that the row was there and has been left alone (see [DoNothing]).
+	Unchanged Outcome = iota
+	// Inserted says that there was no such row.
+	Inserted
+	// Updated says that the row was there and has been changed.
+	Updated
+)
+
+// String names the outcome.
+func (o Outcome) String() string {
+	return [...]string{"unchanged", "inserted", "updated"}[min(o, Updated)]
+}
+
+// UpsertOption shapes one upsert: [OnConflict], [OnConstraint], [DoNothing] or [Revive].
+type UpsertOption interface {
+	applyUpsert(*upsert)
+}
+
+type upsertOptionFunc func(*upsert)
+
+func (f upsertOptionFunc) applyUpsert(u *upsert) { f(u) }
+
+// ConflictTarget says which rows an upsert takes for the same. It can be given to one upsert, or to a repository for all of
+// its upserts; the schema check then looks for the unique index that it needs.
+type ConflictTarget struct {
+	columns    []string
+	constraint string
+	predicate  string
+}
+
+// OnConflict takes rows for the same that have the same values in these columns, on which there must be a unique index.
+// Default: the key.
+func OnConflict(columns ...string) ConflictTarget { return ConflictTarget{columns: columns} }
+
+// OnConstraint takes rows for the same between which the constraint of this name decides.
+func OnConstraint(name string) ConflictTarget { return ConflictTarget{constraint: name} }
+
+// Where names the predicate of a partial unique index, in SQL: OnConflict("email").Where("deleted_at is null").
+func (t ConflictTarget) Where(predicate string) ConflictTarget {
+	t.predicate = predicate
+	return t
+}
+
+func (t ConflictTarget) configure(s *settings) { s.conflict = &t }
+
+func (t ConflictTarget) applyUpsert(u *upsert) { u.target = &t }
+
+// DoNothing leaves a row alone that is there already, and brings it into the struct.
+func DoNothing() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.nothing = true }) }
+
+// Revive lets an upsert update a soft-deleted row, which then has the struct's softdelete column. Without it such a row is
+// left alone, and the upsert returns [ErrDeleted].
+func Revive() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.revive = true }) }
+
+// upsert is what the options of one call say.
+type upsert struct {
+	target          *ConflictTarget
+	nothing, revive bool
+}
+
+// checkTarget checks a conflict target against the model.
+func (d *descriptor) checkTarget(t *ConflictTarget) error {
+	if t.constraint == "" && len(t.columns) == 0 {
+		return &queryError{d.label + ": a conflict target needs columns or the name of a constraint"}
+	}
+	if t.constraint != "" && t.predicate != "" {
+		return &queryError{d.label + ": a constraint has no predicate: name the columns of the partial index with OnConflict"}
+	}
+	for i, name := range t.columns {
+		if _, err := d.column(name); err != nil {
+			return err
+		}
+		if slices.Contains(t.columns[:i], name) {
+			return &queryError{fmt.Sprintf("%s: conflict column %q is named twice", d.label, name)}
+		}
+	}
+	if t.predicate == "" {
+		return nil
+	}
+	b := newBuilder(d, "")
+	b.fragment(t.predicate, nil, false)
+	return b.err
+}
+
+// newUpsert reads and checks options.
+func (d *descriptor) newUpsert(opts []UpsertOption) (*upsert, error) {
+	u := &upsert{target: d.conflict}
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, &queryError{d.label + ": an upsert option is nil"}
+		}
+		opt.applyUpsert(u)
+	}
+	if u.target == nil {
+		u.target = &ConflictTarget{}
+		for _, position := range d.key {
+			u.target.columns = append(u.target.columns, d.columns[position].name)
+		}
+	}
+	if err := d.checkTarget(u.target); err != nil {
+		return nil, err
+	}
+	if u.nothing && u.target.constraint != "" {
+		return nil, &queryError{d.label + ": DoNothing finds the row by the conflict columns: name them with OnConflict"}
+	}
+	return u, nil
+}
+
+// check refuses a row that could never meet another: a conflict column is left to the database.
+func (u *upsert) check(d *descriptor, form []byte) error {
+	for _, name := range u.target.columns {
+		if form[d.byName[name]] == takeDefault {
+			return &queryError{fmt.Sprintf("upsert %s: conflict column %q is left to the database, so that it never conflicts: "+
+				"fill it, or name other columns with OnConflict", d.label, name)}
+		}
+	}
+	return nil
+}
+
+// text returns the statement that upserts a row of this form.
+func (u *upsert) text(d *descriptor, form []byte, rows int) string {
+	key := fmt.Sprintf("%d%s %v %v %q", rows, form, u.nothing, u.revive, append([]string{u.target.constraint, u.target.predicate}, u.target.columns...))
+	if text, ok := d.texts.inserts.Load(key); ok {
+		return text.(string) //nolint:forcetypeassert // nothing else is stored
+	}
+	text, _ := d.texts.inserts.LoadOrStore(key, d.compileInsert(form, rows)+u.clause(d, form)+d.texts.returning+", xmax = 0")
+	return text.(string) //nolint:forcetypeassert // nothing else is stored
+}
+
+// clause returns what stands behind the values.
+func (u *upsert) clause(d *descriptor, form []byte) string {
+	var b strings.Builder
+	b.WriteString(" on conflict ")
+	if u.target.constraint != "" {
+		b.WriteString("on constraint " + pgx.Identifier{u.target.constraint}.Sanitize())
+	} else {
+		idents := make([]string, len(u.target.columns))
+		for i, name := range u.target.columns {
+			idents[i] = d.columns[d.byName[name]].ident
+		}
+		b.WriteString("(" + strings.Join(idents, ", ") + ")")
+		if u.target.predicate != "" {
+			predicate := newBuilder(d, " where ")
+			predicate.fragment(u.target.predicate, nil, false)
+			b.WriteString(predicate.sql.String())
+		}
+	}
+	if u.nothing {
+		b.WriteString(" do nothing")
+		return b.String()
+	}
+	b.WriteString(" do update set " + strings.Join(u.set(d, form), ", "))
+	if d.softDelete >= 0 && !u.revive {
+		c := &d.columns[d.softDelete]
+		if c.typ.Kind() == reflect.Bool {
+			b.WriteString(" where not " + d.table + "." + c.ident)
+		} else {
+			b.WriteString(" where " + d.table + "." + c.ident + " is null")
+		}
+	}
+	return b.String()
+}
+
+// set returns what an upsert changes in a row that is there: the columns that the insert was given, but neither the key nor
+// the conflict columns.
+func (u *upsert) set(d *descriptor, form []byte) []string {
+	var set []string
+	for i := range d.columns {
+		c := &d.columns[i]
+		if form[i] == takeDefault || slices.Contains(u.target.columns, c.name) {
+			continue
+		}
+		if c.changeable() || c.roles.is(roleUpdated) || c.roles.is(roleSoftDelete) && u.revive {
+			set = append(set, c.ident+" = excluded."+c.ident)
+		}
+	}
+	if d.version >= 0 {
+		ident := d.columns[d.version].ident
+		set = append(set, ident+" = "+d.table+"."+ident+" + 1")
+	}
+	if len(set) == 0 { // a row is only returned when it is updated
+		ident := d.columns[d.key[0]].ident
+		set = append(set, ident+" = "+d.table+"."+ident)
+	}
+	return set
+}
+
+// Upsert inserts the row, or updates the one that is there with the same key or the same conflict columns, and tells which.
+// Of a row that is there the key, the conflict columns, created and softdelete stay as they are, and so do columns with the
+// role default that are zero in the struct; a version increases without being compared: the last writer wins. All columns
+// come back into the struct.
+//
+// It takes one round trip; with [DoNothing] two when the row is there. Errors: [ErrDeleted], [*InvalidError],
+// [*ConstraintError] for other constraints than the target, [ErrQuery] for a target that doesn't fit the model.
+func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOption) (Outcome, error) {
+	v, err := r.valid(ctx, "upsert", row)
+	if err != nil {
+		return Unchanged, err
+	}
+	u, err := r.d.newUpsert(opts)
+	if err != nil {
+		return Unchanged, err
+	}
+	form := r.d.upsertForm(v)
+	if err := u.check(r.d, form); err != nil {
+		return Unchanged, err
+	}
+	sql, args := u.text(r.d, form, 1), r.d.insertArgs(make([]any, 0, len(form)), v, form)
+	for range attempts { // the row that was in the way may be gone when it is looked for
+		var inserted bool
+		fresh, err := r.one(ctx, sql, args, &inserted)
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return outcomeOf(inserted), r.adopt("upsert", row, fresh, err)
+		}
+		fresh, err = r.met(ctx, v, u)
+		if err == nil {
+			return Unchanged, r.adopt("upsert", row, fresh, nil)
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return Unchanged, r.wrap("upsert", err)
+		}
+	}
+	return Unchanged, r.wrap("upsert", errSuppressed)
+}
+
+// upsertForm is insertForm, but updated always gets the time of now: the struct's is that of the last change.
+func (d *descriptor) upsertForm(v reflect.Value) []byte {
+	form := d.insertForm(v)
+	if d.updated >= 0 {
+		form[d.updated] = d.takeTime()
+	}
+	return form
+}
+
+func outcomeOf(inserted bool) Outcome {
+	if inserted {
+		return Inserted
+	}
+	return Updated
+}
+
+// met reads the row that an upsert has left alone. A soft-deleted one is ErrDeleted.
+func (r *Repository[T, K]) met(ctx context.Context, v reflect.Value, u *upsert) (*T, error) {
+	if !u.nothing && (r.d.softDelete < 0 || u.revive) {
+		return nil, errSuppressed
+	}
+	if !u.nothing {
+		return nil, ErrDeleted
+	}
+	b := newBuilder(r.d, r.d.texts.selects)
+	glue := " where "
+	for _, name := range u.target.columns {
+		c := &r.d.columns[r.d.byName[name]]
+		b.text(glue).text(c.ident).text(" = ").arg(fieldArg(v, c))
+		glue = " and "
+	}
+	if u.target.predicate != "" {
+		b.text(glue).fragment(u.target.predicate, nil, false)
+	}
+	row, err := r.one(ctx, b.sql.String(), b.args)
+	if err != nil || r.d.softDelete < 0 {
+		return row, err
+	}
+	if !fieldIsZero(reflect.ValueOf(row).Elem(), &r.d.columns[r.d.softDelete]) {
+		return nil, ErrDeleted
+	}
+	return row, nil
+}

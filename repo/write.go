@@ -1,0 +1,136 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Create inserts the row. Columns with the role default are left to the database when their field is zero, created and
+// updated get the time, a version begins at 1; all columns come back into the struct. It takes one round trip. Errors:
+// [*InvalidError], [*ConstraintError].
+func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
+	v, err := r.valid(ctx, "create", row)
+	if err != nil {
+		return err
+	}
+	form := r.d.insertForm(v)
+	sql := r.d.insertText(form, 1) + r.d.texts.returning
+	fresh, err := r.one(ctx, sql, r.d.insertArgs(make([]any, 0, len(form)), v, form))
+	return r.adopt("create", row, fresh, err)
+}
+
+// valid checks a row before it is written and returns its value.
+func (r *Repository[T, K]) valid(ctx context.Context, op string, row *T) (reflect.Value, error) {
+	if row == nil {
+		return reflect.Value{}, &queryError{op + " " + r.d.label + ": the row is nil"}
+	}
+	if err := r.d.validate(ctx, row, -1); err != nil {
+		return reflect.Value{}, err
+	}
+	return reflect.ValueOf(row).Elem(), nil
+}
+
+// adopt brings what the database returned into the caller's row.
+func (r *Repository[T, K]) adopt(op string, row, fresh *T, err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errSuppressed
+	}
+	if err != nil {
+		return r.wrap(op, err)
+	}
+	r.d.adopt(reflect.ValueOf(row).Elem(), reflect.ValueOf(fresh).Elem())
+	return nil
+}
+
+// Update writes all columns of the row with this key, except those that aren't the application's to change: the key,
+// created, softdelete, generated and readonly ones. updated gets the time, and all columns come back into the struct.
+//
+// With a version column the row is written only if its version in the database is still the struct's, and the version
+// increases. It takes one round trip, a second one to tell why nothing was written. Errors: [ErrNotFound], [*StaleError],
+// [*InvalidError], [*ConstraintError].
+func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
+	v, err := r.valid(ctx, "update", row)
+	if err != nil {
+		return err
+	}
+	if r.d.texts.update == "" {
+		return &queryError{"update " + r.d.label + ": the model has nothing but its key"}
+	}
+	fresh, err := r.one(ctx, r.d.texts.update, r.d.updateArgs(v))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r.whyNot(ctx, v)
+	}
+	return r.adopt("update", row, fresh, err)
+}
+
+// updateArgs returns the arguments of an update of the whole row.
+func (d *descriptor) updateArgs(v reflect.Value) []any {
+	args := make([]any, 0, len(d.texts.setting)+len(d.key)+2) //nolint:mnd // version and time
+	for _, position := range d.texts.setting {
+		args = append(args, fieldArg(v, &d.columns[position]))
+	}
+	args = d.rowKeyArgs(args, v)
+	if d.version >= 0 {
+		args = append(args, fieldArg(v, &d.columns[d.version]))
+	}
+	return d.clockArgs(args, d.clock != nil && d.updated >= 0)
+}
+
+// whyNot tells why an update found no row: there is none, or it has another version.
+func (r *Repository[T, K]) whyNot(ctx context.Context, v reflect.Value) error {
+	if r.d.version < 0 {
+		return r.notFound()
+	}
+	var stored int64
+	err := r.query(ctx, r.d.texts.version, r.d.rowKeyArgs(nil, v), func(rows pgx.Rows) error {
+		var err error
+		stored, err = pgx.CollectOneRow(rows, pgx.RowTo[int64])
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r.notFound()
+	}
+	if err != nil {
+		return r.wrap("update", err)
+	}
+	have, _ := fieldOf(v, &r.d.columns[r.d.version])
+	return &StaleError{Table: r.d.label, Have: intOf(have), Stored: stored}
+}
+
+// Delete removes the row with this key. With a softdelete column the row stays and is marked instead. It takes one round
+// trip. Errors: [ErrNotFound], also for a row that is soft-deleted already; [*ConstraintError].
+func (r *Repository[T, K]) Delete(ctx context.Context, key K) error {
+	soft := r.d.softDelete >= 0
+	return r.mark(ctx, "delete", r.d.texts.remove, key, soft && r.d.usesClock(true))
+}
+
+// Restore brings a soft-deleted row back. It takes one round trip. Errors: [ErrNotFound], also for a row that isn't deleted;
+// [ErrQuery] for a model without softdelete.
+func (r *Repository[T, K]) Restore(ctx context.Context, key K) error {
+	if r.d.softDelete < 0 {
+		return &queryError{"restore " + r.d.label + ": the model has no column with the role softdelete"}
+	}
+	return r.mark(ctx, "restore", r.d.texts.restore, key, r.d.usesClock(false))
+}
+
+// HardDelete removes the row with this key, soft-deleted or not. It takes one round trip. Errors: [ErrNotFound],
+// [*ConstraintError].
+func (r *Repository[T, K]) HardDelete(ctx context.Context, key K) error {
+	return r.mark(ctx, "delete", r.d.texts.destroy, key, false)
+}
+
+// mark runs a statement that picks a row by its key and changes it.
+func (r *Repository[T, K]) mark(ctx context.Context, op, sql string, key K, clock bool) error {
+	args := r.d.clockArgs(r.keyArgs(nil, key), clock)
+	changed, err := r.exec(ctx, sql, args)
+	if err != nil {
+		return r.wrap(op, err)
+	}
+	if changed == 0 {
+		return r.notFound()
+	}
+	return nil
+}
