@@ -143,6 +143,7 @@ func TestAServerThatDiesUnderLoadAndReturnsCostsNoRestart(t *testing.T) {
 	assert.Equal(t, http.StatusOK, ask(app, "/internal/livez").Code, "no orchestrator restarts anything")
 	assert.Equal(t, http.StatusServiceUnavailable, ask(app, "/internal/readyz").Code)
 
+	require.Eventually(t, func() bool { return own.PID() == 0 }, patience, time.Millisecond, "its end has been noticed")
 	require.NoError(t, own.Start(t.Context()))
 	accepting := time.Now()
 	up := until(t, transitions, health.Up)
