@@ -1,0 +1,75 @@
+package rdsfx_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"go.uber.org/fx"
+
+	"github.com/rdsfx-go/rdsfx"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// docs: existing app
+type User struct {
+	ID    uuid.UUID `db:"id,pk,default"`
+	Email string    `db:"email"`
+}
+
+func NewApp(yours ...fx.Option) *fx.App {
+	return fx.New(
+		fx.Options(yours...),                   // what your application has already
+		rdsfx.Module,                           // pool, health, transactions; reads DATABASE_URL
+		repo.Provide[User, uuid.UUID]("users"), // *repo.Repository[User, uuid.UUID] for everyone
+		fx.Invoke(func(lc fx.Lifecycle, users *repo.Repository[User, uuid.UUID], tx *txn.Manager) {
+			lc.Append(fx.StartHook(func(ctx context.Context) error {
+				return tx.Do(ctx, func(ctx context.Context) error { // commits, or rolls back on error and panic
+					return users.Create(ctx, &User{Email: "ada@example.com"})
+				})
+			}))
+		}),
+	)
+}
+
+// docs: end
+
+func Example() {
+	var users *repo.Repository[User, uuid.UUID]
+	app := NewApp(
+		fx.NopLogger,
+		embedded.Module, // a local server, for the example's sake
+		pgfx.OnSetup(pgfx.Setup{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
+			_, err := db.Pool().Exec(ctx, "create table users (id uuid primary key default gen_random_uuid(), email text not null)")
+			return err
+		}}),
+		fx.Populate(&users),
+	)
+	ctx, cancel := context.WithTimeout(context.Background(), app.StartTimeout())
+	defer cancel()
+	if err := app.Start(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	ada, err := users.First(ctx, repo.Where("email = $1", "ada@example.com"))
+	fmt.Println(ada.Email, ada.ID != uuid.Nil, err)
+	fmt.Println(app.Stop(ctx))
+	// Output:
+	// ada@example.com true <nil>
+	// <nil>
+}
+
+func ExampleModule_rds() {
+	// docs: rds
+	cfg := pgfx.Config{
+		Host: "mydb.abc123.eu-west-1.rds.amazonaws.com",
+		TLS:  pgfx.TLSConfig{Mode: pgfx.TLSVerifyFull, CAFile: "/etc/ssl/rds/global-bundle.pem"},
+	}
+	// docs: end
+	fmt.Println(cfg)
+	// Output:
+	// {"host":"mydb.abc123.eu-west-1.rds.amazonaws.com","tls":{"mode":"verify-full","ca_file":"/etc/ssl/rds/global-bundle.pem"}}
+}

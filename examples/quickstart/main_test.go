@@ -1,0 +1,133 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+)
+
+// build compiles the program, as a newcomer's go run does.
+func build(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "quickstart")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return program
+}
+
+// command runs the program with a directory of its own for whatever it leaves behind.
+func command(t *testing.T, program string, env ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
+	t.Helper()
+	out = &bytes.Buffer{}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	cmd = exec.CommandContext(ctx, program)
+	cmd.Env = append(os.Environ(), append([]string{"DATABASE_URL="}, env...)...)
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd, out
+}
+
+// told are the steps of the tour, in their order.
+func told() []string {
+	return []string{
+		"rdsfx quickstart on PostgreSQL", "started", "created", "read", "upserted", "listed", "updated", "soft-deleted",
+		"bulk-created", "rolled back", "committed", "pool", "statements", "health",
+	}
+}
+
+func requireTour(t *testing.T, out string) {
+	t.Helper()
+	at := 0
+	for _, step := range told() {
+		i := strings.Index(out[at:], step)
+		require.GreaterOrEqual(t, i, 0, "%q doesn't come where it should:\n%s", step, out)
+		at += i + len(step)
+	}
+	assert.Contains(t, out, "updated, and still id")
+	assert.Contains(t, out, "2 users to be seen, 3 in the table")
+	assert.Contains(t, out, "1000 users")
+	assert.Regexp(t, `rolled back .*Ada has 100, Robert has 50`, out)
+	assert.Contains(t, out, "Ada has 70, Robert has 80")
+	assert.Contains(t, out, "up since")
+}
+
+func TestTheTourRunsOnAServerOfItsOwn(t *testing.T) {
+	t.Parallel()
+	cmd, out := command(t, build(t))
+	require.NoError(t, cmd.Run(), out)
+	requireTour(t, out.String())
+}
+
+func TestTheTourUsesTheServerThatDatabaseURLNames(t *testing.T) {
+	t.Parallel()
+	url := fxtest.URL(t)
+	cmd, out := command(t, build(t), "DATABASE_URL="+url)
+	require.NoError(t, cmd.Run(), out)
+	requireTour(t, out.String())
+
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.WithoutCancel(t.Context()))) }()
+	assert.Contains(t, out.String(), "/"+conn.Config().Database)
+	var left int
+	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from pg_namespace where nspname like 'rdsfx%'").Scan(&left))
+	assert.Zero(t, left, "nothing of ours stays in somebody's database")
+}
+
+func TestCtrlCEndsTheTourCleanly(t *testing.T) {
+	t.Parallel()
+	url := fxtest.URL(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.WithoutCancel(t.Context()))) }()
+	// The tour comes to a halt at its first row: the table, once made, gets a trigger that waits for a lock.
+	_, err = conn.Exec(t.Context(), halt)
+	require.NoError(t, err)
+
+	cmd, out := command(t, build(t), "DATABASE_URL="+url)
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool {
+		var waiting bool
+		err := conn.QueryRow(t.Context(), "select exists (select from pg_locks where locktype = 'advisory' and not granted)").Scan(&waiting)
+		return err == nil && waiting
+	}, 30*time.Second, 5*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.NoError(t, cmd.Wait(), out)
+	assert.Contains(t, out.String(), "stopped:")
+	var left int
+	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from pg_namespace where nspname like 'rdsfx%'").Scan(&left))
+	assert.Zero(t, left)
+}
+
+const halt = `
+create function wait_for_it() returns trigger language plpgsql as $$
+begin
+	perform pg_advisory_lock_shared(1);
+	return null;
+end $$;
+create function add_wait() returns event_trigger language plpgsql as $$
+begin
+	create or replace trigger wait_for_it before insert on rdsfx_quickstart.users execute function wait_for_it();
+end $$;
+create event trigger add_wait on ddl_command_end when tag in ('CREATE TABLE') execute function add_wait();
+select pg_advisory_lock(1)`
+
+func TestAServerThatIsNotThereIsToldInOneMessage(t *testing.T) {
+	t.Parallel()
+	cmd, out := command(t, build(t), "DATABASE_URL=postgres://app:s3cret@127.0.0.1:1/app?sslmode=disable&connect_timeout=1", "DATABASE_START_TIMEOUT=1s")
+	require.Error(t, cmd.Run())
+	assert.Contains(t, out.String(), "cannot connect to app@127.0.0.1:1/app")
+	assert.NotContains(t, out.String(), "s3cret")
+}

@@ -1,0 +1,128 @@
+package fxtest_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/health"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/repo"
+)
+
+type User struct {
+	ID    uuid.UUID `db:"id,pk,default"`
+	Email string    `db:"email"`
+}
+
+// docs: test
+func TestAnEmailIsTakenOnce(t *testing.T) {
+	t.Parallel()
+	var users *repo.Repository[User, uuid.UUID]
+	fxtest.New(t, fxtest.Migrations(os.DirFS("testdata/migrations")), fxtest.Fx(
+		repo.Provide[User, uuid.UUID]("users"), // or a module of your application
+		fx.Populate(&users),
+	))
+
+	require.NoError(t, users.Create(t.Context(), &User{Email: "ada@example.com"}))
+	err := users.Create(t.Context(), &User{Email: "ada@example.com"})
+	var taken *repo.ConstraintError
+	require.ErrorAs(t, err, &taken)
+	require.Equal(t, "users_email_key", taken.Constraint)
+}
+
+// docs: end
+
+func TestTheAppIsStartedAndStopsWithTheTest(t *testing.T) {
+	t.Parallel()
+	var stopped bool
+	var app *fxtest.App
+	r := watch(t, func(tb testing.TB) {
+		app = fxtest.New(tb, fxtest.Logger(tb), fxtest.Fx(fx.Invoke(func(lc fx.Lifecycle) {
+			lc.Append(fx.StopHook(func() { stopped = true }))
+		})))
+		_, err := app.Pool.Exec(t.Context(), "select 1")
+		require.NoError(t, err)
+		assert.Same(t, app.DB.Pool(), app.Pool)
+		assert.Same(t, app.DB, app.Tx.DB())
+		_, err = app.Health.CheckNow(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, health.Up, app.Health.Status().State)
+	})
+	assert.Empty(t, r.reports)
+	assert.True(t, stopped)
+	_, err := app.Pool.Exec(t.Context(), "select 1")
+	require.ErrorIs(t, err, pgfx.ErrClosed)
+}
+
+func TestTheAppRunsOnTheTestsDatabaseWhateverItsConfigurationSays(t *testing.T) {
+	t.Setenv("DATABASE_URL", "postgres://app@production.invalid/app")
+	app := fxtest.New(t, fxtest.Fx(fx.Supply(pgfx.Config{
+		URL: "postgres://app@production.invalid/app", Username: "app", Pool: pgfx.PoolConfig{MaxConns: 3},
+	})))
+	assert.NotContains(t, app.DB.Target(), "production")
+	assert.Equal(t, 3, app.DB.Stats().Pool.Max, "everything but the address is the application's")
+	app = fxtest.New(t)
+	assert.NotContains(t, app.DB.Target(), "production")
+	assert.NotContains(t, fxtest.DB(t, fxtest.Config(pgfx.Config{URL: "postgres://production.invalid"})).Target(), "production")
+	app = fxtest.New(t, fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 2}}))
+	assert.Equal(t, 2, app.DB.Stats().Pool.Max)
+}
+
+func TestAnAppThatDoesNotStartFailsItsTestWithTheReason(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		opts []fxtest.Option
+		want string
+	}{
+		"missing dependency": {[]fxtest.Option{fxtest.Fx(fx.Invoke(func(*repo.Repository[User, uuid.UUID]) {}))}, "missing type"},
+		"missing table":      {[]fxtest.Option{fxtest.Fx(repo.Provide[User, uuid.UUID]("users"))}, "users"},
+		"schema drift": {
+			[]fxtest.Option{
+				fxtest.SQL("create table users (id uuid primary key default gen_random_uuid(), email text)"),
+				fxtest.Fx(repo.Provide[User, uuid.UUID]("users")),
+			}, "email",
+		},
+		"bad option":   {[]fxtest.Option{fxtest.Migrate("", nil)}, "give a version"},
+		"failing hook": {[]fxtest.Option{fxtest.Fx(fx.Invoke(func(lc fx.Lifecycle) { lc.Append(fx.StartHook(func() error { return assert.AnError })) }))}, assert.AnError.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := watch(t, func(tb testing.TB) { fxtest.New(tb, test.opts...) })
+			require.Len(t, r.reports, 1)
+			assert.Contains(t, r.reports[0], test.want)
+		})
+	}
+}
+
+func TestWhatAnAppLeavesOpenIsReportedOnce(t *testing.T) {
+	t.Parallel()
+	var conn *pgxpool.Conn
+	r := watch(t, func(tb testing.TB) {
+		var err error
+		conn, err = fxtest.New(tb).Pool.Acquire(t.Context())
+		require.NoError(t, err)
+	})
+	conn.Release()
+	require.Len(t, r.reports, 1)
+	assert.Contains(t, r.reports[0], "a connection was not returned")
+	assert.Contains(t, r.reports[0], "app_test.go:")
+}
+
+func TestAHookThatFailsToStopIsReported(t *testing.T) {
+	t.Parallel()
+	r := watch(t, func(tb testing.TB) {
+		fxtest.New(tb, fxtest.Fx(fx.Invoke(func(lc fx.Lifecycle) {
+			lc.Append(fx.StopHook(func(context.Context) error { return assert.AnError }))
+		})))
+	})
+	require.Len(t, r.reports, 1)
+	assert.Contains(t, r.reports[0], assert.AnError.Error())
+}

@@ -1,0 +1,167 @@
+package fxtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/fx"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// Option shapes a test's database or application.
+type Option func(*settings) error
+
+type settings struct {
+	config     pgfx.Config
+	fx         []fx.Option
+	migrations []migration
+	extensions []string
+	salt       string
+}
+
+// migration is one part of a template: what it does, and what its text is, so that a change makes another template.
+type migration struct {
+	name string
+	hash string
+	run  func(ctx context.Context, conn *pgx.Conn) error
+}
+
+func collect(opts []Option) (settings, error) {
+	var s settings
+	for _, opt := range opts {
+		if err := opt(&s); err != nil {
+			return settings{}, err
+		}
+	}
+	return s, nil
+}
+
+// Fx adds options to the application: the modules under test, fx.Populate for what the test wants, fx.Replace.
+func Fx(opts ...fx.Option) Option {
+	return func(s *settings) error {
+		s.fx = append(s.fx, opts...)
+		return nil
+	}
+}
+
+// Config sets everything of the pool's configuration but the address, which is always the test's own database.
+func Config(cfg pgfx.Config) Option {
+	return func(s *settings) error {
+		s.config = cfg
+		return nil
+	}
+}
+
+// Migrations applies the *.sql files of a directory, in the order of their names, to the template that the test's database
+// is cloned from. Each file is sent as one script, which PostgreSQL runs as one transaction unless it says otherwise.
+// Subdirectories are not read; use fs.Sub for one.
+func Migrations(files fs.FS) Option {
+	return func(s *settings) error {
+		names, err := fs.Glob(files, "*.sql")
+		if err != nil {
+			return fmt.Errorf("migrations: %w", err)
+		}
+		if len(names) == 0 {
+			if _, err := fs.ReadDir(files, "."); err != nil {
+				return fmt.Errorf("migrations: the directory can't be read: %w", err)
+			}
+			return errors.New("migrations: there is no *.sql file in the directory")
+		}
+		for _, name := range names { // fs.Glob sorts
+			text, err := fs.ReadFile(files, name)
+			if err != nil {
+				return fmt.Errorf("migrations: %w", err)
+			}
+			s.migrations = append(s.migrations, script(name, string(text)))
+		}
+		return nil
+	}
+}
+
+// SQL applies a script to the template: a schema or seeds that are short enough to stand in the test.
+func SQL(text string) Option {
+	return func(s *settings) error {
+		s.migrations = append(s.migrations, script(fmt.Sprintf("SQL option %d", len(s.migrations)+1), text))
+		return nil
+	}
+}
+
+// Migrate applies a function to the template: a migration tool's own runner. version must change whenever what the
+// function does changes, for it is all that is known of it.
+func Migrate(version string, run func(ctx context.Context, conn *pgx.Conn) error) Option {
+	return func(s *settings) error {
+		if version == "" || run == nil {
+			return errors.New("migrate: give a version, which changes with what the function does, and a function")
+		}
+		name := "Migrate(" + version + ")"
+		s.migrations = append(s.migrations, migration{name: name, hash: version, run: func(ctx context.Context, conn *pgx.Conn) error {
+			return describe(name, "", run(ctx, conn))
+		}})
+		return nil
+	}
+}
+
+// Extensions creates extensions in the template, before the migrations.
+func Extensions(names ...string) Option {
+	return func(s *settings) error {
+		s.extensions = append(s.extensions, names...)
+		return nil
+	}
+}
+
+// Salt makes a template of its own although everything else is the same: for a function given to Migrate whose effect has
+// changed, or to keep the templates of two suites apart.
+func Salt(salt string) Option {
+	return func(s *settings) error {
+		s.salt = salt
+		return nil
+	}
+}
+
+func script(name, text string) migration {
+	return migration{name: name, hash: text, run: func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.PgConn().Exec(ctx, text).ReadAll()
+		return describe(name, text, err)
+	}}
+}
+
+// describe adds to a script's error where in the text it stands.
+func describe(name, text string, err error) error {
+	if err == nil {
+		return nil
+	}
+	pg := pgError(err)
+	if pg == nil || pg.Position <= 0 {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	runes := []rune(text)
+	if len(runes) == 0 { // the statement is a function's own
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	at := min(int(pg.Position)-1, len(runes))
+	before := string(runes[:at])
+	line := strings.Count(before, "\n") + 1
+	return fmt.Errorf("%s, line %d: %q: %w", name, line, statementAt(string(runes), len(before)), err)
+}
+
+// shownStatement is how much of a failing statement an error shows.
+const shownStatement = 200
+
+// statementAt returns the line of the text that holds the byte at offset.
+func statementAt(text string, offset int) string {
+	start := strings.LastIndexByte(text[:offset], '\n') + 1
+	end := len(text)
+	if i := strings.IndexByte(text[offset:], '\n'); i >= 0 {
+		end = offset + i
+	}
+	line := strings.TrimSpace(text[start:end])
+	if len(line) > shownStatement {
+		line = strings.ToValidUTF8(line[:shownStatement], "") + "…"
+	}
+	return line
+}

@@ -1,0 +1,284 @@
+package rdsfx_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	fxapp "go.uber.org/fx/fxtest"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/rdsfx-go/rdsfx"
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/health"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// usersTable creates the table of User.
+func usersTable(database string) pgfx.Setup {
+	return pgfx.Setup{Name: "create users", Database: database, Run: func(ctx context.Context, db *pgfx.DB) error {
+		_, err := db.Pool().Exec(ctx, "create table if not exists users (id uuid primary key default gen_random_uuid(), email text not null)")
+		return err
+	}}
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestAskingForAnyOfThemBringsAllToLife(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]any{
+		"DB":         func(*pgfx.DB) {},
+		"pool":       func(*pgxpool.Pool) {},
+		"monitor":    func(*health.Monitor) {},
+		"manager":    func(*txn.Manager) {},
+		"repository": func(*repo.Repository[User, uuid.UUID]) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			core, logs := observer.New(zapcore.DebugLevel)
+			var setups, transitions atomic.Int32
+			app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), fx.Supply(zap.New(core)),
+				pgfx.OnSetup(usersTable(""), pgfx.Setup{Name: "count", Run: func(context.Context, *pgfx.DB) error {
+					setups.Add(1)
+					return nil
+				}}),
+				fx.Supply(fx.Annotate(health.Observer{Name: "count", Observe: func(context.Context, health.Transition) { transitions.Add(1) }},
+					fx.ResultTags(`group:"health.observers"`))),
+				repo.Provide[User, uuid.UUID]("users"),
+				fx.Invoke(ask))
+			assert.Zero(t, logs.Len(), "constructors only construct")
+			app.RequireStart()
+			assert.EqualValues(t, 1, setups.Load(), "the pool is open and set up")
+			require.Eventually(t, func() bool { return transitions.Load() > 0 }, 10*time.Second, time.Millisecond, "the monitor looks")
+			app.RequireStop()
+		})
+	}
+}
+
+func TestAskingForNoneOpensNothing(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, listener.Close()) }()
+	accepted := make(chan struct{}, 1)
+	go func() {
+		if conn, err := listener.Accept(); err == nil {
+			_ = conn.Close()
+			accepted <- struct{}{}
+		}
+	}()
+	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, rdsfx.ModuleFor("reporting"), embedded.Module,
+		fx.Supply(pgfx.Config{URL: "postgres://app@" + listener.Addr().String() + "/app"}),
+		repo.Provide[User, uuid.UUID]("users"), pgfx.OnSetup(usersTable("")))
+	app.RequireStart().RequireStop()
+	assert.Empty(t, accepted)
+}
+
+// TestEveryWiringOfTheDocumentsIsValid lets Fx check the graphs without running any of it.
+func TestEveryWiringOfTheDocumentsIsValid(t *testing.T) {
+	t.Parallel()
+	all := fx.Invoke(func(*pgfx.DB, *pgxpool.Pool, *health.Monitor, *txn.Manager) {})
+	config := fx.Supply(pgfx.Config{URL: "postgres://app@localhost/app"})
+	reporting := fx.Invoke(fx.Annotate(func(*pgfx.DB, *pgxpool.Pool, *health.Monitor, *txn.Manager) {},
+		fx.ParamTags(`name:"reporting"`, `name:"reporting"`, `name:"reporting"`, `name:"reporting"`)))
+	users := fx.Invoke(func(*repo.Repository[User, uuid.UUID]) {})
+	for name, opts := range map[string][]fx.Option{
+		"environment":    {rdsfx.Module, all},
+		"config":         {rdsfx.Module, config, all},
+		"constructor":    {rdsfx.Module, fx.Provide(pgfx.ConfigFromEnv), all},
+		"logger":         {rdsfx.Module, config, fx.Provide(zap.NewNop), all},
+		"local server":   {embedded.Module, rdsfx.Module, all},
+		"repository":     {rdsfx.Module, config, repo.Provide[User, uuid.UUID]("users"), users},
+		"setup":          {rdsfx.Module, config, pgfx.OnSetup(usersTable("")), all},
+		"options":        {rdsfx.Module, config, pgfx.Options(pgfx.WithTracer(nil)), all},
+		"strict schema":  {rdsfx.Module, config, rdsfx.SchemaDriftFails(), all},
+		"two databases":  {rdsfx.Module, rdsfx.ModuleFor("reporting"), config, all, reporting},
+		"only a named":   {rdsfx.ModuleFor("reporting"), reporting},
+		"named config":   {rdsfx.ModuleFor("reporting"), fx.Supply(fx.Annotate(pgfx.Config{URL: "postgres://r@localhost/r"}, fx.ResultTags(`name:"reporting"`))), reporting},
+		"only the pool":  {pgfx.Module, config, fx.Invoke(func(*pgfx.DB, *pgxpool.Pool) {})},
+		"replace config": {rdsfx.Module, config, fx.Replace(pgfx.Config{URL: "postgres://test@localhost/test"}), all},
+		"named repository": {
+			rdsfx.ModuleFor("reporting"), repo.Provide[User, uuid.UUID]("users", repo.On("reporting")),
+			fx.Invoke(fx.Annotate(func(*repo.Repository[User, uuid.UUID]) {}, fx.ParamTags(`name:"reporting"`))),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.NoError(t, fx.ValidateApp(append(opts, fx.NopLogger)...))
+		})
+	}
+}
+
+func TestNamedDatabasesAreApart(t *testing.T) {
+	first, second := fxtest.URL(t), fxtest.URL(t)
+	t.Setenv("REPORTING_DATABASE_URL", second)
+	type both struct {
+		fx.In
+
+		DB           *pgfx.DB
+		Reporting    *pgfx.DB `name:"reporting"`
+		Users        *repo.Repository[User, uuid.UUID]
+		ReportUsers  *repo.Repository[User, uuid.UUID] `name:"reporting"`
+		Tx           *txn.Manager
+		ReportTx     *txn.Manager    `name:"reporting"`
+		Monitor      *health.Monitor `name:"reporting"`
+		ReportsPool  *pgxpool.Pool   `name:"reporting"`
+		DefaultsPool *pgxpool.Pool
+	}
+	var b both
+	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, rdsfx.ModuleFor("reporting"),
+		fx.Supply(pgfx.Config{URL: first}),
+		pgfx.OnSetup(usersTable(""), usersTable("reporting")),
+		pgfx.Options(pgfx.WithSetup(pgfx.Setup{Name: "only reporting", Database: "reporting", Run: func(ctx context.Context, db *pgfx.DB) error {
+			_, err := db.Pool().Exec(ctx, "create table reports (id int)")
+			return err
+		}}).For("reporting")),
+		repo.Provide[User, uuid.UUID]("users"), repo.Provide[User, uuid.UUID]("users", repo.On("reporting")),
+		fx.Invoke(func(in both) { b = in }))
+	app.RequireStart()
+	defer app.RequireStop()
+	assert.Equal(t, "reporting", b.Reporting.Name())
+	assert.NotEqual(t, b.DB.Target(), b.Reporting.Target())
+	assert.Same(t, b.Reporting.Pool(), b.ReportsPool)
+	assert.Same(t, b.DB.Pool(), b.DefaultsPool)
+
+	ctx := within(t, 10*time.Second)
+	require.NoError(t, b.Tx.Do(ctx, func(ctx context.Context) error {
+		require.NoError(t, b.Users.Create(ctx, &User{Email: "a@example.com"}))
+		require.NoError(t, b.ReportUsers.Create(ctx, &User{Email: "b@example.com"}), "not in the other database's transaction")
+		_, inside := b.ReportTx.Tx(ctx)
+		assert.False(t, inside)
+		return nil
+	}))
+	for users, email := range map[*repo.Repository[User, uuid.UUID]]string{b.Users: "a@example.com", b.ReportUsers: "b@example.com"} {
+		got, err := users.First(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, email, got.Email)
+	}
+	_, err := b.DB.Pool().Exec(ctx, "select * from reports")
+	require.ErrorContains(t, err, "42P01", "setup of the other database")
+}
+
+func TestIncludingADatabaseTwiceIsToldByFx(t *testing.T) {
+	t.Parallel()
+	config := fx.Supply(pgfx.Config{URL: "postgres://app@localhost/app"})
+	ask := fx.Invoke(func(*pgfx.DB) {})
+	require.ErrorContains(t, fx.New(fx.NopLogger, rdsfx.Module, rdsfx.Module, config, ask).Err(), "already provided")
+	require.ErrorContains(t, fx.New(fx.NopLogger, rdsfx.Module, pgfx.Module, config, ask).Err(), "already provided")
+	require.ErrorContains(t, fx.New(fx.NopLogger, rdsfx.ModuleFor("a"), rdsfx.ModuleFor("a"), config).Err(), "already provided")
+	require.EqualError(t, fx.New(fx.NopLogger, rdsfx.ModuleFor(`my "db"`)).Err(),
+		`rdsfx: ModuleFor("my \"db\""): use letters, digits, - and _ for the name of a database`)
+}
+
+func TestAFailingHookStopsMonitorAndPool(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	var db *pgfx.DB
+	var monitor *health.Monitor
+	app := fx.New(fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), fx.Populate(&db, &monitor),
+		fx.Invoke(func(lc fx.Lifecycle, _ *pgfx.DB) { lc.Append(fx.StartHook(func() error { return boom })) }))
+	require.ErrorIs(t, app.Start(within(t, 20*time.Second)), boom)
+	assert.Equal(t, health.Stopped, monitor.Status().State)
+	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrClosed)
+}
+
+func TestAStartWithoutADatabaseFailsInTimeAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	app := fx.New(fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: "postgres://app:s3cret@127.0.0.1:1/app?sslmode=disable"}),
+		fx.Invoke(func(*pgxpool.Pool) {}))
+	ctx := within(t, 2*time.Second)
+	err := app.Start(ctx)
+	require.ErrorContains(t, err, "cannot connect to app@127.0.0.1:1/app")
+	assert.NotContains(t, err.Error(), "s3cret")
+	require.NoError(t, ctx.Err(), "in time for other hooks to be rolled back")
+}
+
+func TestTheMonitorStopsBeforeThePoolCloses(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.WarnLevel)
+	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{
+		URL: fxtest.URL(t), Health: pgfx.HealthConfig{Interval: time.Millisecond},
+	}), fx.Supply(zap.New(core)), fx.Invoke(func(*pgfx.DB) {}))
+	app.RequireStart().RequireStop()
+	assert.Empty(t, logs.All(), "an orderly stop is no outage")
+}
+
+func TestAMissingTableFailsTheStartAndIsNamed(t *testing.T) {
+	t.Parallel()
+	app := fx.New(fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}),
+		repo.Provide[User, uuid.UUID]("app.users"), fx.Invoke(func(*pgfx.DB) {}))
+	err := app.Start(within(t, 20*time.Second))
+	require.ErrorContains(t, err, `setup "schema check"`)
+	require.ErrorContains(t, err, "app.users")
+	require.ErrorContains(t, err, "create")
+}
+
+func TestSchemaDriftWarnsByDefaultAndFailsWhenAsked(t *testing.T) {
+	t.Parallel()
+	drifted := pgfx.OnSetup(pgfx.Setup{Name: "drift", Run: func(ctx context.Context, db *pgfx.DB) error {
+		_, err := db.Pool().Exec(ctx, "create table users (id uuid primary key default gen_random_uuid(), email text)")
+		return err
+	}})
+	core, logs := observer.New(zapcore.WarnLevel)
+	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), fx.Supply(zap.New(core)), drifted,
+		repo.Provide[User, uuid.UUID]("users"), fx.Invoke(func(*pgfx.DB) {}))
+	app.RequireStart().RequireStop()
+	require.Equal(t, 1, logs.Len(), "one line a finding")
+	assert.Contains(t, logs.All()[0].ContextMap()["finding"], "email")
+
+	strict := fx.New(fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), drifted, rdsfx.SchemaDriftFails(),
+		repo.Provide[User, uuid.UUID]("users"), fx.Invoke(func(*pgfx.DB) {}))
+	require.ErrorContains(t, strict.Start(within(t, 20*time.Second)), "email")
+}
+
+func TestAModelWithoutAKeyFailsNewAndIsNamed(t *testing.T) {
+	t.Parallel()
+	type keyless struct{ Email string }
+	app := fx.New(fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: "postgres://app@localhost/app"}),
+		repo.Provide[keyless, uuid.UUID]("users"), fx.Invoke(func(*repo.Repository[keyless, uuid.UUID]) {}))
+	require.ErrorContains(t, app.Err(), "keyless")
+	require.ErrorContains(t, app.Err(), "pk")
+}
+
+func TestADegradedAppStartsWithoutTheDatabaseAndRecovers(t *testing.T) {
+	t.Parallel()
+	late, err := embedded.New(embedded.Params{})
+	require.NoError(t, err)
+	var db *pgfx.DB
+	var users *repo.Repository[User, uuid.UUID]
+	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{
+		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartDegraded},
+		Retry: pgfx.RetryConfig{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond},
+	}), pgfx.OnSetup(usersTable("")), repo.Provide[User, uuid.UUID]("users"), fx.Populate(&db, &users))
+	app.RequireStart()
+	_, err = users.Count(t.Context())
+	require.ErrorIs(t, err, pgfx.ErrUnavailable)
+
+	require.NoError(t, late.Server.Start(t.Context()))
+	defer func() { require.NoError(t, late.Server.Stop(context.Background())) }()
+	require.Eventually(t, db.IsHealthy, 10*time.Second, time.Millisecond)
+	_, err = users.Count(t.Context())
+	require.NoError(t, err, "the setup ran when the database came up")
+	app.RequireStop()
+}

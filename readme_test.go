@@ -1,0 +1,60 @@
+package rdsfx_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// goBlock is a block of Go in a document, with the place where it is compiled and run.
+var goBlock = regexp.MustCompile("(?s)(<!-- from ([^:\n]+): ([^\n]+) -->\n)?```go\n(.*?)```")
+
+// TestGoInTheDocumentsIsCompiledAndRun holds every block of Go in the documents to a region of a file that the tests
+// compile and run. The region stands between `// docs: name` and `// docs: end`.
+func TestGoInTheDocumentsIsCompiledAndRun(t *testing.T) {
+	t.Parallel()
+	var documents []string
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".md") {
+			documents = append(documents, path)
+		}
+		return err
+	}))
+	require.Contains(t, documents, "README.md")
+	for _, document := range documents {
+		text, err := os.ReadFile(document)
+		require.NoError(t, err)
+		for _, block := range goBlock.FindAllStringSubmatch(string(text), -1) {
+			file, name, code := block[2], block[3], block[4]
+			if !assert.NotEmpty(t, file, "%s: a block of Go without `<!-- from FILE: REGION -->`:\n%s", document, code) {
+				continue
+			}
+			assert.Equal(t, region(t, file, name), code, "%s: %s of %s", document, name, file)
+		}
+	}
+}
+
+// region returns the lines of a region, with the indentation of its first line taken away.
+func region(t *testing.T, file, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(text), "// docs: "+name+"\n")
+	require.True(t, found, "%s has no region %q", file, name)
+	body, _, found := strings.Cut(rest, "// docs: end\n")
+	require.True(t, found, "%s: the region %q doesn't end", file, name)
+	body = body[:strings.LastIndex(body, "\n")+1] // the indentation of the end mark
+	first := strings.TrimLeft(body, "\n")
+	indent := first[:len(first)-len(strings.TrimLeft(first, "\t"))]
+	var out strings.Builder
+	for line := range strings.Lines(body) {
+		out.WriteString(strings.TrimPrefix(line, indent))
+	}
+	return strings.TrimRight(out.String(), "\n") + "\n"
+}
