@@ -14,7 +14,7 @@ func (s *Server) Dir() string { return s.spec.Dir }
 // KeeperPID returns the process id of the server's keeper, 0 when this process didn't start it.
 func (s *Server) KeeperPID() int {
 	if keeper := s.current(); keeper != nil {
-		return keeper.cmd.Process.Pid
+		return keeper.child.pid()
 	}
 	return 0
 }
@@ -78,4 +78,68 @@ func ShareIn(ctx context.Context, env map[string]string, opts ...Option) (*Serve
 		return nil, err
 	}
 	return share(ctx, o, func(name string) string { return env[name] })
+}
+
+// PickRoom picks a place among dirs, of which memory is used when it has needed bytes free.
+func PickRoom(memory string, needed uint64, dirs ...string) (string, error) {
+	user, err := serverUser(os.Geteuid(), "")
+	if err != nil {
+		return "", err
+	}
+	return room{candidates: dirs, user: user, memory: memory, memoryNeeded: needed}.pick(socketPort)
+}
+
+// RoomCandidates lists the places that are tried when chosen was asked for.
+func RoomCandidates(chosen string) []string { return newRoom(chosen, nil).candidates }
+
+// ServerUser names the user that runs the server.
+func ServerUser(euid int, named string) (string, error) {
+	return nameOf(serverUser(euid, named))
+}
+
+// ServerUserAmong is ServerUser with other users to fall back on.
+func ServerUserAmong(euid int, fallback ...string) (string, error) {
+	return nameOf(pickUser(euid, "", fallback))
+}
+
+func nameOf(user *osUser, err error) (string, error) {
+	if user == nil {
+		return "", err
+	}
+	return user.Name, err
+}
+
+// CreateCluster makes a throw-away cluster in data with the installed server and the given caches.
+func CreateCluster(ctx context.Context, data string, caches ...string) error {
+	server, err := newServer(ctx, options{}, processEnvironment)
+	if err != nil {
+		return err
+	}
+	return cluster{install: server.spec.Install, user: server.spec.User, caches: caches}.create(ctx, data)
+}
+
+// Lock takes the lock of a file.
+func Lock(path string) (free func(), err error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_, err = tryLock(file, true)
+	return func() { _ = file.Close() }, err
+}
+
+// WriteLog writes texts to a server's log and returns what an error would quote.
+func WriteLog(path string, limit int64, texts ...string) (string, error) {
+	log, err := openLog(path)
+	if err != nil {
+		return "", err
+	}
+	defer log.close()
+	log.limit = limit
+	for _, text := range texts {
+		if _, err := log.Write([]byte(text)); err != nil {
+			return "", err
+		}
+	}
+	return log.last(), nil
 }

@@ -104,9 +104,10 @@ func (c cluster) initdb(ctx context.Context, data string, more []string) error {
 	cmd := exec.CommandContext(ctx, c.install.program("initdb"), args...) //nolint:gosec // the program that was resolved
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
-	// initdb takes away what it has made when it is interrupted, also when the keeper is killed.
-	cmd.Cancel = func() error { return interrupt(cmd.Process) }
-	if err := runTool(cmd, c.user, syscall.SIGINT); err != nil {
+	// initdb takes away what it has made when it is told to end, also when the keeper is killed. It doesn't hear SIGINT while it
+	// runs other programs.
+	cmd.Cancel = func() error { return terminate(cmd.Process) }
+	if err := runTool(cmd, c.user, syscall.SIGTERM); err != nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("initdb: %w", context.Cause(ctx))
 		}

@@ -72,7 +72,12 @@ func keep(orders io.Reader, events io.Writer, terminate <-chan os.Signal) int {
 		case <-ctx.Done():
 		}
 	}()
-	how, err := k.guard(ctx, cancel)
+	how, err := k.guard(func() (shutdown, error) {
+		if k.spec.Meeting != nil {
+			return k.share(ctx, cancel)
+		}
+		return k.serve(ctx, func(int) error { return nil })
+	})
 	if err != nil {
 		k.report(event{Kind: eventFailed, Error: err.Error(), Taken: errors.Is(err, errTaken)})
 		return 1
@@ -102,16 +107,13 @@ func (k *keeper) listen(decoder *json.Decoder, cancel context.CancelCauseFunc) {
 }
 
 // guard turns a panic into a report: a keeper has no terminal.
-func (k *keeper) guard(ctx context.Context, cancel context.CancelCauseFunc) (how shutdown, err error) {
+func (k *keeper) guard(run func() (shutdown, error)) (how shutdown, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			err = fmt.Errorf("the keeper panicked: %v\n%s", reason, debug.Stack())
 		}
 	}()
-	if k.spec.Meeting == nil {
-		return k.serve(ctx, func(int) error { return nil })
-	}
-	return k.share(ctx, cancel)
+	return run()
 }
 
 // share makes a server for whoever comes to the meeting, for as long as somebody does.

@@ -103,6 +103,9 @@ func Persistent(dir string) Option {
 // /dev/shm or the temp directory. It must exist, be writable, and be short: a socket path has at most about 100 bytes.
 func TempDir(dir string) Option {
 	return func(o *options) error {
+		if dir == "" {
+			return errors.New("temp dir: the directory is empty")
+		}
 		abs, err := filepath.Abs(dir)
 		if err != nil {
 			return fmt.Errorf("temp dir: %w", err)

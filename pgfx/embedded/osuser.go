@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/user"
 	"strconv"
+	"strings"
 )
 
 // osUser is the user of the operating system that runs the server.
@@ -18,6 +19,10 @@ var fallbackUsers = []string{"postgres", "nobody"}
 
 // serverUser returns the user to drop to, nil when the server runs as the caller: only root drops.
 func serverUser(euid int, named string) (*osUser, error) {
+	return pickUser(euid, named, fallbackUsers)
+}
+
+func pickUser(euid int, named string, fallback []string) (*osUser, error) {
 	if euid != 0 {
 		return nil, nil //nolint:nilnil // no user to drop to is an answer, not a failure
 	}
@@ -28,12 +33,12 @@ func serverUser(euid int, named string) (*osUser, error) {
 		}
 		return found, nil
 	}
-	for _, name := range fallbackUsers {
+	for _, name := range fallback {
 		if found, err := findUser(name); err == nil {
 			return found, nil
 		}
 	}
-	return nil, fmt.Errorf("embedded: PostgreSQL refuses to run as root, and this system has no user named postgres or nobody: name an ordinary user in %s", EnvUser)
+	return nil, fmt.Errorf("embedded: PostgreSQL refuses to run as root, and this system has no user named %s: name an ordinary user in %s", strings.Join(fallback, " or "), EnvUser)
 }
 
 func findUser(name string) (*osUser, error) {

@@ -40,7 +40,11 @@ func claimCluster(ctx context.Context, s spec) (claim *os.File, err error) {
 		return nil, err
 	}
 	if len(entries) == 0 {
-		return claim, cluster{install: s.Install, user: s.User}.initdb(ctx, s.Data, nil)
+		if err := (cluster{install: s.Install, user: s.User}).initdb(ctx, s.Data, nil); err != nil {
+			// What an initdb that had to be killed has left would look like a cluster.
+			return claim, errors.Join(err, emptyDir(s.Data))
+		}
+		return claim, nil
 	}
 	return claim, checkCluster(s)
 }

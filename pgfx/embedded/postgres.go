@@ -56,22 +56,22 @@ type postgres struct {
 // throwAwaySettings trade the durability of data that nobody keeps for speed. synchronous_commit stays on: off, a backend that
 // crashes loses transactions that were acknowledged.
 var throwAwaySettings = map[string]string{
-	"fsync":                      "off",
-	"full_page_writes":           "off",
-	"synchronous_commit":         "on",
-	"timezone":                   "UTC",
-	"log_timezone":               "UTC",
-	"dynamic_shared_memory_type": "mmap", // in the data directory, so that nothing is left in /dev/shm by kill -9
+	"fsync":              "off",
+	"full_page_writes":   "off",
+	"synchronous_commit": "on",
+	"timezone":           "UTC",
+	"log_timezone":       "UTC",
 }
 
 // settings returns the command line settings of the server that s describes, in a fixed order.
 func (s spec) settings() []string {
 	all := make(map[string]string)
+	if runtime.GOOS != "windows" {
+		// In the data directory, where it goes with it or with the next start: what a server that is killed leaves on /dev/shm stays.
+		all["dynamic_shared_memory_type"] = "mmap"
+	}
 	if !s.Persistent {
 		maps.Copy(all, throwAwaySettings)
-		if runtime.GOOS == "windows" {
-			delete(all, "dynamic_shared_memory_type")
-		}
 	}
 	maps.Copy(all, s.Settings)
 	all["listen_addresses"] = ""

@@ -34,6 +34,7 @@ type Server struct {
 	aside    bool
 	unused   []string
 	log      *zap.Logger
+	launch   func(spec, *zap.Logger) (*keeperProcess, error)
 
 	// turn serialises Start and Stop; it is a channel so that waiting for it is bounded by a ctx.
 	turn chan struct{}
@@ -72,7 +73,7 @@ func newServer(ctx context.Context, o options, env lookup) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := &Server{log: o.logger, turn: make(chan struct{}, 1)}
+	server := &Server{log: o.logger, launch: spawn, turn: make(chan struct{}, 1)}
 	if found.url != "" {
 		server.external, server.unused = found.url, o.shapes()
 		return server, nil
@@ -125,15 +126,11 @@ func (s *Server) Start(ctx context.Context) error {
 		return fmt.Errorf("embedded: start: %w", err)
 	}
 	defer s.give()
-	if keeper := s.current(); keeper != nil {
-		select {
-		case <-keeper.done:
-		default:
-			return nil
-		}
+	if keeper := s.current(); keeper != nil && !keeper.ended() {
+		return nil
 	}
 	began := time.Now()
-	keeper, err := spawn(s.spec, s.log)
+	keeper, err := s.launch(s.spec, s.log)
 	if err != nil {
 		return fmt.Errorf("embedded: %w", err)
 	}
@@ -211,11 +208,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	if keeper == nil {
 		return nil
 	}
-	select {
-	case <-keeper.done:
+	if keeper.ended() {
 		s.forget()
 		return nil
-	default:
 	}
 	plan := s.plan(ctx)
 	keeper.stop(plan)
@@ -314,15 +309,10 @@ func (s *Server) PID() int {
 	if shared != nil && shared.meeting.kept() {
 		return pid
 	}
-	if keeper == nil {
+	if keeper == nil || keeper.ended() {
 		return 0
 	}
-	select {
-	case <-keeper.done:
-		return 0
-	default:
-		return keeper.serverPID
-	}
+	return keeper.serverPID
 }
 
 // String returns the URL with its password masked.

@@ -46,7 +46,7 @@ func Shared(ctx context.Context, opts ...Option) (*Server, error) {
 func share(ctx context.Context, o options, env lookup) (*Server, error) {
 	asked := question(o, env)
 	turn := turnOf(asked)
-	work, _, cancel := startContext(ctx)
+	work, grace, cancel := startContext(ctx)
 	defer cancel()
 	select {
 	case turn <- struct{}{}:
@@ -69,7 +69,7 @@ func share(ctx context.Context, o options, env lookup) (*Server, error) {
 		if err := server.Start(ctx); err != nil {
 			return nil, err
 		}
-	} else if err := server.meet(work, o); err != nil {
+	} else if err := server.meet(work, grace, o); err != nil {
 		return nil, err
 	}
 	leases.Lock()
@@ -122,7 +122,7 @@ func (s *Server) leased() error {
 }
 
 // meet takes a share in the server of everybody who wants the same.
-func (s *Server) meet(ctx context.Context, o options) error {
+func (s *Server) meet(ctx context.Context, grace time.Duration, o options) error {
 	meeting, err := newMeeting(o, s.spec)
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (s *Server) meet(ctx context.Context, o options) error {
 		s.spec.Orphan = sharedOrphan
 	}
 	for {
-		err := s.join(ctx)
+		err := s.join(ctx, grace)
 		if errors.Is(err, errTaken) {
 			continue
 		}
@@ -144,7 +144,7 @@ func (s *Server) meet(ctx context.Context, o options) error {
 }
 
 // join finds the server of the meeting, or starts it, and takes a lease on it.
-func (s *Server) join(ctx context.Context) error {
+func (s *Server) join(ctx context.Context, grace time.Duration) error {
 	m := *s.spec.Meeting
 	elect, err := m.lock(ctx, electFile, true)
 	if err != nil {
@@ -158,7 +158,7 @@ func (s *Server) join(ctx context.Context) error {
 	held := &lease{meeting: m, file: file}
 	found, err := s.find(ctx)
 	if errors.Is(err, errNoKeeper) {
-		found, err = s.host(ctx)
+		found, err = s.host(ctx, grace)
 	}
 	if err != nil {
 		_ = file.Close()
@@ -199,17 +199,16 @@ func (s *Server) find(ctx context.Context) (state, error) {
 }
 
 // host starts a keeper for the meeting, which lives on its own as soon as the server is ready.
-func (s *Server) host(ctx context.Context) (state, error) {
+func (s *Server) host(ctx context.Context, grace time.Duration) (state, error) {
 	m := *s.spec.Meeting
 	_ = os.Remove(m.path(stateFile))
 	began := time.Now()
-	keeper, err := spawn(s.spec, s.log)
+	keeper, err := s.launch(s.spec, s.log)
 	if err != nil {
 		return state{}, err
 	}
 	defer keeper.detach()
-	// The keeper of a shared server that can't be waited for ends when it sees that nobody uses it.
-	if err := keeper.await(ctx, 0); err != nil {
+	if err := keeper.await(ctx, grace); err != nil {
 		return state{}, err
 	}
 	s.log.Info("shared postgres started", zap.String("version", s.spec.Install.Version), zap.String("bin_dir", s.spec.Install.BinDir),

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-func interrupt(process *os.Process) error { return process.Signal(syscall.SIGINT) }
+func terminate(process *os.Process) error { return process.Signal(syscall.SIGTERM) }
 
 // credential makes a child run as user, without the groups of the caller.
 func credential(user *osUser) *syscall.Credential {

@@ -1,0 +1,87 @@
+package embedded
+
+import (
+	"context"
+	"os"
+	"sync"
+
+	"go.uber.org/zap"
+)
+
+// InProcess makes a server whose keeper is a goroutine of this process instead of a process: what a keeper does can then be seen from
+// inside. Terminate is the signal that ends it.
+func InProcess(s *Server) (terminate chan<- os.Signal) {
+	signals := make(chan os.Signal, 1)
+	s.launch = func(sp spec, log *zap.Logger) (*keeperProcess, error) {
+		ordersRead, ordersWrite, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		eventsRead, eventsWrite, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		routine := &childRoutine{}
+		routine.ended.Go(func() {
+			keep(ordersRead, eventsWrite, signals)
+			_ = eventsWrite.Close()
+			_ = ordersRead.Close()
+		})
+		routines.Add(1)
+		go func() { defer routines.Done(); routine.ended.Wait() }()
+		return followKeeper(routine, ordersWrite, eventsRead, sp, log), nil
+	}
+	return signals
+}
+
+// routines are the keepers of this process that haven't ended.
+var routines sync.WaitGroup
+
+// AwaitRoutines waits for the ends of all keepers in this process.
+func AwaitRoutines() { routines.Wait() }
+
+type childRoutine struct{ ended sync.WaitGroup }
+
+func (c *childRoutine) pid() int { return os.Getpid() }
+func (c *childRoutine) kill()    {}
+func (c *childRoutine) leave()   {}
+
+func (c *childRoutine) wait() string {
+	c.ended.Wait()
+	return "returned"
+}
+
+// SpawnProgram makes the server use another executable for its keeper.
+func SpawnProgram(s *Server, program string) {
+	s.launch = func(sp spec, log *zap.Logger) (*keeperProcess, error) { return spawnProgram(program, sp, log) }
+}
+
+// Orphan lets the server's keeper believe that this process has ended.
+func Orphan(s *Server) { s.current().release() }
+
+// Reason tells why the server's keeper has ended.
+func Reason(s *Server) string {
+	<-s.current().done
+	return s.current().reason()
+}
+
+// ShareInProcess is Shared with a keeper in this process.
+func ShareInProcess(ctx context.Context, opts ...Option) (*Server, error) {
+	o, err := collect(opts)
+	if err != nil {
+		return nil, err
+	}
+	server, err := newServer(ctx, o, processEnvironment)
+	if err != nil {
+		return nil, err
+	}
+	InProcess(server)
+	return server, server.meet(ctx, goneLimit, o)
+}
+
+// GuardPanic returns what a keeper reports that panics.
+func GuardPanic() string {
+	k := &keeper{}
+	_, err := k.guard(func() (shutdown, error) { panic("on purpose") })
+	return err.Error()
+}
