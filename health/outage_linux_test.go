@@ -25,27 +25,33 @@ import (
 )
 
 // ownServer returns a server that a test may mistreat: its data survives its death.
-func ownServer(t *testing.T) *embedded.Server {
-	t.Helper()
-	dir := t.TempDir()
+func ownServer(tb testing.TB) *embedded.Server {
+	tb.Helper()
+	dir := tb.TempDir()
 	for _, open := range []string{filepath.Dir(dir), dir} { // the server runs as another user where tests run as root
-		require.NoError(t, os.Chmod(open, 0o711))
+		require.NoError(tb, os.Chmod(open, 0o711))
 	}
-	own, err := embedded.Start(t.Context(), embedded.Persistent(filepath.Join(dir, "data")), embedded.Setting("fsync", "off"))
-	require.NoError(t, err)
-	t.Cleanup(func() {
+	return runServer(tb, embedded.Persistent(filepath.Join(dir, "data")), embedded.Setting("fsync", "off"))
+}
+
+// runServer returns a server that is stopped at the test's end.
+func runServer(tb testing.TB, opts ...embedded.Option) *embedded.Server {
+	tb.Helper()
+	own, err := embedded.Start(tb.Context(), opts...)
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		assert.NoError(t, own.Stop(ctx))
+		assert.NoError(tb, own.Stop(ctx))
 	})
 	return own
 }
 
 // processes returns the postmaster and its children.
-func processes(t *testing.T, postmaster int) []int {
-	t.Helper()
+func processes(tb testing.TB, postmaster int) []int {
+	tb.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	pids := []int{postmaster}
 	for _, stat := range stats {
 		text, err := os.ReadFile(stat)
@@ -55,18 +61,18 @@ func processes(t *testing.T, postmaster int) []int {
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if parent, err := strconv.Atoi(fields[1]); err == nil && parent == postmaster {
 			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
-			require.NoError(t, err)
+			require.NoError(tb, err)
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
-func signal(t *testing.T, signal syscall.Signal, pids ...int) {
-	t.Helper()
+func signal(tb testing.TB, signal syscall.Signal, pids ...int) {
+	tb.Helper()
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, signal); !errors.Is(err, syscall.ESRCH) { // children end by themselves
-			require.NoError(t, err)
+			require.NoError(tb, err)
 		}
 	}
 }

@@ -32,22 +32,22 @@ type pair struct {
 	thaw           chan struct{} // closed while data flows
 }
 
-func newProxy(t *testing.T) *proxy {
-	t.Helper()
+func newProxy(tb testing.TB) *proxy {
+	tb.Helper()
 	address, err := url.Parse(server.URL())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	port := address.Query().Get("port")
 	if port == "" {
 		port = "5432"
 	}
 	p := &proxy{address: "127.0.0.1:0", pairs: make(map[*pair]struct{})}
 	p.socket = filepath.Join(address.Query().Get("host"), ".s.PGSQL."+port)
-	p.accept(t)
+	p.accept(tb)
 	_, text, err := net.SplitHostPort(p.address)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	p.port, err = strconv.Atoi(text)
-	require.NoError(t, err)
-	t.Cleanup(func() {
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
 		p.refuse()
 		p.work.Wait()
 	})
@@ -55,10 +55,10 @@ func newProxy(t *testing.T) *proxy {
 }
 
 // accept listens, again at the same port when it has before.
-func (p *proxy) accept(t *testing.T) {
-	t.Helper()
+func (p *proxy) accept(tb testing.TB) {
+	tb.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", p.address)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	p.mu.Lock()
 	p.listener, p.address = listener, listener.Addr().String()
 	p.mu.Unlock()
