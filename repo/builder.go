@@ -33,7 +33,7 @@ func (b *builder) arg(value any) *builder {
 	switch value.(type) {
 	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
 		// As the first argument it would change how the driver treats the statement.
-		b.fail("a %T can't be the value of a column", value)
+		b.failf("a %T can't be the value of a column", value)
 	}
 	b.args = append(b.args, value)
 	return b.placeholder(len(b.args))
@@ -56,7 +56,7 @@ func (b *builder) column(name string) *builder {
 	return b.text(c.ident)
 }
 
-func (b *builder) fail(format string, args ...any) {
+func (b *builder) failf(format string, args ...any) {
 	b.keep(&queryError{b.d.label + ": " + fmt.Sprintf(format, args...)})
 }
 
@@ -224,4 +224,4 @@ func (f *fragment) complete() {
 	}
 }
 
-func (f *fragment) fail(what string) { f.b.fail("the fragment %q %s", f.sql, what) }
+func (f *fragment) fail(what string) { f.b.failf("the fragment %q %s", f.sql, what) }

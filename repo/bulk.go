@@ -117,6 +117,7 @@ type bulk[T, K any] struct {
 	repository *Repository[T, K]
 	op         string
 	values     []reflect.Value
+	fresh      []reflect.Value // what came back for each
 	statements []bulkStatement
 }
 
@@ -164,7 +165,7 @@ func (w *bulk[T, K]) insertGroups() {
 // rowsOf returns how many of the rows that are left the next statement takes: a power of two.
 func rowsOf(left, argsPerRow int) int {
 	most := min(left, maxRows, maxArgs/max(1, argsPerRow))
-	return 1 << (bits.Len(uint(max(1, most))) - 1) //nolint:gosec // positive
+	return 1 << (bits.Len(uint(max(1, most))) - 1)
 }
 
 func countArgs(form []byte) int {
@@ -189,7 +190,19 @@ func (w *bulk[T, K]) add(sql string, form []byte, positions []int) {
 // be told apart by key, a transaction is also what takes it all back when they can't be.
 func (w *bulk[T, K]) run(ctx context.Context) error {
 	batches := w.batches()
+	w.fresh = make([]reflect.Value, len(w.values))
 	grouped := slices.ContainsFunc(w.statements, func(s bulkStatement) bool { return len(s.rows) > 1 })
+	err := w.sendAll(ctx, batches, grouped)
+	if err != nil {
+		return err
+	}
+	for i, v := range w.fresh { // only when all of it has happened
+		w.repository.d.adopt(w.values[i], v)
+	}
+	return nil
+}
+
+func (w *bulk[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement, grouped bool) error {
 	if len(batches) == 1 && !grouped {
 		return w.send(ctx, batches[0])
 	}
@@ -264,19 +277,19 @@ func (w *bulk[T, K]) try(ctx context.Context, statements []bulkStatement) (faile
 	if err := results.Close(); err != nil {
 		return -1, err //nolint:wrapcheck // the caller wraps it with the operation
 	}
-	for i := range statements { // only when all of it has happened
-		if err := w.adopt(&statements[i], fresh[i]); err != nil {
+	for i := range statements {
+		if err := w.match(&statements[i], fresh[i]); err != nil {
 			return -1, err
 		}
 	}
 	return -1, nil
 }
 
-// adopt brings the rows that a statement returned into the caller's.
-func (w *bulk[T, K]) adopt(s *bulkStatement, fresh []T) error {
+// match tells the rows that a statement returned apart.
+func (w *bulk[T, K]) match(s *bulkStatement, fresh []T) error {
 	d := w.repository.d
 	if len(s.rows) == 1 {
-		d.adopt(w.values[s.rows[0]], reflect.ValueOf(&fresh[0]).Elem())
+		w.fresh[s.rows[0]] = reflect.ValueOf(&fresh[0]).Elem()
 		return nil
 	}
 	byKey := make(map[any]reflect.Value, len(fresh))
@@ -289,7 +302,7 @@ func (w *bulk[T, K]) adopt(s *bulkStatement, fresh []T) error {
 		if !ok {
 			return errKeyChanged
 		}
-		d.adopt(w.values[position], v)
+		w.fresh[position] = v
 	}
 	return nil
 }

@@ -126,7 +126,7 @@ func (d *descriptor) compileKey() error {
 		if c.typ == d.keyType {
 			return nil
 		}
-		if d.keyType.Kind() != reflect.Struct || isLeaf(d.keyType) {
+		if d.keyType.Kind() != reflect.Struct || isForeign(d.keyType) {
 			return fmt.Errorf("repo: type %v: the key is field %s of type %v, and the repository's key type is %v: use repo.Repository[%v, %v]",
 				d.typ, c.field, c.typ, d.keyType, d.typ, c.typ)
 		}
@@ -139,7 +139,7 @@ func (d *descriptor) compileKey() error {
 		return fmt.Errorf("repo: type %v has a key of several columns (%s), and %v doesn't fit it: %s; make it a struct with one field for each, "+
 			"of the same type and column name", d.typ, strings.Join(names, ", "), d.keyType, why)
 	}
-	if d.keyType.Kind() != reflect.Struct || isLeaf(d.keyType) {
+	if d.keyType.Kind() != reflect.Struct || isForeign(d.keyType) {
 		return wrong("it is one value")
 	}
 	k, err := compile(d.keyType)

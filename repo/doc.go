@@ -11,7 +11,7 @@
 //	ID        uuid.UUID  `db:"id,pk,default"`          // key; left to the database while it is zero
 //	Total     int64      `db:"total,generated"`        // never written; comes back (generated columns, identity)
 //	Rank      int        `db:"rank,readonly"`          // never written; comes back (filled by triggers)
-//	Settings  Settings   `db:"settings,json"`          // a struct, map or slice as one json or jsonb column
+//	Options   Settings   `db:"options,json"`           // a struct, map or slice as one json or jsonb column
 //	CreatedAt time.Time  `db:"created_at,created"`     // the time of the insert
 //	UpdatedAt time.Time  `db:"updated_at,updated"`     // the time of the last change
 //	Version   int64      `db:"version,version"`        // optimistic lock

@@ -228,8 +228,8 @@ func serverText(label string, pg *pgconn.PgError) string {
 // driverText tells what the driver said. Its messages about encoding quote the argument, so that only its number is told.
 func driverText(err error) string {
 	text := err.Error()
-	if strings.HasPrefix(text, "failed to encode args[") {
-		number, _, _ := strings.Cut(strings.TrimPrefix(text, "failed to encode args["), "]")
+	if rest, found := strings.CutPrefix(text, "failed to encode args["); found {
+		number, _, _ := strings.Cut(rest, "]")
 		return "argument " + number + " (counted from 0) can't be sent as its column's type"
 	}
 	if before, _, found := strings.Cut(text, "unable to encode"); found {

@@ -20,9 +20,7 @@ var leafInterfaces = []reflect.Type{
 
 // isLeaf reports whether a struct is one value for the driver, such as time.Time or pgtype.Range, and not several columns.
 func isLeaf(typ reflect.Type) bool {
-	switch path := typ.PkgPath(); {
-	case strings.HasPrefix(path, "github.com/jackc/pgx/v5"), path == "database/sql", path == "time", path == "net", path == "net/netip",
-		path == "math/big":
+	if isForeign(typ) {
 		return true
 	}
 	pointer := reflect.PointerTo(typ)
@@ -32,6 +30,16 @@ func isLeaf(typ reflect.Type) bool {
 		}
 	}
 	return false
+}
+
+// isForeign reports whether a type is of the packages whose types the driver knows.
+func isForeign(typ reflect.Type) bool {
+	switch path := typ.PkgPath(); path {
+	case "database/sql", "time", "net", "net/netip", "math/big":
+		return true
+	default:
+		return strings.HasPrefix(path, "github.com/jackc/pgx/v5")
+	}
 }
 
 // unfit says why a field's type can't be a column, "" when it can.
@@ -57,14 +65,21 @@ func misfit(typ reflect.Type, roles role) string {
 	switch {
 	case roles.is(roleVersion) && !isInteger(typ):
 		return "has the role version and must be an integer"
-	case roles.is(roleCreated|roleUpdated) && typ != reflect.TypeFor[time.Time]() && !isNullableTime(typ):
+	case roles.is(roleCreated|roleUpdated) && !isTime(typ):
 		return "has the role created or updated and must be a time.Time, or one that can be NULL"
 	case roles.is(roleSoftDelete) && typ.Kind() != reflect.Bool && !isNullableTime(typ):
 		return "has the role softdelete and must be a bool or a timestamp that can be NULL, such as *time.Time"
-	case roles.is(roleJSON) && (isLeaf(typ) || typ.Kind() == reflect.String || typ == reflect.TypeFor[[]byte]()):
-		return "has the role json and a type that is sent as it is: remove the role, or use a struct, a map or a slice"
+	case roles.is(roleJSON):
+		return misfitJSON(typ)
 	case roles.is(rolePK) && isNullable(typ) && typ.Kind() != reflect.Slice && typ.Kind() != reflect.Struct:
 		return "has the role pk and can be NULL: a primary key can't, so use a type without nil"
+	}
+	return ""
+}
+
+func misfitJSON(typ reflect.Type) string {
+	if isLeaf(typ) || typ.Kind() == reflect.String || typ == reflect.TypeFor[[]byte]() {
+		return "has the role json and a type that is sent as it is: remove the role, or use a struct, a map or a slice"
 	}
 	return ""
 }
@@ -77,6 +92,8 @@ func isInteger(typ reflect.Type) bool {
 		return false
 	}
 }
+
+func isTime(typ reflect.Type) bool { return typ == reflect.TypeFor[time.Time]() || isNullableTime(typ) }
 
 func isNullableTime(typ reflect.Type) bool {
 	switch typ {

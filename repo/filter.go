@@ -29,7 +29,7 @@ func Where(sql string, args ...any) Filter {
 
 // Sqlizer is what other query builders make, squirrel's Eq, And or Expr for instance.
 type Sqlizer interface {
-	ToSql() (sql string, args []any, err error) //nolint:revive,staticcheck // the name is squirrel's
+	ToSql() (sql string, args []any, err error)
 }
 
 // Expr is a condition from another query builder. Its placeholders may be $1 or ?; an operator with a question mark is then
@@ -79,7 +79,7 @@ func Between(column string, low, high any) Filter { return And(Gte(column, low),
 func compare(column, operator string, value any) Filter {
 	return filterFunc(func(b *builder) {
 		if isNil(value) {
-			b.fail("column %q can't be compared (%s) with nil; use IsNull or NotNull", column, strings.TrimSpace(operator))
+			b.failf("column %q can't be compared (%s) with nil; use IsNull or NotNull", column, strings.TrimSpace(operator))
 		}
 		b.column(column).text(operator).arg(value)
 	})
@@ -221,7 +221,7 @@ func combine(filters []Filter, operator, none string) Filter {
 
 func writeFilter(b *builder, f Filter) {
 	if f == nil {
-		b.fail("a filter is nil")
+		b.failf("a filter is nil")
 		return
 	}
 	f.write(b)

@@ -65,7 +65,7 @@ type shape struct {
 	indirect                              bool // one of the columns is
 }
 
-var shapes sync.Map // of reflect.Type to *shape
+var shapes sync.Map //nolint:gochecknoglobals // a cache, of reflect.Type to *shape
 
 // shapeOf compiles a struct type. Errors name the type, the field and what to do.
 func shapeOf(typ reflect.Type) (*shape, error) {
@@ -85,7 +85,7 @@ func shapeOf(typ reflect.Type) (*shape, error) {
 
 // compile reads the fields of a struct type. It is also what reads a composite key, which has no roles.
 func compile(typ reflect.Type) (*shape, error) {
-	if typ.Kind() != reflect.Struct || isLeaf(typ) {
+	if typ.Kind() != reflect.Struct || isForeign(typ) {
 		return nil, fmt.Errorf("repo: type %v can't be a model: it must be a struct whose fields are the columns", typ)
 	}
 	s := &shape{typ: typ, byName: map[string]int{}, created: -1, updated: -1, version: -1, softDelete: -1}
@@ -109,8 +109,7 @@ type walk struct {
 }
 
 func (s *shape) walk(at walk) error {
-	for i := range at.typ.NumField() {
-		f := at.typ.Field(i)
+	for f := range at.typ.Fields() {
 		tag, tagged := f.Tag.Lookup("db")
 		if tag == "-" || strings.HasPrefix(tag, "-,") {
 			continue
@@ -148,7 +147,7 @@ func (s *shape) add(at walk, f reflect.StructField, tag string, tagged bool) err
 	case nested:
 		return s.descend(at, f, inner, name, roles, tagged)
 	case tagged && name == "":
-		return s.failure(at, f, fmt.Sprintf("has a tag without a column name: write `db:\"%s\"`",
+		return s.failure(at, f, fmt.Sprintf("has a tag without a column name: write `db:%q`",
 			strings.TrimSuffix(dbscan.SnakeCaseMapper(f.Name)+","+strings.TrimPrefix(tag, ","), ",")))
 	case !tagged:
 		name = dbscan.SnakeCaseMapper(f.Name)

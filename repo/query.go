@@ -183,14 +183,14 @@ func lock(strength string, opts []LockOption) QueryOption {
 // where writes the conditions.
 func (q *query) where(b *builder) {
 	for _, fault := range q.faults {
-		b.fail("%s", fault)
+		b.failf("%s", fault)
 	}
 	glue := " where "
 	if condition := b.d.visible(q.deleted); condition != "" {
 		b.text(glue).text(condition)
 		glue = " and "
 	} else if q.deleted == onlyDeleted {
-		b.fail("OnlyDeleted needs a column with the role softdelete in type %v", b.d.typ)
+		b.failf("OnlyDeleted needs a column with the role softdelete in type %v", b.d.typ)
 	}
 	for _, f := range q.filters {
 		b.text(glue)

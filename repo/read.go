@@ -106,8 +106,8 @@ func (r *Repository[T, K]) Exists(ctx context.Context, opts ...QueryOption) (boo
 func (r *Repository[T, K]) scalar(ctx context.Context, method, before, after string, opts []QueryOption, value any) error {
 	q := newQuery(opts)
 	b := newBuilder(r.d, before)
-	q.onlyFilters(b, method)
 	q.where(b)
+	q.onlyFilters(b, method)
 	b.text(after)
 	if b.err != nil {
 		return b.err
@@ -130,7 +130,7 @@ func (q *query) write(b *builder) {
 // onlyFilters refuses what a method has no use for.
 func (q *query) onlyFilters(b *builder, method string) {
 	if len(q.orders) > 0 || q.limit != nil || q.offset != nil || q.lock != "" {
-		b.fail("%s takes filters, not an order, a limit, an offset or a lock", method)
+		b.failf("%s takes filters, not an order, a limit, an offset or a lock", method)
 	}
 }
 

@@ -83,7 +83,7 @@ const attempts = 3
 // again outside of a transaction: the server has refused it before it did anything.
 func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
 	for attempt := 1; ; attempt++ {
-		rows, err := r.tx.Query(ctx, sql, args...)
+		rows, err := r.tx.Query(ctx, sql, args...) //nolint:rowserrcheck // read sees to it
 		if err == nil {
 			err = read(rows)
 		}

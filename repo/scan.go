@@ -107,7 +107,7 @@ func scanOne[T any](rows pgx.Rows, s *shape, extra ...any) (*T, error) {
 	defer rows.Close()
 	if !rows.Next() {
 		if err := rows.Err(); err != nil {
-			return nil, err //nolint:wrapcheck // the caller wraps it with the operation
+			return nil, err
 		}
 		return nil, pgx.ErrNoRows
 	}

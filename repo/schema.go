@@ -136,7 +136,7 @@ type checker struct {
 	found []Finding
 }
 
-func (c *checker) find(problem Problem, column, fix, format string, args ...any) {
+func (c *checker) findf(problem Problem, column, fix, format string, args ...any) {
 	c.found = append(c.found, Finding{
 		Problem: problem, Database: c.d.database, Table: c.d.label, Column: column, Fix: fix,
 		Text: "repo: table " + c.d.label + " " + fmt.Sprintf(format, args...),
@@ -145,7 +145,7 @@ func (c *checker) find(problem Problem, column, fix, format string, args ...any)
 
 func (c *checker) check() {
 	if !c.live.Exists {
-		c.find(MissingTable, "", c.createTable(), "doesn't exist, and type %v is stored in it: create it in a migration or a setup step "+
+		c.findf(MissingTable, "", c.createTable(), "doesn't exist, and type %v is stored in it: create it in a migration or a setup step "+
 			"(group pgfx.setup), or correct the name given to the repository", c.d.typ)
 		return
 	}
@@ -159,7 +159,7 @@ func (c *checker) check() {
 			c.checkColumn(column, live)
 			continue
 		}
-		c.find(MissingColumn, column.name, "alter table "+c.d.table+" add column "+c.define(column),
+		c.findf(MissingColumn, column.name, "alter table "+c.d.table+" add column "+c.define(column),
 			"has no column %q, which field %s needs", column.name, column.field)
 	}
 	c.checkOmitted()
@@ -169,27 +169,32 @@ func (c *checker) check() {
 func (c *checker) checkColumn(column *column, live *liveColumn) {
 	alter := "alter table " + c.d.table + " alter column " + column.ident
 	if !fits(column, live.OID) {
-		c.find(TypeMismatch, column.name, alter+" type "+sqlType(column)+" using "+column.ident+"::text::"+sqlType(column),
+		c.findf(TypeMismatch, column.name, alter+" type "+sqlType(column)+" using "+column.ident+"::text::"+sqlType(column),
 			"has column %q of type %s, which field %s of type %v can't hold", column.name, live.Type, column.field, column.typ)
 	}
 	if !live.NotNull && !c.live.View && !column.indirect && !isNullable(column.typ) {
-		c.find(NullableColumn, column.name, alter+" set not null",
+		c.findf(NullableColumn, column.name, alter+" set not null",
 			"allows NULL in column %q, and field %s of type %v can't hold it: reading such a row would fail", column.name, column.field, column.typ)
 	}
-	if c.live.View {
-		return
+	if !c.live.View {
+		c.checkDefault(column, live)
 	}
+}
+
+// checkDefault looks whether the database fills what is left to it, and only that.
+func (c *checker) checkDefault(column *column, live *liveColumn) {
+	alter := "alter table " + c.d.table + " alter column " + column.ident
 	if column.roles.is(roleGenerated) && !live.Generated && !live.Default {
-		c.find(MissingDefault, column.name, "", "doesn't generate column %q, and field %s has the role generated: it would never get a value",
+		c.findf(MissingDefault, column.name, "", "doesn't generate column %q, and field %s has the role generated: it would never get a value",
 			column.name, column.field)
 	}
 	if column.roles.is(roleDefault) && !live.Default && live.NotNull {
-		c.find(MissingDefault, column.name, alter+" set default "+sqlDefault(column),
+		c.findf(MissingDefault, column.name, alter+" set default "+sqlDefault(column),
 			"has no default for column %q, and field %s has the role default: creating a row with the field zero would fail",
 			column.name, column.field)
 	}
 	if column.written() && live.Generated && !column.roles.is(roleDefault) {
-		c.find(MissingDefault, column.name, alter+" drop expression",
+		c.findf(MissingDefault, column.name, alter+" drop expression",
 			"generates column %q, and field %s would be written: give it the role generated", column.name, column.field)
 	}
 }
@@ -204,7 +209,7 @@ func (c *checker) checkOmitted() {
 		if _, known := c.d.byName[live.Name]; known || !live.NotNull || live.Default || live.Generated {
 			continue
 		}
-		c.find(MissingDefault, live.Name,
+		c.findf(MissingDefault, live.Name,
 			"alter table "+c.d.table+" alter column "+pgx.Identifier{live.Name}.Sanitize()+" drop not null",
 			"has column %q, which is not null without a default, and type %v has no field for it: creating rows would fail",
 			live.Name, c.d.typ)
@@ -222,7 +227,7 @@ func (c *checker) checkUnique() {
 	}
 	list := strings.Join(c.d.keyColumns(), ", ")
 	if !c.unique(key, false) {
-		c.find(MissingKey, strings.Join(key, ", "), "alter table "+c.d.table+" add primary key ("+list+")",
+		c.findf(MissingKey, strings.Join(key, ", "), "alter table "+c.d.table+" add primary key ("+list+")",
 			"has no primary key or unique index on (%s), which is the key of type %v", list, c.d.typ)
 	}
 	target := c.d.conflict
@@ -230,7 +235,7 @@ func (c *checker) checkUnique() {
 	case target == nil:
 	case target.constraint != "":
 		if !slices.Contains(c.live.Constraints, target.constraint) {
-			c.find(MissingUnique, "", "", "has no unique or exclusion constraint %q, which upserts name as their target", target.constraint)
+			c.findf(MissingUnique, "", "", "has no unique or exclusion constraint %q, which upserts name as their target", target.constraint)
 		}
 	case !c.unique(target.columns, target.predicate != ""):
 		var idents []string
@@ -241,7 +246,7 @@ func (c *checker) checkUnique() {
 		if target.predicate != "" {
 			fix += " where " + target.predicate
 		}
-		c.find(MissingUnique, strings.Join(target.columns, ", "), fix,
+		c.findf(MissingUnique, strings.Join(target.columns, ", "), fix,
 			"has no unique index on (%s) that upserts could use as their conflict target", strings.Join(target.columns, ", "))
 	}
 }

@@ -155,6 +155,8 @@ type Stamps struct {
 }
 
 type User struct {
+	Stamps
+
 	ID       uuid.UUID `db:"id,pk,default"`
 	Email    string
 	Name     *string
@@ -165,8 +167,7 @@ type User struct {
 	Address  Address
 	Shout    string `db:"shout,generated"`
 	Version  int64  `db:"version,version"`
-	Stamps
-	Cached string `db:"-"`
+	Cached   string `db:"-"`
 }
 
 const usersDDL = `create table users (
@@ -201,4 +202,4 @@ func emails(users []User) []string {
 	return list
 }
 
-func ptr[V any](v V) *V { return &v }
+func tracer(c *counter) pgfx.Option { return pgfx.WithTracer(c) }

@@ -19,12 +19,12 @@ type Querier interface {
 }
 
 // scanAPI is the library's own scany: a column without a field is an error.
-var scanAPI = sync.OnceValues(func() (*pgxscan.API, error) {
+var scanAPI = sync.OnceValues(func() (*pgxscan.API, error) { //nolint:gochecknoglobals // made once, never changed
 	api, err := pgxscan.NewDBScanAPI()
 	if err != nil {
 		return nil, err //nolint:wrapcheck // can't happen: there are no options
 	}
-	return pgxscan.NewAPI(api) //nolint:wrapcheck // as above
+	return pgxscan.NewAPI(api)
 })
 
 // Query runs the application's own SQL and reads its rows into values of type U: a struct, whose fields take the columns of
@@ -47,7 +47,7 @@ func Query[U any](ctx context.Context, q Querier, sql string, args ...any) ([]U,
 		if err != nil {
 			return err
 		}
-		return api.ScanAll(&found, rows) //nolint:wrapcheck // wrapped by run
+		return api.ScanAll(&found, rows)
 	})
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func QueryOne[U any](ctx context.Context, q Querier, sql string, args ...any) (U
 		if err != nil {
 			return err
 		}
-		return api.ScanOne(&found, rows) //nolint:wrapcheck // wrapped by run
+		return api.ScanOne(&found, rows)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = &notFoundError{"the result"}
@@ -98,7 +98,7 @@ func Pluck[V any](ctx context.Context, q Querier, sql string, args ...any) ([]V,
 // that was in a transaction.
 func run(ctx context.Context, q Querier, sql string, args []any, read func(pgx.Rows) error) error {
 	for attempt := 1; ; attempt++ {
-		rows, err := q.Query(ctx, sql, args...)
+		rows, err := q.Query(ctx, sql, args...) //nolint:rowserrcheck // read sees to it
 		if err == nil {
 			err = read(rows)
 			rows.Close()
@@ -139,7 +139,7 @@ func scannerFor[U any]() (*pgxscan.API, error) {
 	return scanAPI()
 }
 
-var endless sync.Map // of reflect.Type to error or nil
+var endless sync.Map //nolint:gochecknoglobals // a cache, of reflect.Type to error or nil
 
 // checkEndless refuses a struct that contains itself by way of structs and pointers: scany would follow it for ever.
 func checkEndless(typ reflect.Type) error {

@@ -5,49 +5,62 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+// Names of types that occur more than once.
+const (
+	pgTimestamptz = "timestamptz"
+	pgText        = "text"
+	pgBigint      = "bigint"
+	pgJSONB       = "jsonb"
+	pgBoolean     = "boolean"
+	pgInteger     = "integer"
+	pgSmallint    = "smallint"
+	pgDouble      = "double precision"
+	pgUUID        = "uuid"
+	pgNumeric     = "numeric"
+)
+
 // sqlTypes are the types that columns get for fields, where nobody has said otherwise.
 var sqlTypes = map[reflect.Type]string{
-	reflect.TypeFor[time.Time]():           "timestamptz",
+	reflect.TypeFor[time.Time]():           pgTimestamptz,
 	reflect.TypeFor[time.Duration]():       "interval",
 	reflect.TypeFor[[]byte]():              "bytea",
-	reflect.TypeFor[sql.NullString]():      "text",
-	reflect.TypeFor[sql.NullTime]():        "timestamptz",
-	reflect.TypeFor[sql.NullBool]():        "boolean",
-	reflect.TypeFor[sql.NullInt16]():       "smallint",
-	reflect.TypeFor[sql.NullInt32]():       "integer",
-	reflect.TypeFor[sql.NullInt64]():       "bigint",
-	reflect.TypeFor[sql.NullFloat64]():     "double precision",
-	reflect.TypeFor[pgtype.Timestamptz]():  "timestamptz",
+	reflect.TypeFor[sql.NullString]():      pgText,
+	reflect.TypeFor[sql.NullTime]():        pgTimestamptz,
+	reflect.TypeFor[sql.NullBool]():        pgBoolean,
+	reflect.TypeFor[sql.NullInt16]():       pgSmallint,
+	reflect.TypeFor[sql.NullInt32]():       pgInteger,
+	reflect.TypeFor[sql.NullInt64]():       pgBigint,
+	reflect.TypeFor[sql.NullFloat64]():     pgDouble,
+	reflect.TypeFor[pgtype.Timestamptz]():  pgTimestamptz,
 	reflect.TypeFor[pgtype.Timestamp]():    "timestamp",
 	reflect.TypeFor[pgtype.Date]():         "date",
-	reflect.TypeFor[pgtype.Text]():         "text",
-	reflect.TypeFor[pgtype.Bool]():         "boolean",
-	reflect.TypeFor[pgtype.Int2]():         "smallint",
-	reflect.TypeFor[pgtype.Int4]():         "integer",
-	reflect.TypeFor[pgtype.Int8]():         "bigint",
+	reflect.TypeFor[pgtype.Text]():         pgText,
+	reflect.TypeFor[pgtype.Bool]():         pgBoolean,
+	reflect.TypeFor[pgtype.Int2]():         pgSmallint,
+	reflect.TypeFor[pgtype.Int4]():         pgInteger,
+	reflect.TypeFor[pgtype.Int8]():         pgBigint,
 	reflect.TypeFor[pgtype.Float4]():       "real",
-	reflect.TypeFor[pgtype.Float8]():       "double precision",
-	reflect.TypeFor[pgtype.Numeric]():      "numeric",
-	reflect.TypeFor[pgtype.UUID]():         "uuid",
+	reflect.TypeFor[pgtype.Float8]():       pgDouble,
+	reflect.TypeFor[pgtype.Numeric]():      pgNumeric,
+	reflect.TypeFor[pgtype.UUID]():         pgUUID,
 	reflect.TypeFor[pgtype.Interval]():     "interval",
 	reflect.TypeFor[pgtype.Time]():         "time",
-	reflect.TypeFor[map[string]string]():   "jsonb",
-	reflect.TypeFor[map[string]any]():      "jsonb",
-	reflect.TypeFor[sql.Null[time.Time]](): "timestamptz",
-	reflect.TypeFor[sql.Null[string]]():    "text",
+	reflect.TypeFor[map[string]string]():   pgJSONB,
+	reflect.TypeFor[map[string]any]():      pgJSONB,
+	reflect.TypeFor[sql.Null[time.Time]](): pgTimestamptz,
+	reflect.TypeFor[sql.Null[string]]():    pgText,
 }
 
 // sqlType proposes a type for a column.
 func sqlType(c *column) string {
 	if c.roles.is(roleJSON) {
-		return "jsonb"
+		return pgJSONB
 	}
 	return sqlTypeOf(c.typ)
 }
@@ -57,7 +70,7 @@ func sqlTypeOf(typ reflect.Type) string {
 		return known
 	}
 	if isUUID(typ) {
-		return "uuid"
+		return pgUUID
 	}
 	switch typ.Kind() {
 	case reflect.Pointer:
@@ -65,38 +78,38 @@ func sqlTypeOf(typ reflect.Type) string {
 	case reflect.Slice:
 		return sqlTypeOf(typ.Elem()) + "[]"
 	case reflect.Bool:
-		return "boolean"
+		return pgBoolean
 	case reflect.Int8, reflect.Int16, reflect.Uint8:
-		return "smallint"
+		return pgSmallint
 	case reflect.Int32, reflect.Uint16:
-		return "integer"
+		return pgInteger
 	case reflect.Int, reflect.Int64, reflect.Uint32:
-		return "bigint"
+		return pgBigint
 	case reflect.Uint, reflect.Uint64:
-		return "numeric"
+		return pgNumeric
 	case reflect.Float32:
 		return "real"
 	case reflect.Float64:
-		return "double precision"
+		return pgDouble
 	case reflect.Map, reflect.Struct, reflect.Interface:
-		return "jsonb"
+		return pgJSONB
 	default:
-		return "text"
+		return pgText
 	}
 }
 
 // sqlDefault proposes a default for a column.
 func sqlDefault(c *column) string {
 	switch typ := sqlType(c); typ {
-	case "uuid":
+	case pgUUID:
 		return "gen_random_uuid()"
-	case "timestamptz", "timestamp":
+	case pgTimestamptz, "timestamp":
 		return "now()"
-	case "boolean":
+	case pgBoolean:
 		return "false"
-	case "smallint", "integer", "bigint", "numeric", "real", "double precision":
+	case pgSmallint, pgInteger, pgBigint, pgNumeric, "real", pgDouble:
 		return "0"
-	case "jsonb":
+	case pgJSONB:
 		return "'{}'"
 	default:
 		return "''"
@@ -116,7 +129,7 @@ func (c *checker) define(column *column) string {
 	case column.roles.is(roleSoftDelete) && column.typ.Kind() == reflect.Bool:
 		text += " default false"
 	case column.roles.is(roleDefault):
-		if sqlType(column) == "bigint" && column.roles.is(rolePK) {
+		if sqlType(column) == pgBigint && column.roles.is(rolePK) {
 			return text + " generated by default as identity"
 		}
 		text += " default " + sqlDefault(column)
@@ -144,23 +157,15 @@ func (c *checker) createTable() string {
 	return "create table " + c.d.table + " (" + strings.Join(lines, ", ") + ")"
 }
 
-// stock guards pgx's own knowledge of types, which remembers its plans and so isn't safe for concurrent use.
-var stock = struct {
-	sync.Mutex
-
-	types *pgtype.Map
-}{types: pgtype.NewMap()} //nolint:gochecknoglobals // asked at start only
-
 // fits reports whether a field can hold a column of this type and be written to it, as far as pgx knows. A type that pgx
 // doesn't know beforehand, an enum for instance, is given the benefit of the doubt.
 func fits(c *column, oid uint32) bool {
-	stock.Lock()
-	defer stock.Unlock()
-	known, ok := stock.types.TypeForOID(oid)
+	stock := pgtype.NewMap() // it remembers plans and isn't safe for concurrent use
+	known, ok := stock.TypeForOID(oid)
 	if !ok {
 		return true
 	}
-	jsonColumn := known.Name == "json" || known.Name == "jsonb"
+	jsonColumn := known.Name == "json" || known.Name == pgJSONB
 	if c.roles.is(roleJSON) {
 		return jsonColumn
 	}
@@ -169,11 +174,11 @@ func fits(c *column, oid uint32) bool {
 		inner = inner.Elem()
 	}
 	if isUUID(inner) { // it converts itself, into anything
-		return known.Name == "uuid" || known.Name == "bytea" || known.Name == "text" || known.Name == "varchar"
+		return known.Name == pgUUID || known.Name == "bytea" || known.Name == pgText || known.Name == "varchar"
 	}
-	format := stock.types.FormatCodeForOID(oid)
+	format := stock.FormatCodeForOID(oid)
 	target := reflect.New(c.typ)
-	if plan := stock.types.PlanScan(oid, format, target.Interface()); fmt.Sprintf("%T", plan) == "*pgtype.scanPlanFail" {
+	if plan := stock.PlanScan(oid, format, target.Interface()); fmt.Sprintf("%T", plan) == "*pgtype.scanPlanFail" {
 		return false
 	}
 	if !c.written() {
@@ -181,7 +186,7 @@ func fits(c *column, oid uint32) bool {
 	}
 	value := reflect.New(inner).Elem().Interface()
 	for _, format := range []int16{pgtype.BinaryFormatCode, pgtype.TextFormatCode} {
-		if stock.types.PlanEncode(oid, format, value) != nil {
+		if stock.PlanEncode(oid, format, value) != nil {
 			return inner.Kind() != reflect.String || !isNumeric(known.Name)
 		}
 	}

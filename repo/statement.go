@@ -151,7 +151,7 @@ func (d *descriptor) insertForm(v reflect.Value) []byte {
 		switch {
 		case !c.written():
 			form[i] = takeDefault
-		case c.roles.is(roleDefault) && fieldIsZero(v, c) && !(c.roles.is(rolePK) && d.newKey != nil):
+		case c.roles.is(roleDefault) && fieldIsZero(v, c) && (!c.roles.is(rolePK) || d.newKey == nil):
 			form[i] = takeDefault
 		case c.roles.is(roleCreated|roleUpdated) && fieldIsZero(v, c):
 			form[i] = d.takeTime()

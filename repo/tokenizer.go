@@ -68,20 +68,26 @@ func next(sql string, i int) (tokenKind, int) {
 		return tokenComment, len(rest)
 	case strings.HasPrefix(rest, "/*"):
 		return blockComment(rest)
-	case c == '(' || c == '[':
-		return tokenOpen, 1
-	case c == ')' || c == ']':
-		return tokenClose, 1
-	case c == ';':
-		return tokenSemicolon, 1
 	case isOperator(c):
 		return operator(rest)
-	case c == ':' && strings.HasPrefix(rest, "::"):
-		return tokenText, 2 //nolint:mnd // ::
-	case c == 0:
-		return tokenBroken, 1
 	default:
-		return tokenText, 1
+		return mark(c), 1
+	}
+}
+
+// mark returns what a single character is that begins nothing longer.
+func mark(c byte) tokenKind {
+	switch c {
+	case '(', '[':
+		return tokenOpen
+	case ')', ']':
+		return tokenClose
+	case ';':
+		return tokenSemicolon
+	case 0:
+		return tokenBroken
+	default:
+		return tokenText
 	}
 }
 

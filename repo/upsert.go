@@ -136,7 +136,7 @@ func (u *upsert) check(d *descriptor, form []byte) error {
 
 // text returns the statement that upserts a row of this form.
 func (u *upsert) text(d *descriptor, form []byte, rows int) string {
-	key := fmt.Sprintf("%d%s %v %v %q", rows, form, u.nothing, u.revive, append([]string{u.target.constraint, u.target.predicate}, u.target.columns...))
+	key := fmt.Sprintf("%d%s %+v", rows, form, *u.target) + fmt.Sprint(u.nothing, u.revive)
 	if text, ok := d.texts.inserts.Load(key); ok {
 		return text.(string) //nolint:forcetypeassert // nothing else is stored
 	}

@@ -20,8 +20,8 @@ func TestCreateBringsBackWhatTheDatabaseMadeOfTheRow(t *testing.T) {
 	_, users := newUsers(t)
 	ctx := t.Context()
 	ada := &User{
-		Email: "ada@example.com", Name: ptr("Ada"), Settings: Settings{Theme: "dark", Flags: map[string]bool{"beta": true}},
-		Tags: []string{"a", "b"}, Address: Address{Street: "Main St", City: ptr("London")}, Cached: "mine",
+		Email: "ada@example.com", Name: new("Ada"), Settings: Settings{Theme: "dark", Flags: map[string]bool{"beta": true}},
+		Tags: []string{"a", "b"}, Address: Address{Street: "Main St", City: new("London")}, Cached: "mine",
 	}
 	require.NoError(t, users.Create(ctx, ada))
 	assert.NotZero(t, ada.ID)
@@ -69,7 +69,7 @@ func TestUpdateWritesTheWholeRowAndItsVersion(t *testing.T) {
 	ctx := t.Context()
 	ada := create(t, users, "ada@example.com")[0]
 	before := ada
-	ada.Email, ada.Name, ada.CreatedAt, ada.DeletedAt = "lovelace@example.com", ptr("Ada"), time.Time{}, ptr(time.Now())
+	ada.Email, ada.Name, ada.CreatedAt, ada.DeletedAt = "lovelace@example.com", new("Ada"), time.Time{}, new(time.Now())
 	require.NoError(t, users.Update(ctx, &ada))
 	assert.EqualValues(t, 2, ada.Version)
 	assert.Equal(t, "LOVELACE@EXAMPLE.COM", ada.Shout)
@@ -237,7 +237,7 @@ func TestConstraintErrorsNameWhatRefusedAndNoValue(t *testing.T) {
 	pets := newRepo[Pet, int](t, m, "pets")
 	ctx := t.Context()
 	create(t, users, "secret@example.com")
-	require.NoError(t, pets.Create(ctx, &Pet{ID: 1, Name: ptr("x"), During: during(1, 5)}))
+	require.NoError(t, pets.Create(ctx, &Pet{ID: 1, Name: new("x"), During: during(1, 5)}))
 
 	for name, c := range map[string]struct {
 		err  error
@@ -252,7 +252,7 @@ func TestConstraintErrorsNameWhatRefusedAndNoValue(t *testing.T) {
 			repo.ConstraintError{Kind: repo.KindCheck, Table: "users", Constraint: "users_age_check", Index: -1},
 		},
 		"foreign key": {
-			pets.Create(ctx, &Pet{ID: 2, Name: ptr("x"), Owner: ptr(uuid.New())}),
+			pets.Create(ctx, &Pet{ID: 2, Name: new("x"), Owner: new(uuid.New())}),
 			repo.ConstraintError{Kind: repo.KindForeignKey, Table: "pets", Constraint: "pets_owner_fkey", Columns: []string{"owner"}, Index: -1},
 		},
 		"not null": {
@@ -260,7 +260,7 @@ func TestConstraintErrorsNameWhatRefusedAndNoValue(t *testing.T) {
 			repo.ConstraintError{Kind: repo.KindNotNull, Table: "pets", Columns: []string{"name"}, Index: -1},
 		},
 		"exclusion": {
-			pets.Create(ctx, &Pet{ID: 2, Name: ptr("x"), During: during(2, 3)}),
+			pets.Create(ctx, &Pet{ID: 2, Name: new("x"), During: during(2, 3)}),
 			repo.ConstraintError{Kind: repo.KindExclusion, Table: "pets", Constraint: "pets_during_excl", Columns: []string{"during"}, Index: -1},
 		},
 	} {

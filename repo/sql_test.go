@@ -1,0 +1,157 @@
+package repo_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/repo"
+)
+
+func TestOwnSQLReadsIntoStructsMapsAndValues(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	ctx := t.Context()
+	type Row struct {
+		N       int
+		Address Address
+	}
+	rows, err := repo.Query[Row](ctx, m, `select n, 's' as "address.street", null as "address.city" from generate_series(1, $1) n`, 2)
+	require.NoError(t, err)
+	assert.Equal(t, []Row{{1, Address{Street: "s"}}, {2, Address{Street: "s"}}}, rows)
+
+	pointers, err := repo.Query[*Address](ctx, m, "select @street as street", pgx.NamedArgs{"street": "x"})
+	require.NoError(t, err)
+	assert.Equal(t, []*Address{{Street: "x"}}, pointers)
+
+	maps, err := repo.Query[map[string]any](ctx, m, "select 1 as a, 'x' as b")
+	require.NoError(t, err)
+	assert.Equal(t, []map[string]any{{"a": int32(1), "b": "x"}}, maps)
+
+	numbers, err := repo.Query[int](ctx, m, "select n from generate_series(1, 3) n")
+	require.NoError(t, err)
+	assert.Equal(t, []int{1, 2, 3}, numbers)
+
+	times, err := repo.Query[time.Time](ctx, m, "select 'epoch'::timestamptz")
+	require.NoError(t, err)
+	assert.True(t, times[0].Equal(time.Unix(0, 0)))
+
+	one, err := repo.QueryOne[Row](ctx, m, "select 7 as n")
+	require.NoError(t, err)
+	assert.Equal(t, Row{N: 7}, one)
+	when, err := repo.QueryOne[*time.Time](ctx, m, "select null::timestamptz")
+	require.NoError(t, err)
+	assert.Nil(t, when)
+	words, err := repo.Pluck[string](ctx, m, "select unnest(array['a','b'])")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "b"}, words)
+
+	empty, err := repo.Query[Row](ctx, m, "select 1 as n where false")
+	require.NoError(t, err)
+	assert.Equal(t, []Row{}, empty)
+	none, err := repo.Pluck[string](ctx, m, "select 'x' where false")
+	require.NoError(t, err)
+	assert.Equal(t, []string{}, none)
+}
+
+func TestOwnSQLSaysWhatDoesNotFit(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	ctx := t.Context()
+	type Row struct{ N int }
+	_, err := repo.QueryOne[Row](ctx, m, "select 1 as n where false")
+	require.ErrorIs(t, err, repo.ErrNotFound)
+	_, err = repo.QueryOne[time.Time](ctx, m, "select now() where false")
+	require.ErrorIs(t, err, repo.ErrNotFound)
+	for want, sql := range map[string]string{
+		"expected 1 row, got: 2":         "select n from generate_series(1, 2) n",
+		"column: 'other': no correspond": "select 1 as n, 2 as other",
+		"duplicate column":               "select 1 as n, 2 as n",
+		"cannot scan NULL":               "select null::int as n",
+		"42601":                          "selekt",
+	} {
+		_, err := repo.QueryOne[Row](ctx, m, sql)
+		require.ErrorContains(t, err, want)
+		assert.Regexp(t, "^repo: query: ", err.Error())
+	}
+	_, err = repo.Query[Node](ctx, m, "select 1 as id")
+	require.ErrorContains(t, err, "repo_test.Node contains itself")
+	_, err = repo.QueryOne[Node](ctx, m, "select 1 as id")
+	require.ErrorContains(t, err, "repo_test.Node contains itself", "the answer is remembered")
+	_, err = repo.Query[int](ctx, m, "select $1::int", struct{ S string }{"hush-hush"})
+	require.ErrorContains(t, err, "argument 0")
+	assert.NotContains(t, err.Error(), "hush-hush")
+	_, err = repo.Pluck[int](ctx, m, "select $1::text::int", "hush-hush")
+	require.ErrorContains(t, err, "22P02")
+	assert.NotContains(t, err.Error(), "hush-hush")
+	done, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = repo.Pluck[int](done, m, "select 1")
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestOwnSQLFollowsTheTransaction(t *testing.T) {
+	t.Parallel()
+	m, users := newUsers(t)
+	boom := errors.New("boom")
+	require.ErrorIs(t, m.Do(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, users.Create(ctx, &User{Email: "ada"}))
+		n, err := repo.QueryOne[int](ctx, m, "select count(*) from users")
+		require.NoError(t, err)
+		assert.Equal(t, 1, n)
+		return boom
+	}), boom)
+	n, err := repo.QueryOne[int](t.Context(), m.DB().Pool(), "select count(*) from users")
+	require.NoError(t, err)
+	assert.Zero(t, n)
+}
+
+func TestAStatementThatDDLMadeStaleHealsOutsideOfATransaction(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table plain (id bigint primary key generated always as identity, note text not null)")
+	r := newRepo[Plain, int64](t, m, "plain")
+	ctx := t.Context()
+	row := &Plain{Note: "1"}
+	require.NoError(t, r.Create(ctx, row))
+	alter := func(typ string) {
+		_, err := m.Exec(ctx, "alter table plain alter column note type "+typ)
+		require.NoError(t, err)
+	}
+	read := func(ctx context.Context) error {
+		_, err := repo.Query[Plain](ctx, m, "select id, note from plain")
+		return err
+	}
+	use := func() {
+		require.NoError(t, second(r.Get(ctx, row.ID)))
+		require.NoError(t, r.Create(ctx, &Plain{Note: "2"}))
+		require.NoError(t, r.CreateMany(ctx, []Plain{{Note: "3"}}))
+		require.NoError(t, read(ctx))
+	}
+	use()
+	alter("varchar(5)")
+	use()
+	alter("varchar(6)")
+	alter("text")
+	use()
+	require.NoError(t, m.Do(ctx, read))
+	alter("varchar(5)")
+	require.ErrorContains(t, m.Do(ctx, read), "0A000", "in a transaction it can't be run again")
+}
+
+func TestAddingAColumnDisturbsNobody(t *testing.T) {
+	t.Parallel()
+	m, users := newUsers(t)
+	ada := create(t, users, "ada")[0]
+	require.NoError(t, second(users.Get(t.Context(), ada.ID)))
+	_, err := m.Exec(t.Context(), "alter table users add column extra uuid default gen_random_uuid()")
+	require.NoError(t, err)
+	require.NoError(t, second(users.Get(t.Context(), ada.ID)))
+	require.NoError(t, users.Update(t.Context(), &ada))
+	require.NoError(t, second(users.Get(t.Context(), uuid.UUID(ada.ID))))
+}
