@@ -4,6 +4,7 @@ package embedded_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,6 +30,7 @@ import (
 const (
 	roleVariable = "RDSFX_EMBEDDED_TEST_ROLE"
 	roleDir      = "RDSFX_EMBEDDED_TEST_DIR"
+	roleURL      = "RDSFX_EMBEDDED_TEST_URL"
 )
 
 var roles = map[string]func(){
@@ -36,6 +38,8 @@ var roles = map[string]func(){
 	"exit":     func() { announce(roleServer()); awaitInput(); os.Exit(3) },
 	"wait":     func() { announce(roleServer()); select {} },
 	"app":      runApp,
+	"connect":  runConnect,
+	"late":     func() { fmt.Println("{}"); awaitInput(); announce(roleServer()); select {} },
 	"parent":   runParent,
 	"share":    func() { announce(roleShared()); select {} },
 	"sharer":   func() { fmt.Println("{}"); roleShared(); select {} },
@@ -110,6 +114,13 @@ func runApp() {
 	}
 }
 
+// runConnect tries to use a server of somebody else.
+func runConnect() {
+	_, err := pgx.Connect(context.Background(), os.Getenv(roleURL))
+	fmt.Println(err)
+	os.Exit(1)
+}
+
 // runParent has a child that outlives it.
 func runParent() {
 	announce(roleServer())
@@ -153,17 +164,50 @@ type actor struct {
 	facts facts
 }
 
-// act starts a role in its own process group, as a shell does, and waits until it has announced its server.
+// stage is where a role is played: this test binary as this user, unless it says otherwise.
+type stage struct {
+	program    string
+	credential *syscall.Credential
+	env        []string
+}
+
+func (s stage) command(role string) *exec.Cmd {
+	if s.program == "" {
+		s.program = os.Args[0]
+	}
+	cmd := exec.CommandContext(context.Background(), s.program)
+	cmd.Env = slices.Concat(os.Environ(), s.env, []string{roleVariable + "=" + role})
+	cmd.Dir = "/"
+	// Its own process group, as a shell makes one.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.credential}
+	return cmd
+}
+
+// runAs plays a role to its end and returns what it says.
+func runAs(t *testing.T, s stage, role string) string {
+	t.Helper()
+	out, err := s.command(role).CombinedOutput()
+	require.Error(t, err, string(out))
+	return string(out)
+}
+
+// act starts a role and waits until it has announced its server.
 func act(t *testing.T, role, dir string, env ...string) *actor {
+	t.Helper()
+	return actAs(t, stage{env: env}, role, dir)
+}
+
+func actAs(t *testing.T, s stage, role, dir string) *actor {
 	t.Helper()
 	inRead, inWrite, err := os.Pipe()
 	require.NoError(t, err)
-	cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // this test binary
-	cmd.Env = slices.Concat(os.Environ(), env, []string{roleVariable + "=" + role, roleDir + "=" + dir})
+	s.env = append(slices.Clone(s.env), roleDir+"="+dir)
+	cmd := s.command(role)
 	cmd.Stdin = inRead
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	require.NoError(t, cmd.Start())
 	require.NoError(t, inRead.Close())
 	a := &actor{cmd: cmd, out: bufio.NewReader(out), in: inWrite}
@@ -171,11 +215,20 @@ func act(t *testing.T, role, dir string, env ...string) *actor {
 		_ = a.in.Close()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		if t.Failed() {
+			t.Log(stderr.String())
+		}
 	})
+	a.hear(t)
+	return a
+}
+
+// hear takes what the role announces.
+func (a *actor) hear(t *testing.T) {
+	t.Helper()
 	line, err := a.out.ReadBytes('\n')
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(line, &a.facts))
-	return a
 }
 
 // assertGone waits until nothing of the server is left: not the keeper, not the server nor a child of it, not a directory.
