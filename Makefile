@@ -54,6 +54,10 @@ bench: ## Run the benchmarks and compare: make bench BENCH=Get COUNT=10
 	cd benchmarks && go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) ./... >"$(CURDIR)/bench.out"
 	$(TOOL) benchstat bench.out
 
+.PHONY: bench-fxtest
+bench-fxtest: ## Show what a test pays for a database of its own
+	go test -run='^$$' -bench=FreshDatabase ./fxtest
+
 .PHONY: quickstart
 quickstart: ## Run the quickstart on a PostgreSQL of its own
 	go run ./examples/quickstart

@@ -29,8 +29,9 @@ type App struct {
 }
 
 // New starts an application that includes rdsfx.Module and what [Fx] adds, on a database of its own (see [DB]). At the
-// end of the test the application is stopped, and connections that are still held or open are reported. Models that don't
-// fit the schema fail the start. Logs are dropped unless the application has a *zap.Logger; [Logger] gives it one.
+// end of the test the application is stopped; connections that are still held or open are reported, and goroutines that
+// outlive the stop. Models that don't fit the schema fail the start. Logs are dropped unless the application has a
+// *zap.Logger; [Logger] gives it one.
 //
 // The database is the test's own even when the application supplies a Config or DATABASE_URL is set.
 func New(tb testing.TB, opts ...Option) *App {
@@ -40,6 +41,7 @@ func New(tb testing.TB, opts ...Option) *App {
 		tb.Fatalf("fxtest: %v", err)
 	}
 	endpoint := pgfx.Endpoint{URL: createDatabase(tb, s), Override: true}
+	id := label()
 	app := &App{}
 	fxOpts := []fx.Option{
 		rdsfx.Module,
@@ -61,15 +63,19 @@ func New(tb testing.TB, opts ...Option) *App {
 		}
 		tb.Fatalf("fxtest: %v", err)
 	}
-	tb.Cleanup(func() { app.stop(tb) })
+	tb.Cleanup(func() {
+		if app.stop(tb) {
+			reportGoroutines(tb, id)
+		}
+	})
 	return app
 }
 
-func (a *App) stop(tb testing.TB) {
+// stop reports whether everything that the application held came back.
+func (a *App) stop(tb testing.TB) (clean bool) {
 	tb.Helper()
-	reportLeases(tb, a.DB)
 	timeout := cleanupTimeout
-	if len(a.DB.Leases()) > 0 {
+	if clean = reportLeases(tb, a.DB); !clean {
 		timeout = leakTimeout
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -78,6 +84,7 @@ func (a *App) stop(tb testing.TB) {
 	if _, held := errors.AsType[*pgfx.HeldError](err); err != nil && !held { // those have been reported
 		tb.Errorf("fxtest: stop: %v", err)
 	}
+	return clean
 }
 
 // Logger is an Fx option that sends an application's logs to the test's log.

@@ -126,3 +126,16 @@ func TestAHookThatFailsToStopIsReported(t *testing.T) {
 	require.Len(t, r.reports, 1)
 	assert.Contains(t, r.reports[0], assert.AnError.Error())
 }
+
+func TestAGoroutineThatOutlivesItsAppIsReported(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	outlive := fx.Invoke(func(lc fx.Lifecycle) {
+		lc.Append(fx.StartHook(func() { go func() { <-release }() }))
+	})
+	r := watch(t, func(tb testing.TB) { fxtest.New(tb, fxtest.Fx(outlive)) })
+	close(release)
+	require.Len(t, r.reports, 1)
+	assert.Contains(t, r.reports[0], "a goroutine of the application is left after its stop")
+	assert.Contains(t, r.reports[0], "TestAGoroutineThatOutlivesItsAppIsReported")
+}

@@ -51,6 +51,7 @@ func DB(tb testing.TB, opts ...Option) *pgfx.DB {
 	}
 	cfg := s.config
 	cfg.URL = createDatabase(tb, s)
+	id := label()
 	db, err := pgfx.Open(cfg)
 	if err != nil {
 		tb.Fatalf("fxtest: %v", err)
@@ -60,16 +61,19 @@ func DB(tb testing.TB, opts ...Option) *pgfx.DB {
 	if err := db.Start(ctx); err != nil {
 		tb.Fatalf("fxtest: %v", err)
 	}
-	tb.Cleanup(func() { closeDB(tb, db) })
+	tb.Cleanup(func() {
+		if closeDB(tb, db) {
+			reportGoroutines(tb, id)
+		}
+	})
 	return db
 }
 
-// closeDB reports what the test still holds and closes the pool.
-func closeDB(tb testing.TB, db *pgfx.DB) {
+// closeDB reports what the test still holds and closes the pool. It reports whether everything came back.
+func closeDB(tb testing.TB, db *pgfx.DB) (clean bool) {
 	tb.Helper()
-	reportLeases(tb, db)
 	timeout := cleanupTimeout
-	if len(db.Leases()) > 0 {
+	if clean = reportLeases(tb, db); !clean {
 		timeout = leakTimeout
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -79,13 +83,16 @@ func closeDB(tb testing.TB, db *pgfx.DB) {
 			tb.Errorf("fxtest: %v", err)
 		}
 	}
+	return clean
 }
 
-func reportLeases(tb testing.TB, db *pgfx.DB) {
+func reportLeases(tb testing.TB, db *pgfx.DB) (clean bool) {
 	tb.Helper()
-	for _, lease := range db.Leases() {
+	leases := db.Leases()
+	for _, lease := range leases {
 		tb.Errorf("fxtest: a connection was not returned at the end of the test: %s\n%s", lease, stack(lease))
 	}
+	return len(leases) == 0
 }
 
 func stack(lease pgfx.Lease) string {

@@ -64,12 +64,12 @@ func TestMigrationsRunInTheOrderOfTheirNamesAndOnce(t *testing.T) {
 		return err
 	})
 	for range 3 {
-		db := fxtest.DB(t, fxtest.Migrations(files), counted)
+		db := fxtest.DB(t, fxtest.Seeds(fstest.MapFS{"000.sql": sql("insert into stages values (5)")}), fxtest.Migrations(files), counted)
 		rows, err := db.Pool().Query(t.Context(), "select id from stages order by ctid")
 		require.NoError(t, err)
 		ids, err := pgx.CollectRows(rows, pgx.RowTo[int])
 		require.NoError(t, err)
-		assert.Equal(t, []int{1, 2, 3, 4}, ids)
+		assert.Equal(t, []int{1, 2, 3, 4, 5}, ids)
 	}
 	assert.EqualValues(t, 1, runs.Load(), "the template is built once")
 

@@ -20,6 +20,7 @@ type settings struct {
 	config     pgfx.Config
 	fx         []fx.Option
 	migrations []migration
+	seeds      []migration
 	extensions []string
 	salt       string
 }
@@ -62,25 +63,41 @@ func Config(cfg pgfx.Config) Option {
 // Subdirectories are not read; use fs.Sub for one.
 func Migrations(files fs.FS) Option {
 	return func(s *settings) error {
-		names, err := fs.Glob(files, "*.sql")
-		if err != nil {
-			return fmt.Errorf("migrations: %w", err)
-		}
-		if len(names) == 0 {
-			if _, err := fs.ReadDir(files, "."); err != nil {
-				return fmt.Errorf("migrations: the directory can't be read: %w", err)
-			}
-			return errors.New("migrations: there is no *.sql file in the directory")
-		}
-		for _, name := range names { // fs.Glob sorts
-			text, err := fs.ReadFile(files, name)
-			if err != nil {
-				return fmt.Errorf("migrations: %w", err)
-			}
-			s.migrations = append(s.migrations, script(name, string(text)))
-		}
-		return nil
+		found, err := scripts("migrations", files)
+		s.migrations = append(s.migrations, found...)
+		return err
 	}
+}
+
+// Seeds applies the *.sql files of a directory after all migrations, wherever the option stands.
+func Seeds(files fs.FS) Option {
+	return func(s *settings) error {
+		found, err := scripts("seeds", files)
+		s.seeds = append(s.seeds, found...)
+		return err
+	}
+}
+
+func scripts(what string, files fs.FS) ([]migration, error) {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if len(names) == 0 {
+		if _, err := fs.ReadDir(files, "."); err != nil {
+			return nil, fmt.Errorf("%s: the directory can't be read: %w", what, err)
+		}
+		return nil, fmt.Errorf("%s: there is no *.sql file in the directory", what)
+	}
+	found := make([]migration, 0, len(names))
+	for _, name := range names { // fs.Glob sorts
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		found = append(found, script(name, string(text)))
+	}
+	return found, nil
 }
 
 // SQL applies a script to the template: a schema or seeds that are short enough to stand in the test.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +36,7 @@ func (s settings) key(serverVersion string) string {
 	for _, name := range s.extensions {
 		add("extension", name)
 	}
-	for _, m := range s.migrations {
+	for _, m := range slices.Concat(s.migrations, s.seeds) {
 		add("migration", m.name)
 		add("text", m.hash)
 	}
@@ -45,7 +46,7 @@ func (s settings) key(serverVersion string) string {
 // template returns the name of the template for these settings and builds it where it doesn't exist yet. Processes that
 // want the same one at the same time wait for the one that builds.
 func template(ctx context.Context, admin *pgx.Conn, s settings) (string, error) {
-	if len(s.migrations) == 0 && len(s.extensions) == 0 {
+	if len(s.migrations)+len(s.seeds)+len(s.extensions) == 0 {
 		return emptyTemplate, nil
 	}
 	name := s.key(admin.PgConn().ParameterStatus("server_version"))
@@ -102,7 +103,7 @@ func fill(ctx context.Context, admin *pgx.Conn, name string, s settings) error {
 			return fmt.Errorf("extension %s: %w", extension, err)
 		}
 	}
-	for _, m := range s.migrations {
+	for _, m := range slices.Concat(s.migrations, s.seeds) {
 		if err := m.run(ctx, conn); err != nil {
 			return fmt.Errorf("migration %w", err)
 		}

@@ -1,0 +1,64 @@
+package fxtest_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+)
+
+// twentyTables is a schema of the size that small services have.
+func twentyTables() fxtest.Option {
+	var b strings.Builder
+	for i := range 20 {
+		fmt.Fprintf(&b, `create table t%d (id uuid primary key default gen_random_uuid(), parent uuid, name text not null,
+			created_at timestamptz not null default now(), data jsonb); create index on t%[1]d (parent); create unique index on t%[1]d (name);`, i)
+	}
+	return fxtest.SQL(b.String())
+}
+
+// BenchmarkFreshDatabase is what a test pays for a database of its own: cloned from a template with 20 tables and dropped.
+func BenchmarkFreshDatabase(b *testing.B) {
+	schema := twentyTables()
+	fxtest.URL(b, schema) // the server and the template
+	fresh := func(b *testing.B) {
+		b.Helper()
+		r := watch(b, func(tb testing.TB) { fxtest.URL(tb, schema) })
+		require.Empty(b, r.reports)
+	}
+	b.Run("clone", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			r := &recorder{TB: b}
+			b.StartTimer()
+			fxtest.URL(r, schema)
+			b.StopTimer()
+			for _, cleanup := range r.cleanups {
+				cleanup()
+			}
+			b.StartTimer()
+		}
+	})
+	b.Run("clone and drop", func(b *testing.B) {
+		for b.Loop() {
+			fresh(b)
+		}
+	})
+	b.Run("clone and drop, 8 at once", func(b *testing.B) {
+		b.SetParallelism(4) // times GOMAXPROCS, which is 2 where the goal was measured
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				fresh(b)
+			}
+		})
+	})
+	b.Run("transaction", func(b *testing.B) {
+		for b.Loop() {
+			r := watch(b, func(tb testing.TB) { fxtest.Tx(tb, schema) })
+			require.Empty(b, r.reports)
+		}
+	})
+}
