@@ -42,5 +42,8 @@ func BenchmarkTransaction(b *testing.B) {
 			}
 		})
 	}
-	bench("Do", managerOf(b, db))
+	bench("Do/Unresolved", managerOf(b, db, txn.WithDefaults(txn.Outcome(txn.Unresolved))))
+	bench("Do/ReadOnly", managerOf(b, db, txn.WithDefaults(txn.ReadOnly())))
+	bench("Do/ByWitness", managerOf(b, db))
+	bench("Do/ByMarker", managerOf(b, db, txn.WithDefaults(txn.Outcome(txn.ByMarker))))
 }

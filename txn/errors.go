@@ -77,15 +77,25 @@ func (e *FailedStatementError) Is(target error) bool { return target == pgx.ErrT
 
 func (e *FailedStatementError) Unwrap() error { return e.Cause }
 
-// OutcomeUnknownError says that COMMIT was sent and that its answer was lost, so that the transaction may be committed or
-// not. Whoever gets it must find out before doing the work again. It matches [ErrOutcomeUnknown] and unwraps to what
-// happened to the connection.
+// OutcomeUnknownError says that COMMIT was sent, that its answer was lost, and that it could not be found out whether the
+// transaction is committed or not (see [Outcome]). Whoever gets it must find out before doing the work again. It matches
+// [ErrOutcomeUnknown] and unwraps to what happened to the connection.
 type OutcomeUnknownError struct {
+	// XID is the transaction's ID on the server, for pg_xact_status; 0 when it isn't known. After a crash or a failover of the
+	// server it may be somebody else's.
+	XID uint64
+	// Why is why the outcome could not be found out.
+	Why error
+
 	err error
 }
 
 func (e *OutcomeUnknownError) Error() string {
-	return "txn: the answer to COMMIT was lost, so that the work may be done or not; look before doing it again: " + e.err.Error()
+	text := "txn: the answer to COMMIT was lost, so that the work may be done or not; look before doing it again: " + e.err.Error()
+	if e.Why != nil {
+		text += " (" + e.Why.Error() + ")"
+	}
+	return text
 }
 
 // Is matches ErrOutcomeUnknown.

@@ -26,12 +26,14 @@ type Manager struct {
 	maxConns int32
 	defaults settings
 	counters counters
+	resolver resolver
 }
 
-// NewManager makes a manager without Fx. It opens no connection and needs no closing. Errors: an option's value that isn't
-// allowed.
+// NewManager makes a manager without Fx. It opens no connection before the first transaction. [Manager.Close] it before the
+// database. Errors: an option's value that isn't allowed.
 func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	m := &Manager{db: db, pool: db.Pool(), logger: db.Logger().Named("txn"), key: scopeKey{db.Pool()}, maxConns: db.Pool().Config().MaxConns}
+	m.resolver.init(m)
 	for _, opt := range opts {
 		if opt.apply == nil {
 			continue
@@ -43,14 +45,25 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	return m, nil
 }
 
+// Close ends what the manager does in the background and closes its connection outside of the pool (see [ByWitness]). It does
+// not end transactions, and a manager can still be used after it. ctx bounds it; Close may be called any number of times.
+func (m *Manager) Close(ctx context.Context) error { return m.resolver.close(ctx) }
+
 // ManagerOption shapes a manager.
 type ManagerOption struct {
-	apply func(*Manager) error
+	apply    func(*Manager) error
+	database string
+}
+
+// For returns a copy of the option that, given to Fx with [Options], applies to the manager of the database of this name.
+func (o ManagerOption) For(database string) ManagerOption {
+	o.database = database
+	return o
 }
 
 // WithLogger sets the logger; it is named "txn". Default: the database's.
 func WithLogger(logger *zap.Logger) ManagerOption {
-	return ManagerOption{func(m *Manager) error {
+	return ManagerOption{apply: func(m *Manager) error {
 		if logger != nil {
 			m.logger = logger.Named("txn")
 		}
@@ -60,7 +73,7 @@ func WithLogger(logger *zap.Logger) ManagerOption {
 
 // WithDefaults sets terms for every transaction that the manager begins; options of a Do win over them.
 func WithDefaults(opts ...Option) ManagerOption {
-	return ManagerOption{func(m *Manager) error {
+	return ManagerOption{apply: func(m *Manager) error {
 		laid, err := m.defaults.with(opts)
 		if err != nil {
 			return err

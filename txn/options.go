@@ -30,6 +30,7 @@ type settings struct {
 	withinDeadline bool
 	propagation    propagation
 	retry          RetryPolicy
+	outcome        Resolution
 }
 
 // Isolation sets the isolation level. Default: the server's default_transaction_isolation, which is read committed where
@@ -151,10 +152,10 @@ func (s *settings) conflict(given *settings) error {
 }
 
 func shown(d time.Duration) string {
-	switch d {
-	case 0:
+	if d == 0 {
 		return ""
-	case pgfx.Off:
+	}
+	if d == pgfx.Off {
 		return "off"
 	}
 	return d.String()
@@ -162,10 +163,10 @@ func shown(d time.Duration) string {
 
 // milliseconds returns the value of a timeout as the server wants it, "" when nothing was said.
 func milliseconds(d time.Duration) string {
-	switch d {
-	case 0:
+	if d == 0 {
 		return ""
-	case pgfx.Off:
+	}
+	if d == pgfx.Off {
 		return "0"
 	}
 	return strconv.FormatInt(d.Milliseconds(), 10)

@@ -24,6 +24,8 @@ type proxy struct {
 	address  string
 	// atCommit is asked when a COMMIT passes.
 	atCommit atomic.Pointer[func() verdict]
+	// answered is called when an answer to COMMIT is about to be lost.
+	answered atomic.Pointer[func()]
 	// trips counts the round trips that clients have asked for.
 	trips atomic.Int64
 
@@ -40,12 +42,19 @@ const (
 	loseAnswer         // the server carries it out; the client's connection ends without the answer
 	loseCommit         // it never reaches the server
 	mute               // the server carries it out; the client gets no answer and no end
+	holdCommit         // it never reaches the server, which doesn't learn either that the client has gone
 )
 
-// newProxy starts a proxy in front of the server.
+// newProxy starts a proxy in front of the server that all tests share.
 func newProxy(tb testing.TB) *proxy {
 	tb.Helper()
-	config, err := pgconn.ParseConfig(server.URL())
+	return newProxyTo(tb, server.URL())
+}
+
+// newProxyTo starts a proxy in front of a server.
+func newProxyTo(tb testing.TB, url string) *proxy {
+	tb.Helper()
+	config, err := pgconn.ParseConfig(url)
 	require.NoError(tb, err)
 	p := &proxy{pipes: make(map[*pipe]struct{})}
 	p.network, p.address = pgconn.NetworkAddress(config.Host, config.Port)
@@ -68,6 +77,12 @@ func (p *proxy) through(c *pgfx.Config) {
 
 // onCommit sets what becomes of COMMITs from now on.
 func (p *proxy) onCommit(decide func() verdict) { p.atCommit.Store(&decide) }
+
+// afterAnswer sets what happens between the answer to a COMMIT and its loss.
+func (p *proxy) afterAnswer(fn func()) { p.answered.Store(&fn) }
+
+// always returns a decision.
+func always(v verdict) func() verdict { return func() verdict { return v } }
 
 // once returns a decision for the first COMMIT; later ones pass.
 func once(v verdict) func() verdict {
@@ -99,7 +114,7 @@ func (p *proxy) accept() {
 			_ = client.Close()
 			continue
 		}
-		pipe := &pipe{proxy: p, client: client, server: server}
+		pipe := &pipe{proxy: p, client: client, server: server, released: make(chan struct{})}
 		p.mu.Lock()
 		p.pipes[pipe] = struct{}{}
 		p.mu.Unlock()
@@ -112,6 +127,7 @@ type pipe struct {
 	proxy          *proxy
 	client, server net.Conn
 	verdict        atomic.Int64
+	released       chan struct{} // closed when the server has ended the connection
 }
 
 func (p *pipe) cut() {
@@ -139,8 +155,14 @@ func (p *pipe) fromClient() {
 			if decide := p.proxy.atCommit.Load(); decide != nil {
 				v := (*decide)()
 				p.verdict.Store(int64(v))
-				if v == loseCommit {
+				switch v {
+				case loseCommit:
 					return
+				case holdCommit:
+					_ = p.client.Close()
+					<-p.released // by the server, or when the test is over
+					return
+				case forward, loseAnswer, mute:
 				}
 			}
 		}
@@ -177,19 +199,22 @@ func (p *pipe) fromServer() {
 		n, err := p.server.Read(buffer)
 		if err != nil {
 			p.cut()
+			close(p.released)
 			return
 		}
 		switch verdict(p.verdict.Load()) {
 		case loseAnswer:
+			if fn := p.proxy.answered.Swap(nil); fn != nil {
+				(*fn)()
+			}
 			p.cut()
-			return
+			continue
 		case mute:
 			continue
-		case forward, loseCommit:
+		case forward, loseCommit, holdCommit:
 		}
 		if _, err := p.client.Write(buffer[:n]); err != nil {
 			p.cut()
-			return
 		}
 	}
 }

@@ -45,17 +45,21 @@ const (
 func Retry(policy RetryPolicy) Option {
 	return Option{func(s *settings) error {
 		if policy.MaxAttempts < 0 || policy.MaxElapsed < 0 || policy.Delay < 0 || policy.MaxDelay < 0 ||
-			policy.Multiplier != 0 && !(policy.Multiplier >= 1) { //nolint:staticcheck // NaN is not at least 1
+			policy.Multiplier != 0 && !(policy.Multiplier >= 1) { // NaN is not at least 1
 			return fmt.Errorf("txn: Retry(%+v): use no negative value, and a multiplier of 1 or more", policy)
 		}
-		setDefault(&policy.MaxAttempts, defaultAttempts)
-		setDefault(&policy.MaxElapsed, defaultMaxElapsed)
-		setDefault(&policy.Delay, defaultDelay)
-		setDefault(&policy.Multiplier, defaultMultiplier)
-		setDefault(&policy.MaxDelay, max(defaultMaxDelay, policy.Delay))
-		s.retry = policy
+		s.retry = policy.withDefaults()
 		return nil
 	}}
+}
+
+func (p RetryPolicy) withDefaults() RetryPolicy {
+	setDefault(&p.MaxAttempts, defaultAttempts)
+	setDefault(&p.MaxElapsed, defaultMaxElapsed)
+	setDefault(&p.Delay, defaultDelay)
+	setDefault(&p.Multiplier, defaultMultiplier)
+	setDefault(&p.MaxDelay, max(defaultMaxDelay, p.Delay))
+	return p
 }
 
 func setDefault[T comparable](field *T, value T) {

@@ -98,6 +98,11 @@ func managerOf(tb testing.TB, db *pgfx.DB, opts ...txn.ManagerOption) *txn.Manag
 	tb.Helper()
 	m, err := txn.NewManager(db, opts...)
 	require.NoError(tb, err)
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		assert.NoError(tb, m.Close(ctx))
+	})
 	return m
 }
 

@@ -2,6 +2,7 @@ package txn_test
 
 import (
 	"context"
+	"math"
 	"testing"
 	"time"
 
@@ -17,7 +18,14 @@ const timeouts = `select current_setting('statement_timeout') || ' ' || current_
 
 func TestTimeoutsHoldForTheTransactionOnly(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, maxConns(1), func(c *pgfx.Config) { c.Timeouts.Lock = 7 * time.Second })
+	db := newDB(t, maxConns(1), func(c *pgfx.Config) { c.Timeouts.Lock = 7 * time.Second })
+	for _, m := range []*txn.Manager{managerOf(t, db), managerOf(t, db, txn.WithDefaults(txn.Outcome(txn.Unresolved)))} {
+		timeoutsHold(t, m)
+	}
+}
+
+func timeoutsHold(t *testing.T, m *txn.Manager) {
+	t.Helper()
 	for _, tt := range []struct {
 		opts []txn.Option
 		want string
@@ -45,12 +53,19 @@ func TestTimeoutsCostNoRoundTrip(t *testing.T) {
 	proxy := newProxy(t)
 	m := managerOf(t, openDB(t, newDatabase(t), proxy.through, maxConns(1)))
 	trips := func(opts ...txn.Option) int64 {
-		before := proxy.trips.Load()
-		require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }, opts...))
-		return proxy.trips.Load() - before
+		least := int64(math.MaxInt64)
+		for range 5 { // at first there are statements to be prepared, and old markers to be swept
+			before := proxy.trips.Load()
+			require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }, opts...))
+			least = min(least, proxy.trips.Load()-before)
+		}
+		return least
 	}
-	assert.EqualValues(t, 2, trips())
-	assert.EqualValues(t, 2, trips(txn.StatementTimeout(time.Second), txn.LockTimeout(time.Second), txn.IdleTimeout(time.Minute), txn.Serializable()))
+	all := []txn.Option{txn.StatementTimeout(time.Second), txn.LockTimeout(time.Second), txn.IdleTimeout(time.Minute), txn.Serializable()}
+	for _, by := range []txn.Resolution{txn.ByWitness, txn.ByMarker, txn.Unresolved} {
+		assert.EqualValues(t, 2, trips(txn.Outcome(by)), by)
+		assert.EqualValues(t, 2, trips(append(all, txn.Outcome(by))...), by)
+	}
 }
 
 func TestWithinDeadlineTellsTheServer(t *testing.T) {

@@ -62,6 +62,7 @@ type transaction struct {
 	broken        bool  // the connection was lost before COMMIT was sent
 	refused       bool  // the server refused the COMMIT
 	again         bool  // doing it again can help
+	doubt         *doubt
 	free          []result
 	inlineResults [inlineResults]result // need no allocation
 
@@ -83,9 +84,14 @@ func (m *Manager) begin(ctx context.Context, terms *settings, attempt int) (*tra
 		return nil, fmt.Errorf("txn: begin: %w", err)
 	}
 	t.conn = conn
-	if t.tx, err = conn.Conn().BeginTx(ctx, terms.txOptions(ctx)); err != nil {
-		conn.Release()
-		return nil, fmt.Errorf("txn: begin: %w", err)
+	if terms.tracked() {
+		err = t.beginTracked(ctx)
+	} else {
+		t.tx, err = conn.Conn().BeginTx(ctx, terms.txOptions(ctx))
+	}
+	if err != nil {
+		t.rollBack()
+		return nil, fmt.Errorf("txn: begin: %w", t.withContextError(err))
 	}
 	m.counters.begun.Add(1)
 	m.counters.active.Add(1)
@@ -199,7 +205,7 @@ func (t *transaction) commit() error {
 	}
 	if pg := conn.PgConn(); pg.IsClosed() || pg.IsBusy() || !answered(err, pg) {
 		t.conn.Release()
-		return &OutcomeUnknownError{err: err}
+		return t.settle(err)
 	}
 	t.refused = t.root.Err() == nil
 	t.again = t.terms.retry.retryable(err)

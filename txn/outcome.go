@@ -1,0 +1,267 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+)
+
+// Resolution says how the manager finds out what became of a COMMIT whose answer was lost.
+type Resolution uint8
+
+const (
+	// ByWitness asks the server for the status of the transaction, and believes "committed" only if a witness shows that the
+	// server hasn't crashed meanwhile: after a crash or a promotion, PostgreSQL gives an ID whose commit was not yet safe on
+	// disk to somebody else. The witness is a connection of the manager's own, outside of the pool, that was open before
+	// BEGIN and is still served by the same process. Without one the outcome stays unknown. It is the default.
+	//
+	// The transaction's ID travels in BEGIN's round trip. Having one costs the server a commit record for a transaction that
+	// writes nothing: declare those [ReadOnly], which need no resolution and pay nothing. At isolation levels above read
+	// committed the snapshot is taken at the beginning, before a LOCK TABLE for example.
+	ByWitness Resolution = iota + 1
+	// ByMarker writes a row with every transaction and looks for it afterwards, which also tells across crashes and failovers.
+	// It costs an insert for each transaction. The table, rdsfx_txn_markers in the first schema of the search path, is
+	// made on first use and swept of rows older than a day.
+	ByMarker
+	// Unresolved leaves the outcome unknown and costs nothing.
+	Unresolved
+)
+
+// Outcome says how to find out what became of the transaction when the answer to COMMIT is lost. When it has been committed
+// Do returns nil; when it has been rolled back, an error that isn't [ErrOutcomeUnknown]. Default: [ByWitness].
+func Outcome(by Resolution) Option {
+	return Option{func(s *settings) error {
+		if by < ByWitness || by > Unresolved {
+			return fmt.Errorf("txn: Outcome(%d): use one of ByWitness, ByMarker, Unresolved", by)
+		}
+		s.outcome = by
+		return nil
+	}}
+}
+
+// WithOutcomeTimeout sets how long a commit in doubt may be looked after before it is reported as unknown. The wait doesn't
+// depend on the caller's ctx, since an answer is worth more than being in time. Default: 5 s; with [ByMarker] set it to
+// what a failover takes.
+func WithOutcomeTimeout(d time.Duration) ManagerOption {
+	return ManagerOption{apply: func(m *Manager) error {
+		if d <= 0 {
+			return fmt.Errorf("txn: WithOutcomeTimeout(%v): use a positive duration", d)
+		}
+		m.resolver.timeout = d
+		return nil
+	}}
+}
+
+const (
+	defaultOutcomeTimeout = 5 * time.Second
+	// inProgressGrace is how long a commit may go on by itself before its session, to which nobody listens any more, is ended.
+	inProgressGrace = 100 * time.Millisecond
+	// lookAgain is the wait between two looks.
+	lookAgain = 10 * time.Millisecond
+)
+
+// tracked reports whether the outcome is to be resolved.
+func (s *settings) tracked() bool { return s.outcome != Unresolved && s.access != pgx.ReadOnly }
+
+// doubt is what is known about a transaction before its COMMIT is sent.
+type doubt struct {
+	xid     uint64    // 0 on a standby, where nothing can be committed
+	server  time.Time // when the server was started, which tells servers apart
+	pid     uint32
+	witness *witness
+	marker  [16]byte // a UUID, zero without one
+}
+
+func (d *doubt) marked() bool { return d.marker != [16]byte{} }
+
+// beginTracked sends BEGIN and what is needed to resolve the outcome in one round trip.
+func (t *transaction) beginTracked(ctx context.Context) error {
+	r, conn := &t.m.resolver, t.conn.Conn()
+	d := &doubt{pid: conn.PgConn().PID()}
+	if t.terms.outcome == ByMarker {
+		err := r.makeTable(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if d.marker, err = newMarker(); err != nil {
+			return err
+		}
+	} else {
+		d.witness = r.present(ctx)
+	}
+	batch := &pgx.Batch{}
+	batch.BeginTx(pgx.TxOptions{IsoLevel: t.terms.isolation, AccessMode: t.terms.access, DeferrableMode: t.terms.deferrable})
+	for _, l := range t.terms.locals(ctx) {
+		batch.Queue("select set_config($1, $2, true)", l.name, l.value)
+	}
+	batch.Queue(`select case when pg_is_in_recovery() then 0 else pg_current_xact_id()::text::bigint end, pg_postmaster_start_time()`).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&d.xid, &d.server) })
+	if d.marked() {
+		batch.Queue("insert into "+markerTable+" (id) values ($1)", d.marker)
+	}
+	results := conn.SendBatch(ctx, batch)
+	t.tx = results.Tx()
+	if err := results.Close(); err != nil {
+		if sqlstate.Code(err) == sqlstate.UndefinedTable {
+			r.tableMade.Store(false) // somebody has dropped it
+		}
+		return err //nolint:wrapcheck // begin wraps it
+	}
+	if d.witness != nil && !d.witness.server.Equal(d.server) { // the address leads elsewhere now
+		r.dismiss(d.witness)
+		d.witness = nil
+	}
+	t.doubt = d
+	return nil
+}
+
+// settle finds out what became of a COMMIT whose answer was lost. lost is what happened to the connection.
+func (t *transaction) settle(lost error) error {
+	d, c := t.doubt, &t.m.counters
+	if d == nil {
+		return &OutcomeUnknownError{Why: errNotAsked, err: lost}
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.root.Context), t.m.resolver.timeout)
+	defer cancel()
+	verdict, why := t.m.resolver.resolve(ctx, d)
+	log := t.m.logger.With(zap.Uint64("xid", d.xid), zap.Duration("took", time.Since(began)), zap.Error(lost))
+	switch verdict {
+	case committed:
+		c.inDoubtCommitted.Add(1)
+		log.Info("the answer to a commit was lost; it has been committed")
+		return nil
+	case aborted:
+		c.inDoubtAborted.Add(1)
+		log.Info("the answer to a commit was lost; it has been rolled back")
+		t.broken = true
+		t.again = t.terms.retry.retryable(lost)
+		return fmt.Errorf("txn: commit: the connection was lost, and the server has rolled back: %w", lost)
+	case undecided:
+	}
+	log.Warn("the answer to a commit was lost; its outcome is unknown", zap.NamedError("why", why))
+	return &OutcomeUnknownError{XID: d.xid, Why: why, err: lost}
+}
+
+// verdict is what became of a transaction.
+type verdict uint8
+
+const (
+	undecided verdict = iota
+	committed
+	aborted
+)
+
+var (
+	errNotAsked   = errors.New("resolution is switched off")
+	errNoWitness  = errors.New("there is no witness from before the transaction, so that a crash of the server can't be excluded")
+	errInProgress = errors.New("the server is still committing")
+)
+
+// resolver finds out what became of commits. It is part of a manager.
+type resolver struct {
+	m       *Manager
+	timeout time.Duration
+
+	current atomic.Pointer[witness]
+	looking atomic.Bool  // a connection is being opened or checked
+	pause   atomic.Int64 // the last wait, in nanoseconds
+	nextTry atomic.Int64 // before this time, in Unix nanoseconds, no connection is opened
+
+	tableMade atomic.Bool
+	swept     atomic.Int64 // when it was done last, in Unix nanoseconds
+
+	mu         sync.Mutex // orders starting background work and closing
+	closed     bool
+	background sync.WaitGroup
+	lifetime   context.Context //nolint:containedctx // ends background work
+	end        context.CancelFunc
+}
+
+func (r *resolver) init(m *Manager) {
+	r.m, r.timeout = m, defaultOutcomeTimeout
+	r.lifetime, r.end = context.WithCancel(context.Background())
+}
+
+// inBackground calls fn on a goroutine that close waits for.
+func (r *resolver) inBackground(fn func(ctx context.Context)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.background.Go(func() { fn(r.lifetime) })
+	}
+}
+
+func (r *resolver) close(ctx context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.end()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.background.Wait()
+		if w := r.current.Swap(nil); w != nil {
+			w.close(ctx)
+		}
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("txn: close: %w", context.Cause(ctx))
+	}
+}
+
+// resolve returns the verdict, or why there is none.
+func (r *resolver) resolve(ctx context.Context, d *doubt) (verdict, error) {
+	if d.marked() {
+		return r.byMarker(ctx, d)
+	}
+	if d.witness == nil {
+		return undecided, errNoWitness
+	}
+	grace := time.Now().Add(inProgressGrace)
+	for {
+		status, err := d.witness.status(ctx, d)
+		if err != nil {
+			r.dismiss(d.witness)
+			return undecided, err
+		}
+		switch status {
+		case "committed":
+			return committed, nil
+		case "aborted":
+			return aborted, nil
+		case "in progress":
+		default:
+			return undecided, fmt.Errorf("the server doesn't remember the transaction (%q)", status)
+		}
+		if time.Now().After(grace) {
+			if err := d.witness.endSession(ctx, d); err != nil {
+				return undecided, err
+			}
+		}
+		if !sleep(ctx, lookAgain) {
+			return undecided, errInProgress
+		}
+	}
+}
+
+// endSession ends the session of a transaction to which nobody listens any more, so that it is decided and its locks are
+// gone. One that waits for a synchronous standby is left alone: ending that would commit without it.
+const endSession = `select pg_terminate_backend(pid) from pg_stat_activity
+	where pid = $1 and backend_xid::text = $2 and wait_event is distinct from 'SyncRep'`
+
+// shortXID returns the transaction ID without its epoch, as pg_stat_activity has it.
+func (d *doubt) shortXID() string { return strconv.FormatUint(d.xid&math.MaxUint32, 10) }
