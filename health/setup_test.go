@@ -110,12 +110,16 @@ func newMonitor(t *testing.T, db *pgfx.DB, opts ...health.Option) *health.Monito
 	return monitor
 }
 
-// watch returns a started monitor and its transitions from then on.
+// watch returns a started monitor and its transitions, without that to the first verdict when the start has waited for it.
 func watch(t *testing.T, db *pgfx.DB, opts ...health.Option) (*health.Monitor, <-chan health.Transition) {
 	t.Helper()
 	monitor := newMonitor(t, db, opts...)
-	require.NoError(t, monitor.Start(t.Context()))
 	transitions, _ := monitor.Subscribe()
+	started := db.IsHealthy()
+	require.NoError(t, monitor.Start(t.Context()))
+	if started && monitor.Status().Monitored {
+		next(t, transitions)
+	}
 	return monitor, transitions
 }
 
@@ -191,5 +195,5 @@ func terminate(t *testing.T, db *pgfx.DB) {
 	require.True(t, ended)
 }
 
-// unwrapped is the part of a Config's address that exec needs.
+// urlOf is the part of a Config's address that exec needs.
 func urlOf(config pgfx.Config) string { return config.URL + "&dbname=" + config.Database }
