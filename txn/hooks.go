@@ -90,7 +90,7 @@ func (s *scope) bequeath() {
 func (t *transaction) beforeCommit() error {
 	for done := 0; ; done++ {
 		hook := t.beforeHook(done)
-		if hook == nil || t.root.obstacle() != nil { // the end will say what it is
+		if hook == nil || !t.root.unobstructed() { // the end will say what it is
 			return nil
 		}
 		if err := hook(&t.root); err != nil {

@@ -77,37 +77,16 @@ func (m *Manager) do(ctx context.Context, current *scope, fn func(context.Contex
 	}
 	switch given.propagation {
 	case notSupported, never:
-		if *given != (settings{propagation: given.propagation}) {
-			return fmt.Errorf("txn: %s begins no transaction, so that other options are pointless; remove them", given.propagation)
-		}
-		if current == nil {
-			return fn(ctx)
-		}
-		if given.propagation == never {
-			return ErrInTransaction
-		}
-		return fn(&outside{Context: ctx, m: m})
-	case mandatory:
-		if current == nil {
-			return ErrNoTransaction
-		}
-	case supports:
-		if current == nil {
-			return fn(ctx)
-		}
+		return m.without(ctx, current, fn, given)
 	case requiresNew:
 		if current != nil && m.maxConns == 1 {
 			return errors.New("txn: RequiresNew needs a second connection, and the pool has one; raise Config.Pool.MaxConns")
 		}
 		current = nil
-	case required, nested:
+	case required, nested, mandatory, supports:
 	}
 	if current == nil {
-		terms, err := m.defaults.with(opts)
-		if err != nil {
-			return err
-		}
-		return m.run(ctx, fn, terms)
+		return m.first(ctx, fn, given, opts)
 	}
 	if err := current.t.terms.conflict(given); err != nil {
 		return err
@@ -116,6 +95,36 @@ func (m *Manager) do(ctx context.Context, current *scope, fn func(context.Contex
 		return current.nest(ctx, fn)
 	}
 	return current.join(ctx, fn)
+}
+
+// without calls fn in no transaction.
+func (m *Manager) without(ctx context.Context, current *scope, fn func(context.Context) error, given *settings) error {
+	if *given != (settings{propagation: given.propagation}) {
+		return fmt.Errorf("txn: %s begins no transaction, so that other options are pointless; remove them", given.propagation)
+	}
+	if current == nil {
+		return fn(ctx)
+	}
+	if given.propagation == never {
+		return ErrInTransaction
+	}
+	return fn(&outside{Context: ctx, m: m})
+}
+
+// first calls fn where there is no transaction to join.
+func (m *Manager) first(ctx context.Context, fn func(context.Context) error, given *settings, opts []Option) error {
+	switch given.propagation {
+	case mandatory:
+		return ErrNoTransaction
+	case supports:
+		return fn(ctx)
+	case required, requiresNew, nested, notSupported, never:
+	}
+	terms, err := m.defaults.with(opts)
+	if err != nil {
+		return err
+	}
+	return m.run(ctx, fn, terms)
 }
 
 // activeKey is what contexts carry the innermost scope of any database under.
@@ -146,19 +155,21 @@ func (o *outside) Value(key any) any {
 	case o.m.key:
 		return nil
 	case activeKey{}:
-		parent := o.Context
-		for {
-			s, ok := parent.Value(key).(*scope)
-			if !ok {
-				return nil
-			}
-			if s.t.m.key != o.m.key {
-				return s
-			}
-			parent = s.Context
-		}
+		return o.m.beyond(o.Context)
 	}
 	return o.Context.Value(key)
+}
+
+// beyond returns the innermost scope that isn't of the manager's database.
+func (m *Manager) beyond(ctx context.Context) any {
+	s, ok := ctx.Value(activeKey{}).(*scope)
+	if !ok {
+		return nil
+	}
+	if s.t.m.key != m.key {
+		return s
+	}
+	return m.beyond(s.Context)
 }
 
 // Detach returns a context for work that outlives the transaction it was started in: it carries ctx's values but no

@@ -151,7 +151,7 @@ func TestANestedScopeThatCantBeUndoneForbidsTheCommit(t *testing.T) {
 	})
 	require.ErrorIs(t, err, txn.ErrRollbackOnly)
 	require.ErrorIs(t, err, errTest)
-	assert.ErrorContains(t, err, "3B001", "it says what became of the savepoint")
+	require.ErrorContains(t, err, "3B001", "it says what became of the savepoint")
 	assert.Empty(t, entries(t, m.DB()))
 }
 
@@ -295,13 +295,13 @@ func TestADetachedContextCarriesValuesAndNothingElse(t *testing.T) {
 		return other.Do(ctx, func(ctx context.Context) error {
 			detached := txn.Detach(ctx)
 			cancel()
-			assert.NoError(t, detached.Err())
+			require.NoError(t, detached.Err())
 			assert.Equal(t, "value", detached.Value(key{}))
 			_, ok := m.Tx(detached)
 			assert.False(t, ok)
 			_, ok = other.Tx(detached)
 			assert.False(t, ok)
-			assert.ErrorIs(t, txn.AfterCommit(detached, func(context.Context) {}), txn.ErrNoTransaction)
+			require.ErrorIs(t, txn.AfterCommit(detached, func(context.Context) {}), txn.ErrNoTransaction)
 			assert.NoError(t, m.Do(detached, func(ctx context.Context) error { return insert(ctx, m, "in the background") }))
 			return nil
 		})

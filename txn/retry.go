@@ -48,12 +48,12 @@ func Retry(policy RetryPolicy) Option {
 			policy.Multiplier != 0 && !(policy.Multiplier >= 1) { // NaN is not at least 1
 			return fmt.Errorf("txn: Retry(%+v): use no negative value, and a multiplier of 1 or more", policy)
 		}
-		s.retry = policy.withDefaults()
+		s.retry = withDefaults(policy)
 		return nil
 	}}
 }
 
-func (p RetryPolicy) withDefaults() RetryPolicy {
+func withDefaults(p RetryPolicy) RetryPolicy {
 	setDefault(&p.MaxAttempts, defaultAttempts)
 	setDefault(&p.MaxElapsed, defaultMaxElapsed)
 	setDefault(&p.Delay, defaultDelay)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func TestAConflictIsRetriedFromTheStart(t *testing.T) {
 		name := "x" + code
 		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
 			attempts = append(attempts, txn.Attempt(ctx))
-			d.hook(ctx, t, fmt.Sprint(txn.Attempt(ctx)))
+			d.hook(ctx, t, strconv.Itoa(txn.Attempt(ctx)))
 			require.NoError(t, insert(ctx, m, name), "nothing of the attempt before is left")
 			if txn.Attempt(ctx) < 3 {
 				err := fail(ctx, m, code)

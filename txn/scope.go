@@ -149,6 +149,8 @@ func (s *scope) obstacle() error {
 	return nil
 }
 
+func (s *scope) unobstructed() bool { return s.obstacle() == nil }
+
 // undo rolls back to the savepoint. When that can't be done, nothing of the transaction can be kept.
 func (s *scope) undo(cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.Context), cleanupTimeout)
