@@ -149,7 +149,8 @@ func (s *scope) obstacle() error {
 	return nil
 }
 
-func (s *scope) unobstructed() bool { return s.obstacle() == nil }
+// unobstructed reports whether the scope can be kept as far as is known.
+func (s *scope) unobstructed() bool { return s.Err() == nil && s.obstacle() == nil }
 
 // undo rolls back to the savepoint. When that can't be done, nothing of the transaction can be kept.
 func (s *scope) undo(cause error) {
