@@ -1,0 +1,157 @@
+package txn_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// free reports whether the lock of a key is free, as another session sees it.
+func free(t *testing.T, m *txn.Manager, key string) (got bool) {
+	t.Helper()
+	require.NoError(t, m.DB().Pool().QueryRow(t.Context(), "select pg_try_advisory_xact_lock($1)", txn.LockKey(key)).Scan(&got))
+	return got
+}
+
+func TestLockKeysAreStable(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	for key, want := range map[string]int64{"": -2039914840885289964, "nightly report": txn.LockKey("nightly report")} {
+		assert.Equal(t, want, txn.LockKey(key), key)
+		var got int64
+		require.NoError(t, m.QueryRow(t.Context(),
+			"select ('x' || left(encode(sha256(convert_to($1, 'UTF8')), 'hex'), 16))::bit(64)::bigint", key).Scan(&got))
+		assert.Equal(t, got, txn.LockKey(key), "the documented formula gives the same")
+	}
+}
+
+func TestALockLastsAsLongAsItsTransaction(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	inside(t, m, func(ctx context.Context) {
+		require.NoError(t, txn.Lock(ctx, "a"))
+		require.NoError(t, txn.Lock(ctx, "a"), "again")
+		got, err := txn.TryLock(ctx, "b")
+		require.NoError(t, err)
+		assert.True(t, got)
+		assert.False(t, free(t, m, "a"))
+		assert.False(t, free(t, m, "b"))
+		assert.True(t, free(t, m, "c"))
+		require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
+			got, err := txn.TryLock(ctx, "a")
+			assert.False(t, got, "another transaction has it")
+			return err
+		}, txn.RequiresNew()))
+		require.Error(t, m.Do(ctx, func(ctx context.Context) error {
+			require.NoError(t, txn.Lock(ctx, "c"))
+			return errTest
+		}, txn.Nested()))
+		assert.True(t, free(t, m, "c"), "the scope was rolled back")
+	})
+	assert.True(t, free(t, m, "a"))
+	assert.True(t, free(t, m, "b"))
+}
+
+func TestLocksNeedATransaction(t *testing.T) {
+	t.Parallel()
+	require.ErrorIs(t, txn.Lock(t.Context(), "a"), txn.ErrNoTransaction)
+	_, err := txn.TryLock(t.Context(), "a")
+	require.ErrorIs(t, err, txn.ErrNoTransaction)
+}
+
+func TestALockIsWaitedForUntilTheContextEnds(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	inside(t, m, func(ctx context.Context) {
+		require.NoError(t, txn.Lock(ctx, "a"))
+		err := m.Do(t.Context(), func(ctx context.Context) error { return txn.Lock(ctx, "a") }, txn.Timeout(20*time.Millisecond))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, `txn: lock "a"`)
+		err = m.Do(t.Context(), func(ctx context.Context) error {
+			_ = fail(ctx, m, "22012")
+			_, err := txn.TryLock(ctx, "a")
+			return err
+		})
+		require.ErrorContains(t, err, "25P02")
+	})
+}
+
+func TestASessionLockExcludesOthersAndOutlivesTransactions(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, maxConns(2))
+	inUse := 0
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			assert.NoError(t, m.WithSessionLock(t.Context(), "job", func(ctx context.Context) error {
+				inUse++ // the race detector watches
+				defer func() { inUse-- }()
+				assert.Equal(t, 1, inUse)
+				for range 2 {
+					assert.NoError(t, m.Do(ctx, insertOnceIn(m)))
+				}
+				return nil
+			}))
+		})
+	}
+	wg.Wait()
+	assert.True(t, free(t, m, "job"), "it is free as soon as it has been given back")
+}
+
+func TestTryingForASessionLock(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	got, err := m.TryWithSessionLock(t.Context(), "job", func(context.Context) error {
+		got, err := m.TryWithSessionLock(t.Context(), "job", unreachable(t))
+		assert.False(t, got)
+		require.NoError(t, err)
+		return errTest
+	})
+	assert.True(t, got)
+	assert.Equal(t, errTest, err)
+	assert.True(t, free(t, m, "job"))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	require.NoError(t, m.WithSessionLock(t.Context(), "job", func(context.Context) error {
+		require.ErrorContains(t, m.WithSessionLock(ctx, "job", unreachable(t)), `txn: lock "job"`)
+		return nil
+	}))
+	require.NoError(t, m.DB().Close(t.Context()))
+	require.ErrorContains(t, m.WithSessionLock(t.Context(), "job", unreachable(t)), `txn: lock "job"`)
+}
+
+func TestASessionLockIsGivenBackWhenTheClosurePanics(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	assert.PanicsWithValue(t, "job", func() {
+		_ = m.WithSessionLock(t.Context(), "job", func(context.Context) error { panic("job") })
+	})
+	assert.True(t, free(t, m, "job"))
+}
+
+func TestALostSessionLockEndsTheClosuresContext(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	err := m.WithSessionLock(t.Context(), "job", func(ctx context.Context) error {
+		_, err := m.DB().Pool().Exec(t.Context(), "select pg_terminate_backend(pid) "+
+			strings.ReplaceAll(witnessSessions, "/witness", "/lock"))
+		require.NoError(t, err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(patience):
+			t.Error("nobody has noticed")
+		}
+		assert.ErrorIs(t, context.Cause(ctx), txn.ErrLockLost)
+		return errTest
+	})
+	require.ErrorIs(t, err, txn.ErrLockLost)
+	require.ErrorIs(t, err, errTest)
+}
