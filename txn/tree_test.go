@@ -58,8 +58,13 @@ var propagations = []struct {
 	name string
 	opt  func() txn.Option
 }{
-	{"Required", txn.Required}, {"RequiresNew", txn.RequiresNew}, {"Nested", txn.Nested}, {"Mandatory", txn.Mandatory},
-	{"Supports", txn.Supports}, {"NotSupported", txn.NotSupported}, {"Never", txn.Never},
+	{"Required", txn.Required},
+	{"RequiresNew", txn.RequiresNew},
+	{"Nested", txn.Nested},
+	{"Mandatory", txn.Mandatory},
+	{"Supports", txn.Supports},
+	{"NotSupported", txn.NotSupported},
+	{"Never", txn.Never},
 }
 
 const (
@@ -74,7 +79,8 @@ const (
 
 // grow makes a random tree.
 func grow(r *rand.Rand, depth int, ids *int) *tree {
-	t := &tree{propagation: []int{required, required, required, nested, nested, nested, requiresNew, mandatory, supports, notSupported, never}[r.IntN(11)]}
+	often := []int{required, required, required, nested, nested, nested, requiresNew, mandatory, supports, notSupported, never}
+	t := &tree{propagation: often[r.IntN(len(often))]}
 	for range r.IntN(5) {
 		*ids++
 		s := step{kind: addRow, id: *ids}
@@ -98,17 +104,17 @@ func grow(r *rand.Rand, depth int, ids *int) *tree {
 
 func (t *tree) String() string {
 	var b strings.Builder
-	t.print(&b, "")
+	t.write(&b, "")
 	return b.String()
 }
 
-func (t *tree) print(b *strings.Builder, indent string) {
+func (t *tree) write(b *strings.Builder, indent string) {
 	fmt.Fprintf(b, "%sDo(%s)\n", indent, propagations[t.propagation].name)
 	for _, s := range t.steps {
 		switch s.kind {
 		case callChild:
 			fmt.Fprintf(b, "%s  child, caught: %v\n", indent, s.catch)
-			s.child.print(b, indent+"    ")
+			s.child.write(b, indent+"    ")
 		default:
 			fmt.Fprintf(b, "%s  %s %d\n", indent, []string{"row", "hooks", "fail", "cancel"}[s.kind], s.id)
 		}
@@ -116,7 +122,7 @@ func (t *tree) print(b *strings.Builder, indent string) {
 	fmt.Fprintf(b, "%s  %s\n", indent, []string{"ok", "error", "panic", "goexit"}[t.end])
 }
 
-// real runs trees on the server.
+// realRun runs trees on the server.
 type realRun struct {
 	m      *txn.Manager
 	tree   int
@@ -329,8 +335,8 @@ func TestRandomTreesOfScopesDoWhatTheModelSays(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		ids := 0
 		tree := grow(r, 4, &ids)
-		real, model := &realRun{m: m, tree: i}, &modelRun{}
-		ok := real.call(t.Context(), tree) == nil
+		actual, model := &realRun{m: m, tree: i}, &modelRun{}
+		ok := actual.call(t.Context(), tree) == nil
 		require.Equal(t, model.call(nil, false, tree), ok, "tree %d\n%s", i, tree)
 
 		rows, err := m.Query(t.Context(), "select id from rows where tree = $1 order by id", i)
@@ -339,7 +345,7 @@ func TestRandomTreesOfScopesDoWhatTheModelSays(t *testing.T) {
 		require.NoError(t, err)
 		slices.Sort(model.rows)
 		require.Equal(t, model.rows, slices.Clip(append([]int(nil), stored...)), "tree %d\n%s", i, tree)
-		require.Equal(t, model.events, real.events, "tree %d\n%s", i, tree)
+		require.Equal(t, model.events, actual.events, "tree %d\n%s", i, tree)
 	}
 	settled(t, m.DB())
 	require.LessOrEqual(t, connected(m.DB())-before, int64(7), "connections were lost and replaced")
