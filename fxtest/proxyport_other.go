@@ -1,0 +1,27 @@
+//go:build !unix
+
+package fxtest
+
+import (
+	"cmp"
+	"context"
+	"net"
+)
+
+// port remembers a TCP port of the loopback interface. Somebody else may take it while nobody listens.
+type port struct{ name string }
+
+func (*port) reserve() error { return nil }
+
+func (p *port) address() string { return cmp.Or(p.name, "127.0.0.1:0") }
+
+func (p *port) listen() (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp4", p.address())
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the operation and the address
+	}
+	p.name = listener.Addr().String()
+	return listener, nil
+}
+
+func (*port) free() {}
