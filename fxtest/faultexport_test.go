@@ -1,5 +1,7 @@
 package fxtest
 
+import "os"
+
 // What tests look at from outside the package.
 
 // Commits reports whether a script commits.
@@ -18,3 +20,9 @@ func Follow(wants string, untyped bool, pieces [][]byte) (passed, held []byte, s
 	}
 	return passed, s.rest(), seen
 }
+
+// MakeHome makes a directory and its lock.
+func MakeHome(home string) (*os.File, error) { return makeHome(home) }
+
+// SweepHomes removes the directories whose locks match and are free.
+func SweepHomes(pattern string) { sweepHomes(pattern) }

@@ -1,0 +1,51 @@
+package fxtest
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// processState returns the state and the parent of a process (proc(5), /proc/pid/stat), 0 when there is no such process.
+func processState(pid int) (state byte, parent int) {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0, 0
+	}
+	// The name, in parentheses, may hold anything.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 2 {
+		return 0, 0
+	}
+	parent, err = strconv.Atoi(string(fields[1]))
+	if err != nil {
+		return 0, 0
+	}
+	return fields[0][0], parent
+}
+
+// children lists the processes that a process has started.
+func children(pid int) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var found []int
+	for _, entry := range entries {
+		child, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if state, parent := processState(child); parent == pid && state != 'Z' {
+			found = append(found, child)
+		}
+	}
+	return found
+}
+
+// stopped reports whether a process has stopped, or is gone.
+func stopped(pid int) bool {
+	state, _ := processState(pid)
+	return state == 'T' || state == 'Z' || state == 0
+}

@@ -1,0 +1,46 @@
+//go:build unix && !linux
+
+package fxtest
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// ps asks for columns of the list of all processes.
+func ps(columns string) [][]string {
+	out, err := exec.Command("ps", "-axo", columns).Output() //nolint:gosec,noctx // our own constants; ps ends at once
+	if err != nil {
+		return nil
+	}
+	var rows [][]string
+	for line := range strings.Lines(string(out)) {
+		rows = append(rows, strings.Fields(line))
+	}
+	return rows
+}
+
+// children lists the processes that a process has started.
+func children(pid int) []int {
+	var found []int
+	for _, row := range ps("pid=,ppid=") {
+		if len(row) != 2 || row[1] != strconv.Itoa(pid) {
+			continue
+		}
+		if child, err := strconv.Atoi(row[0]); err == nil {
+			found = append(found, child)
+		}
+	}
+	return found
+}
+
+// stopped reports whether a process has stopped, or is gone.
+func stopped(pid int) bool {
+	for _, row := range ps("pid=,state=") {
+		if len(row) == 2 && row[0] == strconv.Itoa(pid) {
+			return strings.HasPrefix(row[1], "T") || strings.HasPrefix(row[1], "Z")
+		}
+	}
+	return true
+}
