@@ -31,6 +31,7 @@ type DB struct {
 	counters   counters
 	leases     leases
 	failure    atomic.Pointer[func(error)]
+	guard      atomic.Pointer[func(context.Context) error]
 	opened     time.Time
 
 	acquireTimeout  time.Duration

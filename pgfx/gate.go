@@ -54,12 +54,12 @@ func (g *Gate) Err() error {
 	return nil
 }
 
-// gateCtx is a ctx that has ended with the gate's error. Handed to the pool by the acquire tracer, it makes an acquire fail
+// gateCtx is a ctx that has ended with the gate's or the guard's error. Handed to the pool by the acquire tracer, it makes an acquire fail
 // at once: puddle answers a finished ctx with ctx.Err().
 type gateCtx struct {
 	context.Context //nolint:containedctx // it is a ctx
 
-	err *UnavailableError
+	err error
 }
 
 // Done returns a channel that is closed. It is made for each call: a refused acquire asks once.

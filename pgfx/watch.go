@@ -27,6 +27,9 @@ func (w *watch) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpoo
 	if shut := w.db.gate.shut.Load(); shut != nil {
 		return &gateCtx{Context: ctx, err: shut}
 	}
+	if err := w.db.guarded(ctx); err != nil {
+		return &gateCtx{Context: ctx, err: err}
+	}
 	w.db.counters.waiting.Add(1)
 	return &acquireCtx{Context: ctx, db: w.db}
 }
