@@ -46,6 +46,7 @@ func TestTheWholeLibraryWorksWithoutFx(t *testing.T) {
 
 	tx, err := txn.NewManager(db)
 	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Close(context.WithoutCancel(ctx))) }()
 	users, err := repo.New[User, uuid.UUID](tx, "users")
 	require.NoError(t, err)
 	findings, err := repo.CheckSchema(ctx, tx, users.Model())

@@ -43,9 +43,12 @@ func ModuleFor(name string) fx.Option {
 		// public values are only views of it: were they made one by one, a pool could live without its monitor.
 		fx.Provide(fx.Private, fx.Annotate(newCore(name),
 			fx.ParamTags("", `optional:"true"`, optional, optional, `group:"pgfx.options"`, `group:"pgfx.setup"`,
-				`group:"health.observers"`, `group:"repo.models"`, `group:"rdsfx.schema"`),
+				`group:"health.observers"`, `group:"txn.options"`, `group:"repo.models"`, `group:"rdsfx.schema"`),
 			fx.ResultTags(private))),
-		fx.Provide(fx.Annotate(publish, fx.ParamTags(private), fx.ResultTags(named, named, named, named))),
+		fx.Provide(
+			fx.Annotate(publish, fx.ParamTags(private), fx.ResultTags(named, named, named)),
+			fx.Annotate(publishMonitor, fx.ParamTags(private, `group:"health.checks"`), fx.ResultTags(named)),
+		),
 	)
 }
 
@@ -72,8 +75,13 @@ type core struct {
 	tx      *txn.Manager
 }
 
-func publish(c *core) (*pgfx.DB, *pgxpool.Pool, *health.Monitor, *txn.Manager) {
-	return c.db, c.db.Pool(), c.monitor, c.tx
+func publish(c *core) (*pgfx.DB, *pgxpool.Pool, *txn.Manager) { return c.db, c.db.Pool(), c.tx }
+
+// publishMonitor gives the monitor other people's checks, which may need the database and so can't be the core's. Only who
+// has the monitor can ask for them.
+func publishMonitor(c *core, checks []health.Check) *health.Monitor {
+	c.monitor.AddChecks(checks...)
+	return c.monitor
 }
 
 // newCore returns the constructor of a database's core. Hooks are appended in the order in which things have to start:
@@ -81,7 +89,7 @@ func publish(c *core) (*pgfx.DB, *pgxpool.Pool, *health.Monitor, *txn.Manager) {
 func newCore(name string) any {
 	return func(
 		lc fx.Lifecycle, logger *zap.Logger, cfg pgfx.Config, endpoint pgfx.Endpoint, opts []pgfx.Option, setups []pgfx.Setup,
-		observers []health.Observer, models []repo.Model, policies []SchemaPolicy,
+		observers []health.Observer, managing []txn.ManagerOption, models []repo.Model, policies []SchemaPolicy,
 	) (*core, error) {
 		setups = append(setups, schemaCheck(name, logger, models, policies))
 		params := pgfx.Params{Lifecycle: lc, Config: cfg, Endpoint: endpoint, Logger: logger, Options: opts, Setups: setups}
@@ -93,7 +101,7 @@ func newCore(name string) any {
 		if err != nil {
 			return nil, err
 		}
-		transactions, err := txn.New(txn.Params{DB: database.DB, Logger: logger})
+		transactions, err := txn.New(txn.Params{Lifecycle: lc, DB: database.DB, Logger: logger, Options: managing})
 		if err != nil {
 			return nil, err
 		}

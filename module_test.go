@@ -130,6 +130,21 @@ func TestEveryWiringOfTheDocumentsIsValid(t *testing.T) {
 	}
 }
 
+func TestAContributedCheckMayNeedTheDatabase(t *testing.T) {
+	t.Parallel()
+	var monitor *health.Monitor
+	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), fx.Populate(&monitor),
+		fx.Provide(fx.Annotate(func(db *pgfx.DB) health.Check {
+			return health.Check{Name: "queue", Run: func(ctx context.Context) error { return db.Pool().Ping(ctx) }}
+		}, fx.ResultTags(`group:"health.checks"`))))
+	app.RequireStart()
+	results := monitor.Checks(t.Context(), health.Readiness)
+	require.Len(t, results, 1)
+	assert.Equal(t, "queue", results[0].Name)
+	require.NoError(t, results[0].Err)
+	app.RequireStop()
+}
+
 func TestNamedDatabasesAreApart(t *testing.T) {
 	first, second := fxtest.URL(t), fxtest.URL(t)
 	t.Setenv("REPORTING_DATABASE_URL", second)

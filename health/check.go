@@ -100,11 +100,25 @@ func checksOf(database string, all []Check) []*check {
 	return own
 }
 
+// AddChecks adds checks to a monitor that exists already; those of another database are ignored. Use it where a check needs
+// what itself needs the monitor. It is safe for concurrent use.
+func (m *Monitor) AddChecks(checks ...Check) {
+	added := checksOf(m.db.Name(), checks)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.Concat(m.checks, added)
+	slices.SortStableFunc(all, func(a, b *check) int { return strings.Compare(a.Name, b.Name) })
+	m.checks = all
+}
+
 // Checks runs the contributed checks of a kind, all at the same time, and returns their results by name. Results that are fresh
 // enough are used again. ctx bounds the waiting and not the runs.
 func (m *Monitor) Checks(ctx context.Context, kind Kind) []CheckResult {
+	m.mu.Lock()
+	all := m.checks
+	m.mu.Unlock()
 	var wanted []*check
-	for _, c := range m.checks {
+	for _, c := range all {
 		if c.Kind == kind {
 			wanted = append(wanted, c)
 		}
