@@ -27,6 +27,8 @@ type Manager struct {
 	defaults settings
 	counters counters
 	resolver resolver
+	misuse   Misuse
+	places   places
 }
 
 // NewManager makes a manager without Fx. It opens no connection before the first transaction. [Manager.Close] it before the
@@ -42,6 +44,11 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 			return nil, err
 		}
 	}
+	guard := m.guard
+	if m.misuse == MisuseIgnore {
+		guard = nil
+	}
+	db.GuardAcquire(guard)
 	return m, nil
 }
 

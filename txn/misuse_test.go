@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
@@ -280,4 +282,68 @@ func TestAResultLeftOpenIsNotCommitted(t *testing.T) {
 	require.ErrorIs(t, results.QueryRow().Scan(), txn.ErrEnded)
 	settled(t, m.DB())
 	assert.Empty(t, entries(t, m.DB()))
+}
+
+func TestThePoolInsideOfATransactionIsAnErrorWhereWanted(t *testing.T) {
+	t.Parallel()
+	m := managerOf(t, newDB(t), txn.WithMisuse(txn.MisuseError))
+	other := newManager(t)
+	inside(t, m, func(ctx context.Context) {
+		require.NoError(t, insert(ctx, m, "x"))
+		_, err := m.DB().Pool().Exec(ctx, "select 1")
+		require.ErrorIs(t, err, txn.ErrPoolInTransaction)
+		_, err = m.DB().Pool().Begin(ctx)
+		require.ErrorIs(t, err, txn.ErrPoolInTransaction)
+
+		_, err = other.DB().Pool().Exec(ctx, "select 1")
+		require.NoError(t, err, "another database")
+		_, err = m.DB().Pool().Exec(txn.Detach(ctx), "select 1")
+		require.NoError(t, err)
+		do := func(ctx context.Context) error { return insertOnce(ctx, m) }
+		require.NoError(t, m.Do(txn.Detach(ctx), func(context.Context) error { return nil }))
+		require.NoError(t, m.Do(ctx, do, txn.Nested()))
+		require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
+			_, err := m.DB().Pool().Exec(ctx, "select 1")
+			require.ErrorIs(t, err, txn.ErrPoolInTransaction, "in the new one as well")
+			_, err = m.Exec(ctx, "select 1")
+			return err
+		}, txn.RequiresNew()))
+		require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
+			_, err := m.Exec(ctx, "select 1")
+			return err
+		}, txn.NotSupported()))
+	})
+	_, err := m.DB().Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+}
+
+func TestThePoolInsideOfATransactionIsWarnedAboutOnceForEachPlace(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.WarnLevel)
+	m := managerOf(t, newDB(t), txn.WithLogger(zap.New(core)))
+	inside(t, m, func(ctx context.Context) {
+		for range 3 {
+			_, err := m.DB().Pool().Exec(ctx, "select 1")
+			require.NoError(t, err)
+		}
+		_, err := m.DB().Pool().Exec(ctx, "select 1")
+		require.NoError(t, err)
+	})
+	found := logs.FilterMessageSnippet("the pool is used with the context of a running transaction").All()
+	require.Len(t, found, 2)
+	assert.Contains(t, found[0].ContextMap()["caller"], "TestThePoolInsideOfATransactionIsWarnedAboutOnceForEachPlace")
+	assert.Equal(t, "txn", found[0].LoggerName)
+}
+
+func TestThePoolInsideOfATransactionCanBeIgnored(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.WarnLevel)
+	m := managerOf(t, newDB(t), txn.WithLogger(zap.New(core)), txn.WithMisuse(txn.MisuseIgnore))
+	inside(t, m, func(ctx context.Context) {
+		_, err := m.DB().Pool().Exec(ctx, "select 1")
+		require.NoError(t, err)
+	})
+	assert.Zero(t, logs.Len())
+	_, err := txn.NewManager(m.DB(), txn.WithMisuse(9))
+	require.ErrorContains(t, err, "WithMisuse(9)")
 }

@@ -82,7 +82,9 @@ func (m *Manager) do(ctx context.Context, current *scope, fn func(context.Contex
 		if current != nil && m.maxConns == 1 {
 			return errors.New("txn: RequiresNew needs a second connection, and the pool has one; raise Config.Pool.MaxConns")
 		}
-		current = nil
+		if current != nil {
+			ctx, current = &outside{Context: ctx, m: m}, nil
+		}
 	case required, nested, mandatory, supports:
 	}
 	if current == nil {

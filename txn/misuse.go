@@ -1,0 +1,103 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+
+	"go.uber.org/zap"
+)
+
+// Misuse says what happens when the pool is used with the context of a running transaction of the same database.
+type Misuse uint8
+
+const (
+	// MisuseWarn logs a warning, once for each place in the program. It is the default.
+	MisuseWarn Misuse = iota
+	// MisuseError refuses the use with [ErrPoolInTransaction]. It is meant for tests and development.
+	MisuseError
+	// MisuseIgnore does nothing.
+	MisuseIgnore
+)
+
+// ErrPoolInTransaction is what the pool's user gets when the manager has been made with [MisuseError].
+var ErrPoolInTransaction = errors.New("txn: the pool is used with the context of a running transaction of the same database: " +
+	"the statement would not be part of it, and would wait for ever when there is no second connection; " +
+	"query through the manager, or take a context from Do with NotSupported or from Detach")
+
+// WithMisuse sets what happens when the pool is used inside of a transaction of the same database. The managers of one
+// database share the setting; the one that was made last counts. Default: [MisuseWarn].
+func WithMisuse(misuse Misuse) ManagerOption {
+	return ManagerOption{apply: func(m *Manager) error {
+		if misuse > MisuseIgnore {
+			return fmt.Errorf("txn: WithMisuse(%d): use one of MisuseWarn, MisuseError, MisuseIgnore", misuse)
+		}
+		m.misuse = misuse
+		return nil
+	}}
+}
+
+// places are where misuse has been found.
+type places struct {
+	mu    sync.Mutex
+	known map[string]struct{}
+}
+
+// mostPlaces bounds what is remembered, and with it what is logged.
+const mostPlaces = 100
+
+// isNew notes a place and reports whether it is a new one.
+func (p *places) isNew(place string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.known[place]; ok || len(p.known) >= mostPlaces {
+		return false
+	}
+	if p.known == nil {
+		p.known = make(map[string]struct{})
+	}
+	p.known[place] = struct{}{}
+	return true
+}
+
+// guard is asked before each acquire of the pool.
+func (m *Manager) guard(ctx context.Context) error {
+	s, ok := ctx.Value(m.key).(*scope)
+	if !ok || s.over() {
+		return nil
+	}
+	if m.misuse == MisuseError {
+		return ErrPoolInTransaction
+	}
+	if place := callerOutside(); m.places.isNew(place) {
+		m.logger.Warn("the pool is used with the context of a running transaction of the same database", zap.String("caller", place))
+	}
+	return nil
+}
+
+const callersLooked = 32
+
+// callerOutside returns the place in the program that uses the pool.
+func callerOutside() string {
+	var pcs [callersLooked]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])
+	for {
+		frame, more := frames.Next()
+		if !strings.HasPrefix(frame.Function, "github.com/jackc/pgx/") && !ours(frame.Function) {
+			return fmt.Sprintf("%s (%s:%d)", frame.Function, frame.File, frame.Line)
+		}
+		if !more {
+			return "unknown"
+		}
+	}
+}
+
+// ours reports whether a function belongs to the layers between the program and the pool.
+func ours(function string) bool {
+	const module = "github.com/rdsfx-go/rdsfx/"
+	rest, ok := strings.CutPrefix(function, module)
+	return ok && (strings.HasPrefix(rest, "txn.") || strings.HasPrefix(rest, "pgfx.") || strings.HasPrefix(rest, "repo."))
+}
