@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"reflect"
@@ -119,6 +120,12 @@ type bulk[T, K any] struct {
 	values     []reflect.Value
 	fresh      []reflect.Value // what came back for each
 	statements []bulkStatement
+	// together says that it needs a transaction, even in one round trip: something may have to be taken back.
+	together bool
+	// inserted is where upserts tell what they did; nil for other writes.
+	inserted []bool
+	// absent is asked about a row for which nothing came back, when that isn't simply an error. It may fill fresh.
+	absent func(ctx context.Context, position int) error
 }
 
 // bulkStatement is one statement of a bulk write. Its arguments are made when it is sent.
@@ -192,7 +199,7 @@ func (w *bulk[T, K]) run(ctx context.Context) error {
 	batches := w.batches()
 	w.fresh = make([]reflect.Value, len(w.values))
 	grouped := slices.ContainsFunc(w.statements, func(s bulkStatement) bool { return len(s.rows) > 1 })
-	err := w.sendAll(ctx, batches, grouped)
+	err := w.sendAll(ctx, batches, grouped || w.together)
 	if err != nil {
 		return err
 	}
@@ -264,9 +271,9 @@ func (w *bulk[T, K]) try(ctx context.Context, statements []bulkStatement) (faile
 	for i := range statements {
 		rows, err := results.Query()
 		if err == nil {
-			fresh[i], err = collect[T](rows, w.repository.d.shape, len(statements[i].rows))
+			fresh[i], err = w.collect(rows, &statements[i])
 		}
-		if err == nil && len(fresh[i]) != len(statements[i].rows) {
+		if err == nil && len(fresh[i]) != len(statements[i].rows) && w.absent == nil {
 			err = errSuppressed
 		}
 		if err != nil {
@@ -278,11 +285,31 @@ func (w *bulk[T, K]) try(ctx context.Context, statements []bulkStatement) (faile
 		return -1, err //nolint:wrapcheck // the caller wraps it with the operation
 	}
 	for i := range statements {
-		if err := w.match(&statements[i], fresh[i]); err != nil {
+		if len(fresh[i]) == 0 {
+			err = w.absent(ctx, statements[i].rows[0])
+		} else {
+			err = w.match(&statements[i], fresh[i])
+		}
+		if err != nil {
 			return -1, err
 		}
 	}
 	return -1, nil
+}
+
+// collect reads the rows of a statement, and what an upsert says about its one.
+func (w *bulk[T, K]) collect(rows pgx.Rows, s *bulkStatement) ([]T, error) {
+	if w.inserted == nil {
+		return collect[T](rows, w.repository.d.shape, len(s.rows))
+	}
+	row, err := scanOne[T](rows, w.repository.d.shape, &w.inserted[s.rows[0]])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []T{*row}, nil
 }
 
 // match tells the rows that a statement returned apart.

@@ -197,17 +197,32 @@ func array[V any](column, operator string, values []V) Filter {
 }
 
 // And matches rows that match all of the filters; without filters every row.
-func And(filters ...Filter) Filter { return combine(filters, " and ", "true") }
+func And(filters ...Filter) Filter {
+	for _, f := range filters {
+		if _, all := f.(everything); !all {
+			return combine(filters, " and ")
+		}
+	}
+	return everything{}
+}
+
+// everything is a filter that lets every row through, and doesn't count as one where a filter is demanded.
+type everything struct{}
+
+func (everything) write(b *builder) { b.text("true") }
+
+func (everything) apply(*query) {}
 
 // Or matches rows that match one of the filters at least; without filters no row.
-func Or(filters ...Filter) Filter { return combine(filters, " or ", "false") }
+func Or(filters ...Filter) Filter {
+	if len(filters) == 0 {
+		return filterFunc(func(b *builder) { b.text("false") })
+	}
+	return combine(filters, " or ")
+}
 
-func combine(filters []Filter, operator, none string) Filter {
+func combine(filters []Filter, operator string) Filter {
 	return filterFunc(func(b *builder) {
-		if len(filters) == 0 {
-			b.text(none)
-			return
-		}
 		b.text("(")
 		for i, f := range filters {
 			if i > 0 {

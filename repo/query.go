@@ -24,6 +24,7 @@ type query struct {
 	limit, offset *int64
 	deleted       deletedRows
 	lock          string
+	total, all    bool
 }
 
 // deletedRows says what becomes of soft-deleted rows.

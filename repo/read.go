@@ -89,8 +89,16 @@ func (r *Repository[T, K]) list(ctx context.Context, b *builder, sizeHint int) (
 // Count returns how many rows match. It takes filters, [WithDeleted] and [OnlyDeleted], and one round trip. Errors:
 // [ErrQuery].
 func (r *Repository[T, K]) Count(ctx context.Context, opts ...QueryOption) (int64, error) {
+	q := newQuery(opts)
+	b := newBuilder(r.d, "select count(*) from "+r.d.table)
+	q.where(b)
+	q.onlyFilters(b, "Count")
+	return r.count(ctx, b)
+}
+
+func (r *Repository[T, K]) count(ctx context.Context, b *builder) (int64, error) {
 	var count int64
-	err := r.scalar(ctx, "Count", "select count(*) from "+r.d.table, "", opts, &count)
+	err := r.scalar(ctx, b, &count)
 	return count, err
 }
 
@@ -98,17 +106,16 @@ func (r *Repository[T, K]) Count(ctx context.Context, opts ...QueryOption) (int6
 // [ErrQuery].
 func (r *Repository[T, K]) Exists(ctx context.Context, opts ...QueryOption) (bool, error) {
 	var exists bool
-	err := r.scalar(ctx, "Exists", "select exists (select from "+r.d.table, ")", opts, &exists)
+	q := newQuery(opts)
+	b := newBuilder(r.d, "select exists (select from "+r.d.table)
+	q.where(b)
+	q.onlyFilters(b, "Exists")
+	err := r.scalar(ctx, b.text(")"), &exists)
 	return exists, err
 }
 
-// scalar runs a statement that gives one value about the rows that match.
-func (r *Repository[T, K]) scalar(ctx context.Context, method, before, after string, opts []QueryOption, value any) error {
-	q := newQuery(opts)
-	b := newBuilder(r.d, before)
-	q.where(b)
-	q.onlyFilters(b, method)
-	b.text(after)
+// scalar runs a statement that gives one value.
+func (r *Repository[T, K]) scalar(ctx context.Context, b *builder, value any) error {
 	if b.err != nil {
 		return b.err
 	}
@@ -129,7 +136,7 @@ func (q *query) write(b *builder) {
 
 // onlyFilters refuses what a method has no use for.
 func (q *query) onlyFilters(b *builder, method string) {
-	if len(q.orders) > 0 || q.limit != nil || q.offset != nil || q.lock != "" {
+	if len(q.orders) > 0 || q.limit != nil || q.offset != nil || q.lock != "" || q.total {
 		b.failf("%s takes filters, not an order, a limit, an offset or a lock", method)
 	}
 }

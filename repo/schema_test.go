@@ -36,8 +36,8 @@ func TestTheSchemaCheckFindsEverythingInOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	count := &counter{}
 	m := managerOf(t, newDB(t, tracer(count)), usersDDL, `create schema app`,
-		`create table app.drift (id bigint, made uuid not null, total int, written int generated always as (1) stored, name text, age text not null,
-			ref bigint not null, doc text not null, extra int not null, lax int)`)
+		`create table app.drift (id bigint, made uuid not null, total int, written int generated always as (1) stored, name text,
+			age text not null, ref bigint not null, doc text not null, extra int not null, lax int)`)
 	drift := modelOf[Drift, int64](t, "app.drift", repo.OnConflict("name"))
 	count.take()
 	found, err := repo.CheckSchema(t.Context(), m, modelOf[User, uuid.UUID](t, "users", repo.OnConflict("email")), drift,
@@ -60,10 +60,20 @@ func TestTheSchemaCheckFindsEverythingInOneRoundTrip(t *testing.T) {
 		assert.Equal(t, "app.drift", f.Table)
 	}
 	assert.ElementsMatch(t, []finding{
-		{repo.NullableColumn, "id"}, {repo.MissingDefault, "made"}, {repo.NullableColumn, "total"}, {repo.MissingDefault, "total"},
-		{repo.NullableColumn, "written"}, {repo.MissingDefault, "written"}, {repo.NullableColumn, "name"},
-		{repo.TypeMismatch, "age"}, {repo.TypeMismatch, "ref"}, {repo.TypeMismatch, "doc"}, {repo.MissingColumn, "missing"},
-		{repo.MissingDefault, "extra"}, {repo.MissingKey, "id"}, {repo.MissingUnique, "name"},
+		{repo.NullableColumn, "id"},
+		{repo.MissingDefault, "made"},
+		{repo.NullableColumn, "total"},
+		{repo.MissingDefault, "total"},
+		{repo.NullableColumn, "written"},
+		{repo.MissingDefault, "written"},
+		{repo.NullableColumn, "name"},
+		{repo.TypeMismatch, "age"},
+		{repo.TypeMismatch, "ref"},
+		{repo.TypeMismatch, "doc"},
+		{repo.MissingColumn, "missing"},
+		{repo.MissingDefault, "extra"},
+		{repo.MissingKey, "id"},
+		{repo.MissingUnique, "name"},
 		{repo.MissingTable, ""},
 	}, got)
 }
@@ -114,7 +124,8 @@ func TestAModelThatFitsHasNoFindings(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, usersDDL, "create view seen as select id, note from (values (1::bigint, 'x')) v (id, note)",
 		"create type mood as enum ('sad', 'happy')", "create domain short as varchar(5) not null",
-		`create table kinds (id int primary key, mood mood not null, short short, at timestamp not null, day date, during tstzrange, n numeric,
+		`create table kinds (id int primary key, mood public.mood not null, short public.short, at timestamp not null, day date,
+			during tstzrange, n numeric,
 			raw bytea, list int[], u uuid, ip inet, d interval, j json, extra int not null default 1, a text not null, b text not null)`,
 		"create unique index on kinds (b, a)", "create unique index on kinds (a) where b <> ''",
 		"alter table kinds add constraint one unique (mood)")

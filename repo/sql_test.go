@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -153,5 +152,5 @@ func TestAddingAColumnDisturbsNobody(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, second(users.Get(t.Context(), ada.ID)))
 	require.NoError(t, users.Update(t.Context(), &ada))
-	require.NoError(t, second(users.Get(t.Context(), uuid.UUID(ada.ID))))
+	require.NoError(t, second(users.Get(t.Context(), ada.ID)))
 }

@@ -74,8 +74,11 @@ func (d *descriptor) clockText(number int) string {
 }
 
 // marks returns what a soft delete, or its undoing, sets. The injected clock's time comes after the key's arguments.
-func (d *descriptor) marks(deleted bool) string {
-	c, now := &d.columns[d.softDelete], d.clockText(len(d.key)+1)
+func (d *descriptor) marks(deleted bool) string { return d.marksAt(deleted, len(d.key)+1) }
+
+// marksAt is marks with the injected clock's time in the argument of this number.
+func (d *descriptor) marksAt(deleted bool, number int) string {
+	c, now := &d.columns[d.softDelete], d.clockText(number)
 	boolean := c.typ.Kind() == reflect.Bool
 	set := []string{c.ident + " = "}
 	switch {

@@ -1,0 +1,187 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"reflect"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// GetMany returns the rows with these keys in the order of the keys, in one round trip. When some aren't there it returns the
+// others and a [*MissingError], which matches [ErrNotFound]. A key that is asked for twice gives its row twice. Options may
+// add [WithDeleted], filters or a row lock.
+func (r *Repository[T, K]) GetMany(ctx context.Context, keys []K, opts ...QueryOption) ([]T, error) {
+	if len(keys) == 0 {
+		return []T{}, nil
+	}
+	if len(r.d.key) == 1 && exact(r.d.columns[r.d.key[0]].typ) {
+		return r.getByList(ctx, keys, opts)
+	}
+	return r.getOneByOne(ctx, keys, opts)
+}
+
+// getByList sends the keys in one array and tells the rows apart by key.
+func (r *Repository[T, K]) getByList(ctx context.Context, keys []K, opts []QueryOption) ([]T, error) {
+	q := newQuery(append([]QueryOption{In(r.d.columns[r.d.key[0]].name, keys...)}, opts...))
+	b := newBuilder(r.d, r.d.texts.selects)
+	q.withoutOrder(b, "GetMany")
+	if q.write(b); b.err != nil {
+		return nil, b.err
+	}
+	rows, err := r.list(ctx, b, len(keys))
+	if err != nil {
+		return nil, err
+	}
+	byKey := make(map[any]int, len(rows))
+	for i := range rows {
+		byKey[r.d.comparableKey(reflect.ValueOf(&rows[i]).Elem())] = i
+	}
+	found, missing := make([]T, 0, len(keys)), []int(nil)
+	for i := range keys {
+		if at, ok := byKey[any(keys[i])]; ok {
+			found = append(found, rows[at])
+			continue
+		}
+		missing = append(missing, i)
+	}
+	return found, r.missing(missing)
+}
+
+// getOneByOne sends a statement for each key, all in one round trip.
+func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []QueryOption) ([]T, error) {
+	batch := &pgx.Batch{}
+	for _, key := range keys {
+		q := newQuery(append([]QueryOption{r.byKey(key)}, opts...))
+		b := newBuilder(r.d, r.d.texts.selects)
+		q.withoutOrder(b, "GetMany")
+		if q.write(b); b.err != nil {
+			return nil, b.err
+		}
+		batch.Queue(b.sql.String(), b.args...)
+	}
+	found, missing := make([]T, 0, len(keys)), []int(nil)
+	results := r.tx.SendBatch(ctx, batch)
+	for i := range keys {
+		rows, err := results.Query()
+		var row *T
+		if err == nil {
+			row, err = scanOne[T](rows, r.d.shape)
+		}
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			missing = append(missing, i)
+		case err != nil:
+			_ = results.Close() // the error that matters is the first
+			return nil, r.wrap("read", err)
+		default:
+			found = append(found, *row)
+		}
+	}
+	if err := results.Close(); err != nil {
+		return nil, r.wrap("read", err)
+	}
+	return found, r.missing(missing)
+}
+
+func (r *Repository[T, K]) missing(indexes []int) error {
+	if len(indexes) == 0 {
+		return nil
+	}
+	return &MissingError{Table: r.d.label, Indexes: indexes}
+}
+
+// withoutOrder refuses what a method that has an order of its own has no use for.
+func (q *query) withoutOrder(b *builder, method string) {
+	if len(q.orders) > 0 || q.limit != nil || q.offset != nil {
+		b.failf("%s takes filters and locks, not an order, a limit or an offset", method)
+	}
+}
+
+// All reads the rows that the options let through one after the other, without holding more than one, in one round trip. A
+// row is the loop's own. Breaking off early cancels the statement and gives the connection back; in a transaction, where
+// cancelling would end it, the rest of the rows is read over instead.
+//
+// Within a transaction the loop's body can't use the transaction, which is busy with the rows ([txn.ErrConcurrentUse]). The
+// last thing that the loop sees is the error, if there is one: [ErrQuery], or that of the statement.
+func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		b := newBuilder(r.d, r.d.texts.selects)
+		if newQuery(opts).write(b); b.err != nil {
+			yield(nil, b.err)
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		_, inside := r.tx.Tx(ctx)
+		stopped := false
+		err := r.query(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
+			scanner := newRowScanner(r.d.shape)
+			for rows.Next() {
+				row := new(T)
+				err := scanner.scan(rows, reflect.ValueOf(row).Elem())
+				if err == nil && yield(row, nil) {
+					continue
+				}
+				stopped = err == nil
+				if !inside {
+					cancel()
+				}
+				rows.Close()
+				return err
+			}
+			return rows.Err()
+		})
+		if err != nil && !stopped {
+			yield(nil, r.wrap("read", err))
+		}
+	}
+}
+
+// Column returns one column of the rows that the options let through. V must be able to hold it. It takes one round trip.
+// Errors: [ErrQuery].
+func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string, opts ...QueryOption) ([]V, error) {
+	b := newBuilder(r.d, "select ")
+	b.column(column).text(" from " + r.d.table)
+	if newQuery(opts).write(b); b.err != nil {
+		return nil, b.err
+	}
+	values := []V{}
+	err := r.query(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
+		var err error
+		values, err = pgx.AppendRows(values[:0], rows, pgx.RowTo[V])
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
+		return nil, r.wrap("read", err)
+	}
+	return values, nil
+}
+
+// Lock returns the row with this key and locks it until the transaction of ctx ends, against everybody else who would write
+// or lock it. Options may be [WithDeleted]. Errors: [ErrNotFound]; [ErrQuery] outside of a transaction.
+func (r *Repository[T, K]) Lock(ctx context.Context, key K, opts ...LockOption) (*T, error) {
+	if err := r.needTransaction(ctx, "Lock"); err != nil {
+		return nil, err
+	}
+	return r.Get(ctx, key, ForUpdate(opts...))
+}
+
+// Claim returns up to n rows that nobody else has locked and locks them until the transaction of ctx ends, so that several
+// workers share a queue without getting in one another's way. Options say which and in which order. Errors: [ErrQuery], also
+// outside of a transaction.
+func (r *Repository[T, K]) Claim(ctx context.Context, n int, opts ...QueryOption) ([]T, error) {
+	if err := r.needTransaction(ctx, "Claim"); err != nil {
+		return nil, err
+	}
+	claim := make([]QueryOption, 0, len(opts)+2) //nolint:mnd // limit and lock
+	return r.Find(ctx, append(append(claim, opts...), Limit(n), ForUpdate(SkipLocked))...)
+}
+
+func (r *Repository[T, K]) needTransaction(ctx context.Context, method string) error {
+	if _, inside := r.tx.Tx(ctx); !inside {
+		return &queryError{r.d.label + ": " + method + " needs a transaction (txn.Manager.Do): outside of one the lock would be gone at once"}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package repo
+
+import (
+	"context"
+)
+
+// Change is what becomes of one column in [Repository.Patch] and [Repository.UpdateWhere].
+type Change struct {
+	column string
+	value  any
+	sql    string
+	args   []any
+	raw    bool
+}
+
+// Set gives a column a value.
+func Set(column string, value any) Change { return Change{column: column, value: value} }
+
+// SetExpr gives a column the value of an expression in SQL, with placeholders as in [Where]: SetExpr("stock", "stock - $1", 3).
+func SetExpr(column, sql string, args ...any) Change {
+	return Change{column: column, sql: sql, args: args, raw: true}
+}
+
+func (c Change) write(b *builder) {
+	column, err := b.d.column(c.column)
+	if err != nil {
+		b.keep(err)
+		return
+	}
+	if !column.changeable() {
+		b.failf("column %q can't be changed like this: it is the key, or the database or another method sees to it", c.column)
+		return
+	}
+	b.text(column.ident + " = ")
+	if c.raw {
+		b.fragment(c.sql, c.args, false)
+		return
+	}
+	b.arg(columnArg(c.value, column))
+}
+
+// set writes what an update sets: the changes, the time and the next version.
+func (b *builder) set(changes []Change) {
+	if len(changes) == 0 {
+		b.failf("there is nothing to change")
+	}
+	named := map[string]bool{}
+	for i, c := range changes {
+		if named[c.column] {
+			b.failf("column %q is changed twice", c.column)
+		}
+		named[c.column] = true
+		if i > 0 {
+			b.text(", ")
+		}
+		c.write(b)
+	}
+	now := "now()"
+	if b.d.clock != nil && b.d.updated >= 0 {
+		b.args = append(b.args, b.d.now())
+		now = b.d.clockText(len(b.args))
+	}
+	for _, touch := range b.d.touches(now) {
+		b.text(", " + touch)
+	}
+}
+
+// Patch changes some columns of the row with this key and leaves the others alone; updated gets the time and a version
+// increases, without being compared. Options may be filters that the row has to match too, such as Eq("version", 3). It
+// returns the row as it is now and takes one round trip. The row isn't validated: only a part of it is known. Errors:
+// [ErrNotFound], [ErrQuery], [*ConstraintError].
+func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, opts ...QueryOption) (*T, error) {
+	b := newBuilder(r.d, "update "+r.d.table+" set ")
+	b.set(changes)
+	q := newQuery(append([]QueryOption{r.byKey(key)}, opts...))
+	q.onlyFilters(b, "Patch")
+	q.where(b)
+	if b.err != nil {
+		return nil, b.err
+	}
+	row, err := r.one(ctx, b.text(r.d.texts.returning).sql.String(), b.args)
+	return r.found(row, err)
+}
+
+// AllRows lets UpdateWhere and DeleteWhere do without a filter.
+func AllRows() QueryOption { return queryOptionFunc(func(q *query) { q.all = true }) }
+
+// UpdateWhere changes some columns of all rows that match, as [Repository.Patch] does of one, and returns how many. Without a
+// filter it is refused unless [AllRows] is given. It takes one round trip. Errors: [ErrQuery], [*ConstraintError].
+func (r *Repository[T, K]) UpdateWhere(ctx context.Context, changes []Change, opts ...QueryOption) (int64, error) {
+	b := newBuilder(r.d, "update "+r.d.table+" set ")
+	b.set(changes)
+	return r.execWhere(ctx, "update", "UpdateWhere", b, opts)
+}
+
+// DeleteWhere removes all rows that match, or marks them where a softdelete column is declared, and returns how many.
+// Without a filter it is refused unless [AllRows] is given. It takes one round trip. Errors: [ErrQuery], [*ConstraintError].
+func (r *Repository[T, K]) DeleteWhere(ctx context.Context, opts ...QueryOption) (int64, error) {
+	b := newBuilder(r.d, "delete from "+r.d.table)
+	if r.d.softDelete >= 0 {
+		b = newBuilder(r.d, "update "+r.d.table+" set ")
+		if r.d.usesClock(true) {
+			b.args = append(b.args, r.d.now())
+		}
+		b.text(r.d.marksAt(true, 1))
+	}
+	return r.execWhere(ctx, "delete", "DeleteWhere", b, opts)
+}
+
+// execWhere completes a statement by its conditions and runs it.
+func (r *Repository[T, K]) execWhere(ctx context.Context, op, method string, b *builder, opts []QueryOption) (int64, error) {
+	q := newQuery(opts)
+	if len(q.filters) == 0 && !q.all {
+		b.failf("%s without a filter would write every row; say AllRows if that is meant", method)
+	}
+	q.onlyFilters(b, method)
+	q.where(b)
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := r.exec(ctx, b.sql.String(), b.args)
+	return n, r.wrap(op, err)
+}
