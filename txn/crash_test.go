@@ -1,3 +1,5 @@
+//go:build unix
+
 package txn_test
 
 import (
@@ -86,4 +88,20 @@ func crash(pid int, db *pgfx.DB) {
 			done++
 		}
 	}
+}
+
+func TestAWitnessThatDoesntAnswerInTimeIsNone(t *testing.T) {
+	t.Parallel()
+	if server.External() {
+		t.Skip("the processes of a server that isn't ours can't be stopped")
+	}
+	m, proxy := doubtful(t, txn.WithOutcomeTimeout(50*time.Millisecond))
+	var pid int
+	require.NoError(t, m.QueryRow(t.Context(), "select pid "+witnessSessions).Scan(&pid))
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	proxy.onCommit(once(loseAnswer))
+	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
+	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
+	assert.Equal(t, []string{"x"}, entries(t, m.DB()))
 }

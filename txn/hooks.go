@@ -26,8 +26,8 @@ func BeforeCommit(ctx context.Context, fn func(ctx context.Context) error) error
 }
 
 // AfterCommit has fn called when the transaction has been committed and its connection given back, before Do returns. fn
-// gets the context that the outermost Do was called with; one with [RequiresNew] hides the transaction around it. A panic of fn goes on once the other hooks have run; what is
-// committed stays.
+// gets the context that the outermost Do was called with; that of one with [RequiresNew] hides the transaction around it. A
+// panic of fn goes on once the other hooks have run; what is committed stays.
 //
 // It is not durable: when the process ends between the commit and the hook, fn is never called, and when the outcome of
 // the commit is unknown neither. What must happen is written to a table in the transaction and done from there.

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -290,4 +291,53 @@ func TestAClosedManagerStillWorks(t *testing.T) {
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "y") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	assert.ErrorContains(t, err, "no witness")
+}
+
+func TestAWitnessIsCheckedNowAndThen(t *testing.T) {
+	t.Parallel()
+	m, _ := doubtful(t)
+	for _, kill := range []bool{false, true} {
+		m.ExpireWitness()
+		if kill {
+			killWitness(t, m)
+		}
+		require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }))
+		require.Eventually(t, m.WitnessIsFresh, patience, time.Millisecond)
+		require.Equal(t, 1, witnesses(t, m))
+	}
+}
+
+func TestAWitnessOfAnotherServerIsNone(t *testing.T) {
+	t.Parallel()
+	other, err := embedded.Start(t.Context())
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, other.Stop(context.Background())) }()
+	if other.External() || server.External() {
+		t.Skip("there is one server only")
+	}
+	m, proxy := doubtful(t)
+	config, err := pgx.ParseConfig(other.URL())
+	require.NoError(t, err)
+	admin, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	_, err = admin.Exec(t.Context(), "create database "+m.DB().Config().Database)
+	require.NoError(t, err)
+	require.NoError(t, admin.Close(t.Context()))
+
+	proxy.leadTo(t, other.URL()) // as a failover does: new connections go there, the witness stays where it is
+	m.DB().Reset()
+	_, err = m.Exec(t.Context(), "create table entries (name text primary key, n int not null default 0)")
+	require.NoError(t, err)
+	proxy.onCommit(once(loseAnswer))
+	err = m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
+	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
+	require.ErrorContains(t, err, "no witness")
+	assert.Equal(t, []string{"x"}, entries(t, m.DB()))
+
+	require.Eventually(t, func() bool { // the next one has a witness there
+		proxy.onCommit(once(loseAnswer))
+		return m.Do(t.Context(), insertOnceIn(m)) == nil
+	}, patience, 10*time.Millisecond)
+	require.NoError(t, m.Close(t.Context()))
+	require.NoError(t, m.DB().Close(t.Context()))
 }

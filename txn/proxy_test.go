@@ -20,8 +20,7 @@ import (
 // statement.
 type proxy struct {
 	listener net.Listener
-	network  string
-	address  string
+	target   atomic.Pointer[[2]string] // network and address
 	// atCommit is asked when a COMMIT passes.
 	atCommit atomic.Pointer[func() verdict]
 	// answered is called when an answer to COMMIT is about to be lost.
@@ -54,10 +53,9 @@ func newProxy(tb testing.TB) *proxy {
 // newProxyTo starts a proxy in front of a server.
 func newProxyTo(tb testing.TB, url string) *proxy {
 	tb.Helper()
-	config, err := pgconn.ParseConfig(url)
-	require.NoError(tb, err)
 	p := &proxy{pipes: make(map[*pipe]struct{})}
-	p.network, p.address = pgconn.NetworkAddress(config.Host, config.Port)
+	p.leadTo(tb, url)
+	var err error
 	p.listener, err = (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(tb, err)
 	p.wg.Go(p.accept)
@@ -67,6 +65,15 @@ func newProxyTo(tb testing.TB, url string) *proxy {
 		p.wg.Wait()
 	})
 	return p
+}
+
+// leadTo leads connections that come from now on to a server.
+func (p *proxy) leadTo(tb testing.TB, url string) {
+	tb.Helper()
+	config, err := pgconn.ParseConfig(url)
+	require.NoError(tb, err)
+	network, address := pgconn.NetworkAddress(config.Host, config.Port)
+	p.target.Store(&[2]string{network, address})
 }
 
 // through leads a configuration through the proxy.
@@ -109,7 +116,8 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := (&net.Dialer{}).Dial(p.network, p.address)
+		target := p.target.Load()
+		server, err := (&net.Dialer{}).Dial(target[0], target[1])
 		if err != nil {
 			_ = client.Close()
 			continue
