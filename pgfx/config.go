@@ -49,6 +49,11 @@ type Config struct {
 	// that is one. See [Role].
 	Role Role `env:"ROLE" json:"role,omitempty" koanf:"role" mapstructure:"role" yaml:"role,omitempty"`
 
+	// StockCodecs leaves uuid, json, jsonb and timestamptz to pgx's own codecs. Default: false, which is codecs that take fewer
+	// allocations for UUIDs, raw JSON and times; they give the same values, and rows.Values and destinations of type any stay
+	// pgx's own in any case.
+	StockCodecs bool `env:"STOCK_CODECS" json:"stock_codecs,omitempty" koanf:"stock_codecs" mapstructure:"stock_codecs" yaml:"stock_codecs,omitempty"`
+
 	TLS      TLSConfig     `envPrefix:"TLS_"    json:"tls,omitzero"      koanf:"tls"      mapstructure:"tls"      yaml:"tls,omitempty"`
 	Pool     PoolConfig    `envPrefix:"POOL_"   json:"pool,omitzero"     koanf:"pool"     mapstructure:"pool"     yaml:"pool,omitempty"`
 	Timeouts TimeoutConfig `envPrefix:""        json:"timeouts,omitzero" koanf:"timeouts" mapstructure:"timeouts" yaml:"timeouts,omitempty"`

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
 // Connect opens a connection outside the pool: for a probe, a lock that lives as long as its session, LISTEN. It is the one
@@ -111,6 +113,9 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 
 // prepareConn does what every new connection needs.
 func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) error {
+	if !db.config.StockCodecs {
+		pgcodec.Register(conn.TypeMap())
+	}
 	for _, hook := range db.options.afterConnect {
 		if err := hook(ctx, conn); err != nil {
 			return fmt.Errorf("pgfx: after connect: %w", err)

@@ -1,0 +1,150 @@
+package pgcodec
+
+import (
+	"database/sql/driver"
+	"encoding/hex"
+	"reflect"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// uuidCodec writes and reads the sixteen bytes of types that hold them, where pgx makes a text of a google/uuid argument,
+// parses it into an any and encodes that.
+//
+// A type that implements driver.Valuer or sql.Scanner may mean something of its own, such as NULL for the zero value, and
+// is asked, except for types known to mean nothing but the bytes: see plainBytes.
+type uuidCodec struct{ pgtype.UUIDCodec }
+
+const (
+	uuidBytes = 16
+	uuidText  = 36
+)
+
+func (c uuidCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
+	switch value.(type) {
+	case uuid.UUID:
+		return encodeUUID{text: format == pgtype.TextFormatCode}
+	case *uuid.UUID:
+		return encodeUUIDPointer{text: format == pgtype.TextFormatCode}
+	case uuid.NullUUID:
+		return encodeNullUUID{text: format == pgtype.TextFormatCode}
+	case answered, pgtype.SkipUnderlyingTypePlanner:
+		return c.UUIDCodec.PlanEncode(m, oid, format, value)
+	}
+	if plan := c.UUIDCodec.PlanEncode(m, oid, format, value); plan != nil || format != pgtype.BinaryFormatCode {
+		return plan
+	}
+	switch value.(type) {
+	case [uuidBytes]byte:
+		return encodeBytes{}
+	case string:
+		return encodeUUIDString{}
+	}
+	_, valuer := value.(driver.Valuer)
+	switch t := reflect.TypeOf(value); {
+	case isBytes(t) && (!valuer || plainBytes(t)):
+		return encodeArray{}
+	case valuer:
+		return encodeValuer{m: m, oid: oid}
+	}
+	return nil
+}
+
+func (c uuidCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
+	switch target.(type) {
+	case *uuid.UUID:
+		if format == pgtype.TextFormatCode {
+			return scanUUIDFromText{}
+		}
+		return scanUUID{}
+	case *uuid.NullUUID:
+		if format == pgtype.BinaryFormatCode {
+			return scanNullUUID{}
+		}
+	case *string:
+		if format == pgtype.BinaryFormatCode {
+			return scanUUIDString{}
+		}
+	}
+	if plan := c.UUIDCodec.PlanScan(m, oid, format, target); plan != nil || format != pgtype.BinaryFormatCode {
+		return plan
+	}
+	if t := reflect.TypeOf(target); t.Kind() == reflect.Pointer && isBytes(t.Elem()) && plainBytes(t.Elem()) {
+		return scanArray{}
+	}
+	return nil
+}
+
+// isBytes reports whether t is an array of sixteen bytes.
+func isBytes(t reflect.Type) bool {
+	return t != nil && t.Kind() == reflect.Array && t.Len() == uuidBytes && t.Elem().Kind() == reflect.Uint8 && t.Elem().PkgPath() == ""
+}
+
+// plainBytes reports whether t is a UUID type whose Value and Scan do nothing but write and read the text of its bytes.
+func plainBytes(t reflect.Type) bool {
+	if t.Name() != "UUID" {
+		return false
+	}
+	switch t.PkgPath() {
+	case "github.com/gofrs/uuid", "github.com/gofrs/uuid/v3", "github.com/gofrs/uuid/v4", "github.com/gofrs/uuid/v5",
+		"github.com/satori/go.uuid":
+		return true
+	}
+	return false
+}
+
+// appendUUID appends the bytes, or their text.
+func appendUUID(buf []byte, id *uuid.UUID, text bool) []byte {
+	if !text {
+		return append(buf, id[:]...)
+	}
+	buf = append(buf, make([]byte, uuidText)...)
+	putText(buf[len(buf)-uuidText:], id[:])
+	return buf
+}
+
+// putText writes the canonical text of a UUID.
+func putText(dst, id []byte) {
+	hex.Encode(dst[0:8], id[0:4])
+	hex.Encode(dst[9:13], id[4:6])
+	hex.Encode(dst[14:18], id[6:8])
+	hex.Encode(dst[19:23], id[8:10])
+	hex.Encode(dst[24:36], id[10:16])
+	dst[8], dst[13], dst[18], dst[23] = '-', '-', '-', '-'
+}
+
+// parseText reads the canonical text of a UUID, in upper or lower case. PostgreSQL and pgx take more forms: for those the
+// caller goes their way.
+func parseText[T string | []byte](text T) (id uuid.UUID, ok bool) {
+	if len(text) != uuidText || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
+		return uuid.UUID{}, false
+	}
+	at := 0
+	for i := range id {
+		switch at {
+		case 8, 13, 18, 23:
+			at++
+		}
+		high, low := nibble(text[at]), nibble(text[at+1])
+		if high|low > 0xf {
+			return uuid.UUID{}, false
+		}
+		id[i] = high<<4 | low
+		at += 2
+	}
+	return id, true
+}
+
+// nibble returns the value of a hexadecimal digit, 0xff for anything else.
+func nibble(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 0xff
+}
