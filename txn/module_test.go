@@ -13,16 +13,29 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-func TestTheModuleProvidesAManager(t *testing.T) {
+func TestTheModuleProvidesAManagerAndClosesIt(t *testing.T) {
 	t.Parallel()
 	var m *txn.Manager
-	app := fxtest.New(t, pgfx.Module, txn.Module, fx.Supply(newDatabase(t)), fx.Populate(&m), fx.NopLogger)
+	config := newDatabase(t)
+	app := fxtest.New(t, pgfx.Module, txn.Module, fx.Supply(config), fx.Populate(&m), fx.NopLogger,
+		txn.Options(txn.WithDefaults(txn.Serializable()), txn.WithDefaults(txn.ReadOnly()).For("reporting")))
 	app.RequireStart()
-	defer app.RequireStop()
-	assert.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
-		_, err := m.Exec(ctx, "select 1")
-		return err
+	var isolation, readOnly string
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+		return m.QueryRow(ctx, "select current_setting('transaction_isolation'), current_setting('transaction_read_only')").
+			Scan(&isolation, &readOnly)
 	}))
+	assert.Equal(t, "serializable", isolation)
+	assert.Equal(t, "off", readOnly, "that option is another database's")
+	require.Equal(t, 1, witnesses(t, m))
+	app.RequireStop()
+	assert.Zero(t, witnesses(t, newManagerOf(t, config)))
+}
+
+// newManagerOf returns a manager on a database that exists.
+func newManagerOf(t *testing.T, config pgfx.Config) *txn.Manager {
+	t.Helper()
+	return managerOf(t, openDB(t, config))
 }
 
 func TestTheModuleValidates(t *testing.T) {
@@ -30,9 +43,18 @@ func TestTheModuleValidates(t *testing.T) {
 	require.NoError(t, fx.ValidateApp(pgfx.Module, txn.Module, fx.NopLogger, fx.Invoke(func(*txn.Manager) {})))
 }
 
+func TestAnOptionThatIsWrongFailsTheApplication(t *testing.T) {
+	t.Parallel()
+	app := fx.New(txn.Module, fx.Supply(newDB(t)), fx.NopLogger,
+		txn.Options(txn.WithDefaults(txn.Isolation("chaos"))), fx.Invoke(func(*txn.Manager) {}))
+	require.ErrorContains(t, app.Err(), `"chaos"`)
+}
+
 func TestNewWorksWithoutFx(t *testing.T) {
 	t.Parallel()
 	result, err := txn.New(txn.Params{DB: newDB(t)})
 	require.NoError(t, err)
-	assert.NoError(t, result.Manager.Do(t.Context(), func(context.Context) error { return nil }))
+	require.NoError(t, result.Manager.Do(t.Context(), func(context.Context) error { return nil }))
+	assert.Contains(t, result.Manager.String(), "txn.Manager of ")
+	require.NoError(t, result.Manager.Close(t.Context()))
 }
