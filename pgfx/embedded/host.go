@@ -82,7 +82,8 @@ func (h *host) unused() bool {
 func (h *host) close() bool {
 	elect, err := h.open(electFile)
 	if err != nil {
-		return false
+		// The place itself is gone: nobody can come.
+		return true
 	}
 	if free, err := tryLock(elect, true); err != nil || !free || !current(elect) || !h.unused() {
 		_ = elect.Close()

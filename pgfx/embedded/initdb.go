@@ -54,7 +54,7 @@ func cacheDirs() []string {
 // makes first when there is none. A cache that can't be used only costs time.
 func (c cluster) create(ctx context.Context, data string) error {
 	for _, dir := range c.caches {
-		if privateDir(dir, 0o022) != nil {
+		if os.MkdirAll(filepath.Dir(dir), 0o700) != nil || privateDir(dir, 0o022) != nil {
 			continue
 		}
 		cache := templateCache{path: filepath.Join(dir, "initdb-"+c.key())}
@@ -65,24 +65,27 @@ func (c cluster) create(ctx context.Context, data string) error {
 		if err != nil {
 			continue
 		}
-		defer func() { _ = lock.Close() }()
-		if err := waitLock(ctx, lock, true); err != nil {
-			if ctx.Err() != nil {
-				return fmt.Errorf("waiting for another process that makes the template: %w", err)
-			}
-			continue
-		}
-		// Another process may have made it while we waited.
-		if cache.use(ctx, data, c.user) {
-			return nil
-		}
-		if err := c.initdb(ctx, data, throwAwayOptions); err != nil {
-			return err
-		}
-		cache.store(ctx, data)
-		return nil
+		err = c.createFirst(ctx, data, cache, lock)
+		_ = lock.Close()
+		return err
 	}
 	return c.initdb(ctx, data, throwAwayOptions)
+}
+
+// createFirst makes the cluster and the template, unless another process does meanwhile.
+func (c cluster) createFirst(ctx context.Context, data string, cache templateCache, lock *os.File) error {
+	// A lock that can't be had at all, as on some network file systems, only means that several do the same work.
+	if err := waitLock(ctx, lock, true); err != nil && ctx.Err() != nil {
+		return fmt.Errorf("waiting for another process that makes the template: %w", err)
+	}
+	if cache.use(ctx, data, c.user) {
+		return nil
+	}
+	if err := c.initdb(ctx, data, throwAwayOptions); err != nil {
+		return err
+	}
+	cache.store(ctx, data)
+	return nil
 }
 
 // key tells templates apart that differ in anything that shapes them.
@@ -185,12 +188,9 @@ func (t templateCache) prune(now time.Time) {
 	}
 }
 
-// privateDir makes sure that dir is a directory of ours that gives others none of the permissions in forbidden, and makes it when it
-// doesn't exist.
+// privateDir makes sure that dir is a directory of ours that gives others none of the permissions in forbidden, and makes it, but not
+// its parents, when it doesn't exist.
 func privateDir(dir string, forbidden os.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return err
-	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}

@@ -29,8 +29,7 @@ type keeperProcess struct {
 	orders *os.File
 	events *os.File
 
-	// hello is closed when the child has become a keeper, ready when the server accepts connections; serverPID is set before.
-	hello     chan struct{}
+	// ready is closed when the server accepts connections; serverPID is set before.
 	ready     chan struct{}
 	serverPID int
 
@@ -38,7 +37,9 @@ type keeperProcess struct {
 	done chan struct{}
 	last event
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// ordered tells that the child has become a keeper and got its spec.
+	ordered  bool
 	stopping bool
 	closed   bool
 	detached bool
@@ -48,16 +49,14 @@ type keeperProcess struct {
 func followKeeper(c child, orders, events *os.File, s spec, log *zap.Logger) *keeperProcess {
 	k := &keeperProcess{
 		child: c, shared: s.Meeting != nil, log: log, orders: orders, events: events,
-		hello: make(chan struct{}), ready: make(chan struct{}), done: make(chan struct{}),
+		ready: make(chan struct{}), done: make(chan struct{}),
 	}
-	go k.follow()
-	// An error here means that the keeper has ended, which follow will notice.
-	_ = json.NewEncoder(orders).Encode(order{Spec: &s})
+	go k.follow(s)
 	return k
 }
 
-// follow reads what the keeper reports until it ends.
-func (k *keeperProcess) follow() {
+// follow tells the keeper what to do when it is there, and reads what it reports until it ends.
+func (k *keeperProcess) follow(s spec) {
 	defer close(k.done)
 	decoder := json.NewDecoder(k.events)
 	for {
@@ -68,7 +67,7 @@ func (k *keeperProcess) follow() {
 		k.last = next
 		switch next.Kind {
 		case eventHello:
-			close(k.hello)
+			k.order(order{Spec: &s})
 		case eventReady:
 			k.serverPID = next.PID
 			close(k.ready)
@@ -112,26 +111,22 @@ func (k *keeperProcess) await(ctx context.Context, grace time.Duration) error {
 	case <-ctx.Done():
 	}
 	k.release()
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-k.hello:
-	case <-k.done:
-	case <-timer.C:
-		// Whatever this is, it doesn't know that it should end.
+	switch {
+	case !k.isOrdered():
+		// Whatever this is, it has made nothing yet and doesn't know that it should end.
 		k.child.kill()
-		return context.Cause(ctx)
-	}
-	if k.shared {
+	case k.shared:
 		// It ends when it sees that nobody uses its server, not before we have given up our share.
 		return context.Cause(ctx)
 	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
 	select {
 	case <-k.done:
 	case <-timer.C:
 		return context.Cause(ctx)
 	}
-	if k.last.Kind == eventFailed {
+	if k.isOrdered() && k.last.Kind == eventFailed {
 		// What the keeper was at when it was called off.
 		return fmt.Errorf("%w: %s", context.Cause(ctx), k.last.Error)
 	}
@@ -156,13 +151,24 @@ func (k *keeperProcess) ended() bool {
 }
 
 // stop tells the keeper to end the server in the way of plan, without waiting.
-func (k *keeperProcess) stop(plan stopPlan) {
+func (k *keeperProcess) stop(plan stopPlan) { k.order(order{Stop: &plan}) }
+
+// order tells the keeper something, if it may still be told. An error means that it has ended, which follow notices.
+func (k *keeperProcess) order(o order) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.stopping = true
-	if !k.closed {
-		_ = json.NewEncoder(k.orders).Encode(order{Stop: &plan})
+	if k.closed {
+		return
 	}
+	k.ordered = k.ordered || o.Spec != nil
+	k.stopping = k.stopping || o.Stop != nil
+	_ = json.NewEncoder(k.orders).Encode(o)
+}
+
+func (k *keeperProcess) isOrdered() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ordered
 }
 
 // release ends the orders: the keeper ends the server by itself, soon. It reports whether the end of the server had been asked for

@@ -85,3 +85,54 @@ func GuardPanic() string {
 	_, err := k.guard(func() (shutdown, error) { panic("on purpose") })
 	return err.Error()
 }
+
+// Orphaned is a server whose keeper is dead.
+type Orphaned struct {
+	Data         string
+	PID, Segment int
+	Ended        <-chan struct{}
+	Kill         func()
+}
+
+// LeaveOrphan starts a throw-away server in base and takes its keeper away.
+func LeaveOrphan(ctx context.Context, base string) (Orphaned, error) {
+	server, err := newServer(ctx, options{tempDir: base}, processEnvironment)
+	if err != nil {
+		return Orphaned{}, err
+	}
+	s := server.spec
+	held, err := makeDir(s)
+	if err != nil {
+		return Orphaned{}, err
+	}
+	defer func() { _ = held.lock.Close() }()
+	if err := os.Mkdir(s.Data, 0o700); err != nil {
+		return Orphaned{}, err
+	}
+	if err := (cluster{install: s.Install, user: s.User, caches: s.Caches}).create(ctx, s.Data); err != nil {
+		return Orphaned{}, err
+	}
+	log, err := openLog(logFile(s.Dir))
+	if err != nil {
+		return Orphaned{}, err
+	}
+	running, err := startPostgres(s, log)
+	if err != nil {
+		return Orphaned{}, err
+	}
+	note, err := readPIDFile(s.Data)
+	for ctx.Err() == nil && (err != nil || note.status != "ready") {
+		note, err = readPIDFile(s.Data)
+	}
+	kill := func() { running.stop(stopPlan{}); cleanUp(s.Data); log.close() }
+	return Orphaned{Data: s.Data, PID: running.pid(), Segment: note.segment, Ended: running.done, Kill: kill}, err
+}
+
+// Sweep removes what dead keepers left in base.
+func Sweep(base string) { sweep(base) }
+
+// NewName makes a name for the directory of a server of this user.
+func NewName() string { return newName(os.Geteuid()) }
+
+// NoCache makes the server run initdb itself.
+func NoCache(s *Server) { s.spec.Caches = nil }

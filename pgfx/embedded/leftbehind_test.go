@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -162,28 +163,53 @@ func TestOtherChildrenOfTheProgramDontKeepTheServerAlive(t *testing.T) {
 
 func TestTheKeeperHoldsNothingOfTheProgram(t *testing.T) {
 	t.Parallel()
-	server := start(t)
+	// Descriptors that the program got from whoever started it, as from a shell or a job server, and doesn't know of.
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	defer func() { _, _ = read.Close(), write.Close() }()
+	inherited, err := os.Readlink(procPath(os.Getpid(), "fd", strconv.Itoa(int(write.Fd()))))
+	require.NoError(t, err)
+	program := actAs(t, stage{files: []*os.File{write, write, write, write}}, "wait", playground(t))
+	require.Contains(t, descriptors(t, program.cmd.Process.Pid), inherited)
+
+	keeper := program.facts.Keeper
+	assert.NotContains(t, descriptors(t, keeper), inherited)
+	assert.NotContains(t, descriptors(t, program.facts.PID), inherited)
 	for _, name := range []string{"0", "1", "2"} {
-		target, err := os.Readlink(procPath(server.KeeperPID(), "fd", name))
+		target, err := os.Readlink(procPath(keeper, "fd", name))
 		require.NoError(t, err)
 		assert.Equal(t, os.DevNull, target)
 	}
-	at, err := os.Readlink(procPath(server.KeeperPID(), "cwd"))
+	at, err := os.Readlink(procPath(keeper, "cwd"))
 	require.NoError(t, err)
 	assert.Equal(t, "/", at)
-	session, err := unix.Getsid(server.KeeperPID())
+	session, err := unix.Getsid(keeper)
 	require.NoError(t, err)
-	assert.Equal(t, server.KeeperPID(), session)
+	assert.Equal(t, keeper, session)
+}
+
+// descriptors lists what a process has open.
+func descriptors(t *testing.T, pid int) []string {
+	t.Helper()
+	entries, err := os.ReadDir(procPath(pid, "fd"))
+	require.NoError(t, err)
+	var targets []string
+	for _, entry := range entries {
+		if target, err := os.Readlink(procPath(pid, "fd", entry.Name())); err == nil {
+			targets = append(targets, target)
+		}
+	}
+	return targets
 }
 
 func TestAServerThatDoesntListenIsKilledAtLast(t *testing.T) {
 	t.Parallel()
 	temp := playground(t)
-	server, err := embedded.Start(t.Context(), embedded.TempDir(temp))
-	require.NoError(t, err)
+	server, _ := inside(t, embedded.TempDir(temp))
+	require.NoError(t, server.Start(t.Context()))
 	left := factsOf(server)
 	require.NoError(t, syscall.Kill(left.PID, syscall.SIGSTOP))
-	err = stopWithin(t, server, 2*time.Second)
+	err := stopWithin(t, server, 2*time.Second)
 	require.ErrorContains(t, err, "embedded: stop: the server didn't end within")
 	require.ErrorContains(t, err, "and was killed")
 	assert.Empty(t, embedded.Strays(left.Data), "its children were ended too")
@@ -193,8 +219,8 @@ func TestAServerThatDoesntListenIsKilledAtLast(t *testing.T) {
 func TestAServerThatIsTooSlowIsShutDownWithoutWriting(t *testing.T) {
 	t.Parallel()
 	temp := playground(t)
-	server, err := embedded.Start(t.Context(), embedded.TempDir(temp))
-	require.NoError(t, err)
+	server, _ := inside(t, embedded.TempDir(temp))
+	require.NoError(t, server.Start(t.Context()))
 	// A fast shutdown waits until every standby has confirmed what it was sent; this one never does.
 	at := query[string](t, server.URL(), "SELECT pg_current_wal_flush_lsn()::text")
 	standby, err := pgconn.Connect(t.Context(), server.URL()+"&replication=true")

@@ -35,7 +35,7 @@ func ordinary(t *testing.T) (credential *syscall.Credential, program string) {
 func copyOfThisBinary(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(playground(t), "program")
-	source, err := os.Open(os.Args[0])
+	source, err := os.Open("/proc/self/exe")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, source.Close()) }()
 	target, err := os.OpenFile(program, os.O_WRONLY|os.O_CREATE, 0o755) //nolint:gosec // a program for everybody

@@ -69,7 +69,8 @@ func TestDirectoriesThatCantBeUsedAreRefused(t *testing.T) {
 	refused := func(t *testing.T, dir string, want ...string) {
 		t.Helper()
 		temp := playground(t)
-		_, err := embedded.Start(t.Context(), embedded.Persistent(dir), embedded.TempDir(temp))
+		server, _ := inside(t, embedded.Persistent(dir), embedded.TempDir(temp))
+		err := server.Start(t.Context())
 		for _, text := range append(want, "embedded: start: data directory "+dir) {
 			require.ErrorContains(t, err, text)
 		}

@@ -179,3 +179,20 @@ func TestTheServersProgramsSeeLittleOfTheEnvironment(t *testing.T) {
 	got := embedded.ServerEnviron([]string{"PATH=/bin", "PGDATA=/x", "PGPORT=1", "PGOPTIONS=-c x=y", "AWS_SECRET_ACCESS_KEY=s", "LC_ALL=de_DE", "TZ=Europe/Berlin", "LD_LIBRARY_PATH=/lib"})
 	assert.ElementsMatch(t, []string{"LC_ALL=C", "LANG=C", "TZ=UTC", "PATH=/bin", "LD_LIBRARY_PATH=/lib"}, got)
 }
+
+func TestProgramsThatTheServersUserCantRunAreExplained(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("the server runs as we do")
+	}
+	closed := playground(t)
+	bin := programs(t, filepath.Join(closed, "bin"), "15.1")
+	require.NoError(t, os.Chmod(closed, 0o700)) //nolint:gosec // the point
+	result, err := embedded.Build(embedded.Params{Options: []embedded.Option{embedded.TempDir(playground(t))}}, map[string]string{embedded.EnvBin: bin})
+	require.NoError(t, err)
+	embedded.InProcess(result.Server)
+	embedded.NoCache(result.Server)
+	err = result.Server.Start(t.Context())
+	require.ErrorContains(t, err, "permission denied")
+	require.ErrorContains(t, err, "can't enter "+closed+" (mode 0700): make it enterable, or name another user in RDSFX_POSTGRES_USER")
+}

@@ -169,15 +169,17 @@ type stage struct {
 	program    string
 	credential *syscall.Credential
 	env        []string
+	files      []*os.File
 }
 
 func (s stage) command(role string) *exec.Cmd {
 	if s.program == "" {
-		s.program = os.Args[0]
+		s.program, _ = os.Executable()
 	}
 	cmd := exec.CommandContext(context.Background(), s.program)
 	cmd.Env = slices.Concat(os.Environ(), s.env, []string{roleVariable + "=" + role})
 	cmd.Dir = "/"
+	cmd.ExtraFiles = s.files
 	// Its own process group, as a shell makes one.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.credential}
 	return cmd
@@ -199,6 +201,14 @@ func act(t *testing.T, role, dir string, env ...string) *actor {
 
 func actAs(t *testing.T, s stage, role, dir string) *actor {
 	t.Helper()
+	a := launch(t, s, role, dir)
+	a.hear(t)
+	return a
+}
+
+// launch starts a role.
+func launch(t *testing.T, s stage, role, dir string) *actor {
+	t.Helper()
 	inRead, inWrite, err := os.Pipe()
 	require.NoError(t, err)
 	s.env = append(slices.Clone(s.env), roleDir+"="+dir)
@@ -219,7 +229,6 @@ func actAs(t *testing.T, s stage, role, dir string) *actor {
 			t.Log(stderr.String())
 		}
 	})
-	a.hear(t)
 	return a
 }
 

@@ -4,7 +4,6 @@ package embedded
 
 import (
 	"errors"
-	"os"
 	"syscall"
 )
 
@@ -23,5 +22,3 @@ func processAlive(pid int) bool {
 }
 
 func killProcess(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) }
-
-func isRoot() bool { return os.Geteuid() == 0 }

@@ -29,5 +29,3 @@ func processAlive(pid int) bool {
 }
 
 func killProcess(int) {}
-
-func isRoot() bool { return false }

@@ -30,8 +30,9 @@ func strays(data string) []int {
 		if err != nil || at != data {
 			continue
 		}
+		// A process that is ending has no program any more, but stands there until it has let go of its memory.
 		runs, err := os.Readlink(filepath.Join("/proc", entry.Name(), "exe"))
-		if err == nil && strings.Contains(filepath.Base(runs), "postgres") {
+		if err != nil || strings.Contains(filepath.Base(runs), "postgres") {
 			pids = append(pids, pid)
 		}
 	}

@@ -1,0 +1,88 @@
+//go:build linux
+
+package embedded_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+)
+
+func TestAServerThatOutlivedItsKeeperIsEndedByTheNextStart(t *testing.T) {
+	t.Parallel()
+	base := playground(t)
+	left, err := embedded.LeaveOrphan(t.Context(), base)
+	require.NoError(t, err)
+	require.True(t, running(left.PID))
+	require.True(t, embedded.SegmentExists(left.Segment))
+	embedded.Sweep(base)
+	<-left.Ended
+	assert.Empty(t, embedded.Strays(left.Data))
+	assert.False(t, embedded.SegmentExists(left.Segment), "nothing stays in the kernel either")
+	assert.True(t, empty(base))
+}
+
+func TestSweepingSparesAServerThatHasItsKeeper(t *testing.T) {
+	t.Parallel()
+	base, data := playground(t), playground(t)
+	server := start(t, embedded.TempDir(base), embedded.Persistent(data))
+	stale := filepath.Join(base, embedded.NewName())
+	require.NoError(t, os.Mkdir(stale, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(stale, "lock"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(stale, "note"), []byte(`{"data":"`+data+`"}`), 0o600))
+	embedded.Sweep(base)
+	assert.NoDirExists(t, stale, "what an earlier server of the same data left goes")
+	assert.DirExists(t, server.Dir())
+	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
+}
+
+func TestSweepingSparesAServerThatSomebodyElseStarted(t *testing.T) {
+	t.Parallel()
+	base := playground(t)
+	left, err := embedded.LeaveOrphan(t.Context(), base)
+	require.NoError(t, err)
+	// As if the data had got another server since: its socket is elsewhere.
+	other := playground(t)
+	stale := filepath.Join(other, embedded.NewName())
+	require.NoError(t, os.Rename(filepath.Dir(left.Data), filepath.Join(base, "elsewhere")))
+	require.NoError(t, os.Mkdir(stale, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(stale, "lock"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(stale, "note"), []byte(`{"data":"`+filepath.Join(base, "elsewhere", "data")+`"}`), 0o600))
+	embedded.Sweep(other)
+	assert.True(t, running(left.PID))
+	left.Kill()
+	<-left.Ended
+}
+
+func TestOnlyWhatIsSurelyStaleIsSwept(t *testing.T) {
+	t.Parallel()
+	base, outside := playground(t), playground(t)
+	old := time.Now().Add(-time.Hour)
+	make1 := func(name string, age time.Time) string {
+		dir := filepath.Join(base, name)
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		require.NoError(t, os.Chtimes(dir, age, age))
+		return dir
+	}
+	young, abandoned := make1(embedded.NewName(), time.Now()), make1(embedded.NewName(), old)
+	foreign, others := make1("something", old), make1("rdsfx-4711-abcdefghijkl", old)
+	require.NoError(t, os.WriteFile(filepath.Join(outside, "lock"), nil, 0o600))
+	link, file := filepath.Join(base, embedded.NewName()), filepath.Join(base, embedded.NewName())
+	require.NoError(t, os.Symlink(outside, link))
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+
+	embedded.Sweep(base)
+	embedded.Sweep(filepath.Join(base, "nowhere"))
+	assert.DirExists(t, young, "it may be one that is being made")
+	assert.NoDirExists(t, abandoned, "nobody takes an hour to make it")
+	assert.DirExists(t, foreign)
+	assert.DirExists(t, others)
+	assert.FileExists(t, filepath.Join(outside, "lock"), "links aren't followed")
+	assert.FileExists(t, file)
+}
