@@ -20,17 +20,22 @@ func (db *DB) shouldPing(_ context.Context, params pgxpool.ShouldPingParams) boo
 	return false
 }
 
-// validate is pgxpool's hook for a connection that is about to be handed out. A connection that was idle has to prove
+// beforeUse is pgxpool's hook for a connection that is about to be handed out.
+func (db *DB) beforeUse(_ context.Context, conn *pgx.Conn) (bool, error) {
+	return db.validate(conn) && db.refreshTypes(conn), nil
+}
+
+// validate reports whether a connection may be handed out. A connection that was idle has to prove
 // within Timeouts.Validate that it is alive, and tells its role in the same round trip; one that fails is replaced. The
 // caller's ctx waits for so long.
 //
 // One that doesn't answer at all speaks for all that were made with it: the whole pool is reset, once, so that callers
 // don't meet them one by one. Its socket is closed by hand, because pgx would wait for it to drain, up to 15 seconds, and
 // hold its place in the pool all the while.
-func (db *DB) validate(_ context.Context, conn *pgx.Conn) (bool, error) {
+func (db *DB) validate(conn *pgx.Conn) bool {
 	state := stateOf(conn)
 	if state == nil || !state.suspect || db.validateTimeout == 0 {
-		return true, nil
+		return true
 	}
 	state.suspect = false
 	readOnly, err := askReadOnly(conn, db.validateTimeout)
@@ -40,12 +45,12 @@ func (db *DB) validate(_ context.Context, conn *pgx.Conn) (bool, error) {
 		if db.generation.CompareAndSwap(state.generation, state.generation+1) {
 			db.pool.Reset()
 		}
-		return false, nil
+		return false
 	}
 	if readOnly && (db.config.Role == RoleWriter || db.config.Role == RoleAuto && state.writer) {
-		return false, nil
+		return false
 	}
-	return true, nil
+	return true
 }
 
 // askReadOnly asks the server for its role, which costs what a ping costs. The time is bounded by the socket's deadline:

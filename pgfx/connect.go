@@ -34,7 +34,7 @@ func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, newConnectError(db.target, err)
 	}
-	if err := db.prepareConn(ctx, conn); err != nil {
+	if _, err := db.prepareConn(ctx, conn); err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx)) // the error that matters is the one of the preparation
 		return nil, newConnectError(db.target, err)
 	}
@@ -99,7 +99,8 @@ func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
 
 // afterConnect is pgxpool's hook for a connection that is about to enter the pool.
 func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
-	if err := db.prepareConn(ctx, conn); err != nil {
+	types, err := db.prepareConn(ctx, conn)
+	if err != nil {
 		return err
 	}
 	generation := db.generation.Load()
@@ -107,21 +108,26 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	if !writer && db.config.Role == RoleWriter {
 		return &RoleError{Target: db.target}
 	}
-	db.leases.add(conn, generation).writer = writer
+	state := db.leases.add(conn, generation)
+	state.writer, state.types = writer, types
 	return nil
 }
 
-// prepareConn does what every new connection needs.
-func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) error {
+// prepareConn does what every new connection needs, and returns the types that it knows then.
+func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, error) {
 	if !db.config.StockCodecs {
 		pgcodec.Register(conn.TypeMap())
 	}
+	types, err := db.registerTypes(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
 	for _, hook := range db.options.afterConnect {
 		if err := hook(ctx, conn); err != nil {
-			return fmt.Errorf("pgfx: after connect: %w", err)
+			return nil, fmt.Errorf("pgfx: after connect: %w", err)
 		}
 	}
-	return nil
+	return types, nil
 }
 
 // targetOf describes where a configuration leads, without its password.

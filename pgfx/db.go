@@ -30,6 +30,7 @@ type DB struct {
 	gate       Gate
 	counters   counters
 	leases     leases
+	types      typeCache
 	failure    atomic.Pointer[func(error)]
 	guard      atomic.Pointer[func(context.Context) error]
 	opened     time.Time
@@ -95,7 +96,7 @@ func open(name string, cfg Config, endpoint Endpoint, opts []Option) (*DB, error
 	poolConfig.AfterConnect = db.afterConnect
 	poolConfig.BeforeClose = db.leases.remove
 	poolConfig.ShouldPing = db.shouldPing
-	poolConfig.PrepareConn = db.validate
+	poolConfig.PrepareConn = db.beforeUse
 	poolConfig.ConnConfig.Tracer = db.tracer()
 	db.pool, err = pgxpool.NewWithConfig(context.Background(), poolConfig)
 	if err != nil {

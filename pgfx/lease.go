@@ -58,6 +58,8 @@ type connState struct {
 	// suspect and writer belong to whoever is acquiring the connection: whether it was idle for long enough to be asked,
 	// and whether it could write when it was last asked.
 	suspect, writer bool
+	// types are the types that the connection knows; they belong to whoever is acquiring it, too.
+	types *typeSet
 
 	mu        sync.Mutex
 	held      bool

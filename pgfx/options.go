@@ -21,6 +21,7 @@ type options struct {
 	afterConnect  []func(context.Context, *pgx.Conn) error
 	tracers       []pgx.QueryTracer
 	setups        []Setup
+	types         []string
 }
 
 // For returns a copy of the option that applies to the database of this name instead (see rdsfx.ModuleFor).

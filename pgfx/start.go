@@ -227,7 +227,13 @@ func (db *DB) setUp(ctx context.Context) error {
 		if err := step.Run(ctx, db); err != nil {
 			return fmt.Errorf("pgfx: setup %q: %w", step.Name, err)
 		}
+		if err := db.learnTypes(ctx); err != nil { // the step may have made them, and the next may need them
+			return err
+		}
 		db.logger.Debug("setup done", zap.String("setup", step.Name), zap.Duration("took", time.Since(began)))
+	}
+	if err := db.requireTypes(); err != nil {
+		return err
 	}
 	db.initialized.Store(true)
 	return nil

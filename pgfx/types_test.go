@@ -1,0 +1,244 @@
+package pgfx_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+type place struct {
+	Street string
+	Mood   string
+	Key    uuid.UUID
+}
+
+// ownSchema makes a schema that is dropped at the test's end, and a Config whose search_path leads there.
+func ownSchema(t *testing.T) (cfg pgfx.Config, run func(sql string)) {
+	t.Helper()
+	admin, err := pgx.Connect(t.Context(), server.URL())
+	require.NoError(t, err)
+	schema := fmt.Sprintf("types_%d", time.Now().UnixNano())
+	run = func(sql string) {
+		_, err := admin.Exec(context.Background(), sql)
+		require.NoError(t, err)
+	}
+	run("create schema " + schema)
+	run("set search_path to " + schema)
+	t.Cleanup(func() {
+		run("drop schema " + schema + " cascade")
+		require.NoError(t, admin.Close(context.Background()))
+	})
+	cfg = serverConfig()
+	cfg.SearchPath = schema
+	return cfg, run
+}
+
+const createTypes = `create type mood as enum ('sad', 'happy'); create domain key as uuid;
+	create type place as (street text, mood mood, key key); create type span as range (subtype = timestamptz, multirange_type_name = spans)`
+
+func typeNames() pgfx.Option { return pgfx.WithTypes("mood", "key", "place", "span") }
+
+// usesTypes runs every kind of type through a connection.
+func usesTypes(t *testing.T, q interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+},
+) {
+	t.Helper()
+	ctx, want := t.Context(), []place{{"High Street", "happy", uuid.New()}, {"", "sad", uuid.New()}}
+	var got []place
+	require.NoError(t, q.QueryRow(ctx, "select $1::place[]", want).Scan(&got))
+	assert.Equal(t, want, got)
+	var moods []string
+	require.NoError(t, q.QueryRow(ctx, "select $1::mood[]", []string{"sad", "happy"}).Scan(&moods))
+	assert.Equal(t, []string{"sad", "happy"}, moods)
+	var keys []uuid.UUID
+	require.NoError(t, q.QueryRow(ctx, "select $1::key[]", []uuid.UUID{want[0].Key}).Scan(&keys))
+	assert.Equal(t, []uuid.UUID{want[0].Key}, keys)
+	at := time.Unix(1700000000, 0)
+	span := pgtype.Range[time.Time]{Lower: at, Upper: at.Add(time.Hour), LowerType: pgtype.Inclusive, UpperType: pgtype.Exclusive, Valid: true}
+	var spans pgtype.Multirange[pgtype.Range[time.Time]]
+	require.NoError(t, q.QueryRow(ctx, "select spans($1::span)", span).Scan(&spans))
+	assert.Equal(t, pgtype.Multirange[pgtype.Range[time.Time]]{span}, spans)
+}
+
+func TestTypesAreKnownInThePoolAndOutsideIt(t *testing.T) {
+	t.Parallel()
+	cfg, run := ownSchema(t)
+	run(createTypes)
+	db := started(t, cfg, typeNames())
+	usesTypes(t, db.Pool())
+	conn, err := db.Connect(within(t, 10*time.Second), "test")
+	require.NoError(t, err)
+	usesTypes(t, conn)
+	require.NoError(t, conn.Close(t.Context()))
+}
+
+func TestConnectionsMayUseTheSameTypesAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	cfg, run := ownSchema(t)
+	run(createTypes)
+	db := started(t, cfg, typeNames())
+	var group sync.WaitGroup
+	for range 4 { // pgx's codec of an enum may not be shared: the race detector tells
+		conn, err := db.Pool().Acquire(t.Context())
+		require.NoError(t, err)
+		group.Go(func() {
+			defer conn.Release()
+			var moods []string
+			assert.NoError(t, conn.QueryRow(t.Context(), "select array['sad', 'happy']::mood[]").Scan(&moods))
+			assert.NoError(t, conn.QueryRow(t.Context(), "select row('a', 'sad', null)::place").Scan(new(any)))
+		})
+	}
+	group.Wait()
+}
+
+func TestTypesThatASetupStepMakesReachOpenConnections(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgfx.StartMode{pgfx.StartRequire, pgfx.StartDegraded, pgfx.StartLazy} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			cfg, _ := ownSchema(t)
+			cfg.Start.Mode, cfg.Pool.MinConns = mode, 3
+			ready := make(chan struct{})
+			db := started(t, cfg, typeNames(), pgfx.WithSetup(
+				pgfx.Setup{Name: "a create", Run: func(ctx context.Context, db *pgfx.DB) error {
+					_, err := db.Pool().Exec(ctx, createTypes)
+					return err
+				}},
+				pgfx.Setup{Name: "b use", Run: func(_ context.Context, db *pgfx.DB) error {
+					defer close(ready)
+					usesTypes(t, db.Pool())
+					return nil
+				}},
+			))
+			<-ready
+			var held []interface{ Release() }
+			for range 3 { // those that were open before the types were
+				conn, err := db.Pool().Acquire(within(t, 10*time.Second))
+				require.NoError(t, err)
+				held = append(held, conn)
+				usesTypes(t, conn)
+			}
+			for _, conn := range held {
+				conn.Release()
+			}
+		})
+	}
+}
+
+func TestATypeThatDoesNotExistIsNamed(t *testing.T) {
+	t.Parallel()
+	cfg, run := ownSchema(t)
+	run(createTypes)
+	db := open(t, cfg, typeNames(), pgfx.WithTypes("moood", "other.mood"))
+	err := db.Start(within(t, 10*time.Second))
+	require.EqualError(t, err, `pgfx: the database has no type "moood" and no type "other.mood": create it in a migration or a setup step, `+
+		"put its schema on the search_path or in front of its name, or take it out of WithTypes")
+}
+
+func TestALazyStartWaitsForATypeThatSomebodyElseMakes(t *testing.T) {
+	t.Parallel()
+	cfg, run := ownSchema(t)
+	cfg.Start.Mode, cfg.Retry.Delay = pgfx.StartLazy, 10*time.Millisecond
+	core, logs := observer.New(zap.WarnLevel)
+	db := started(t, cfg, typeNames(), pgfx.WithLogger(zap.New(core)))
+	require.Eventually(t, func() bool { return logs.FilterMessage("database not ready yet; trying again").Len() > 0 }, 10*time.Second, time.Millisecond)
+	assert.False(t, db.IsInitialized())
+	run(createTypes)
+	require.Eventually(t, db.IsInitialized, 10*time.Second, time.Millisecond)
+	usesTypes(t, db.Pool())
+}
+
+func TestTypesThatWereMadeAnewAreNoticed(t *testing.T) {
+	t.Parallel()
+	cfg, run := ownSchema(t)
+	run(createTypes)
+	db := started(t, cfg, typeNames())
+	old, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	usesTypes(t, old)
+	run("drop type span; drop type place; drop type mood; drop domain key;" + createTypes)
+	fresh, err := db.Pool().Acquire(t.Context()) // a new connection learns them
+	require.NoError(t, err)
+	usesTypes(t, fresh)
+	fresh.Release()
+	old.Release()
+	first, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	second, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	usesTypes(t, first) // and the one that knew the old ones has made place
+	usesTypes(t, second)
+	first.Release()
+	second.Release()
+	assert.EqualValues(t, 3, db.Pool().Stat().NewConnsCount())
+}
+
+func TestAnAttributeThatWasAddedIsNoticed(t *testing.T) {
+	t.Parallel()
+	cfg, run := ownSchema(t)
+	run("create type pair as (a int, b int)")
+	db := started(t, cfg, pgfx.WithTypes("pair"))
+	run("alter type pair add attribute c int")
+	db.Reset()
+	var got struct{ A, B, C int }
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select row(1, 2, 3)::pair").Scan(&got))
+	assert.Equal(t, struct{ A, B, C int }{1, 2, 3}, got)
+}
+
+func TestATypeThatGoesAwayLaterIsLoggedAndNoConnectionFails(t *testing.T) {
+	t.Parallel()
+	cfg, run := ownSchema(t)
+	run(createTypes)
+	core, logs := observer.New(zap.WarnLevel)
+	db := started(t, cfg, typeNames(), pgfx.WithLogger(zap.New(core)))
+	run("drop type place")
+	db.Reset()
+	var moods []string
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select array['sad']::mood[]").Scan(&moods))
+	gone := logs.FilterMessage("types of WithTypes are missing in the database").All()
+	require.Len(t, gone, 1)
+	assert.Equal(t, []any{"place"}, gone[0].ContextMap()["types"])
+	run("create table t (x xid8, p txid_snapshot); create type place as (a t)")
+	db.Reset() // pgx has no codec for a txid_snapshot
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select array['sad']::mood[]").Scan(&moods))
+	assert.Equal(t, 1, logs.FilterMessage("the types of WithTypes can't be loaded").Len())
+}
+
+func TestExtensionsTypesHaveTheirCodecs(t *testing.T) {
+	t.Parallel()
+	cfg, run := ownSchema(t)
+	run("create extension if not exists hstore; create extension if not exists citext")
+	t.Cleanup(func() { run("drop extension if exists hstore; drop extension if exists citext") })
+	db := started(t, cfg, pgfx.WithTypes("hstore", "citext", "text", "citext[]"))
+	var store pgtype.Hstore
+	var text []string
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select 'a=>1'::hstore, $1::citext[]", []string{"A"}).Scan(&store, &text))
+	assert.Equal(t, "1", *store["a"])
+	assert.Equal(t, []string{"A"}, text)
+}
+
+func TestABaseTypeWithoutACodecFailsTheStart(t *testing.T) {
+	t.Parallel()
+	db := open(t, serverConfig(), pgfx.WithTypes("txid_snapshot"))
+	require.EqualError(t, db.Start(within(t, 10*time.Second)), `pgfx: types: "txid_snapshot" is a base type that pgx has no codec for: `+
+		"take it out of WithTypes and register a codec with WithAfterConnect")
+}
+
+func TestANameThatIsNoNameFailsTheStart(t *testing.T) {
+	t.Parallel()
+	db := open(t, serverConfig(), pgfx.WithTypes("no name at all"))
+	require.ErrorContains(t, db.Start(within(t, 10*time.Second)), "pgfx: ")
+}
