@@ -41,7 +41,7 @@ func TestCreateManyHasNoLimitOfParametersAndAllOrNothing(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
-	const n = 9000 // rows of eleven arguments: more than fit into one statement
+	const n = 6500 // rows of eleven arguments: more than fit into one statement
 	rows := make([]User, n)
 	for i := range rows {
 		rows[i] = User{Email: strconv.Itoa(i)}
