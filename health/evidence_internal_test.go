@@ -67,3 +67,21 @@ func TestEvidencePullsTheNextLookForwardAndNeverBack(t *testing.T) {
 	assert.False(t, s.pull(softGap))
 	assert.Equal(t, last.Add(strongGap), s.next)
 }
+
+func TestThatNewConnectionsFailIsNoNewsOnceThereIsACause(t *testing.T) {
+	t.Parallel()
+	_, err := pgconn.Connect(t.Context(), "host="+t.TempDir())
+	if weigh(err) != strong|connects {
+		t.Fatalf("weighed as %d: %v", weigh(err), err)
+	}
+	last := time.Unix(1000, 0)
+	planned := last.Add(time.Minute)
+	m := &Monitor{kick: make(chan struct{}, 1), schedule: schedule{last: last, next: planned}}
+	m.status.Cause = pgfx.CauseServerFull
+	m.hear(err)
+	assert.Equal(t, planned, m.schedule.next, "a full server is asked at its own pace")
+	assert.Empty(t, m.kick)
+	m.hear(io.ErrUnexpectedEOF)
+	assert.Equal(t, last, m.schedule.next)
+	assert.Len(t, m.kick, 1)
+}

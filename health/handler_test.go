@@ -87,6 +87,33 @@ func TestBeforeTheSetupNothingIsReady(t *testing.T) {
 	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
 }
 
+func TestADatabaseThatIsUpIsNotReadyWhileItsSetupRuns(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	db, err := pgfx.Open(newConfig(t, startMode(pgfx.StartLazy)), pgfx.WithSetup(pgfx.Setup{
+		Name: "migrations",
+		Run: func(ctx context.Context, _ *pgfx.DB) error {
+			select {
+			case <-release:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+	}))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close(context.Background())) })
+	require.NoError(t, db.Start(t.Context()))
+	monitor := newMonitor(t, db)
+	require.NoError(t, monitor.Start(t.Context()))
+	eventually(t, monitor, func(s health.Status) bool { return s.State == health.Up })
+	handler := health.NewHandler(monitor)
+	assert.Equal(t, [4]int{200, 503, 503, 503}, codes(t, handler))
+	close(release)
+	eventually(t, monitor, func(s health.Status) bool { return s.Initialized })
+	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
+}
+
 func TestHealthzSpeaksHealthJSON(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Bool

@@ -169,6 +169,17 @@ func TestAServerThatAcceptsAndKillsStaysDown(t *testing.T) {
 	until(t, transitions, health.Up)
 }
 
+func TestAServerThatLogsInAndThenDiesIsDown(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t)
+	db := newDB(t, through(p), timeout(time.Hour))
+	monitor, transitions := watch(t, db)
+	p.die()
+	_, err := monitor.CheckNow(t.Context())
+	require.ErrorContains(t, err, "gave no answer")
+	assert.Equal(t, pgfx.CauseKilled, next(t, transitions).Cause)
+}
+
 func TestHalfOpenConnectionsAreReplaced(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
@@ -213,7 +224,7 @@ func TestABlackHoleIsDownAfterTheSecondTimeoutAndHoldsNobodyUp(t *testing.T) {
 func TestStopDoesNotWaitForABlackHole(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p), timeout(time.Hour))
+	db := newDB(t, through(p), timeout(time.Hour), func(c *pgfx.Config) { c.Timeouts.Connect = time.Hour })
 	monitor, _ := watch(t, db)
 	p.freeze(true)
 	checked := make(chan error, 1)
@@ -222,7 +233,9 @@ func TestStopDoesNotWaitForABlackHole(t *testing.T) {
 		checked <- err
 	}()
 	require.Eventually(t, func() bool { return p.count() > 1 }, patience, time.Millisecond, "the look dials while it waits")
-	require.NoError(t, monitor.Stop(t.Context()))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, monitor.Stop(ctx))
 	require.ErrorIs(t, <-checked, health.ErrStopped)
 }
 
@@ -230,7 +243,7 @@ func TestALookThatItsCallerCutsShortCountsForNothing(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
 	db := newDB(t, through(p), timeout(time.Hour))
-	monitor, transitions := watch(t, db)
+	monitor := newMonitor(t, db)
 	p.freeze(true)
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -238,11 +251,12 @@ func TestALookThatItsCallerCutsShortCountsForNothing(t *testing.T) {
 		cancel()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
-	assert.Equal(t, health.Up, monitor.Status().State)
-	assert.Empty(t, transitions)
+	assert.Equal(t, health.Starting, monitor.Status().State)
+	assert.True(t, monitor.Status().LastLook.At.IsZero())
 	p.thaw()
-	_, err := monitor.CheckNow(t.Context())
+	status, err := monitor.CheckNow(t.Context())
 	require.NoError(t, err)
+	assert.Equal(t, health.Up, status.State)
 }
 
 func TestALostConnectionOfTheMonitorRaisesSuspicionAndNoAlarm(t *testing.T) {

@@ -1,6 +1,7 @@
 package health_test
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/url"
@@ -24,6 +25,7 @@ type proxy struct {
 	pairs    map[*pair]struct{}
 	kills    bool // accept, then close
 	silent   bool // accept, then forward nothing
+	dies     bool // end a connection that carries a monitor's question
 }
 
 // pair is a connection and its continuation.
@@ -108,9 +110,14 @@ func (p *proxy) copy(c *pair, to, from net.Conn) {
 	for {
 		n, err := from.Read(buffer)
 		p.mu.Lock()
-		thaw := c.thaw
+		thaw, dies := c.thaw, p.dies
 		p.mu.Unlock()
 		<-thaw
+		if dies && bytes.Contains(buffer[:n], []byte("pg_is_in_recovery")) {
+			_ = c.client.Close()
+			_ = c.server.Close()
+			return
+		}
 		if n > 0 {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
@@ -180,6 +187,13 @@ func (p *proxy) kill() {
 	p.kills = true
 	p.mu.Unlock()
 	p.cut()
+}
+
+// die makes every connection end that carries a monitor's question from now on.
+func (p *proxy) die() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dies = true
 }
 
 // refuse stops listening and closes all connections, as the end of a server does.
