@@ -31,6 +31,7 @@ type DB struct {
 	counters   counters
 	leases     leases
 	types      typeCache
+	sql        sqlDB
 	failure    atomic.Pointer[func(error)]
 	guard      atomic.Pointer[func(context.Context) error]
 	opened     time.Time
@@ -163,6 +164,7 @@ func (db *DB) Close(ctx context.Context) error {
 		go func() {
 			defer close(db.closeCompleted)
 			db.background.Wait()
+			db.closeSQL()
 			db.pool.Close()
 		}()
 	})
