@@ -25,8 +25,9 @@ var Module = ModuleFor("") //nolint:gochecknoglobals // an fx.Option that nobody
 // ModuleFor gives an application another database beside the default one. Everything it provides and takes carries the
 // name as Fx's name tag: `name:"reporting"`. Its Config may be supplied under that name
 // (fx.Supply(fx.Annotate(cfg, fx.ResultTags(`name:"reporting"`)))), else the environment is read, with the name in front:
-// REPORTING_DATABASE_URL. Options and setup steps belong to it when they carry its name (Option.For, Setup.Database), and
-// repositories when they are provided with repo.On.
+// REPORTING_DATABASE_URL. What it leaves open is the default database's (see pgfx.Params.Inherit): with nothing but
+// REPORTING_DATABASE_NAME it is another database on the same server. Options and setup steps belong to it when they carry
+// its name (Option.For, Setup.Database), and repositories when they are provided with repo.On.
 //
 // The empty name is the default database, as in [Module].
 func ModuleFor(name string) fx.Option {
@@ -42,7 +43,7 @@ func ModuleFor(name string) fx.Option {
 		// The core is private and the one who makes everything, so that whatever is asked for starts all of it. The
 		// public values are only views of it: were they made one by one, a pool could live without its monitor.
 		fx.Provide(fx.Private, fx.Annotate(newCore(name),
-			fx.ParamTags("", `optional:"true"`, optional, optional, `group:"pgfx.options"`, `group:"pgfx.setup"`,
+			fx.ParamTags("", `optional:"true"`, optional, `optional:"true"`, optional, `group:"pgfx.options"`, `group:"pgfx.setup"`,
 				`group:"health.observers"`, `group:"txn.options"`, `group:"repo.models"`, `group:"rdsfx.schema"`),
 			fx.ResultTags(private))),
 		fx.Provide(
@@ -88,12 +89,12 @@ func publishMonitor(c *core, checks []health.Check) *health.Monitor {
 // the pool with its setup and schema check, then the monitor. They stop the other way round.
 func newCore(name string) any {
 	return func(
-		lc fx.Lifecycle, logger *zap.Logger, cfg pgfx.Config, endpoint pgfx.Endpoint, opts []pgfx.Option, setups []pgfx.Setup,
+		lc fx.Lifecycle, logger *zap.Logger, cfg, base pgfx.Config, endpoint pgfx.Endpoint, opts []pgfx.Option, setups []pgfx.Setup,
 		observers []health.Observer, managing []txn.ManagerOption, models []repo.Model, policies []SchemaPolicy,
 	) (*core, error) {
 		setups = append(setups, schemaCheck(name, logger, models, policies))
 		params := pgfx.Params{Lifecycle: lc, Config: cfg, Endpoint: endpoint, Logger: logger, Options: opts, Setups: setups}
-		database, err := pgfx.New(params.Named(name))
+		database, err := pgfx.New(params.Named(name).Inherit(base))
 		if err != nil {
 			return nil, err
 		}

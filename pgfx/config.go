@@ -45,6 +45,9 @@ type Config struct {
 	// SearchPath sets search_path for every connection, for example "app, public". Default: the server's own.
 	SearchPath string `env:"SEARCH_PATH" json:"search_path,omitempty" koanf:"search_path" mapstructure:"search_path" yaml:"search_path,omitempty"`
 
+	// TargetSessionAttrs picks among several hosts as libpq does: any, read-write, read-only, primary, standby or
+	// prefer-standby. It is looked at when connecting only; see Role for afterwards. Default: any.
+	TargetSessionAttrs string `env:"TARGET_SESSION_ATTRS" json:"target_session_attrs,omitempty" koanf:"target_session_attrs" mapstructure:"target_session_attrs" yaml:"target_session_attrs,omitempty"`
 	// Role is what the pool expects the server to be: writer, reader or any. Default: a writer from the first connection on
 	// that is one. See [Role].
 	Role Role `env:"ROLE" json:"role,omitempty" koanf:"role" mapstructure:"role" yaml:"role,omitempty"`
@@ -72,6 +75,10 @@ type TLSConfig struct {
 	// CertFile and KeyFile name the client's certificate and key (PEM). Set both or none.
 	CertFile string `env:"CERT_FILE" json:"cert_file,omitempty" koanf:"cert_file" mapstructure:"cert_file" yaml:"cert_file,omitempty"`
 	KeyFile  string `env:"KEY_FILE"  json:"key_file,omitempty"  koanf:"key_file"  mapstructure:"key_file"  yaml:"key_file,omitempty"`
+	// ServerName is the name that the server's certificate must be for. Default: the host.
+	ServerName string `env:"SERVER_NAME" json:"server_name,omitempty" koanf:"server_name" mapstructure:"server_name" yaml:"server_name,omitempty"`
+	// MinVersion is the lowest version of TLS to accept: 1.2 or 1.3. Default: 1.2.
+	MinVersion string `env:"MIN_VERSION" json:"min_version,omitempty" koanf:"min_version" mapstructure:"min_version" yaml:"min_version,omitempty"`
 }
 
 // TLSMode is one of libpq's values of sslmode.
@@ -110,6 +117,9 @@ type PoolConfig struct {
 	MaxConns int `env:"MAX_CONNS" json:"max_conns,omitempty" koanf:"max_conns" mapstructure:"max_conns" yaml:"max_conns,omitempty"`
 	// MinConns is the number of connections that are kept open even when idle; they are opened during start. Default: 0.
 	MinConns int `env:"MIN_CONNS" json:"min_conns,omitempty" koanf:"min_conns" mapstructure:"min_conns" yaml:"min_conns,omitempty"`
+	// MaxOverflow is the number of connections that may be opened beyond MaxConns when all are in use; they are closed when
+	// they are returned. Default: 0.
+	MaxOverflow int `env:"MAX_OVERFLOW" json:"max_overflow,omitempty" koanf:"max_overflow" mapstructure:"max_overflow" yaml:"max_overflow,omitempty"`
 	// AcquireTimeout is the longest wait for a connection, with dialing a new one included; then the caller gets an
 	// [*AcquireTimeoutError]. Default: 30 s. Off: only the caller's ctx bounds the wait.
 	AcquireTimeout time.Duration `env:"ACQUIRE_TIMEOUT" json:"acquire_timeout,omitempty" koanf:"acquire_timeout" mapstructure:"acquire_timeout" yaml:"acquire_timeout,omitempty"`

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -69,42 +68,97 @@ func (c Config) hasAddress() bool { return c.URL != "" || c.Host != "" }
 func (c Config) withAddressOf(other Config) Config {
 	c.URL, c.Host, c.Port, c.Database = other.URL, other.Host, other.Port, other.Database
 	c.Username, c.Password, c.PasswordFile, c.TLS = other.Username, other.Password, other.PasswordFile, other.TLS
+	c.TargetSessionAttrs = other.TargetSessionAttrs
 	return c
 }
 
-// libpqAddress are the variables by which libpq's environment names a server.
-func libpqAddress() []string { return []string{"PGHOST", "PGSERVICE"} }
+// inherit returns c with everything that it leaves open taken from base. The address, with names, password and TLS, is one
+// thing: a c that has a URL or a Host takes nothing of base's; one that has other parts of it, such as Database, puts them
+// in place of base's. SearchPath and Role belong to one database and are never inherited.
+func (c Config) inherit(base Config) Config {
+	switch {
+	case c.hasAddress():
+		base = base.withAddressOf(Config{})
+	case c.withAddressOf(Config{}) == c: // nothing of an address: not even base's is meant
+		return c
+	}
+	base.SearchPath, base.Role = "", RoleAuto
+	fill(reflect.ValueOf(&c).Elem(), reflect.ValueOf(base))
+	return c
+}
 
-// resolve decides where the server is: an endpoint that overrides, then the Config, then an endpoint, then the
-// environment. When nothing at all was supplied (c is zero) the environment gives the other settings too.
-func (c Config) resolve(database string, endpoint Endpoint, environment map[string]string) (Config, error) {
-	prefix := envPrefix(database)
-	if c == (Config{}) || !c.hasAddress() && endpoint.IsZero() {
-		fromEnv, err := configFromEnv(prefix, environment)
-		if err != nil {
-			return Config{}, err
-		}
-		if c == (Config{}) {
-			c = fromEnv
-			if !endpoint.IsZero() { // an address in the environment must not outdo the endpoint: it may be production's
-				c = c.withAddressOf(Config{})
-			}
-		} else {
-			c = c.withAddressOf(fromEnv)
+// fill sets the zero fields of a struct to those of another.
+func fill(into, from reflect.Value) {
+	for i := range into.NumField() {
+		switch field := into.Field(i); {
+		case field.Kind() == reflect.Struct:
+			fill(field, from.Field(i))
+		case field.IsZero():
+			field.Set(from.Field(i))
 		}
 	}
+}
+
+// surroundings are what a Config that leaves things open is completed from.
+type surroundings struct {
+	database    string // its name in the application
+	base        Config // the default database's
+	endpoint    Endpoint
+	environment map[string]string
+}
+
+// complete decides where the server is: an endpoint that overrides, then the Config, then an endpoint, then the
+// environment. When nothing at all was supplied (c is zero) the environment gives the other settings too. A named database
+// inherits from base, or from what the environment says of the default database.
+func (s surroundings) complete(c Config) (Config, error) {
+	c, err := s.readEnv(c)
+	if err != nil {
+		return Config{}, err
+	}
 	switch {
-	case !endpoint.IsZero() && (endpoint.Override || !c.hasAddress()):
-		return c.withAddressOf(Config{URL: endpoint.URL}), nil
-	case c.hasAddress():
-		return c, nil
-	case slices.ContainsFunc(libpqAddress(), func(name string) bool { return environment[name] != "" }):
+	case !s.endpoint.IsZero() && (s.endpoint.Override || !c.hasAddress()):
+		return c.withAddressOf(Config{URL: s.endpoint.URL}), nil
+	case c.hasAddress(), s.database == "" && s.hasLibpqAddress():
 		return c, nil
 	}
 	return Config{}, &ConfigError{Problems: []Problem{{
-		Field: "URL", Value: "", Fix: "supply a pgfx.Config with URL or Host, set " + prefix + "URL in the environment, " +
+		Field: "URL", Value: "", Fix: "supply a pgfx.Config with URL or Host, set " + envPrefix(s.database) + "URL in the environment, " +
 			"or put embedded.Module in front for a local server",
 	}}}
+}
+
+// readEnv takes from the environment what c leaves open, and from the default database what is left open then.
+func (s surroundings) readEnv(c Config) (Config, error) {
+	if !c.hasAddress() { // else nobody needs the environment
+		own, err := configFromEnv(envPrefix(s.database), s.environment)
+		if err != nil {
+			return Config{}, err
+		}
+		if !s.endpoint.IsZero() { // an address in the environment must not outdo the endpoint: it may be production's
+			own = own.withAddressOf(Config{})
+		}
+		if c == (Config{}) {
+			c = own
+		} else if own.hasAddress() {
+			c = c.withAddressOf(own)
+		}
+	}
+	if s.database == "" {
+		return c, nil
+	}
+	base := s.base
+	if base == (Config{}) {
+		var err error
+		if base, err = configFromEnv(EnvPrefix, s.environment); err != nil {
+			return Config{}, err
+		}
+	}
+	return c.inherit(base), nil
+}
+
+// hasLibpqAddress reports whether libpq's environment names a server.
+func (s surroundings) hasLibpqAddress() bool {
+	return s.environment["PGHOST"] != "" || s.environment["PGSERVICE"] != ""
 }
 
 // envPrefix is the prefix of a named database's variables: REPORTING_DATABASE_ for "reporting".

@@ -92,3 +92,50 @@ func TestTheAddressComesFromWhoeverHasTheRightToSay(t *testing.T) {
 		})
 	}
 }
+
+func TestANamedDatabaseInheritsWhatItLeavesOpen(t *testing.T) {
+	base := pgfx.Config{
+		URL: "postgres://u:pw@base/d", Role: pgfx.RoleWriter, SearchPath: "app", TLS: pgfx.TLSConfig{Mode: pgfx.TLSRequire},
+		Pool: pgfx.PoolConfig{MaxConns: 7, MinConns: 1}, Timeouts: pgfx.TimeoutConfig{Lock: time.Second},
+	}
+	for name, test := range map[string]struct {
+		config pgfx.Config
+		env    map[string]string
+		target string
+		conns  int
+	}{
+		"another address":             {pgfx.Config{URL: "postgres://r@reports/r"}, nil, "r@reports:5432/r", 7},
+		"another database":            {pgfx.Config{Database: "reports"}, nil, "u@base:5432/reports", 7},
+		"another size":                {pgfx.Config{Database: "reports", Pool: pgfx.PoolConfig{MaxConns: 3}}, nil, "u@base:5432/reports", 3},
+		"database by environment":     {pgfx.Config{}, map[string]string{"REPORTING_DATABASE_NAME": "reports"}, "u@base:5432/reports", 7},
+		"address by environment":      {pgfx.Config{}, map[string]string{"REPORTING_DATABASE_URL": "postgres://r@reports/r"}, "r@reports:5432/r", 7},
+		"size here and address there": {pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 4}}, map[string]string{"REPORTING_DATABASE_URL": "postgres://r@reports/r"}, "r@reports:5432/r", 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for key, value := range test.env {
+				t.Setenv(key, value)
+			}
+			made, err := pgfx.New(pgfx.Params{Lifecycle: nopLifecycle{}, Config: test.config}.Named("reporting").Inherit(base))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, made.DB.Close(t.Context())) }()
+			c := made.DB.Config()
+			assert.Equal(t, test.target, made.DB.Target())
+			assert.Equal(t, test.conns, c.Pool.MaxConns)
+			assert.Equal(t, time.Second, c.Timeouts.Lock)
+			assert.Equal(t, pgfx.RoleAuto, c.Role)
+			assert.Empty(t, c.SearchPath)
+			if made.DB.Config().Host == "" && c.URL != base.URL {
+				assert.Empty(t, c.TLS.Mode, "the base's TLS is for the base's address")
+			}
+		})
+	}
+	t.Setenv("DATABASE_URL", "postgres://u@env/d")
+	made, err := pgfx.New(pgfx.Params{Lifecycle: nopLifecycle{}, Config: pgfx.Config{Database: "reports"}}.Named("reporting"))
+	require.NoError(t, err)
+	assert.Equal(t, "u@env:5432/reports", made.DB.Target(), "the default database's environment is the base")
+	require.NoError(t, made.DB.Close(t.Context()))
+
+	t.Setenv("PGHOST", "libpq")
+	_, err = pgfx.New(pgfx.Params{Lifecycle: nopLifecycle{}}.Named("reporting").Inherit(base))
+	require.ErrorContains(t, err, "REPORTING_DATABASE_URL", "with nothing at all it is not the default database by accident")
+}

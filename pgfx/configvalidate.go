@@ -103,6 +103,10 @@ func (v *validator) address(c Config) {
 			v.add(text.field, strings.ReplaceAll(text.value, "\x00", `\x00`), "remove the zero byte")
 		}
 	}
+	attrs := []string{"", "any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
+	if !slices.Contains(attrs, c.TargetSessionAttrs) {
+		v.add("TargetSessionAttrs", c.TargetSessionAttrs, "set one of any, read-write, read-only, primary, standby, prefer-standby")
+	}
 	if !slices.Contains([]Role{RoleAuto, RoleWriter, RoleReader, RoleAny}, c.Role) {
 		v.add("Role", c.Role, "set one of writer, reader, any, or nothing for the default")
 	}
@@ -115,6 +119,9 @@ func (v *validator) tls(t TLSConfig) {
 	modes := []TLSMode{"", TLSDisable, TLSAllow, TLSPrefer, TLSRequire, TLSVerifyCA, TLSVerifyFull}
 	if !slices.Contains(modes, t.Mode) {
 		v.add("TLS.Mode", t.Mode, "set one of disable, allow, prefer, require, verify-ca, verify-full")
+	}
+	if !slices.Contains([]string{"", "1.2", "1.3"}, t.MinVersion) {
+		v.add("TLS.MinVersion", t.MinVersion, "set 1.2 or 1.3, or nothing for 1.2")
 	}
 	if t.CAFile != "" {
 		pem, err := os.ReadFile(t.CAFile)
@@ -151,6 +158,9 @@ func (v *validator) pool(p PoolConfig) {
 		v.add("Pool.MinConns", p.MinConns, "set 0 or more")
 	case p.MaxConns >= 0 && p.MinConns > maxConns:
 		v.add("Pool.MinConns", p.MinConns, fmt.Sprintf("set at most Pool.MaxConns, which is %d", maxConns))
+	}
+	if p.MaxOverflow < 0 || p.MaxOverflow > maxPoolConns {
+		v.add("Pool.MaxOverflow", p.MaxOverflow, "set 0 or more, at most 65535")
 	}
 	v.duration("Pool.AcquireTimeout", p.AcquireTimeout)
 	v.duration("Pool.MaxConnLifetime", p.MaxConnLifetime)

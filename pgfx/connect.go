@@ -77,7 +77,23 @@ func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 	if err := db.gate.Err(); err != nil {
 		return err
 	}
-	return db.prepareConfig(ctx, cc)
+	if err := db.pacer.begin(ctx); err != nil {
+		return err
+	}
+	err := db.prepareConfig(ctx, cc)
+	if err == nil {
+		err = db.gate.Err() // it may have been shut while we waited
+	}
+	if err != nil {
+		db.pacer.end(err)
+	}
+	return err // without one, TraceConnectEnd ends the turn
+}
+
+// beforeClose is pgxpool's hook for a connection that leaves the pool.
+func (db *DB) beforeClose(conn *pgx.Conn) {
+	db.overflow.closing(stateOf(conn))
+	db.leases.remove(conn)
 }
 
 // prepareConfig completes the configuration of one new connection.
@@ -89,11 +105,13 @@ func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
 		}
 		cc.Password = password
 	}
+	tracer := cc.Tracer
 	for _, hook := range db.options.beforeConnect {
 		if err := hook(ctx, cc); err != nil {
 			return fmt.Errorf("pgfx: before connect: %w", err)
 		}
 	}
+	cc.Tracer = tracer // the pool's bookkeeping depends on it; tracers come by WithTracer
 	return nil
 }
 
@@ -110,6 +128,7 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	}
 	state := db.leases.add(conn, generation)
 	state.writer, state.types = writer, types
+	db.overflow.opened()
 	return nil
 }
 

@@ -32,6 +32,8 @@ type DB struct {
 	leases     leases
 	types      typeCache
 	sql        sqlDB
+	pacer      *pacer
+	overflow   overflow
 	failure    atomic.Pointer[func(error)]
 	guard      atomic.Pointer[func(context.Context) error]
 	opened     time.Time
@@ -55,11 +57,11 @@ type DB struct {
 //
 // The pool's maintenance goroutine runs from here on, so that Close must be called even when Start never is.
 func Open(cfg Config, opts ...Option) (*DB, error) {
-	return open("", cfg, Endpoint{}, opts)
+	return open("", cfg, Config{}, Endpoint{}, opts)
 }
 
-func open(name string, cfg Config, endpoint Endpoint, opts []Option) (*DB, error) {
-	given, err := cfg.resolve(name, endpoint, env.ToMap(os.Environ()))
+func open(name string, cfg, base Config, endpoint Endpoint, opts []Option) (*DB, error) {
+	given, err := surroundings{database: name, base: base, endpoint: endpoint, environment: env.ToMap(os.Environ())}.complete(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -92,10 +94,12 @@ func open(name string, cfg Config, endpoint Endpoint, opts []Option) (*DB, error
 	db.connConfig = poolConfig.ConnConfig.Copy()
 	db.lifetime, db.endLifetime = context.WithCancel(context.Background())
 	db.gate.Shut(ErrNotStarted)
+	db.pacer = newPacer(int(poolConfig.MaxConns))
+	db.overflow.regular = int64(poolConfig.MaxConns) - int64(config.Pool.MaxOverflow)
 
 	poolConfig.BeforeConnect = db.beforeConnect
 	poolConfig.AfterConnect = db.afterConnect
-	poolConfig.BeforeClose = db.leases.remove
+	poolConfig.BeforeClose = db.beforeClose
 	poolConfig.ShouldPing = db.shouldPing
 	poolConfig.PrepareConn = db.beforeUse
 	poolConfig.ConnConfig.Tracer = db.tracer()

@@ -240,10 +240,25 @@ func TestASlowStatementIsNotAnAcquireTimeout(t *testing.T) {
 func TestACancelledStatementKeepsItsConnection(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
+	var pid int
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid))
+	admin := started(t, serverConfig())
 	before := db.Stats().Pool.Connected
 	for range 3 {
-		_, err := db.Pool().Exec(within(t, 20*time.Millisecond), "select pg_sleep(10)")
-		require.Error(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		failed := make(chan error, 1)
+		go func() {
+			_, err := db.Pool().Exec(ctx, "select pg_sleep(60)")
+			failed <- err
+		}()
+		require.Eventually(t, func() bool { // a request to cancel is ignored by a session that does nothing yet
+			var running bool
+			err := admin.Pool().QueryRow(t.Context(), "select wait_event = 'PgSleep' from pg_stat_activity where pid = $1 and state = 'active'",
+				pid).Scan(&running)
+			return err == nil && running
+		}, eventually, tick)
+		cancel()
+		require.ErrorContains(t, <-failed, "57014")
 	}
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)

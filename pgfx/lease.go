@@ -60,6 +60,8 @@ type connState struct {
 	suspect, writer bool
 	// types are the types that the connection knows; they belong to whoever is acquiring it, too.
 	types *typeSet
+	// trimmed belongs to whoever is releasing it: it was closed for being one too many.
+	trimmed bool
 
 	mu        sync.Mutex
 	held      bool

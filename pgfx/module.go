@@ -20,12 +20,21 @@ type Params struct {
 	Setups    []Setup     `group:"pgfx.setup"`
 
 	name string
+	base Config
 }
 
 // Named returns a copy of p for the database of this name: options and setup steps of that name apply, and the environment
 // variables have the name as their prefix (REPORTING_DATABASE_URL).
 func (p Params) Named(name string) Params {
 	p.name = name
+	return p
+}
+
+// Inherit returns a copy of p whose Config takes what it leaves open from base, the default database's. A Config with a URL
+// or a Host takes no part of base's address; one with other parts of an address, such as only Database, puts them in place
+// of base's. SearchPath and Role are never inherited. It has an effect on named databases only.
+func (p Params) Inherit(base Config) Params {
+	p.base = base
 	return p
 }
 
@@ -37,11 +46,11 @@ type Result struct {
 	Pool *pgxpool.Pool
 }
 
-// New opens a database, its gate shut, and ties it to a lifecycle. It opens no connection: that is the start hook's work. The stop hook is
-// registered first, so that it runs when the start hook fails.
+// New opens a database, its gate shut, and ties it to a lifecycle. It opens no connection: that is the start hook's work.
+// The stop hook is registered first, so that it runs when the start hook fails.
 func New(p Params) (Result, error) {
 	opts := append([]Option{WithLogger(p.Logger).For(p.name), WithSetup(p.Setups...).For(p.name)}, p.Options...)
-	db, err := open(p.name, p.Config, p.Endpoint, opts)
+	db, err := open(p.name, p.Config, p.base, p.Endpoint, opts)
 	if err != nil {
 		return Result{}, err
 	}

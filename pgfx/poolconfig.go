@@ -1,6 +1,7 @@
 package pgfx
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,6 +37,7 @@ func (c Config) connString() string {
 	add("sslcert", c.TLS.CertFile)
 	add("sslkey", c.TLS.KeyFile)
 	add("search_path", c.SearchPath)
+	add("target_session_attrs", c.TargetSessionAttrs)
 
 	var b strings.Builder
 	b.WriteString(c.URL)
@@ -119,7 +121,9 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 		}}}
 	}
 
+	pool.MaxConns += int32(c.Pool.MaxOverflow) //nolint:gosec // validated: at most 65535
 	cc := pool.ConnConfig
+	c.TLS.complete(cc)
 	if given.Timeouts.Connect != 0 || cc.ConnectTimeout == 0 {
 		cc.ConnectTimeout = orElse(c.Timeouts.Connect, 0)
 	}
@@ -129,6 +133,26 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: pg, DeadlineDelay: cancelDeadline}
 	}
 	return pool, nil
+}
+
+// complete sets what a connection string can't say, for every address and fallback that is reached by TLS.
+func (t TLSConfig) complete(cc *pgx.ConnConfig) {
+	configs := []*tls.Config{cc.TLSConfig}
+	for _, fallback := range cc.Fallbacks {
+		configs = append(configs, fallback.TLSConfig)
+	}
+	for _, config := range configs {
+		if config == nil {
+			continue
+		}
+		if t.ServerName != "" {
+			config.ServerName = t.ServerName
+		}
+		config.MinVersion = tls.VersionTLS12
+		if t.MinVersion == "1.3" {
+			config.MinVersion = tls.VersionTLS13
+		}
+	}
 }
 
 // setRuntimeParams adds what the server is told at login.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -44,6 +45,20 @@ func run(m *testing.M) int {
 
 // serverConfig is the address of the shared server.
 func serverConfig() pgfx.Config { return pgfx.Config{URL: server.URL()} }
+
+// serverPassword is the password of the shared server's superuser.
+func serverPassword(t *testing.T) string {
+	t.Helper()
+	cc, err := pgx.ParseConfig(server.URL())
+	require.NoError(t, err)
+	return cc.Password
+}
+
+const (
+	// eventually bounds waiting for an event, and tick is the pause between two looks for it.
+	eventually = 10 * time.Second
+	tick       = time.Millisecond
+)
 
 // open makes a DB that is closed, and must close cleanly, at the end of the test.
 func open(t *testing.T, cfg pgfx.Config, opts ...pgfx.Option) *pgfx.DB {

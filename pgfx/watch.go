@@ -58,6 +58,7 @@ func (w *watch) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpo
 func (w *watch) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	if state := stateOf(data.Conn); state != nil {
 		w.db.counters.uses.record(state.released(w.db.now()))
+		w.db.overflow.trim(data.Conn, state)
 	}
 }
 
@@ -114,6 +115,7 @@ func (w *watch) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartDa
 }
 
 func (w *watch) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) {
+	w.db.pacer.end(data.Err)
 	if data.Err != nil {
 		w.db.counters.connectFailures.Add(1)
 		w.db.failed(data.Err)
