@@ -1,9 +1,6 @@
 package embedded
 
-import (
-	"os"
-	"strings"
-)
+import "strings"
 
 // The environment variables that this package reads.
 const (
@@ -41,5 +38,3 @@ func serverEnviron(environ []string) []string {
 
 // lookup reads one variable. It is a parameter of everything that depends on the environment, so that tests give their own.
 type lookup func(name string) string
-
-var processEnvironment lookup = os.Getenv

@@ -14,7 +14,7 @@ func (s *Server) Dir() string { return s.spec.Dir }
 // KeeperPID returns the process id of the server's keeper, 0 when this process didn't start it.
 func (s *Server) KeeperPID() int {
 	if keeper := s.current(); keeper != nil {
-		return keeper.child.pid()
+		return keeper.child.(*childProcess).cmd.Process.Pid
 	}
 	return 0
 }
@@ -111,7 +111,7 @@ func nameOf(user *osUser, err error) (string, error) {
 
 // CreateCluster makes a throw-away cluster in data with the installed server and the given caches.
 func CreateCluster(ctx context.Context, data string, caches ...string) error {
-	server, err := newServer(ctx, options{}, processEnvironment)
+	server, err := newServer(ctx, options{}, os.Getenv)
 	if err != nil {
 		return err
 	}

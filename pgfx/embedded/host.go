@@ -25,6 +25,7 @@ var (
 // host is the keeper's side of a meeting.
 type host struct {
 	meeting
+
 	keeper, lease *os.File
 	// elect is held from the decision to end on.
 	elect *os.File

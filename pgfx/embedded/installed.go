@@ -174,9 +174,9 @@ func inspect(dir string) (installation, error) {
 		}
 	}
 	// A directory of PATH often holds links to the programs, and the same installation is found in several ways.
-	if real, err := filepath.EvalSymlinks(filepath.Join(dir, executable("postgres"))); err == nil {
-		if _, err := os.Stat(filepath.Join(filepath.Dir(real), executable("initdb"))); err == nil {
-			dir = filepath.Dir(real)
+	if place, err := filepath.EvalSymlinks(filepath.Join(dir, executable("postgres"))); err == nil {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(place), executable("initdb"))); err == nil {
+			dir = filepath.Dir(place)
 		}
 	}
 	text, err := ask(filepath.Join(dir, executable("postgres")), "--version")
@@ -215,7 +215,7 @@ func parseVersion(text string) (major, minor int, err error) {
 func ask(program, arg string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, arg)
+	cmd := exec.CommandContext(ctx, program, arg) //nolint:gosec // one of the programs that are looked for
 	cmd.Env = serverEnviron(os.Environ())
 	cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer

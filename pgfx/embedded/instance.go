@@ -76,16 +76,19 @@ func makeDir(s spec) (held *instance, err error) {
 	return held, errors.Join(
 		give(socketDir(s.Dir), s.User),
 		os.Chown(hbaFile(s.Dir), -1, s.User.GID),
-		os.Chmod(hbaFile(s.Dir), 0o640),
-		os.Chmod(s.Dir, 0o711),
+		os.Chmod(hbaFile(s.Dir), 0o640), //nolint:gosec // for the server's group
+		os.Chmod(s.Dir, 0o711),          //nolint:gosec // to pass through, not to look
 	)
 }
 
 // hba lets in whoever gets to the socket, which lies in a private directory, and asks everybody else for a password.
-const hba = `local all         all               trust
-local replication all               trust
-host  all         all all           scram-sha-256
-host  replication all all           scram-sha-256
+//
+//nolint:dupword // the columns are kind, database, user, address, method
+const hba = `
+local all         all     trust
+local replication all     trust
+host  all         all all scram-sha-256
+host  replication all all scram-sha-256
 `
 
 // remove takes the directory away and gives up the lock.
@@ -158,13 +161,18 @@ func cleanUp(data string) {
 	if left, err := readPIDFile(data); err == nil {
 		segment = left.segment
 	}
-	for deadline := time.Now().Add(goneLimit); time.Now().Before(deadline); time.Sleep(readyPause) {
-		pids := strays(data)
-		if len(pids) == 0 {
-			break
-		}
+	limit, ticker := time.NewTimer(goneLimit), time.NewTicker(readyPause)
+	defer limit.Stop()
+	defer ticker.Stop()
+waiting:
+	for pids := strays(data); len(pids) > 0; pids = strays(data) {
 		for _, pid := range pids {
 			killProcess(pid)
+		}
+		select {
+		case <-ticker.C:
+		case <-limit.C:
+			break waiting
 		}
 	}
 	if info, err := os.Stat(data); err == nil {

@@ -32,6 +32,9 @@ func init() { //nolint:gochecknoinits // nothing else runs before main in every 
 	os.Exit(keep(orders, events, terminations()))
 }
 
+// abortTime is how long a server that never got ready may take to end by itself.
+const abortTime = 2 * time.Second
+
 var (
 	errOrphaned   = errors.New("the process that asked for the server has ended")
 	errTold       = errors.New("told to stop")
@@ -58,7 +61,7 @@ func keep(orders io.Reader, events io.Writer, terminate <-chan os.Signal) int {
 		k.report(event{Kind: eventFailed, Error: fmt.Sprintf("the keeper got no order: %v", err)})
 		return 1
 	}
-	k.spec, k.plan = *first.Spec, first.Spec.Orphan
+	k.spec, k.plan = *first.Spec, first.Spec.orphanPlan()
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -87,7 +90,7 @@ func keep(orders io.Reader, events io.Writer, terminate <-chan os.Signal) int {
 }
 
 // report tells the other end; when there is none any more, nobody misses it.
-func (k *keeper) report(e event) { _ = k.events.Encode(e) }
+func (k *keeper) report(e event) { _ = k.events.Encode(e) } //nolint:errchkjson // see above
 
 // listen waits for the order to stop, or for the end of the one who could give it.
 func (k *keeper) listen(decoder *json.Decoder, cancel context.CancelCauseFunc) {
@@ -176,7 +179,7 @@ func (k *keeper) serve(ctx context.Context, announce func(pid int) error) (how s
 		err = announce(server.pid())
 	}
 	if err != nil {
-		server.stop(stopPlan{Immediate: throwAwayOrphan.Immediate})
+		server.stop(stopPlan{Immediate: abortTime})
 		return "", err
 	}
 	owned = true

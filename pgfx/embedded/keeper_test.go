@@ -167,12 +167,14 @@ func TestAProgramThatIsNoKeeperIsNoticed(t *testing.T) {
 	script := func(t *testing.T, text string) string {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "program")
-		require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700)) //nolint:gosec // a program
+		require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700))
 		return path
 	}
 	for name, c := range map[string]struct{ program, want string }{
-		"it ends": {script(t, "echo 'panic: no configuration' >&2; exit 2"),
-			"ended before it began: exit status 2:\n  panic: no configuration; the program must be an ordinary Go executable"},
+		"it ends": {
+			script(t, "echo 'panic: no configuration' >&2; exit 2"),
+			"ended before it began: exit status 2:\n  panic: no configuration; the program must be an ordinary Go executable",
+		},
 		"it isn't there":    {filepath.Join(t.TempDir(), "gone"), "start the keeper, a second process of "},
 		"it does otherwise": {script(t, "exec sleep 300"), "context deadline exceeded"},
 	} {

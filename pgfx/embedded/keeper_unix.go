@@ -44,7 +44,7 @@ func keeperPipes() (orders, events *os.File, ok bool) {
 // shell or a test runner may wait for their end. Standard error was for what went wrong up to here.
 func settleKeeper() {
 	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
-		_ = unix.Dup2(int(null.Fd()), 2) //nolint:gosec // a descriptor fits
+		_ = unix.Dup2(int(null.Fd()), 2)
 		_ = null.Close()
 	}
 	entries, err := os.ReadDir("/dev/fd")

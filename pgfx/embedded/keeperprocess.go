@@ -14,7 +14,6 @@ import (
 
 // child is what runs a keeper.
 type child interface {
-	pid() int
 	kill()
 	// wait waits for its end and tells how it was; leave gives up waiting for ever.
 	wait() string
@@ -162,7 +161,7 @@ func (k *keeperProcess) order(o order) {
 	}
 	k.ordered = k.ordered || o.Spec != nil
 	k.stopping = k.stopping || o.Stop != nil
-	_ = json.NewEncoder(k.orders).Encode(o)
+	_ = json.NewEncoder(k.orders).Encode(o) //nolint:errchkjson // see above
 }
 
 func (k *keeperProcess) isOrdered() bool {

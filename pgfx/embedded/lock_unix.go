@@ -17,7 +17,7 @@ func tryLock(file *os.File, exclusive bool) (bool, error) {
 		how = unix.LOCK_EX
 	}
 	for {
-		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB) //nolint:gosec // a descriptor fits
+		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
 		switch {
 		case err == nil:
 			return true, nil
@@ -30,4 +30,4 @@ func tryLock(file *os.File, exclusive bool) (bool, error) {
 	}
 }
 
-func unlock(file *os.File) error { return unix.Flock(int(file.Fd()), unix.LOCK_UN) } //nolint:gosec // a descriptor fits
+func unlock(file *os.File) error { return unix.Flock(int(file.Fd()), unix.LOCK_UN) }

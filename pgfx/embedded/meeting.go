@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// meeting is where the processes of a user that share a server find each other: a few files in a private directory. It holds no data and no socket, so
-// that the server's user has no business there.
+// meeting is where the processes of a user that share a server find each other: a few files in a private directory. It holds no
+// data and no socket, so that the server's user has no business there.
 //
 //   - .elect is locked by whoever decides something: a client that looks for the server or starts it, the keeper when it ends.
 //   - .lease is locked, shared, by every process that uses the server, until it ends.
@@ -53,12 +53,13 @@ func newMeeting(o options, s spec) (meeting, error) {
 		}
 	}
 	same, err := json.Marshal(struct {
-		Protocol              string
-		Install               installation
-		User                  *osUser
-		Settings              map[string]string
-		TCP                   bool
-		Persistent, Temporary string
+		Protocol   string            `json:"protocol"`
+		Install    installation      `json:"install"`
+		User       *osUser           `json:"user"`
+		Settings   map[string]string `json:"settings"`
+		TCP        bool              `json:"tcp"`
+		Persistent string            `json:"persistent"`
+		TempDir    string            `json:"temp_dir"`
 	}{keeperProtocol, s.Install, s.User, o.settings, o.tcp, o.persistent, o.tempDir})
 	if err != nil {
 		return meeting{}, fmt.Errorf("embedded: shared: %w", err)
@@ -135,10 +136,13 @@ func (m meeting) kept() bool {
 func (m meeting) state() (state, error) {
 	var s state
 	text, err := os.ReadFile(m.path(stateFile))
-	if err == nil {
-		err = json.Unmarshal(text, &s)
+	if err != nil {
+		return s, err
 	}
-	return s, err
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, fmt.Errorf("%s: %w", m.path(stateFile), err)
+	}
+	return s, nil
 }
 
 // publish says where the server is; nobody sees half of it.

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"os"
 
 	"go.uber.org/fx"
 	"go.uber.org/zap"
@@ -43,7 +44,7 @@ type Result struct {
 //
 // When DATABASE_URL is set the Endpoint is zero and the Server does nothing.
 func New(p Params) (Result, error) {
-	return build(p, processEnvironment)
+	return build(p, os.Getenv)
 }
 
 func build(p Params, env lookup) (Result, error) {

@@ -196,7 +196,8 @@ func TestOptionsThatContradictEachOtherFailTheConstruction(t *testing.T) {
 
 func TestTheWiringIsValid(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, fx.ValidateApp(fx.NopLogger, embedded.Module, embedded.With(embedded.TCP()), fx.Invoke(func(pgfx.Endpoint, *embedded.Server) {})))
+	require.NoError(t, fx.ValidateApp(fx.NopLogger, embedded.Module, embedded.With(embedded.TCP()),
+		fx.Invoke(func(pgfx.Endpoint, *embedded.Server) {})))
 }
 
 func TestNewWorksWithoutFx(t *testing.T) {

@@ -38,7 +38,7 @@ func copyOfThisBinary(t *testing.T) string {
 	source, err := os.Open("/proc/self/exe")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, source.Close()) }()
-	target, err := os.OpenFile(program, os.O_WRONLY|os.O_CREATE, 0o755) //nolint:gosec // a program for everybody
+	target, err := os.OpenFile(program, os.O_WRONLY|os.O_CREATE, 0o755)
 	require.NoError(t, err)
 	_, err = io.Copy(target, source)
 	require.NoError(t, err)

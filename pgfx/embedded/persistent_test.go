@@ -20,7 +20,9 @@ func TestAPersistentDatabaseSurvivesRestarts(t *testing.T) {
 	conn := connect(t, server.URL())
 	_, err = conn.Exec(t.Context(), "CREATE TABLE kept AS SELECT 42 AS answer")
 	require.NoError(t, err)
-	for name, want := range map[string]string{"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "wal_segment_size": "16MB"} {
+	for name, want := range map[string]string{
+		"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "wal_segment_size": "16MB", "dynamic_shared_memory_type": "mmap",
+	} {
 		assert.Equal(t, want, query[string](t, server.URL(), "SHOW "+name), name)
 	}
 	require.NoError(t, conn.Close(t.Context()))
@@ -125,7 +127,7 @@ func TestDirectoriesThatCantBeUsedAreRefused(t *testing.T) {
 			t.Skip("the server runs as we do")
 		}
 		closed := playground(t)
-		require.NoError(t, os.Chmod(closed, 0o700)) //nolint:gosec // the point
+		require.NoError(t, os.Chmod(closed, 0o700))
 		refused(t, filepath.Join(closed, "data"), "can't enter "+closed+" (mode 0700)", "chmod o+x")
 	})
 }

@@ -182,7 +182,7 @@ type pidNote struct {
 
 // readPIDFile reads postmaster.pid: process, directory, start time, port, socket directory, address, shared memory, status.
 func readPIDFile(data string) (pidNote, error) {
-	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	text, err := os.ReadFile(filepath.Join(filepath.Clean(data), "postmaster.pid"))
 	if err != nil {
 		return pidNote{}, err
 	}

@@ -29,8 +29,6 @@ type spec struct {
 	Sweep []string `json:"sweep"`
 	// Meeting is where the users of a shared server find it; nil for one that belongs to the process that started it.
 	Meeting *meeting `json:"meeting,omitempty"`
-	// Orphan is how the server is stopped when nobody can say any more.
-	Orphan stopPlan `json:"orphan"`
 }
 
 // order is what the keeper is told: first a spec, then perhaps to stop. The end of the pipe is an order too.
@@ -57,10 +55,15 @@ type event struct {
 	Taken bool `json:"taken,omitempty"`
 }
 
-// The plans of orphaned servers: a throw-away one is not worth waiting for, a shared one must be gone three seconds after its last
-// user, a persistent one is spared the recovery.
-var (
-	throwAwayOrphan  = stopPlan{Fast: 2 * time.Second, Immediate: 2 * time.Second}
-	sharedOrphan     = stopPlan{Fast: time.Second, Immediate: 500 * time.Millisecond}
-	persistentOrphan = stopPlan{Fast: time.Minute, Immediate: 10 * time.Second}
-)
+// orphanPlan returns how the server is stopped when nobody can say any more: a throw-away one is not worth waiting for, a shared one
+// must be gone three seconds after its last user, a persistent one is spared the recovery.
+func (s spec) orphanPlan() stopPlan {
+	switch {
+	case s.Persistent:
+		return stopPlan{Fast: time.Minute, Immediate: 10 * time.Second}
+	case s.Meeting != nil:
+		return stopPlan{Fast: time.Second, Immediate: 500 * time.Millisecond}
+	default:
+		return stopPlan{Fast: 2 * time.Second, Immediate: 2 * time.Second}
+	}
+}

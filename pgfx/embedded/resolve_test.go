@@ -15,10 +15,10 @@ import (
 // programs makes a directory with programs that say they are PostgreSQL of a version.
 func programs(t *testing.T, dir, version string) string {
 	t.Helper()
-	require.NoError(t, os.MkdirAll(dir, 0o755)) //nolint:gosec // a directory of programs
+	require.NoError(t, os.MkdirAll(dir, 0o755))
 	for _, name := range []string{"postgres", "initdb"} {
 		script := "#!/bin/sh\necho '" + name + " (PostgreSQL) " + version + "'\n"
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755)) //nolint:gosec // a program
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
 	}
 	return dir
 }
@@ -47,7 +47,8 @@ func TestTheTiersAreAskedInOrder(t *testing.T) {
 func TestTheNewestInstalledVersionWins(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	nine, fifteen, seventeen := programs(t, filepath.Join(root, "9.6"), "9.6.24"), programs(t, filepath.Join(root, "15"), "15.18 (Debian)"), programs(t, filepath.Join(root, "17"), "17.2")
+	nine, fifteen := programs(t, filepath.Join(root, "9.6"), "9.6.24"), programs(t, filepath.Join(root, "15"), "15.18 (Debian)")
+	seventeen := programs(t, filepath.Join(root, "17"), "17.2")
 	beta, older := programs(t, filepath.Join(root, "19"), "19devel"), programs(t, filepath.Join(root, "17.0"), "17.0")
 	for _, order := range [][]string{{nine, fifteen, seventeen, older}, {older, seventeen, fifteen, nine}} {
 		found, err := embedded.Resolve(map[string]string{"PATH": strings.Join(order, string(filepath.ListSeparator))})
@@ -66,7 +67,7 @@ func TestABrokenInstallationIsPassedOver(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	good, broken := programs(t, filepath.Join(root, "good"), "15.1"), programs(t, filepath.Join(root, "broken"), "99.1")
-	require.NoError(t, os.WriteFile(filepath.Join(broken, "postgres"), []byte("#!/bin/sh\nexit 3\n"), 0o755)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(filepath.Join(broken, "postgres"), []byte("#!/bin/sh\nexit 3\n"), 0o755))
 	found, err := embedded.Resolve(map[string]string{"PATH": broken + ":" + good})
 	require.NoError(t, err)
 	assert.Equal(t, good, found.BinDir)
@@ -75,14 +76,14 @@ func TestABrokenInstallationIsPassedOver(t *testing.T) {
 func TestLinksLeadToWhereTheProgramsAre(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	real, links := programs(t, filepath.Join(root, "real"), "15.1"), filepath.Join(root, "links")
+	programsDir, links := programs(t, filepath.Join(root, "real"), "15.1"), filepath.Join(root, "links")
 	require.NoError(t, os.Mkdir(links, 0o700))
 	for _, name := range []string{"postgres", "initdb"} {
-		require.NoError(t, os.Symlink(filepath.Join(real, name), filepath.Join(links, name)))
+		require.NoError(t, os.Symlink(filepath.Join(programsDir, name), filepath.Join(links, name)))
 	}
 	found, err := embedded.Resolve(map[string]string{"PATH": links})
 	require.NoError(t, err)
-	assert.Equal(t, real, found.BinDir)
+	assert.Equal(t, programsDir, found.BinDir)
 }
 
 func TestATierThatIsSetButUnusableIsAnError(t *testing.T) {
@@ -92,7 +93,7 @@ func TestATierThatIsSetButUnusableIsAnError(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(client, "initdb")))
 	strange := programs(t, filepath.Join(root, "strange"), "quince")
 	failing := programs(t, filepath.Join(root, "failing"), "15.1")
-	require.NoError(t, os.WriteFile(filepath.Join(failing, "postgres"), []byte("#!/bin/sh\necho no libpq >&2; exit 127\n"), 0o755)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(filepath.Join(failing, "postgres"), []byte("#!/bin/sh\necho no libpq >&2\nexit 127\n"), 0o755))
 	for _, c := range []struct{ name, value, want string }{
 		{embedded.EnvURL, "postgres://app:hunter2@host:notaport/app", "is not a connection URL"},
 		{embedded.EnvBin, filepath.Join(root, "nowhere"), "no such directory"},
@@ -105,7 +106,7 @@ func TestATierThatIsSetButUnusableIsAnError(t *testing.T) {
 		require.ErrorContains(t, err, "embedded: "+c.name)
 		require.ErrorContains(t, err, c.want)
 		require.ErrorContains(t, err, "unset it to use ")
-		assert.NotErrorIs(t, err, embedded.ErrNotFound)
+		require.NotErrorIs(t, err, embedded.ErrNotFound)
 		assert.NotContains(t, err.Error(), "hunter2")
 	}
 }
@@ -166,7 +167,8 @@ func TestEverySystemHasItsPlaces(t *testing.T) {
 	t.Parallel()
 	none := func(string) string { return "" }
 	for goos, want := range map[string]string{
-		"linux": "/usr/lib/postgresql/*/bin", "darwin": "/opt/homebrew/opt/postgresql*/bin", "windows": filepath.Join(`C:\Program Files`, `PostgreSQL\*\bin`),
+		"linux": "/usr/lib/postgresql/*/bin", "darwin": "/opt/homebrew/opt/postgresql*/bin",
+		"windows": filepath.Join(`C:\Program Files`, `PostgreSQL\*\bin`),
 	} {
 		assert.Contains(t, embedded.Patterns(goos, none), want)
 	}
@@ -176,7 +178,10 @@ func TestEverySystemHasItsPlaces(t *testing.T) {
 
 func TestTheServersProgramsSeeLittleOfTheEnvironment(t *testing.T) {
 	t.Parallel()
-	got := embedded.ServerEnviron([]string{"PATH=/bin", "PGDATA=/x", "PGPORT=1", "PGOPTIONS=-c x=y", "AWS_SECRET_ACCESS_KEY=s", "LC_ALL=de_DE", "TZ=Europe/Berlin", "LD_LIBRARY_PATH=/lib"})
+	got := embedded.ServerEnviron([]string{
+		"PATH=/bin", "PGDATA=/x", "PGPORT=1", "PGOPTIONS=-c x=y",
+		"AWS_SECRET_ACCESS_KEY=s", "LC_ALL=de_DE", "TZ=Europe/Berlin", "LD_LIBRARY_PATH=/lib",
+	})
 	assert.ElementsMatch(t, []string{"LC_ALL=C", "LANG=C", "TZ=UTC", "PATH=/bin", "LD_LIBRARY_PATH=/lib"}, got)
 }
 
@@ -187,8 +192,9 @@ func TestProgramsThatTheServersUserCantRunAreExplained(t *testing.T) {
 	}
 	closed := playground(t)
 	bin := programs(t, filepath.Join(closed, "bin"), "15.1")
-	require.NoError(t, os.Chmod(closed, 0o700)) //nolint:gosec // the point
-	result, err := embedded.Build(embedded.Params{Options: []embedded.Option{embedded.TempDir(playground(t))}}, map[string]string{embedded.EnvBin: bin})
+	require.NoError(t, os.Chmod(closed, 0o700))
+	result, err := embedded.Build(embedded.Params{Options: []embedded.Option{embedded.TempDir(playground(t))}},
+		map[string]string{embedded.EnvBin: bin})
 	require.NoError(t, err)
 	embedded.InProcess(result.Server)
 	embedded.NoCache(result.Server)

@@ -39,13 +39,13 @@ var roles = map[string]func(){
 	"wait":     func() { announce(roleServer()); select {} },
 	"app":      runApp,
 	"connect":  runConnect,
-	"late":     func() { fmt.Println("{}"); awaitInput(); announce(roleServer()); select {} },
+	"late":     func() { say("{}"); awaitInput(); announce(roleServer()); select {} },
 	"parent":   runParent,
 	"share":    func() { announce(roleShared()); select {} },
-	"sharer":   func() { fmt.Println("{}"); roleShared(); select {} },
+	"sharer":   func() { say("{}"); roleShared(); select {} },
 	"sharetcp": func() { announce(roleShared(embedded.TCP())); select {} },
 	"tcp":      func() { announce(roleServer(embedded.TCP())); select {} },
-	"starter":  func() { fmt.Println("{}"); roleServer(); select {} },
+	"starter":  func() { say("{}"); roleServer(); select {} },
 }
 
 // play runs the role that this process was started for.
@@ -73,6 +73,9 @@ func factsOf(server *embedded.Server) facts {
 	}
 }
 
+// say tells the test something.
+func say(what any) { _, _ = fmt.Fprintln(os.Stdout, what) }
+
 func announce(server *embedded.Server) { _ = json.NewEncoder(os.Stdout).Encode(factsOf(server)) }
 
 func awaitInput() { _, _ = os.Stdin.Read(make([]byte, 1)) }
@@ -98,7 +101,7 @@ func runApp() {
 				if err != nil {
 					return err
 				}
-				fmt.Println("still there")
+				say("still there")
 				return conn.Close(ctx)
 			}))
 		}),
@@ -117,7 +120,7 @@ func runApp() {
 // runConnect tries to use a server of somebody else.
 func runConnect() {
 	_, err := pgx.Connect(context.Background(), os.Getenv(roleURL))
-	fmt.Println(err)
+	say(err)
 	os.Exit(1)
 }
 
@@ -128,7 +131,7 @@ func runParent() {
 	if err := child.Start(); err != nil {
 		panic(err)
 	}
-	fmt.Println(child.Process.Pid)
+	say(child.Process.Pid)
 	select {}
 }
 

@@ -44,8 +44,8 @@ func TestAPlaceThatTheServersUserCantReachIsPassedOver(t *testing.T) {
 	}
 	closed, open := playground(t), playground(t)
 	inside := filepath.Join(closed, "inside")
-	require.NoError(t, os.Mkdir(inside, 0o777)) //nolint:gosec // open, in a closed one
-	require.NoError(t, os.Chmod(closed, 0o700)) //nolint:gosec // the point
+	require.NoError(t, os.Mkdir(inside, 0o777))
+	require.NoError(t, os.Chmod(closed, 0o700))
 	place, err := embedded.PickRoom("", 0, inside, open)
 	require.NoError(t, err)
 	assert.Equal(t, open, place)
@@ -56,7 +56,7 @@ func TestAPlaceThatTheServersUserCantReachIsPassedOver(t *testing.T) {
 func TestTheServersUserNeedsNoRightToWriteInTheTempDirectory(t *testing.T) {
 	t.Parallel()
 	dir := playground(t)
-	require.NoError(t, os.Chmod(dir, 0o711)) //nolint:gosec // the point
+	require.NoError(t, os.Chmod(dir, 0o711))
 	server := start(t, embedded.TempDir(dir))
 	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
 }
@@ -120,7 +120,10 @@ func TestOptionsAreChecked(t *testing.T) {
 		require.ErrorContains(t, err, "embedded: ")
 		assert.Equal(t, 1, strings.Count(err.Error(), "embedded: "))
 	}
-	twice := []embedded.Option{embedded.Setting("work_mem", "5MB"), embedded.Setting("work_mem", "5MB"), embedded.Persistent("x"), embedded.Persistent("x"), nil}
+	twice := []embedded.Option{
+		embedded.Setting("work_mem", "5MB"), embedded.Setting("work_mem", "5MB"),
+		embedded.Persistent("x"), embedded.Persistent("x"), nil,
+	}
 	_, err := embedded.New(embedded.Params{Options: twice})
 	require.NoError(t, err, "saying the same twice is no contradiction")
 }

@@ -2,14 +2,13 @@ package embedded
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
@@ -57,7 +56,7 @@ func Start(ctx context.Context, opts ...Option) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := newServer(ctx, o, processEnvironment)
+	server, err := newServer(ctx, o, os.Getenv)
 	if err != nil {
 		return nil, err
 	}
@@ -84,10 +83,7 @@ func newServer(ctx context.Context, o options, env lookup) (*Server, error) {
 	}
 	s := spec{
 		Install: found.install, User: runAs, Settings: o.settings, Port: socketPort, TCP: o.tcp,
-		Caches: cacheDirs(), Persistent: o.persistent != "", Data: o.persistent, Orphan: throwAwayOrphan,
-	}
-	if s.Persistent {
-		s.Orphan = persistentOrphan
+		Caches: cacheDirs(), Persistent: o.persistent != "", Data: o.persistent,
 	}
 	if s.TCP {
 		s.Password = rand.Text()
@@ -189,11 +185,12 @@ func unreachable(err error) error {
 		EnvURL, redactedError{err})
 }
 
-// Stop ends the server and removes its directory; it does nothing when the server doesn't run or isn't ours. Of a shared server it only gives up this process's
-// share. It first asks for a fast
-// shutdown, then for an immediate one, and kills the server at last, each in its part of the time until ctx's deadline (a minute
-// when ctx has none); having to do more than ask is an error, after which the server is gone nevertheless. When ctx ends before the server has, Stop returns
-// and the server's keeper goes on by itself.
+// Stop ends the server and removes its directory; it does nothing when the server doesn't run or isn't ours. Of a shared server it
+// only gives up this process's share.
+//
+// It first asks for a fast shutdown, then for an immediate one, and kills the server at last, each in its part of the time until
+// ctx's deadline (a minute when ctx has none); having to do more than ask is an error, after which the server is gone nevertheless.
+// When ctx ends before the server has, Stop returns and the server's keeper goes on by itself.
 func (s *Server) Stop(ctx context.Context) error {
 	if err := s.take(ctx); err != nil {
 		// Somebody else is starting or stopping it; a keeper that is known can be told all the same.
@@ -270,8 +267,8 @@ func (s *Server) forget() {
 	s.keeper = nil
 }
 
-// URL returns the server's address, password included. It is known before the server is started; it is empty when there is no server, because
-// DATABASE_URL made [Module] step aside.
+// URL returns the server's address, password included. It is known before the server is started. It is empty when there is no
+// server, because DATABASE_URL made [Module] step aside.
 func (s *Server) URL() string {
 	switch {
 	case s.aside:
@@ -292,8 +289,8 @@ func (s *Server) External() bool { return s.aside || s.external != "" }
 // DataDir returns the server's data directory, empty for an external server.
 func (s *Server) DataDir() string { return s.spec.Data }
 
-// LogFile returns the file that the server's log is written to, empty for an external server. It goes when the server stops; at 8 MB it is put aside as
-// LogFile + ".1".
+// LogFile returns the file that the server's log is written to, empty for an external server. It goes when the server stops; at
+// 8 MB it is put aside as LogFile + ".1".
 func (s *Server) LogFile() string {
 	if s.External() {
 		return ""

@@ -55,7 +55,8 @@ func TestTheSocketIsPrivate(t *testing.T) {
 
 func TestSettingsReachTheServer(t *testing.T) {
 	t.Parallel()
-	server := start(t, embedded.Setting("Max_Connections", "7"), embedded.Setting("fsync", "on"), embedded.Setting("app.who", "it's \"me\", really"))
+	server := start(t, embedded.Setting("Max_Connections", "7"), embedded.Setting("fsync", "on"),
+		embedded.Setting("app.who", "it's \"me\", really"))
 	assert.Equal(t, "7", query[string](t, server.URL(), "SHOW max_connections"))
 	assert.Equal(t, "on", query[string](t, server.URL(), "SHOW fsync"), "a setting wins over the defaults")
 	assert.Equal(t, "it's \"me\", really", query[string](t, server.URL(), "SHOW app.who"))
@@ -79,7 +80,7 @@ func TestTCPAsksForThePassword(t *testing.T) {
 func TestAServerRunsInAPlaceWithAnAwkwardName(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(playground(t), `a "b" %c&d+e`)
-	require.NoError(t, os.Mkdir(dir, 0o755)) //nolint:gosec // the server's user passes through
+	require.NoError(t, os.Mkdir(dir, 0o755))
 	server := start(t, embedded.TempDir(dir))
 	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
 }
@@ -87,11 +88,11 @@ func TestAServerRunsInAPlaceWithAnAwkwardName(t *testing.T) {
 func TestPlacesThatCantHoldASocketAreRefused(t *testing.T) {
 	t.Parallel()
 	long := filepath.Join(playground(t), "a-directory-whose-name-is-much-longer-than-it-should-be-for-a-socket-of-unix-to-have-room")
-	require.NoError(t, os.Mkdir(long, 0o755)) //nolint:gosec // the server's user passes through
+	require.NoError(t, os.Mkdir(long, 0o755))
 	file := filepath.Join(playground(t), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	comma := filepath.Join(playground(t), "a,b")
-	require.NoError(t, os.Mkdir(comma, 0o755)) //nolint:gosec // the server's user passes through
+	require.NoError(t, os.Mkdir(comma, 0o755))
 	for dir, want := range map[string]string{
 		long:                        "more than the",
 		file:                        "not a directory",

@@ -22,7 +22,7 @@ type lease struct {
 
 // leases holds the shared servers of this process: each is leased once, however often it is asked for.
 var leases = struct { //nolint:gochecknoglobals // a lease belongs to the process, as the lock that it is does
-	sync.Mutex
+	mu      sync.Mutex
 	servers map[string]*Server
 	// turns serialise the callers that ask for the same server.
 	turns map[string]chan struct{}
@@ -40,7 +40,7 @@ func Shared(ctx context.Context, opts ...Option) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return share(ctx, o, processEnvironment)
+	return share(ctx, o, os.Getenv)
 }
 
 func share(ctx context.Context, o options, env lookup) (*Server, error) {
@@ -72,8 +72,8 @@ func share(ctx context.Context, o options, env lookup) (*Server, error) {
 	} else if err := server.meet(work, grace, o); err != nil {
 		return nil, err
 	}
-	leases.Lock()
-	defer leases.Unlock()
+	leases.mu.Lock()
+	defer leases.mu.Unlock()
 	leases.servers[asked] = server
 	return server, nil
 }
@@ -92,8 +92,8 @@ func question(o options, env lookup) string {
 }
 
 func turnOf(asked string) chan struct{} {
-	leases.Lock()
-	defer leases.Unlock()
+	leases.mu.Lock()
+	defer leases.mu.Unlock()
 	turn, is := leases.turns[asked]
 	if !is {
 		turn = make(chan struct{}, 1)
@@ -103,8 +103,8 @@ func turnOf(asked string) chan struct{} {
 }
 
 func answered(asked string) *Server {
-	leases.Lock()
-	defer leases.Unlock()
+	leases.mu.Lock()
+	defer leases.mu.Unlock()
 	return leases.servers[asked]
 }
 
@@ -128,9 +128,6 @@ func (s *Server) meet(ctx context.Context, grace time.Duration, o options) error
 		return err
 	}
 	s.spec.Meeting = &meeting
-	if !s.spec.Persistent {
-		s.spec.Orphan = sharedOrphan
-	}
 	for {
 		err := s.join(ctx, grace)
 		if errors.Is(err, errTaken) {
@@ -225,11 +222,11 @@ func (s *Server) release() {
 	if held == nil {
 		return
 	}
-	leases.Lock()
+	leases.mu.Lock()
 	if leases.servers[s.question] == s {
 		delete(leases.servers, s.question)
 	}
-	leases.Unlock()
+	leases.mu.Unlock()
 	_ = held.file.Close()
 	if !held.meeting.kept() {
 		// The keeper was killed and could not clear away.

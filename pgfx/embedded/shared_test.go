@@ -132,10 +132,10 @@ func TestWhatAKilledKeeperLeavesIsSweptByTheNextOneInTheSamePlace(t *testing.T) 
 
 func TestProcessesThatAreKilledWhileTheyStartASharedServerLeaveNothing(t *testing.T) {
 	t.Parallel()
-	for _, delay := range []time.Duration{0, 30, 80} {
+	for _, delay := range []int{0, 30, 80} {
 		dir := meetings(t)
 		one := act(t, "sharer", dir)
-		time.Sleep(delay * time.Millisecond) // the moment is what is varied
+		time.Sleep(time.Duration(delay) * time.Millisecond) // the moment is what is varied
 		require.NoError(t, one.cmd.Process.Kill())
 		require.Error(t, one.cmd.Wait())
 		two := act(t, "share", dir)
@@ -215,7 +215,7 @@ func TestAMeetingPlaceThatOthersCanGetIntoIsRefused(t *testing.T) {
 		prepare func(path string) error
 		want    string
 	}{
-		"open to others": {func(path string) error { return os.Mkdir(path, 0o755) }, "(mode 0755): chmod 700 it"}, //nolint:gosec // the point
+		"open to others": {func(path string) error { return os.Mkdir(path, 0o755) }, "(mode 0755): chmod 700 it"},
 		"a link":         {func(path string) error { return os.Symlink(filepath.Dir(path), path) }, "is no directory: remove it"},
 		"someone else's": {func(path string) error {
 			if err := os.Mkdir(path, 0o700); err != nil {

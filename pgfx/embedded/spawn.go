@@ -38,7 +38,7 @@ func spawnProgram(program string, s spec, log *zap.Logger) (*keeperProcess, erro
 		return nil, fmt.Errorf("start the keeper: %w", err)
 	}
 	// The keeper outlives every context: its life is that of the pipe.
-	child := &childProcess{cmd: exec.CommandContext(context.Background(), program)} //nolint:gosec // this executable
+	child := &childProcess{cmd: exec.CommandContext(context.Background(), program)}
 	child.cmd.Args = []string{fmt.Sprintf("rdsfx keeper of %s for process %d", s.Dir, os.Getpid())}
 	child.cmd.Env = keeperEnviron(os.Environ())
 	child.cmd.Stderr = &child.stderr
@@ -86,8 +86,6 @@ type childProcess struct {
 	// stderr is what the executable said before it became a keeper.
 	stderr bytes.Buffer
 }
-
-func (c *childProcess) pid() int { return c.cmd.Process.Pid }
 
 func (c *childProcess) kill() { _ = c.cmd.Process.Kill() }
 

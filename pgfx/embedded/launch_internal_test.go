@@ -27,24 +27,15 @@ func InProcess(s *Server) (terminate chan<- os.Signal) {
 			_ = eventsWrite.Close()
 			_ = ordersRead.Close()
 		})
-		routines.Add(1)
-		go func() { defer routines.Done(); routine.ended.Wait() }()
 		return followKeeper(routine, ordersWrite, eventsRead, sp, log), nil
 	}
 	return signals
 }
 
-// routines are the keepers of this process that haven't ended.
-var routines sync.WaitGroup
-
-// AwaitRoutines waits for the ends of all keepers in this process.
-func AwaitRoutines() { routines.Wait() }
-
 type childRoutine struct{ ended sync.WaitGroup }
 
-func (c *childRoutine) pid() int { return os.Getpid() }
-func (c *childRoutine) kill()    {}
-func (c *childRoutine) leave()   {}
+func (c *childRoutine) kill()  {}
+func (c *childRoutine) leave() {}
 
 func (c *childRoutine) wait() string {
 	c.ended.Wait()
@@ -71,12 +62,13 @@ func ShareInProcess(ctx context.Context, opts ...Option) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := newServer(ctx, o, processEnvironment)
+	server, err := newServer(ctx, o, os.Getenv)
 	if err != nil {
 		return nil, err
 	}
 	InProcess(server)
-	return server, server.meet(ctx, goneLimit, o)
+	err = server.meet(ctx, goneLimit, o)
+	return server, err
 }
 
 // GuardPanic returns what a keeper reports that panics.
@@ -96,7 +88,7 @@ type Orphaned struct {
 
 // LeaveOrphan starts a throw-away server in base and takes its keeper away.
 func LeaveOrphan(ctx context.Context, base string) (Orphaned, error) {
-	server, err := newServer(ctx, options{tempDir: base}, processEnvironment)
+	server, err := newServer(ctx, options{tempDir: base}, os.Getenv)
 	if err != nil {
 		return Orphaned{}, err
 	}

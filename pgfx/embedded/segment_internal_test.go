@@ -1,3 +1,5 @@
+//go:build linux
+
 package embedded
 
 import "golang.org/x/sys/unix"
