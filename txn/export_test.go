@@ -12,3 +12,11 @@ func (m *Manager) WitnessIsFresh() bool {
 	w := m.resolver.current.Load()
 	return w != nil && w.checked.Load() != 0
 }
+
+// SwapWitness makes the witness look as it does when a pooler has given its connection to another session of the server.
+func (m *Manager) SwapWitness() {
+	w := m.resolver.current.Load()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since = w.since.Add(-1)
+}

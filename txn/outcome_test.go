@@ -341,3 +341,13 @@ func TestAWitnessOfAnotherServerIsNone(t *testing.T) {
 	require.NoError(t, m.Close(t.Context()))
 	require.NoError(t, m.DB().Close(t.Context()))
 }
+
+func TestAWitnessServedByAnotherSessionIsNone(t *testing.T) {
+	t.Parallel()
+	m, proxy := doubtful(t)
+	m.SwapWitness()
+	proxy.onCommit(once(loseAnswer))
+	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
+	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
+	assert.ErrorContains(t, err, "another session")
+}
