@@ -2,12 +2,15 @@ package pgfx_test
 
 import (
 	"context"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
@@ -106,4 +109,26 @@ func TestALostConnectionIsReplacedBeforeItIsHandedOut(t *testing.T) {
 	require.NoError(t, err)
 	_, err = blind.Pool().Exec(t.Context(), "select 1")
 	require.Error(t, err, "switched off")
+}
+
+// TestHalfOpenConnectionsCostOneWaitForAllOfThem: every connection of a full pool swallows what it is sent. The pool learns
+// it from one of them and replaces all.
+func TestHalfOpenConnectionsCostOneWaitForAllOfThem(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, 4, 10} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			t.Parallel()
+			proxy := fxtest.NewProxy(t, server.URL())
+			db := started(t, pgfx.Config{
+				URL: proxy.URL(), Pool: pgfx.PoolConfig{MaxConns: size, MinConns: size}, Timeouts: pgfx.TimeoutConfig{Validate: 100 * time.Millisecond},
+			})
+			db.AskAlways()
+			var failures atomic.Int32
+			db.OnFailure(func(error) { failures.Add(1) })
+			proxy.BlackHole()
+			_, err := db.Pool().Exec(within(t, 10*time.Second), "select 1")
+			require.NoError(t, err, "the caller gets a connection that works")
+			assert.EqualValues(t, 1, failures.Load(), "one connection was waited for, not %d", size)
+		})
+	}
 }
