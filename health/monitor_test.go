@@ -232,7 +232,7 @@ func TestStopDoesNotWaitForABlackHole(t *testing.T) {
 		_, err := monitor.CheckNow(context.Background())
 		checked <- err
 	}()
-	require.Eventually(t, func() bool { return p.count() > 2 }, patience, time.Millisecond, "the look dials beside the pool's and the kept connection")
+	require.Eventually(t, func() bool { return p.count() > 2 }, patience, time.Millisecond, "the look dials a third connection")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.NoError(t, monitor.Stop(ctx))
