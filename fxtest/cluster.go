@@ -142,7 +142,6 @@ func (c *Cluster) Detach(detached bool) {
 // AwaitReplay waits until reads on the standby see everything that has been committed on the primary by now. Its error
 // says how far the standby is when ctx ends, or that it has been promoted.
 func (c *Cluster) AwaitReplay(ctx context.Context) error {
-	// Both sessions end with the call, whatever ctx does: a session that is cut off may be counted as held.
 	target, err := lookup[string](ctx, c.primary, "select pg_current_wal_lsn()::text")
 	if err != nil {
 		return fmt.Errorf("fxtest: await replay: the primary: %w", err)
@@ -172,7 +171,7 @@ func lookup[T any](ctx context.Context, s *Server, query string, args ...any) (v
 	if err != nil {
 		return value, err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served its purpose
+	defer endSessions(conn)
 	err = conn.QueryRow(ctx, query, args...).Scan(&value)
 	return value, err //nolint:wrapcheck // the caller says what for
 }

@@ -164,6 +164,17 @@ func TestMessagesAreFoundHoweverTheyAreCut(t *testing.T) {
 	}
 }
 
+func TestAnEncryptedStreamIsPassedOnAndNotRead(t *testing.T) {
+	t.Parallel()
+	hello := append([]byte{0x16, 3, 1, 2, 0}, queryMessage(t, "commit")...)
+	for _, size := range []int{1, 4, len(hello)} {
+		passed, held, seen := fxtest.Follow("Q", true, cutUp(hello, func(left int) int { return min(size, left) }))
+		assert.Equal(t, hello, passed)
+		assert.Empty(t, held)
+		assert.Empty(t, seen)
+	}
+}
+
 func startup(t *testing.T) []byte {
 	t.Helper()
 	stream, err := (&pgproto3.SSLRequest{}).Encode(nil)

@@ -286,7 +286,7 @@ func (s *Server) socket() (dir string, port uint16, err error) {
 func (s *Server) exec(ctx context.Context, statements ...string) {
 	s.tb.Helper()
 	conn := s.admin(ctx)
-	defer func() { _ = conn.Close(ctx) }() // it has served its purpose
+	defer endSessions(conn)
 	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			word, _, _ := strings.Cut(statement, "'") // not the password
@@ -305,7 +305,7 @@ func (s *Server) inRecovery(ctx context.Context) bool {
 func ask[T any](ctx context.Context, s *Server, query string, args ...any) T {
 	s.tb.Helper()
 	conn := s.admin(ctx)
-	defer func() { _ = conn.Close(ctx) }() // it has served its purpose
+	defer endSessions(conn)
 	var value T
 	if err := conn.QueryRow(ctx, query, args...).Scan(&value); err != nil {
 		s.tb.Fatalf("fxtest: %s: %v", query, err)

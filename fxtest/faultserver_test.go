@@ -108,6 +108,8 @@ func TestWhatAnAdministratorDoesToSessions(t *testing.T) { //nolint:tparallel //
 		execute(t, conn, "select 1")
 		release()
 		release()
+		const ours = "select count(*) from pg_stat_activity where application_name = 'fxtest'"
+		assert.Zero(t, query[int](t, conn, ours), "they have gone")
 		for range 9 {
 			connect(t, server.URL())
 		}

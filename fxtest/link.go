@@ -39,7 +39,7 @@ func (l *link) serve() {
 	if !toServer.await(time.Now()) {
 		return
 	}
-	server, err := (&net.Dialer{}).DialContext(context.Background(), l.proxy.network, l.proxy.server) // loopback: answered at once
+	server, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(context.Background(), l.proxy.network, l.proxy.server)
 	if err != nil || !l.attach(server) {
 		return
 	}
@@ -107,6 +107,8 @@ const (
 	pieceSize = 32 << 10
 	// queue is how many pieces one direction holds before its sender has to wait.
 	queue = 64
+	// dialTimeout is how long a server may take to accept; one on this host does so at once or not at all.
+	dialTimeout = 5 * time.Second
 	// smooth is into how many pieces a second a limited rate is divided.
 	smooth = 50
 )

@@ -92,6 +92,21 @@ func TestProxyCountsConnections(t *testing.T) {
 	require.EqualError(t, proxy.AwaitAccepted(ctx, 7), "fxtest: proxy: 2 connections were accepted, not 7: context canceled")
 }
 
+func TestTheEndOfAConnectionPassesInBothDirections(t *testing.T) {
+	t.Parallel()
+	proxy, direct := newProxy(t)
+	ended, ending := wire(t, connect(t, proxy.URL())), wire(t, connect(t, proxy.URL()))
+
+	require.NoError(t, ending.(*net.TCPConn).CloseWrite())
+	last, err := io.ReadAll(ending)
+	require.NoError(t, err, "the server has noticed and has closed its end")
+	assert.Empty(t, last)
+	execute(t, direct, "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname = current_database()")
+	last, err = io.ReadAll(ended)
+	require.NoError(t, err)
+	assert.Contains(t, string(last), "57P01")
+}
+
 func TestCutResetsTheConnectionsThatExist(t *testing.T) {
 	t.Parallel()
 	proxy, _ := newProxy(t)

@@ -39,7 +39,7 @@ func (s *Server) FillConnections() (release func()) {
 		conns []*pgx.Conn
 		once  sync.Once
 	)
-	release = func() { once.Do(func() { closeAll(conns) }) }
+	release = func() { once.Do(func() { endSessions(conns...) }) }
 	s.tb.Cleanup(release)
 	for {
 		conn, err := s.session(ctx, nil)
@@ -53,8 +53,9 @@ func (s *Server) FillConnections() (release func()) {
 	}
 }
 
-// closeAll ends sessions and waits until they have ended: the end of its process is what closes a backend's socket.
-func closeAll(conns []*pgx.Conn) {
+// endSessions ends sessions and waits until nothing of them is left on the server: the end of its process is what closes a
+// backend's socket.
+func endSessions(conns ...*pgx.Conn) {
 	ctx, cancel := faultContext()
 	defer cancel()
 	for _, conn := range conns {
@@ -90,7 +91,7 @@ func (s *Server) ReadOnly(on bool) {
 		if err != nil {
 			return false, err
 		}
-		defer func() { _ = conn.Close(ctx) }() // it has served its purpose
+		defer endSessions(conn)
 		var value string
 		err = conn.QueryRow(ctx, "show default_transaction_read_only").Scan(&value)
 		return value == want, err //nolint:wrapcheck // await wraps it

@@ -140,13 +140,14 @@ func negotiates(body []byte) bool {
 	return code == sslRequest || code == gssEncRequest
 }
 
-// frontend knows which statements and portals of a session are a COMMIT.
+// frontend knows which statements and portals of a session are a COMMIT. What the client closes stays known until its name is
+// used again: it can't be executed.
 type frontend struct {
 	statements, portals map[string]bool
 }
 
-// The types of a client's messages that a frontend looks at: Query, Parse, Bind, Execute, Close.
-const frontendTypes = "QPBEC"
+// The types of a client's messages that a frontend looks at: Query, Parse, Bind, Execute.
+const frontendTypes = "QPBE"
 
 // isCommit takes the next message and reports whether it makes the server commit a transaction block.
 func (f *frontend) isCommit(kind byte, body []byte) bool {
@@ -164,16 +165,6 @@ func (f *frontend) isCommit(kind byte, body []byte) bool {
 		f.portals[first] = f.statements[second]
 	case 'E':
 		return f.portals[first]
-	case 'C':
-		if len(body) == 0 {
-			break
-		}
-		name, _ := cString(body[1:])
-		if body[0] == 'S' {
-			delete(f.statements, name)
-		} else {
-			delete(f.portals, name)
-		}
 	}
 	return false
 }
