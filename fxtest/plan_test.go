@@ -13,7 +13,8 @@ func TestPlansThatUseAnIndexPass(t *testing.T) {
 	t.Parallel()
 	db := fxtest.DB(t)
 	_, err := db.Pool().Exec(t.Context(), `create table people (id int primary key, name text, email text unique);
-		insert into people select n, 'name ' || n, 'email ' || n from generate_series(1, 3) n`)
+		insert into people select n, 'name ' || n, 'email ' || n from generate_series(1, 3) n;
+		analyze people`)
 	require.NoError(t, err)
 
 	for _, statement := range []struct {
@@ -25,7 +26,7 @@ func TestPlansThatUseAnIndexPass(t *testing.T) {
 		{"select a.name from people a join people b using (id) where a.id = 1", nil},
 		{"update people set name = 'x' where id = any($1)", []any{[]int{1, 2}}},
 		{"delete from people where email = $1", []any{"email 1"}},
-		{"select relname from pg_class, people where people.id = 1", nil},
+		{"select relname from pg_class, people where relpages >= 0 and people.id = 1", nil},
 	} {
 		assert.True(t, fxtest.AssertUsesIndex(t, db, statement.sql, statement.args...), statement.sql)
 	}
