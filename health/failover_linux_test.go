@@ -40,7 +40,8 @@ func standbyOf(t *testing.T, primary *embedded.Server) *embedded.Server {
 		}
 		return os.Lchown(path, user, -1)
 	}))
-	return runServer(t, embedded.Persistent(data), embedded.Setting("fsync", "off"))
+	return runServer(t, embedded.Persistent(data), embedded.Setting("fsync", "off"),
+		embedded.Setting("dynamic_shared_memory_type", "mmap")) // kill -9 leaves nothing in /dev/shm
 }
 
 func TestAFailoverToAPromotedStandbyIsFollowed(t *testing.T) {

@@ -31,7 +31,8 @@ func ownServer(tb testing.TB) *embedded.Server {
 	for _, open := range []string{filepath.Dir(dir), dir} { // the server runs as another user where tests run as root
 		require.NoError(tb, os.Chmod(open, 0o711))
 	}
-	return runServer(tb, embedded.Persistent(filepath.Join(dir, "data")), embedded.Setting("fsync", "off"))
+	return runServer(tb, embedded.Persistent(filepath.Join(dir, "data")), embedded.Setting("fsync", "off"),
+		embedded.Setting("dynamic_shared_memory_type", "mmap")) // kill -9 leaves nothing in /dev/shm
 }
 
 // runServer returns a server that is stopped at the test's end.
