@@ -170,6 +170,11 @@ func (d *descriptor) check() error {
 			return err
 		}
 	}
+	for _, v := range d.validators {
+		if v.typ != d.typ {
+			return fmt.Errorf("repo: %s: WithValidator checks rows of type %v, and the model is %v", d.label, v.typ, d.typ)
+		}
+	}
 	if d.newKey != nil {
 		if len(d.key) != 1 || d.newKey.typ != d.keyType {
 			return fmt.Errorf("repo: %s: WithKeys makes keys of type %v, and the key is of type %v", d.label, d.newKey.typ, d.keyType)

@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -183,6 +184,7 @@ func TestOptionsThatDoNotFitTheModelAreRefused(t *testing.T) {
 		"needs columns":                 repo.OnConflict(),
 		"a constraint has no predicate": repo.OnConstraint("x").Where("true"),
 		"doesn't close":                 repo.OnConflict("email").Where("("),
+		"WithValidator checks rows of":  repo.WithValidator(func(context.Context, *Plain) error { return nil }),
 		"WithKeys makes keys of type":   repo.WithKeys(func() int { return 1 }),
 		"is another database than":      repo.On("reporting"),
 	} {

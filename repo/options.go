@@ -19,7 +19,7 @@ type settings struct {
 	constraints map[string]error
 	clock       func() time.Time
 	newKey      *keyMaker
-	validators  []func(context.Context, any) error
+	validators  []validator
 }
 
 type optionFunc func(*settings)
@@ -70,18 +70,18 @@ func WithKeys[K any](next func() K) Option {
 	})
 }
 
+// validator is a check of rows of one type.
+type validator struct {
+	typ   reflect.Type
+	check func(ctx context.Context, row any) error
+}
+
 // WithValidator adds a check that runs before each write of a whole row, after the row's own Validate method. It gets a
-// pointer to the row. What it returns comes back in an [*InvalidError]. It must be safe for concurrent use.
+// pointer to the row, whose type must be the repository's. What it returns comes back in an [*InvalidError]. It must be safe for concurrent use.
 func WithValidator[T any](validate func(ctx context.Context, row *T) error) Option {
 	return optionFunc(func(s *settings) {
-		s.validators = append(s.validators, func(ctx context.Context, row any) error {
-			if typed, ok := row.(*T); ok {
-				return validate(ctx, typed)
-			}
-			if loose, ok := any(validate).(func(context.Context, *any) error); ok {
-				return loose(ctx, &row)
-			}
-			return nil
-		})
+		s.validators = append(s.validators, validator{reflect.TypeFor[T](), func(ctx context.Context, row any) error {
+			return validate(ctx, row.(*T)) //nolint:forcetypeassert // checked when the repository is built
+		}})
 	})
 }

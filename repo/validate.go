@@ -26,7 +26,7 @@ func (d *descriptor) validate(ctx context.Context, row any, index int) error {
 		err = own.Validate(ctx)
 	}
 	for _, validator := range d.validators {
-		if more := validator(ctx, row); more != nil {
+		if more := validator.check(ctx, row); more != nil {
 			err = errors.Join(err, more)
 		}
 	}
