@@ -77,7 +77,8 @@ type validator struct {
 }
 
 // WithValidator adds a check that runs before each write of a whole row, after the row's own Validate method. It gets a
-// pointer to the row, whose type must be the repository's. What it returns comes back in an [*InvalidError]. It must be safe for concurrent use.
+// pointer to the row, whose type must be the repository's. What it returns comes back in an [*InvalidError]. It must
+// be safe for concurrent use.
 func WithValidator[T any](validate func(ctx context.Context, row *T) error) Option {
 	return optionFunc(func(s *settings) {
 		s.validators = append(s.validators, validator{reflect.TypeFor[T](), func(ctx context.Context, row any) error {
