@@ -184,10 +184,15 @@ func (k *keeper) serve(ctx context.Context, announce func(pid int) error) (how s
 	}
 	owned = true
 	k.report(event{Kind: eventReady, PID: server.pid()})
-	for _, dir := range k.spec.Sweep {
-		sweep(dir)
-		sweepMeetings(meetingDir(dir))
-	}
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		for _, dir := range k.spec.Sweep {
+			sweep(dir)
+			sweepMeetings(meetingDir(dir))
+		}
+	}()
+	defer func() { <-swept }()
 	select {
 	case <-server.done:
 		return "", fmt.Errorf("the server ended by itself: %s%s", server.exit(), log.last())

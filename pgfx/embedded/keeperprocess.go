@@ -85,6 +85,7 @@ func (k *keeperProcess) follow(s spec) {
 		k.last = event{Kind: eventFailed, Error: fmt.Sprintf("the keeper, a second process of this executable, ended before it began: %s; %s", end, noKeeper)}
 	default:
 		k.last = event{Kind: eventFailed, Error: "the keeper of the server ended unexpectedly: " + end}
+		sweepDir(s.Dir)
 	}
 	if k.serverPID != 0 && !wanted {
 		k.log.Error("postgres ended unexpectedly", zap.Int("pid", k.serverPID), zap.String("reason", k.reason()))

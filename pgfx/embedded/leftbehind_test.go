@@ -109,28 +109,40 @@ func TestNothingIsLeftWhenTheProgramIsKilledWhileStarting(t *testing.T) {
 	}
 }
 
-func TestAKilledKeeperTakesItsServerDownAndTheNextStartSweeps(t *testing.T) {
+func TestAKilledKeeperTakesItsServerDownAndTheProgramClearsAway(t *testing.T) {
 	t.Parallel()
 	dir := playground(t)
 	server, err := embedded.Start(t.Context(), embedded.TempDir(dir))
 	require.NoError(t, err)
 	left := factsOf(server)
 	require.NoError(t, syscall.Kill(left.Keeper, syscall.SIGKILL))
+	assertGone(t, left)
+	eventually(t, "the end is noticed", func() bool { return server.PID() == 0 })
+	assert.True(t, empty(dir))
+	require.NoError(t, stop(server), "there is nothing left to stop")
+}
+
+func TestWhatNobodyCouldClearAwayIsSweptByTheNextStart(t *testing.T) {
+	t.Parallel()
+	dir := playground(t)
+	program := act(t, "wait", dir)
+	left := program.facts
+	// Everybody who could clear away is killed at once, as when memory runs out.
+	require.NoError(t, syscall.Kill(program.cmd.Process.Pid, syscall.SIGSTOP))
+	require.NoError(t, syscall.Kill(left.Keeper, syscall.SIGKILL))
+	require.NoError(t, program.cmd.Process.Kill())
+	require.Error(t, program.cmd.Wait())
 	eventually(t, "the server ends", func() bool { return !running(left.PID) })
 	eventually(t, "the server's processes end", func() bool { return len(embedded.Strays(left.Data)) == 0 })
 	require.DirExists(t, left.Dir, "nobody was there to remove it")
 
-	next, err := embedded.Start(t.Context(), embedded.TempDir(dir))
-	require.NoError(t, err)
+	next := start(t, embedded.TempDir(dir))
 	eventually(t, "the stale directory goes", func() bool {
 		_, err := os.Stat(left.Dir)
 		return os.IsNotExist(err)
 	})
 	assert.DirExists(t, next.Dir(), "a directory in use stays")
-	assert.NotZero(t, query[int](t, next.URL(), "SELECT 1"))
-	require.NoError(t, stop(next))
-	require.NoError(t, stop(server), "there is nothing left to stop")
-	assert.True(t, empty(dir))
+	assert.Equal(t, 1, query[int](t, next.URL(), "SELECT 1"))
 }
 
 func TestAServerCanBeStartedAgainAfterItsKeeperWasKilled(t *testing.T) {

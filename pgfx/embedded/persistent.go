@@ -62,11 +62,25 @@ func checkCluster(s spec) error {
 		return fmt.Errorf("data directory %s was made by PostgreSQL %s, the server is PostgreSQL %d (%s): choose another directory, set %s to the programs of version %s, or move the data with pg_upgrade",
 			s.Data, major, s.Install.Major, s.Install.BinDir, EnvBin, major)
 	}
-	// The server itself looks no closer: it would refuse to start.
-	if note, err := readPIDFile(s.Data); err == nil && processAlive(note.pid) {
-		return fmt.Errorf("data directory %s is used by a running server (process %d, says its postmaster.pid): stop it, or choose another directory", s.Data, note.pid)
+	if err := checkRunning(s.Data); err != nil {
+		return err
 	}
 	return checkOwner(s)
+}
+
+// checkRunning tells whether another server runs in the data directory. The server itself only looks whether the process of its
+// pid file exists, and so takes a process that has ended and that nobody has waited for, or another program that got its
+// number, for a server. That file is removed when nobody works there.
+func checkRunning(data string) error {
+	note, err := readPIDFile(data)
+	if err != nil || !processAlive(note.pid) {
+		return nil //nolint:nilerr // no pid file, no server
+	}
+	if worksIn(data, note.pid) || len(strays(data)) > 0 {
+		return fmt.Errorf("data directory %s is used by a running server (process %d, says its postmaster.pid): "+
+			"stop it, or choose another directory", data, note.pid)
+	}
+	return os.Remove(filepath.Join(data, "postmaster.pid"))
 }
 
 func checkOwner(s spec) error {

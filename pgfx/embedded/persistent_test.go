@@ -1,8 +1,10 @@
 package embedded_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -62,6 +64,22 @@ func TestAPersistentDirectoryCanBeMadeBefore(t *testing.T) {
 	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
 }
 
+func TestAPIDFileThatNamesAStrangerIsNoServer(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere nobody can tell")
+	}
+	dir := playground(t)
+	for range 2 {
+		server, _ := inside(t, embedded.Persistent(dir))
+		require.NoError(t, server.Start(t.Context()))
+		require.NoError(t, stop(server))
+		// As after the restart of a container, where numbers of processes are soon used again.
+		text := fmt.Sprintf("%d\n%s\n", os.Getppid(), dir)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "postmaster.pid"), []byte(text), 0o600))
+	}
+}
+
 func TestDirectoriesThatCantBeUsedAreRefused(t *testing.T) {
 	t.Parallel()
 	write := func(t *testing.T, dir, name, text string) {
@@ -100,14 +118,10 @@ func TestDirectoriesThatCantBeUsedAreRefused(t *testing.T) {
 	})
 	t.Run("somebody else's server runs in it", func(t *testing.T) {
 		t.Parallel()
-		dir := playground(t)
-		server, err := embedded.Start(t.Context(), embedded.Persistent(dir))
+		server, err := embedded.LeaveOrphan(t.Context(), playground(t))
 		require.NoError(t, err)
-		version := query[string](t, server.URL(), "SELECT split_part(current_setting('server_version'), '.', 1)")
-		require.NoError(t, stop(server))
-		write(t, dir, "PG_VERSION", version+"\n")
-		write(t, dir, "postmaster.pid", "1\n"+dir+"\n")
-		refused(t, dir, "is used by a running server (process 1, says its postmaster.pid)")
+		defer server.Kill()
+		refused(t, server.Data, fmt.Sprintf("is used by a running server (process %d, says its postmaster.pid)", server.PID))
 	})
 	t.Run("it belongs to somebody else", func(t *testing.T) {
 		t.Parallel()

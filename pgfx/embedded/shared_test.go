@@ -86,7 +86,7 @@ func TestTheProcessThatStartedASharedServerMayGoFirst(t *testing.T) {
 	dir := meetings(t)
 	one := act(t, "share", dir)
 	server := shared(t, embedded.TempDir(dir))
-	require.NoError(t, syscall.Kill(-one.cmd.Process.Pid, syscall.SIGINT))
+	require.NoError(t, syscall.Kill(-one.cmd.Process.Pid, syscall.SIGTERM))
 	require.Error(t, one.cmd.Wait())
 	deadline := time.Now().Add(embedded.Linger + embedded.Linger/2)
 	for time.Now().Before(deadline) {

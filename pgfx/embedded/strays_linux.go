@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -49,4 +50,14 @@ func freeSegment(id, owner int) {
 	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &info); err == nil && info.Nattch == 0 && int(info.Perm.Uid) == owner {
 		_, _ = unix.SysvShmCtl(id, unix.IPC_RMID, nil)
 	}
+}
+
+// worksIn reports whether a process stands in a data directory. One that may not be looked at is believed to.
+func worksIn(data string, pid int) bool {
+	data, err := filepath.EvalSymlinks(data)
+	if err != nil {
+		return true
+	}
+	at, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd"))
+	return errors.Is(err, os.ErrPermission) || at == data
 }

@@ -25,3 +25,6 @@ func strays(data string) []int {
 
 // freeSegment leaves the few bytes of a killed server's segment: there is no portable way to tell that nobody uses it.
 func freeSegment(_, _ int) {}
+
+// worksIn reports whether a process stands in a data directory, which can't be seen here: it is believed to.
+func worksIn(string, int) bool { return true }
