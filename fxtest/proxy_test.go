@@ -109,7 +109,7 @@ func TestTheEndOfAConnectionPassesInBothDirections(t *testing.T) {
 
 func TestCutResetsTheConnectionsThatExist(t *testing.T) {
 	t.Parallel()
-	proxy, _ := newProxy(t)
+	proxy, direct := newProxy(t)
 	raw := wire(t, connect(t, proxy.URL()))
 	busy := connect(t, proxy.URL())
 	failed := make(chan error, 1)
@@ -118,12 +118,16 @@ func TestCutResetsTheConnectionsThatExist(t *testing.T) {
 		failed <- err
 	}()
 
+	const others = " from pg_stat_activity where query like '%sleep%' and pid <> pg_backend_pid() and datname = current_database()"
+	require.Eventually(t, func() bool { return query[int](t, direct, "select count(*)"+others) == 1 }, patience, time.Millisecond)
+
 	proxy.Cut()
 	assert.Zero(t, proxy.Connections())
 	_, err := raw.Read(make([]byte, 1))
 	require.ErrorIs(t, err, syscall.ECONNRESET)
 	require.Error(t, <-failed)
 	execute(t, connect(t, proxy.URL()), "select 1")
+	assert.Equal(t, 1, query[int](t, direct, "select count(pg_terminate_backend(pid))"+others), "it doesn't notice until it has an answer")
 }
 
 func TestBlackHoleSilencesOnlyTheConnectionsThatExist(t *testing.T) {

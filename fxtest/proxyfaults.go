@@ -55,7 +55,8 @@ func (p *Proxy) update(change func(*faults)) {
 	p.change()
 }
 
-// Cut resets all connections that exist: both ends get a RST. New ones work.
+// Cut resets all connections that exist: both ends get a RST. New ones work. A backend that is executing a statement notices
+// when it has something to send, as with a real network.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
