@@ -169,7 +169,7 @@ func (s *connState) gone() bool {
 
 // inside reports whether a function belongs to the machinery between the caller and the pool.
 func inside(function string) bool {
-	return strings.HasPrefix(function, "github.com/jackc/pgx/") ||
+	return strings.HasPrefix(function, "github.com/jackc/pgx/") || strings.HasPrefix(function, "database/sql.") ||
 		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/pgfx.") ||
 		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/txn.") ||
 		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/repo.")

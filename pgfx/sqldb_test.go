@@ -17,7 +17,8 @@ func TestSQLRunsOnThePool(t *testing.T) {
 	cfg := serverConfig()
 	cfg.Pool.MaxConns = 1
 	db := started(t, cfg)
-	assert.Same(t, db.SQL(), db.SQL())
+	first, second := db.SQL(), db.SQL()
+	assert.Same(t, first, second)
 	id := uuid.New()
 	var pid, inPool int
 	var got uuid.UUID
@@ -35,7 +36,9 @@ func TestSQLIsHeldToTheAcquireTimeoutAndNamedAsAHolder(t *testing.T) {
 	db := started(t, cfg)
 	tx, err := db.SQL().BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	require.Len(t, db.Leases(), 1)
+	leases := db.Leases()
+	require.Len(t, leases, 1)
+	assert.Contains(t, leases[0].Stack[0].Function, t.Name(), "who asked, and not database/sql")
 	_, err = db.SQL().ExecContext(t.Context(), "select 1")
 	var timeout *pgfx.AcquireTimeoutError
 	require.ErrorAs(t, err, &timeout)

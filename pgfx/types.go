@@ -46,15 +46,18 @@ type typeCache struct{ current atomic.Pointer[typeSet] }
 // describeTypes tells for each name what it leads to: the type, its array, and of a range the multirange and its array. What
 // may change about a type while its OID stays are a composite's attributes.
 const describeTypes = `
-select w.name, coalesce(t.oid, 0), coalesce(s.nspname || '.' || t.typname, ''), coalesce(t.typname, ''), coalesce(t.typtype = 'b' and t.typelem = 0, false),
+select w.name, coalesce(t.oid, 0), coalesce(s.nspname || '.' || t.typname, ''), coalesce(t.typname, ''),
+  coalesce(t.typtype = 'b' and t.typelem = 0, false),
   coalesce((select string_agg(a.attname || ' ' || a.atttypid, ',' order by a.attnum) from pg_catalog.pg_attribute a
     where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped), '')
 from unnest($1::text[]) with ordinality as w(name, position)
 left join lateral (
   select b.oid, 1 as rank from pg_catalog.pg_type b where b.oid = to_regtype(w.name)
   union all select b.typarray, 2 from pg_catalog.pg_type b where b.oid = to_regtype(w.name) and b.typarray <> 0
-  union all select m.oid, 3 from pg_catalog.pg_range r join pg_catalog.pg_type m on m.oid = r.rngmultitypid where r.rngtypid = to_regtype(w.name)
-  union all select m.typarray, 4 from pg_catalog.pg_range r join pg_catalog.pg_type m on m.oid = r.rngmultitypid where r.rngtypid = to_regtype(w.name)
+  union all select m.oid, 3 from pg_catalog.pg_range r join pg_catalog.pg_type m on m.oid = r.rngmultitypid
+    where r.rngtypid = to_regtype(w.name)
+  union all select m.typarray, 4 from pg_catalog.pg_range r join pg_catalog.pg_type m on m.oid = r.rngmultitypid
+    where r.rngtypid = to_regtype(w.name)
 ) related on true
 left join pg_catalog.pg_type t on t.oid = related.oid
 left join pg_catalog.pg_namespace s on s.oid = t.typnamespace

@@ -154,7 +154,8 @@ func TestALazyStartWaitsForATypeThatSomebodyElseMakes(t *testing.T) {
 	cfg.Start.Mode, cfg.Retry.Delay = pgfx.StartLazy, 10*time.Millisecond
 	core, logs := observer.New(zap.WarnLevel)
 	db := started(t, cfg, typeNames(), pgfx.WithLogger(zap.New(core)))
-	require.Eventually(t, func() bool { return logs.FilterMessage("database not ready yet; trying again").Len() > 0 }, 10*time.Second, time.Millisecond)
+	failed := func() bool { return logs.FilterMessage("database not ready yet; trying again").Len() > 0 }
+	require.Eventually(t, failed, 10*time.Second, time.Millisecond)
 	assert.False(t, db.IsInitialized())
 	run(createTypes)
 	require.Eventually(t, db.IsInitialized, 10*time.Second, time.Millisecond)

@@ -86,9 +86,9 @@ type scanBinaryJSONB struct {
 func (p scanBinaryJSONB) Scan(src []byte, target any) error {
 	switch {
 	case src == nil:
-		return p.document.Scan(nil, target)
+		return p.document.Scan(nil, target) //nolint:wrapcheck // pgx names the column and wraps
 	case len(src) == 0 || src[0] != jsonbVersion: // pgx says what is wrong
-		return p.stock.PlanScan(nil, pgtype.JSONBOID, pgtype.BinaryFormatCode, target).Scan(src, target)
+		return p.stock.PlanScan(nil, pgtype.JSONBOID, pgtype.BinaryFormatCode, target).Scan(src, target) //nolint:wrapcheck // as above
 	}
-	return p.document.Scan(src[1:], target)
+	return p.document.Scan(src[1:], target) //nolint:wrapcheck // as above
 }

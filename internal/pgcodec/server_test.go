@@ -2,6 +2,7 @@ package pgcodec_test
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +42,10 @@ func samples() []string {
 		"'1969-12-31 23:59:59.999999Z'", "null",
 	}
 	const id = "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'"
-	all := []string{id + "::uuid", "null::uuid", "array[" + id + ", null]::uuid[]", "array[[" + id + "],[" + id + "]]::uuid[]", "'{}'::uuid[]", "null::uuid[]"}
+	all := []string{
+		id + "::uuid", "null::uuid", "array[" + id + ", null]::uuid[]", "array[[" + id + "],[" + id + "]]::uuid[]", "'{}'::uuid[]",
+		"null::uuid[]",
+	}
 	for _, at := range times {
 		all = append(all, at+"::timestamptz", "array["+at+", null]::timestamptz[]", "tstzrange(null, "+at+")", "tstzrange("+at+", null, '()')",
 			"tstzmultirange(tstzrange("+at+", null))")
@@ -93,7 +97,7 @@ func TestResultsAreThoseOfPgxInEveryFormat(t *testing.T) {
 	id, at, raw := uuid.Max, time.Unix(1, 2), json.RawMessage("before")
 	targets := map[uint32][]func() any{
 		pgtype.UUIDOID:             {fresh(id), fresh(&id), fresh(uuid.NullUUID{}), fresh(""), fresh(bytes16{}), fresh(nullIfZero{})},
-		pgtype.UUIDArrayOID:        {fresh([]uuid.UUID{}), fresh([]*uuid.UUID{}), fresh([]uuid.NullUUID{}), fresh([][]uuid.UUID{}), fresh([]*string{})},
+		pgtype.UUIDArrayOID:        {fresh([]uuid.UUID{}), fresh([]*uuid.UUID{}), fresh([]uuid.NullUUID{}), fresh([][]uuid.UUID{})},
 		pgtype.TimestamptzOID:      {fresh(at), fresh(&at), fresh(pgtype.Timestamptz{})},
 		pgtype.TimestamptzArrayOID: {fresh([]*time.Time{}), fresh([]pgtype.Timestamptz{})},
 		pgtype.TstzrangeOID:        {fresh(pgtype.Range[*time.Time]{}), fresh(pgtype.Range[pgtype.Timestamptz]{})},
@@ -119,7 +123,7 @@ func TestResultsAreThoseOfPgxInEveryFormat(t *testing.T) {
 						assert.Equal(t, address.ReplaceAllString(wantErr.Error(), ""), address.ReplaceAllString(gotErr.Error(), ""), sample)
 						continue
 					}
-					assert.NoError(t, gotErr, sample)
+					require.NoError(t, gotErr, sample)
 					assert.Equal(t, want, got, sample)
 				}
 			}
@@ -138,18 +142,45 @@ func TestArgumentsArriveAsTheyAre(t *testing.T) {
 		kind  string
 		value any
 	}{
-		{"uuid", id}, {"uuid", &id}, {"uuid", (*uuid.UUID)(nil)}, {"uuid", uuid.NullUUID{}}, {"uuid", [16]byte(id)}, {"uuid", bytes16(id)},
-		{"uuid", nullIfZero{}}, {"uuid", nullIfZero(id)}, {"uuid", inBraces(id)}, {"uuid", asBytes{id}}, {"uuid", id.String()},
-		{"uuid", named(id.String())}, {"uuid", "{" + id.String() + "}"}, {"uuid", named("{" + id.String() + "}")},
-		{"uuid[]", []uuid.UUID{id, {}}}, {"uuid[]", []*uuid.UUID{nil, &id}}, {"uuid[]", []uuid.UUID{}}, {"uuid[]", []uuid.UUID(nil)},
-		{"uuid[]", []string{id.String()}}, {"uuid[]", []string{"{" + id.String() + "}"}}, {"uuid[]", []any{id, nil, id.String()}},
-		{"timestamptz", at}, {"timestamptz", &at}, {"timestamptz", time.Time{}}, {"timestamptz", "infinity"},
-		{"timestamptz", pgtype.Timestamptz{Valid: true, InfinityModifier: pgtype.NegativeInfinity}}, {"timestamptz[]", []*time.Time{&at, nil}},
+		{"uuid", id},
+		{"uuid", &id},
+		{"uuid", (*uuid.UUID)(nil)},
+		{"uuid", uuid.NullUUID{}},
+		{"uuid", [16]byte(id)},
+		{"uuid", bytes16(id)},
+		{"uuid", nullIfZero{}},
+		{"uuid", nullIfZero(id)},
+		{"uuid", inBraces(id)},
+		{"uuid", asBytes{id}},
+		{"uuid", id.String()},
+		{"uuid", named(id.String())},
+		{"uuid", "{" + id.String() + "}"},
+		{"uuid", named("{" + id.String() + "}")},
+		{"uuid[]", []uuid.UUID{id, {}}},
+		{"uuid[]", []*uuid.UUID{nil, &id}},
+		{"uuid[]", []uuid.UUID{}},
+		{"uuid[]", []uuid.UUID(nil)},
+		{"uuid[]", []string{id.String()}},
+		{"uuid[]", []string{"{" + id.String() + "}"}},
+		{"uuid[]", []any{id, nil, id.String()}},
+		{"timestamptz", at},
+		{"timestamptz", &at},
+		{"timestamptz", time.Time{}},
+		{"timestamptz", "infinity"},
+		{"timestamptz", pgtype.Timestamptz{Valid: true, InfinityModifier: pgtype.NegativeInfinity}},
+		{"timestamptz[]", []*time.Time{&at, nil}},
 		{"tstzrange", pgtype.Range[time.Time]{Lower: at, Upper: at.Add(1e9), LowerType: pgtype.Inclusive, UpperType: pgtype.Exclusive, Valid: true}},
-		{"jsonb", json.RawMessage(`{"a": 1}`)}, {"jsonb", document{Name: "a"}}, {"jsonb", `[1]`}, {"jsonb[]", []json.RawMessage{[]byte("1"), nil}},
-		{"json", json.RawMessage(` {"a": 1}`)}, {"json", map[string]any{"a": 1}}, {"json", nil},
+		{"jsonb", json.RawMessage(`{"a": 1}`)},
+		{"jsonb", document{Name: "a"}},
+		{"jsonb", `[1]`},
+		{"jsonb[]", []json.RawMessage{[]byte("1"), nil}},
+		{"json", json.RawMessage(` {"a": 1}`)},
+		{"json", map[string]any{"a": 1}},
+		{"json", nil},
 	} {
-		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+		for _, mode := range []pgx.QueryExecMode{
+			pgx.QueryExecModeCacheStatement, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+		} {
 			var want, got *string
 			wantErr := stock.QueryRow(t.Context(), "select $1::"+c.kind+"::text", mode, c.value).Scan(&want)
 			gotErr := ours.QueryRow(t.Context(), "select $1::"+c.kind+"::text", mode, c.value).Scan(&got)
@@ -165,7 +196,7 @@ func TestCopyTakesUUIDsAndTheirTexts(t *testing.T) {
 	_, err := ours.Exec(t.Context(), "create table t (id uuid, ids uuid[], at timestamptz, doc jsonb)")
 	require.NoError(t, err)
 	id, at := uuid.New(), time.Unix(1700000000, 0)
-	compact := fmt.Sprintf("%x", id[:])
+	compact := hex.EncodeToString(id[:])
 	rows := [][]any{
 		{id, []uuid.UUID{id}, at, json.RawMessage(`{}`)},
 		{id.String(), []string{id.String()}, &at, `{}`},
@@ -200,7 +231,7 @@ func TestCompositesAndDomainsOfThemWork(t *testing.T) {
 	assert.Equal(t, want, got)
 }
 
-func TestUsualValuesTakeNoAllocations(t *testing.T) {
+func TestUsualValuesTakeNoAllocations(t *testing.T) { //nolint:paralleltest // counts allocations
 	ours, _ := both()
 	buf := make([]byte, 0, 64)
 	for name, c := range map[string]struct {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
@@ -73,7 +74,7 @@ func sameSent(t *testing.T, oid uint32, value any) {
 		want, wantErr := stock.Encode(oid, format, value, nil)
 		got, gotErr := ours.Encode(oid, format, value, nil)
 		if wantErr == nil {
-			assert.NoError(t, gotErr, "%T in format %d", value, format)
+			require.NoError(t, gotErr, "%T in format %d", value, format)
 			assert.Equal(t, want, got, "%T in format %d", value, format)
 		}
 	}
@@ -89,7 +90,7 @@ func sameScanned(t *testing.T, oid uint32, format int16, src []byte, fresh func(
 		assert.EqualError(t, gotErr, wantErr.Error(), "%T from %x in format %d", want, src, format)
 		return
 	}
-	assert.NoError(t, gotErr, "%T from %x in format %d", want, src, format)
+	require.NoError(t, gotErr, "%T from %x in format %d", want, src, format)
 	if !reflect.DeepEqual(want, got) {
 		t.Errorf("%T from %x in format %d: want %v, got %v", want, src, format, want, got)
 	}
@@ -107,11 +108,11 @@ func fresh[T any](value T) func() any {
 type bytes16 [16]byte
 
 // nullIfZero is a UUID type whose zero value means NULL, and which reads its bytes backwards.
-type nullIfZero [16]byte
+type nullIfZero [16]byte //nolint:recvcheck // a Valuer is a value, a Scanner a pointer
 
 func (n nullIfZero) Value() (driver.Value, error) {
 	if n == (nullIfZero{}) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // NULL
 	}
 	return pgtype.UUID{Bytes: n, Valid: true}.String(), nil
 }

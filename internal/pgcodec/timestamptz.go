@@ -74,7 +74,8 @@ func (scanTime) Scan(src []byte, target any) error {
 	}
 	if len(src) != timestampBytes {
 		var t pgtype.Timestamptz // pgx says what is wrong
-		return new(pgtype.TimestamptzCodec).PlanScan(nil, pgtype.TimestamptzOID, pgtype.BinaryFormatCode, &t).Scan(src, &t)
+		plan := new(pgtype.TimestamptzCodec).PlanScan(nil, pgtype.TimestamptzOID, pgtype.BinaryFormatCode, &t)
+		return plan.Scan(src, &t) //nolint:wrapcheck // pgx names the column and wraps
 	}
 	micros := int64(binary.BigEndian.Uint64(src)) //nolint:gosec // the wire's two's complement
 	switch {

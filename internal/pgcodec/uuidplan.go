@@ -133,7 +133,7 @@ type scanUUIDFromText struct{}
 func (scanUUIDFromText) Scan(src []byte, target any) error {
 	id := target.(*uuid.UUID) //nolint:forcetypeassert // the plan was made for this type
 	if src == nil {
-		return id.Scan(nil)
+		return id.Scan(nil) //nolint:wrapcheck // pgx names the column and wraps
 	}
 	parsed, ok := parseText(src)
 	if !ok { // not what a server sends: pgx's way
