@@ -15,6 +15,6 @@
 //	defer db.Close(ctx)
 //
 // A statement whose ctx ends is cancelled on the server and keeps its connection; its error is then the server's
-// (SQLSTATE 57014) and not the ctx's. Only when the server does not answer the request within two seconds is the
+// (SQLSTATE 57014) and not the ctx's. Only when the server does not answer the request within a second is the
 // connection given up.
 package pgfx

@@ -80,7 +80,7 @@ func percentEncode(s string) string {
 const (
 	// cancelDeadline is how long a cancelled statement has to end by itself, after the server was asked to cancel it,
 	// before its connection is given up.
-	cancelDeadline = 2 * time.Second
+	cancelDeadline = time.Second
 	// never stands for a pgxpool duration that must not pass.
 	never = 10 * 365 * 24 * time.Hour
 )
