@@ -3,7 +3,6 @@ package embedded_test
 import (
 	"context"
 	"fmt"
-
 	"time"
 
 	"github.com/jackc/pgx/v5"

@@ -68,6 +68,7 @@ var (
 	InstallCommand = installCommand
 	OSRelease      = osRelease
 	ServerEnviron  = serverEnviron
+	KeeperEnviron  = keeperEnviron
 	Patterns       = func(goos string, env func(string) string) []string { return patterns(goos, env) }
 )
 

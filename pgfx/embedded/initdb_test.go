@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -178,6 +179,9 @@ func TestTheLogIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "first\nsecond line, which is longer\n", string(before))
 	assert.Contains(t, string(now), "last")
+	tail, err = embedded.WriteLog(path, 1000, strings.Repeat("line\n", 100))
+	require.NoError(t, err)
+	assert.Equal(t, ":"+strings.Repeat("\n  line", 12), tail, "an error quotes the end only")
 	_, err = embedded.WriteLog(filepath.Join(path, "x"), 1)
 	require.Error(t, err)
 }

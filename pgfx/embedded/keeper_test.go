@@ -191,3 +191,36 @@ func TestAProgramThatIsNoKeeperIsNoticed(t *testing.T) {
 		})
 	}
 }
+
+func TestAKeeperWhosePlaceIsGoneSaysSo(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(playground(t), "gone")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	server, _ := inside(t, embedded.TempDir(dir))
+	require.NoError(t, os.Remove(dir))
+	require.ErrorContains(t, server.Start(t.Context()), "embedded: start: make the server's directory: mkdir "+server.Dir())
+}
+
+func TestAStopDuringAStartIsBoundedToo(t *testing.T) {
+	t.Parallel()
+	data := playground(t)
+	server, _ := inside(t, embedded.Persistent(data), embedded.Setting("hot_standby", "off"))
+	require.NoError(t, server.Start(t.Context()))
+	require.NoError(t, stop(server))
+	require.NoError(t, os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o600))
+	starting, giveUp := context.WithCancel(t.Context())
+	started := make(chan error, 1)
+	go func() { started <- server.Start(starting) }()
+	eventually(t, "the server starts", func() bool { _, err := os.Stat(filepath.Join(data, "postmaster.pid")); return err == nil })
+	require.ErrorIs(t, stopWithin(t, server, 10*time.Millisecond), context.DeadlineExceeded)
+	giveUp()
+	require.ErrorIs(t, <-started, context.Canceled)
+	assert.NoDirExists(t, server.Dir())
+}
+
+func TestTheKeeperGetsTheProgramsEnvironmentWithoutWhatPostgresReads(t *testing.T) {
+	t.Parallel()
+	got := embedded.KeeperEnviron([]string{"A=1", "PGHOST=x", "PGSERVICE=y", "GORACE=halt_on_error=1"})
+	assert.ElementsMatch(t, []string{"A=1", "GORACE=halt_on_error=1 atexit_sleep_ms=0", "RDSFX_EMBEDDED_KEEPER=1"}, got)
+	assert.Contains(t, embedded.KeeperEnviron(nil), "GORACE=atexit_sleep_ms=0")
+}

@@ -128,3 +128,21 @@ func NewName() string { return newName(os.Geteuid()) }
 
 // NoCache makes the server run initdb itself.
 func NoCache(s *Server) { s.spec.Caches = nil }
+
+// MeetingFile returns one of the files by which those find each other who want a server with these options, in a directory that is
+// there already.
+func MeetingFile(ctx context.Context, kind string, opts ...Option) (string, error) {
+	o, err := collect(opts)
+	if err != nil {
+		return "", err
+	}
+	server, err := newServer(ctx, o, os.Getenv)
+	if err != nil {
+		return "", err
+	}
+	m, err := newMeeting(o, server.spec)
+	if err != nil {
+		return "", err
+	}
+	return m.path(kind), privateDir(m.Dir, 0o077)
+}

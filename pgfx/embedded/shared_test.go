@@ -261,3 +261,55 @@ func BenchmarkSharedAgain(b *testing.B) {
 		}
 	}
 }
+
+func TestWaitingForAnotherProcessEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"elect", "keeper"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			opt := embedded.TempDir(playground(t))
+			file, err := embedded.MeetingFile(t.Context(), kind, opt)
+			require.NoError(t, err)
+			free, err := embedded.Lock(file)
+			require.NoError(t, err)
+			defer free()
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err = embedded.Shared(ctx, opt)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorContains(t, err, "embedded: shared: ")
+		})
+	}
+}
+
+func TestWithoutATempDirASharedServerIsFoundAllTheSame(t *testing.T) {
+	t.Parallel()
+	opt := embedded.Setting("embedded.test", t.Name())
+	server := shared(t, opt)
+	file, err := embedded.MeetingFile(t.Context(), "lease", opt)
+	require.NoError(t, err)
+	assert.FileExists(t, file)
+	assert.Equal(t, server.MeetingDir(), filepath.Dir(file))
+	left := factsOf(server)
+	require.NoError(t, stop(server))
+	assertGone(t, left)
+	eventually(t, "the meeting ends", func() bool { _, err := os.Stat(file); return os.IsNotExist(err) })
+}
+
+func TestAMeetingEndsEvenWhenItsPlaceIsTakenAway(t *testing.T) {
+	t.Parallel()
+	dir := meetings(t)
+	one := act(t, "share", dir)
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, filepath.Base(meetingOf(t, dir)))))
+	require.NoError(t, one.cmd.Process.Kill())
+	require.Error(t, one.cmd.Wait())
+	assertGone(t, one.facts)
+}
+
+func meetingOf(t *testing.T, dir string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "rdsfx-shared-*"))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	return found[0]
+}
