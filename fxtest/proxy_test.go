@@ -29,14 +29,49 @@ func newProxy(t *testing.T) (proxy *fxtest.Proxy, direct *pgx.Conn) {
 	return fxtest.NewProxy(t, address), direct
 }
 
-// wire takes the network connection out of a client's hands.
-func wire(t *testing.T, conn *pgx.Conn) net.Conn {
+// wire logs in and returns the network connection, from which nobody else reads.
+func wire(t *testing.T, address string) net.Conn {
 	t.Helper()
-	hijacked, err := conn.PgConn().Hijack()
+	config, err := pgconn.ParseConfig(address)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = hijacked.Conn.Close() })
-	require.NoError(t, hijacked.Conn.SetDeadline(time.Now().Add(patience)))
-	return hijacked.Conn
+	var dialed *lentConn
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		dialed = &lentConn{Conn: conn}
+		return dialed, err
+	}
+	_, err = pgconn.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = dialed.Conn.Close() })
+	return dialed.giveBack(t)
+}
+
+// lentConn is lent to pgx for the login. A write that takes long makes pgx read in the background from then on: what it doesn't
+// own any more, it must not read.
+type lentConn struct {
+	net.Conn
+
+	reading sync.Mutex
+	back    bool
+}
+
+func (c *lentConn) Read(b []byte) (int, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if c.back {
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *lentConn) giveBack(t *testing.T) net.Conn {
+	t.Helper()
+	require.NoError(t, c.Conn.SetReadDeadline(time.Unix(1, 0))) // ends a read that is under way
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.back = true
+	require.NoError(t, c.Conn.SetDeadline(time.Now().Add(patience)))
+	return c.Conn
 }
 
 func queryMessage(t *testing.T, sql string) []byte {
@@ -95,7 +130,7 @@ func TestProxyCountsConnections(t *testing.T) {
 func TestTheEndOfAConnectionPassesInBothDirections(t *testing.T) {
 	t.Parallel()
 	proxy, direct := newProxy(t)
-	ended, ending := wire(t, connect(t, proxy.URL())), wire(t, connect(t, proxy.URL()))
+	ended, ending := wire(t, proxy.URL()), wire(t, proxy.URL())
 
 	require.NoError(t, ending.(*net.TCPConn).CloseWrite())
 	last, err := io.ReadAll(ending)
@@ -110,7 +145,7 @@ func TestTheEndOfAConnectionPassesInBothDirections(t *testing.T) {
 func TestCutResetsTheConnectionsThatExist(t *testing.T) {
 	t.Parallel()
 	proxy, direct := newProxy(t)
-	raw := wire(t, connect(t, proxy.URL()))
+	raw := wire(t, proxy.URL())
 	busy := connect(t, proxy.URL())
 	failed := make(chan error, 1)
 	go func() {
@@ -222,7 +257,7 @@ func TestDropAfterLetsExactlyThatManyBytesReachTheClient(t *testing.T) {
 	t.Parallel()
 	proxy, _ := newProxy(t)
 	for _, n := range []int{0, 1, 5, 100, 40_000} {
-		raw := wire(t, connect(t, proxy.URL()))
+		raw := wire(t, proxy.URL())
 		proxy.DropAfter(fxtest.ToClient, n)
 		_, err := raw.Write(queryMessage(t, "select repeat('x', 50000)"))
 		require.NoError(t, err)
@@ -238,7 +273,7 @@ func TestDropAfterCutsAStatementAtAnyByte(t *testing.T) {
 	proxy, direct := newProxy(t)
 	message := queryMessage(t, "insert into entries values (1)")
 	for n := range message {
-		raw := wire(t, connect(t, proxy.URL()))
+		raw := wire(t, proxy.URL())
 		proxy.DropAfter(fxtest.ToServer, n)
 		_, err := raw.Write(message)
 		require.NoError(t, err)
@@ -248,7 +283,7 @@ func TestDropAfterCutsAStatementAtAnyByte(t *testing.T) {
 	}
 	assert.Zero(t, query[int](t, direct, "select count(*) from entries"), "no statement arrived whole")
 
-	raw := wire(t, connect(t, proxy.URL()))
+	raw := wire(t, proxy.URL())
 	proxy.DropAfter(fxtest.ToServer, len(message))
 	_, err := raw.Write(message)
 	require.NoError(t, err)
