@@ -40,13 +40,14 @@ func New(tb testing.TB, opts ...Option) *App {
 	if err != nil {
 		tb.Fatalf("fxtest: %v", err)
 	}
-	endpoint := pgfx.Endpoint{URL: createDatabase(tb, s), Override: true}
+	endpoint := pgfx.Endpoint{URL: address(tb, s), Override: true}
 	id := label()
 	app := &App{}
 	fxOpts := []fx.Option{
 		rdsfx.Module,
 		rdsfx.SchemaDriftFails(),
 		fx.Supply(endpoint),
+		pgfx.Options(append(s.pool, Recording())...),
 		fx.StartTimeout(setupTimeout), fx.StopTimeout(cleanupTimeout),
 		fx.Populate(&app.DB, &app.Pool, &app.Tx, &app.Health),
 		fx.WithLogger(func() fxevent.Logger { return &fxevent.ZapLogger{Logger: zap.NewNop()} }),

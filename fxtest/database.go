@@ -38,6 +38,15 @@ func URL(tb testing.TB, opts ...Option) string {
 	if err != nil {
 		tb.Fatalf("fxtest: %v", err)
 	}
+	return address(tb, s)
+}
+
+// address is where the test's database is: where it was told to be, or on a new one.
+func address(tb testing.TB, s settings) string {
+	tb.Helper()
+	if s.at != "" {
+		return s.at
+	}
 	return createDatabase(tb, s)
 }
 
@@ -50,9 +59,9 @@ func DB(tb testing.TB, opts ...Option) *pgfx.DB {
 		tb.Fatalf("fxtest: %v", err)
 	}
 	cfg := s.config
-	cfg.URL = createDatabase(tb, s)
+	cfg.URL = address(tb, s)
 	id := label()
-	db, err := pgfx.Open(cfg)
+	db, err := pgfx.Open(cfg, append(s.pool, Recording())...)
 	if err != nil {
 		tb.Fatalf("fxtest: %v", err)
 	}
@@ -115,9 +124,8 @@ func createDatabase(tb testing.TB, s settings) string {
 	if err := clone(ctx, adminURL, name, s); err != nil {
 		tb.Fatalf("fxtest: %v", err)
 	}
-	address := withDatabase(adminURL, name)
 	tb.Cleanup(func() { dropAfter(tb, adminURL, name) })
-	return address
+	return withDatabase(adminURL, name)
 }
 
 func clone(ctx context.Context, adminURL, name string, s settings) error {

@@ -121,6 +121,7 @@ func TestBrokenInputIsToldWithItsPlace(t *testing.T) {
 		},
 		"missing directory":   {fxtest.Migrations(os.DirFS("no/such/dir")), []string{"migrations", "can't be read", "no such file"}},
 		"no migration":        {fxtest.Migrations(fstest.MapFS{"readme.md": sql("")}), []string{"no *.sql file"}},
+		"nowhere":             {fxtest.At(""), []string{"the address is empty"}},
 		"no version":          {fxtest.Migrate("", nil), []string{"give a version"}},
 		"unknown extension":   {fxtest.Extensions("no_such_extension"), []string{"extension no_such_extension"}},
 		"impossible config":   {fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MinConns: -1}}), []string{"Pool.MinConns"}},
@@ -236,4 +237,11 @@ func TestManyTestsAtOnceWaitForOneTemplate(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() { assert.EqualValues(t, 1, runs.Load()) })
+}
+
+func TestMigrationsAndAnAddressExcludeEachOther(t *testing.T) {
+	t.Parallel()
+	r := watch(t, func(tb testing.TB) { fxtest.DB(tb, fxtest.At(fxtest.URL(tb)), fxtest.SQL("select 1")) })
+	require.Len(t, r.reports, 1)
+	assert.Contains(t, r.reports[0], "At leads to a database that exists")
 }

@@ -23,6 +23,8 @@ type settings struct {
 	seeds      []migration
 	extensions []string
 	salt       string
+	pool       []pgfx.Option
+	at         string
 }
 
 // migration is one part of a template: what it does, and what its text is, so that a change makes another template.
@@ -39,7 +41,33 @@ func collect(opts []Option) (settings, error) {
 			return settings{}, err
 		}
 	}
+	if s.at != "" && s.hasTemplate() {
+		return settings{}, errors.New("At leads to a database that exists: migrations, seeds and extensions can't be applied to it; give them to URL, or run them there")
+	}
 	return s, nil
+}
+
+// hasTemplate reports whether the settings ask for more than an empty database.
+func (s settings) hasTemplate() bool { return len(s.migrations)+len(s.seeds)+len(s.extensions) > 0 }
+
+// At makes [DB] and [New] use the database at this address instead of making one: behind a [Proxy], on a [Server] or a
+// [Cluster] of the test's own.
+func At(address string) Option {
+	return func(s *settings) error {
+		if address == "" {
+			return errors.New("at: the address is empty")
+		}
+		s.at = address
+		return nil
+	}
+}
+
+// Pool adds options to the pool: a [Resolver]'s, tracers, types.
+func Pool(opts ...pgfx.Option) Option {
+	return func(s *settings) error {
+		s.pool = append(s.pool, opts...)
+		return nil
+	}
 }
 
 // Fx adds options to the application: the modules under test, fx.Populate for what the test wants, fx.Replace.

@@ -46,7 +46,7 @@ func (s settings) key(serverVersion string) string {
 // template returns the name of the template for these settings and builds it where it doesn't exist yet. Processes that
 // want the same one at the same time wait for the one that builds.
 func template(ctx context.Context, admin *pgx.Conn, s settings) (string, error) {
-	if len(s.migrations)+len(s.seeds)+len(s.extensions) == 0 {
+	if !s.hasTemplate() {
 		return emptyTemplate, nil
 	}
 	name := s.key(admin.PgConn().ParameterStatus("server_version"))

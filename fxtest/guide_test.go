@@ -1,0 +1,98 @@
+package fxtest_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/repo"
+)
+
+// usersTable is the schema of the guide's examples.
+const usersTable = "create table users (id uuid primary key default gen_random_uuid(), email text not null unique)"
+
+// docs: unit of work
+func TestSigningUpIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	var users *repo.Repository[User, uuid.UUID]
+	app := fxtest.New(t, fxtest.SQL(usersTable), fxtest.Fx(
+		repo.Provide[User, uuid.UUID]("users"),
+		fx.Populate(&users),
+	))
+
+	noWelcome := errors.New("the welcome mail could not be queued")
+	err := app.Tx.Do(t.Context(), func(ctx context.Context) error {
+		if err := users.Create(ctx, &User{Email: "ada@example.com"}); err != nil {
+			return err
+		}
+		return noWelcome
+	})
+	require.ErrorIs(t, err, noWelcome)
+
+	exists, err := users.Exists(t.Context(), repo.Eq("email", "ada@example.com"))
+	require.NoError(t, err)
+	require.False(t, exists)
+}
+
+// docs: end
+
+// docs: round trips
+func TestTheListOfUsersTakesOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	var users *repo.Repository[User, uuid.UUID]
+	app := fxtest.New(t, fxtest.SQL(usersTable), fxtest.Fx(repo.Provide[User, uuid.UUID]("users"), fx.Populate(&users)))
+
+	counter := fxtest.Statements(t, app.DB)
+	_, err := users.Find(t.Context(), repo.Asc("email"), repo.Limit(100))
+	require.NoError(t, err)
+	counter.AssertRoundTrips(1) // an N+1 would show here
+
+	fxtest.AssertUsesIndex(t, app.DB, "select id from users where email = $1", "ada@example.com")
+}
+
+// docs: end
+
+// docs: fault
+func TestATransferWhoseAnswerIsLostIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	proxy := fxtest.NewProxy(t, fxtest.URL(t, fxtest.SQL("create table transfers (id int)")))
+	app := fxtest.New(t, fxtest.At(proxy.URL()))
+
+	proxy.LoseCommitAck() // the server commits, and its answer never arrives
+	err := app.Tx.Do(t.Context(), func(ctx context.Context) error {
+		_, err := app.Tx.Exec(ctx, "insert into transfers values (1)")
+		return err
+	})
+	require.NoError(t, err, "what became of the commit was found out")
+
+	var transfers int
+	require.NoError(t, app.Pool.QueryRow(t.Context(), "select count(*) from transfers").Scan(&transfers))
+	require.Equal(t, 1, transfers)
+}
+
+// docs: end
+
+// docs: failover
+func TestWritesGoOnAfterAFailover(t *testing.T) {
+	t.Parallel()
+	cluster := fxtest.NewCluster(t)
+	endpoint := cluster.Resolver() // a name that leads to the primary, as a cloud's writer endpoint does
+	app := fxtest.New(t, fxtest.At(endpoint.URL()), fxtest.Pool(endpoint.Option()))
+
+	cluster.KillPrimary()
+	cluster.Promote()
+	endpoint.Point(cluster.Standby().URL())
+
+	require.Eventually(t, func() bool {
+		_, err := app.Pool.Exec(t.Context(), "create table if not exists written ()")
+		return err == nil
+	}, 30*time.Second, 10*time.Millisecond)
+}
+
+// docs: end
