@@ -3,6 +3,7 @@ package pgfx
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,13 +14,17 @@ import (
 //
 // The first call of Done comes from puddle's check whether the ctx has ended already, which nearly every acquire passes
 // without waiting: it gets the caller's channel. Whoever asks again is going to wait, and only then does an acquireWait
-// come to be. An acquire that needs no waiting costs this one small value.
+// come to be. An acquire that needs no waiting costs this one small value, which the watch uses again.
 type acquireCtx struct {
 	context.Context //nolint:containedctx // it is a ctx
 
 	db    *DB
-	asked atomic.Bool
+	asked bool // set by the first call of Done, before there is anybody else who could make one
 	wait  atomic.Pointer[acquireWait]
+
+	// state is that of the connection that was found, at the time when it was, on the DB's clock.
+	state *connState
+	at    time.Duration
 }
 
 // acquireWait is the waiting of one acquire.
@@ -37,13 +42,15 @@ func (c *acquireCtx) Done() <-chan struct{} {
 	if wait := c.wait.Load(); wait != nil {
 		return wait.done
 	}
-	if c.asked.CompareAndSwap(false, true) {
+	if !c.asked {
+		c.asked = true
 		return c.Context.Done()
 	}
 	wait := &acquireWait{started: time.Now(), done: make(chan struct{})}
 	if !c.wait.CompareAndSwap(nil, wait) {
 		return c.wait.Load().done
 	}
+	c.db.counters.waiting.Add(1)
 	wait.mu.Lock() // end, which may be called at once, comes after this
 	defer wait.mu.Unlock()
 	if timeout := c.db.acquireTimeout; timeout > 0 {
@@ -93,12 +100,13 @@ func (c *acquireCtx) Deadline() (time.Time, bool) {
 	return deadline, ok
 }
 
-// over stops what waiting has started and returns how long it took, 0 when nobody had to wait.
-func (c *acquireCtx) over() time.Duration {
+// over stops what waiting has started and returns how long it took. It returns false when nobody had to wait.
+func (c *acquireCtx) over() (time.Duration, bool) {
 	wait := c.wait.Load()
 	if wait == nil {
-		return 0
+		return 0, false
 	}
+	c.db.counters.waiting.Add(-1)
 	wait.mu.Lock()
 	defer wait.mu.Unlock()
 	if wait.timer != nil {
@@ -107,7 +115,7 @@ func (c *acquireCtx) over() time.Duration {
 	if wait.unlink != nil {
 		wait.unlink()
 	}
-	return time.Since(wait.started)
+	return time.Since(wait.started), true
 }
 
 // oldestHolders is how many leases an AcquireTimeoutError names.
@@ -116,6 +124,9 @@ const oldestHolders = 3
 func (db *DB) acquireTimeoutError(waited time.Duration) *AcquireTimeoutError {
 	stat := db.pool.Stat()
 	leases := db.Leases()
+	if slices.ContainsFunc(leases, func(l Lease) bool { return len(l.Stack) == 0 }) {
+		db.wantsStacks.Store(true)
+	}
 	return &AcquireTimeoutError{
 		Waited: waited, Max: int(stat.MaxConns()), InUse: int(stat.AcquiredConns()), Connecting: int(stat.ConstructingConns()),
 		Holders: leases[:min(len(leases), oldestHolders)],

@@ -12,31 +12,47 @@ import (
 const freshFor = time.Second
 
 // shouldPing is pgxpool's hook. It never asks for a ping; it notes for validate, which comes next and isn't told, whether
-// the connection has been idle.
-func (db *DB) shouldPing(_ context.Context, params pgxpool.ShouldPingParams) bool {
-	if state := stateOf(params.Conn); state != nil {
-		state.suspect = params.IdleDuration > db.freshFor
+// the connection has been idle, and for the watch when it stopped being so: pgxpool has just read the clock.
+func (db *DB) shouldPing(ctx context.Context, params pgxpool.ShouldPingParams) bool {
+	state := stateOf(params.Conn)
+	if state == nil {
+		return false
+	}
+	state.suspect = params.IdleDuration > db.freshFor
+	acquire, ok := ctx.(*acquireCtx)
+	if !ok {
+		return false
+	}
+	acquire.state = state
+	if acquire.at = state.back + params.IdleDuration; state.back == 0 && !db.config.Watch.Disabled { // new: not idle, but being made
+		acquire.at = db.now()
 	}
 	return false
 }
 
 // beforeUse is pgxpool's hook for a connection that is about to be handed out.
-func (db *DB) beforeUse(_ context.Context, conn *pgx.Conn) (bool, error) {
-	return db.validate(conn) && db.refreshTypes(conn), nil
+func (db *DB) beforeUse(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	acquire, ok := ctx.(*acquireCtx)
+	if !ok || acquire.state == nil {
+		return true, nil
+	}
+	state := acquire.state
+	if state.suspect && db.validateTimeout > 0 {
+		if !db.validate(conn, state) {
+			return false, nil
+		}
+		acquire.at = db.now() // asking took its time
+	}
+	return db.refreshTypes(conn, state), nil
 }
 
-// validate reports whether a connection may be handed out. A connection that was idle has to prove
-// within Timeouts.Validate that it is alive, and tells its role in the same round trip; one that fails is replaced. The
-// caller's ctx waits for so long.
+// validate reports whether a connection that was idle may be handed out. It has to prove within Timeouts.Validate that it is
+// alive, and tells its role in the same round trip; one that fails is replaced. The caller's ctx waits for so long.
 //
 // One that doesn't answer at all speaks for all that were made with it: the whole pool is reset, once, so that callers
 // don't meet them one by one. Its socket is closed by hand, because pgx would wait for it to drain, up to 15 seconds, and
 // hold its place in the pool all the while.
-func (db *DB) validate(conn *pgx.Conn) bool {
-	state := stateOf(conn)
-	if state == nil || !state.suspect || db.validateTimeout == 0 {
-		return true
-	}
+func (db *DB) validate(conn *pgx.Conn, state *connState) bool {
 	state.suspect = false
 	readOnly, err := askReadOnly(conn, db.validateTimeout)
 	if err != nil {

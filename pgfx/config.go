@@ -63,6 +63,7 @@ type Config struct {
 	Start    StartConfig   `envPrefix:"START_"  json:"start,omitzero"    koanf:"start"    mapstructure:"start"    yaml:"start,omitempty"`
 	Retry    RetryConfig   `envPrefix:"RETRY_"  json:"retry,omitzero"    koanf:"retry"    mapstructure:"retry"    yaml:"retry,omitempty"`
 	Health   HealthConfig  `envPrefix:"HEALTH_" json:"health,omitzero"   koanf:"health"   mapstructure:"health"   yaml:"health,omitempty"`
+	Watch    WatchConfig   `envPrefix:"WATCH_"  json:"watch,omitzero"    koanf:"watch"    mapstructure:"watch"    yaml:"watch,omitempty"`
 }
 
 // TLSConfig says how the connection is protected (PostgreSQL manual, "SSL Support").
@@ -235,6 +236,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Retry.MaxDelay, max(defaultRetryMaxDelay, c.Retry.Delay))
 	setDefault(&c.Health.Interval, defaultHealthInterval)
 	setDefault(&c.Health.Timeout, defaultHealthTimeout)
+	c.Watch.setDefaults()
 	if exe, err := os.Executable(); err == nil {
 		setDefault(&c.ApplicationName, filepath.Base(exe))
 	}

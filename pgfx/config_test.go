@@ -71,6 +71,10 @@ func TestValidateNamesFieldValueAndFix(t *testing.T) {
 		"negative retries":      {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{MaxRetries: -2}}, `Retry.MaxRetries is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) for none`},
 		"delay above its limit": {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Delay: time.Minute, MaxDelay: time.Second}}, `Retry.MaxDelay is "1s": set at least Retry.Delay, which is 1m0s`},
 		"shrinking delay":       {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Multiplier: 0.5}}, `Retry.Multiplier is "0.5": set a factor from 1 to 100, or 0 for the default`},
+		"negative slow":         {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Slow: -2}}, `Watch.Slow is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
+		"negative leak":         {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Leak: -time.Minute}}, `Watch.Leak is "-1m0s": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
+		"negative statements":   {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Statements: -2}}, `Watch.Statements is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) to keep none`},
+		"too many statements":   {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Statements: 10001}}, `Watch.Statements is "10001": set 10000 or less`},
 		"negative interval":     {pgfx.Config{URL: address, Health: pgfx.HealthConfig{Interval: -2}}, `Health.Interval is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -113,6 +117,7 @@ func TestTheZeroConfigIsValidAndHasDefaults(t *testing.T) {
 	assert.Equal(t, 10*time.Second, d.Timeouts.Connect)
 	assert.Equal(t, 30*time.Second, d.Health.Interval)
 	assert.Equal(t, pgfx.StartRequire, d.Start.Mode)
+	assert.Equal(t, pgfx.WatchConfig{Slow: time.Second, Leak: time.Minute, Statements: 500}, d.Watch)
 	assert.Equal(t, d, d.WithDefaults(), "defaulting twice changes nothing")
 }
 

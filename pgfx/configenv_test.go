@@ -17,6 +17,7 @@ func TestConfigFromEnvReadsEveryGroup(t *testing.T) { //nolint:paralleltest // s
 		"DATABASE_URL": "postgres://localhost/app", "DATABASE_USERNAME": "app", "DATABASE_NAME": "other", "DATABASE_PORT": "6543",
 		"DATABASE_TLS_MODE": "require", "DATABASE_POOL_MAX_CONNS": "12", "DATABASE_POOL_ACQUIRE_TIMEOUT": "3s",
 		"DATABASE_STATEMENT_TIMEOUT": "1m", "DATABASE_START_MODE": "lazy", "DATABASE_RETRY_MULTIPLIER": "1.5", "DATABASE_HEALTH_INTERVAL": "7s",
+		"DATABASE_WATCH_SLOW": "2s", "DATABASE_WATCH_LEAK": "-1ns", "DATABASE_WATCH_STATEMENTS": "9", "DATABASE_WATCH_DISABLED": "true",
 		"REPORTING_DATABASE_URL": "postgres://reports/r",
 	} {
 		t.Setenv(name, value)
@@ -28,6 +29,7 @@ func TestConfigFromEnvReadsEveryGroup(t *testing.T) { //nolint:paralleltest // s
 		Pool: pgfx.PoolConfig{MaxConns: 12, AcquireTimeout: 3 * time.Second}, Timeouts: pgfx.TimeoutConfig{Statement: time.Minute},
 		Start: pgfx.StartConfig{Mode: pgfx.StartLazy}, Retry: pgfx.RetryConfig{Multiplier: 1.5},
 		Health: pgfx.HealthConfig{Interval: 7 * time.Second},
+		Watch:  pgfx.WatchConfig{Slow: 2 * time.Second, Leak: pgfx.Off, Statements: 9, Disabled: true},
 	}, c)
 
 	c, err = pgfx.ConfigFromEnvPrefix("REPORTING_DATABASE_")

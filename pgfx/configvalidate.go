@@ -60,6 +60,7 @@ func (c Config) Validate() error {
 	v.pool(c.Pool)
 	v.timeouts(c.Timeouts)
 	v.start(c)
+	v.watch(c.Watch)
 	if len(v.problems) == 0 {
 		v.parse(c)
 	}

@@ -34,6 +34,9 @@ type DB struct {
 	sql        sqlDB
 	pacer      *pacer
 	overflow   overflow
+	statements statementTable
+	slow       slowLog
+	leaks      leakWatch
 	failure    atomic.Pointer[func(error)]
 	guard      atomic.Pointer[func(context.Context) error]
 	opened     time.Time
@@ -42,6 +45,7 @@ type DB struct {
 	validateTimeout time.Duration
 	freshFor        time.Duration
 	generation      atomic.Int64
+	wantsStacks     atomic.Bool // somebody looked for the stack of a lease and there was none: take them all
 
 	started, initialized, closed atomic.Bool
 
@@ -102,7 +106,7 @@ func open(name string, cfg, base Config, endpoint Endpoint, opts []Option) (*DB,
 	poolConfig.BeforeClose = db.beforeClose
 	poolConfig.ShouldPing = db.shouldPing
 	poolConfig.PrepareConn = db.beforeUse
-	poolConfig.ConnConfig.Tracer = db.tracer()
+	poolConfig.ConnConfig.Tracer = db.tracer(poolConfig.MaxConns)
 	db.pool, err = pgxpool.NewWithConfig(context.Background(), poolConfig)
 	if err != nil {
 		return nil, newConnectError(db.target, err)
@@ -112,8 +116,8 @@ func open(name string, cfg, base Config, endpoint Endpoint, opts []Option) (*DB,
 
 // tracer returns the pool's tracer: other people's first, so that the ctx of an acquire that ours makes is the one that
 // the pool sees.
-func (db *DB) tracer() pgx.QueryTracer {
-	own := &watch{db: db}
+func (db *DB) tracer(maxConns int32) pgx.QueryTracer {
+	own := newWatch(db, maxConns)
 	if len(db.options.tracers) == 0 {
 		return own
 	}
@@ -165,6 +169,7 @@ func (db *DB) Close(ctx context.Context) error {
 		db.closed.Store(true)
 		db.gate.Shut(ErrClosed)
 		db.endLifetime()
+		db.leaks.stop()
 		go func() {
 			defer close(db.closeCompleted)
 			db.background.Wait()

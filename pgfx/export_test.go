@@ -7,11 +7,11 @@ import (
 
 // DurationStatsOf records durations in a histogram and returns what it makes of them.
 func DurationStatsOf(durations []time.Duration) DurationStats {
-	var h histogram
+	var h Histogram
 	for _, d := range durations {
-		h.record(d)
+		h.Record(d)
 	}
-	return h.stats()
+	return h.Stats()
 }
 
 // AskAlways makes every acquire ask its connection, however fresh it is.
@@ -31,4 +31,39 @@ func (p Pacer) Counts() (dialing, limit, waiting int) {
 	p.p.mu.Lock()
 	defer p.p.mu.Unlock()
 	return p.p.dialing, p.p.limit, len(p.p.waiting)
+}
+
+// Normalise returns the normalised text of a statement.
+func Normalise(sql string) string { return string(normalise(nil, sql)) }
+
+// LeakTimerArmed reports whether somebody will look for leaks.
+func (db *DB) LeakTimerArmed() bool { return db.leaks.armed.Load() }
+
+// LookForLeaks does what the timer does.
+func (db *DB) LookForLeaks() { db.leaks.look() }
+
+// SpendStacks makes the connections that are there take no stack for the time being.
+func (db *DB) SpendStacks() {
+	for _, state := range db.leases.states() {
+		state.mu.Lock()
+		state.stack.paid = db.now() + time.Hour
+		state.mu.Unlock()
+	}
+}
+
+// SlowLog is the log of slow statements without a database.
+type SlowLog struct{ log slowLog }
+
+// Add adds a statement at a time.
+func (s *SlowLog) Add(text string, at time.Duration) (logged bool, leftOut int64) {
+	return s.log.add(slowEntry{SlowStatement: SlowStatement{Text: text}}, at)
+}
+
+// Texts returns the texts that are kept.
+func (s *SlowLog) Texts() []string {
+	var texts []string
+	for _, e := range s.log.latest() {
+		texts = append(texts, e.Text)
+	}
+	return texts
 }

@@ -22,7 +22,9 @@ type Lease struct {
 	// Statement is the text of the last statement that ran on the connection in this lease, without its arguments; "" when
 	// none has.
 	Statement string
-	// Stack is where the connection was acquired, innermost frame first, without the frames of this package and pgx.
+	// Stack is where the connection was acquired, innermost frame first, without the frames of this library and pgx. It may
+	// be missing where leases of one connection follow one another within 100 µs, many times over, while less than half of
+	// the pool is in use: taking it would cost a good part of such a lease.
 	Stack []runtime.Frame
 }
 
@@ -45,10 +47,6 @@ func (l Lease) String() string {
 	return b.String()
 }
 
-// stackDepth is how many frames of an acquire are kept. Capturing costs about 0.3 µs and no allocation; the frames get
-// their names only when somebody looks.
-const stackDepth = 24
-
 // connState is what is known about one pooled connection. pgx keeps it in the connection's custom data, so that finding
 // it takes no lock that connections share.
 type connState struct {
@@ -56,20 +54,19 @@ type connState struct {
 	// generation counts the resets of the pool before the connection was made.
 	generation int64
 	// suspect and writer belong to whoever is acquiring the connection: whether it was idle for long enough to be asked,
-	// and whether it could write when it was last asked.
+	// and whether it could write when it was last asked. So does back, when it was last returned, 0 before.
 	suspect, writer bool
+	back            time.Duration
 	// types are the types that the connection knows; they belong to whoever is acquiring it, too.
 	types *typeSet
 	// trimmed belongs to whoever is releasing it: it was closed for being one too many.
 	trimmed bool
 
-	mu        sync.Mutex
-	held      bool
-	since     time.Duration // on the DB's clock
-	statement string
-	started   time.Duration // of the running statement
-	pcs       [stackDepth]uintptr
-	depth     int
+	mu       sync.Mutex
+	since    time.Duration // on the DB's clock; 0 when nobody holds the connection
+	reported bool          // the lease was reported as too long
+	stack    stack
+	runs     runs
 }
 
 // customDataKey is where a connState is found in a connection's custom data.
@@ -107,54 +104,77 @@ func (l *leases) remove(conn *pgx.Conn) {
 	}
 }
 
-// acquired notes who took the connection. skip is the number of frames between the caller and runtime.Callers.
-func (s *connState) acquired(now time.Duration, skip int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.held, s.since, s.statement = true, now, ""
-	s.depth = runtime.Callers(skip, s.pcs[:])
+// states returns the states of the connections that are open. It forgets those that were hijacked and then closed, which
+// the pool doesn't hear of.
+func (l *leases) states() []*connState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	states := make([]*connState, 0, len(l.conns))
+	for state := range l.conns {
+		if state.gone() {
+			delete(l.conns, state)
+			continue
+		}
+		states = append(states, state)
+	}
+	return states
 }
 
-// released notes that the connection went back and returns how long it was held.
-func (s *connState) released(now time.Duration) time.Duration {
+// acquired notes that somebody took the connection at a time on the DB's clock.
+func (s *connState) acquired(at time.Duration, always bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held = false
-	return now - s.since
+	s.since, s.reported = max(at, 1), false
+	s.stack.capture(at, always, callersOfAcquire)
 }
 
-// begin notes the start of a statement.
-func (s *connState) begin(statement string, now time.Duration) {
+// released notes that the connection went back. It returns how long it was held, and whether that was reported as too long.
+func (s *connState) released(now time.Duration) (held time.Duration, reported bool) {
+	s.back = now
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.statement, s.started = statement, now
+	held, reported = now-s.since, s.reported
+	s.since = 0
+	s.runs.reset()
+	return held, reported
 }
 
-// end returns when the running statement began.
-func (s *connState) end() time.Duration {
+// age returns for how long the connection has been held, 0 when it isn't, and whether that was reported.
+func (s *connState) age(now time.Duration) (age time.Duration, reported bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.started
+	if s.since == 0 {
+		return 0, false
+	}
+	return max(1, now-s.since), s.reported
+}
+
+// report returns the lease and marks it as reported. It returns false when there is none, or when it has been reported.
+func (s *connState) report(db *DB) (Lease, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lease, ok := s.lease(db.opened)
+	if !ok || s.reported || db.now()-s.since < db.leaks.threshold {
+		return Lease{}, false
+	}
+	s.reported = true
+	return lease, true
 }
 
 // snapshot returns the lease, or false when nobody holds the connection.
 func (s *connState) snapshot(opened time.Time) (Lease, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.held || s.gone() {
+	return s.lease(opened)
+}
+
+func (s *connState) lease(opened time.Time) (Lease, bool) {
+	if s.since == 0 || s.gone() {
 		return Lease{}, false
 	}
-	lease := Lease{PID: s.conn.PgConn().PID(), Since: opened.Add(s.since), Statement: s.statement}
-	frames := runtime.CallersFrames(slices.Clone(s.pcs[:s.depth]))
-	for {
-		frame, more := frames.Next()
-		if frame.Function != "" && !inside(frame.Function) {
-			lease.Stack = append(lease.Stack, frame)
-		}
-		if !more {
-			return lease, true
-		}
-	}
+	return Lease{
+		PID: s.conn.PgConn().PID(), Since: opened.Add(s.since), Statement: s.runs.last.text, Stack: named(s.stack.pcs[:s.stack.depth]),
+	}, true
 }
 
 // gone reports whether the connection has been closed, as a hijacked one may be without the pool's knowledge.
@@ -167,23 +187,10 @@ func (s *connState) gone() bool {
 	}
 }
 
-// inside reports whether a function belongs to the machinery between the caller and the pool.
-func inside(function string) bool {
-	return strings.HasPrefix(function, "github.com/jackc/pgx/") || strings.HasPrefix(function, "database/sql.") ||
-		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/pgfx.") ||
-		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/txn.") ||
-		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/repo.")
-}
-
 // Leases returns the connections of the pool that are in somebody's hands, oldest first. It is meant for diagnosis: it
-// takes a lock for each connection and names every frame.
+// takes a lock for each connection and names every frame. With Config.Watch.Disabled there are none.
 func (db *DB) Leases() []Lease {
-	db.leases.mu.Lock()
-	states := make([]*connState, 0, len(db.leases.conns))
-	for state := range db.leases.conns {
-		states = append(states, state)
-	}
-	db.leases.mu.Unlock()
+	states := db.leases.states()
 	held := make([]Lease, 0, len(states))
 	for _, state := range states {
 		if lease, ok := state.snapshot(db.opened); ok {
@@ -200,7 +207,7 @@ func (l *leases) cut() {
 	defer l.mu.Unlock()
 	for state := range l.conns {
 		state.mu.Lock()
-		if state.held {
+		if state.since > 0 {
 			_ = state.conn.PgConn().Conn().Close() // the connection is given up: nobody can act on an error
 		}
 		state.mu.Unlock()

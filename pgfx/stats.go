@@ -2,7 +2,6 @@ package pgfx
 
 import (
 	"maps"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,8 +14,10 @@ import (
 type Stats struct {
 	Pool       PoolStats      `json:"pool"`
 	Statements StatementStats `json:"statements"`
-	Wait       DurationStats  `json:"wait"` // how long acquires took that had to wait, for a connection in use or a new one
-	Use        DurationStats  `json:"use"`  // from acquire to release
+	Prepare    DurationStats  `json:"prepare"` // preparing statements; a part of the time of the statement that needed it
+	Wait       DurationStats  `json:"wait"`    // how long acquires took that had to wait, for a connection in use or a new one
+	Use        DurationStats  `json:"use"`     // from acquire to release
+	Connect    DurationStats  `json:"connect"` // opening connections, login included
 	Uptime     time.Duration  `json:"uptime"`
 }
 
@@ -27,7 +28,7 @@ type PoolStats struct {
 	Idle       int `json:"idle"`
 	InUse      int `json:"in_use"`
 	Connecting int `json:"connecting"`
-	Waiting    int `json:"waiting"` // callers inside Acquire
+	Waiting    int `json:"waiting"` // callers who wait for a connection, for one in use or a new one
 
 	Acquired        int64 `json:"acquired"`         // acquires that succeeded
 	AcquireErrors   int64 `json:"acquire_errors"`   // acquires that failed, timeouts included
@@ -36,6 +37,7 @@ type PoolStats struct {
 	ConnectFailures int64 `json:"connect_failures"` // attempts to open one that failed
 	Expired         int64 `json:"expired"`          // connections closed for their age
 	IdleClosed      int64 `json:"idle_closed"`      // connections closed for having been idle
+	Overdue         int64 `json:"overdue"`          // leases that were reported for lasting longer than Config.Watch.Leak
 }
 
 // StatementStats counts statements; a batch and a COPY count as one.
@@ -46,51 +48,56 @@ type StatementStats struct {
 	// ErrorsByClass counts the errors by SQLSTATE class, for example "23" for integrity constraint violations; errors
 	// without an SQLSTATE (lost connections, cancelled contexts) are under "".
 	ErrorsByClass map[string]int64 `json:"errors_by_class,omitempty"`
+	// Slow is how many took Config.Watch.Slow or longer.
+	Slow int64 `json:"slow"`
+	// Evicted is how many texts have made room for others in DB.Statements.
+	Evicted int64 `json:"evicted"`
 }
 
-// DurationStats describes how long something took. The percentiles are exact to within 13 %.
-type DurationStats struct {
-	Count   int64         `json:"count"`
-	Average time.Duration `json:"average"`
-	P50     time.Duration `json:"p50"`
-	P95     time.Duration `json:"p95"`
-	P99     time.Duration `json:"p99"`
-	Max     time.Duration `json:"max"`
-}
-
-// Stats returns a snapshot. It is safe for concurrent use and takes no lock that the pool's users take, save pgxpool's own.
+// Stats returns a snapshot. It is safe for concurrent use and takes no lock that the pool's users take, save pgxpool's own
+// and those for failures, slow statements and new texts.
 func (db *DB) Stats() Stats {
 	stat, c := db.pool.Stat(), &db.counters
-	return Stats{
+	s := Stats{
 		Pool: PoolStats{
 			Max: int(stat.MaxConns()), Open: int(stat.TotalConns()), Idle: int(stat.IdleConns()), InUse: int(stat.AcquiredConns()),
-			Connecting: int(stat.ConstructingConns()), Waiting: int(max(0, c.waiting.Load())),
+			Connecting: int(stat.ConstructingConns()), Waiting: int(c.waiting.Load()),
 			Acquired: c.acquired.Load(), AcquireErrors: c.acquireErrors.Load(), Refused: c.refused.Load(),
-			Connected: c.connected.Load(), ConnectFailures: c.connectFailures.Load(),
+			ConnectFailures: c.connectFailures.Load(), Overdue: db.leaks.overdue.Load(),
 			Expired: stat.MaxLifetimeDestroyCount(), IdleClosed: stat.MaxIdleDestroyCount(),
 		},
-		Statements: StatementStats{DurationStats: c.statements.stats(), Errors: c.errors.Load(), ErrorsByClass: c.classes()},
-		Wait:       c.waits.stats(),
-		Use:        c.uses.stats(),
-		Uptime:     time.Since(db.opened),
+		Statements: StatementStats{
+			DurationStats: c.statements.Stats(), Errors: c.errors.Load(), ErrorsByClass: c.classes(),
+			Slow: db.slow.total(), Evicted: db.statements.evictions(),
+		},
+		Prepare: c.prepares.Stats(),
+		Wait:    c.waits.Stats(),
+		Use:     c.uses.Stats(),
+		Connect: c.connects.Stats(),
+		Uptime:  time.Since(db.opened),
 	}
+	s.Pool.Connected = s.Connect.Count
+	s.Statements.Count += c.untimed.Load()
+	if db.config.Watch.Disabled {
+		s.Use.Count = c.returned.Load()
+	}
+	return s
 }
 
 // counters are what the watch counts.
 type counters struct {
-	waiting, acquired, refused, acquireErrors, connected, connectFailures, errors atomic.Int64
+	acquired, returned, waiting, refused, acquireErrors, connectFailures, errors atomic.Int64
+	// untimed statements took no time worth noting, or nobody looked at the clock.
+	untimed atomic.Int64
 
-	waits, uses, statements histogram
+	waits, uses, statements, prepares, connects Histogram
 
 	mu      sync.Mutex
 	byClass map[string]int64
 }
 
-func (c *counters) statement(took time.Duration, err error) {
-	c.statements.record(took)
-	if err == nil {
-		return
-	}
+// failed counts a statement's error.
+func (c *counters) failed(err error) {
 	c.errors.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,72 +111,4 @@ func (c *counters) classes() map[string]int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.byClass)
-}
-
-// histogram counts durations in buckets whose width is an eighth of a power of two, as HDR histograms do. Recording is two
-// atomic additions and no lock.
-type histogram struct {
-	sum, largest atomic.Int64
-	buckets      [buckets]atomic.Int64
-}
-
-const (
-	subBits = 3 // 2^3 buckets to each power of two: off by at most an eighth
-	buckets = (64 - subBits) << subBits
-)
-
-func bucketOf(ns uint64) int {
-	if ns < 1<<subBits {
-		return int(ns)
-	}
-	exponent := bits.Len64(ns) - subBits - 1
-	return exponent<<subBits + int(ns>>exponent) //nolint:gosec // below 512
-}
-
-// bucketTop is the largest duration that falls into a bucket.
-func bucketTop(bucket int) time.Duration {
-	if bucket < 1<<(subBits+1) {
-		return time.Duration(bucket)
-	}
-	exponent := bucket>>subBits - 1
-	mantissa := int64(bucket&(1<<subBits-1) | 1<<subBits)
-	return time.Duration((mantissa+1)<<exponent - 1)
-}
-
-func (h *histogram) record(d time.Duration) {
-	d = max(d, 0)
-	h.sum.Add(int64(d))
-	h.buckets[bucketOf(uint64(d))].Add(1)
-	for {
-		largest := h.largest.Load()
-		if int64(d) <= largest || h.largest.CompareAndSwap(largest, int64(d)) {
-			return
-		}
-	}
-}
-
-func (h *histogram) stats() DurationStats {
-	var counts [buckets]int64
-	var total int64
-	for i := range h.buckets {
-		counts[i] = h.buckets[i].Load()
-		total += counts[i]
-	}
-	if total == 0 {
-		return DurationStats{}
-	}
-	largest := time.Duration(h.largest.Load())
-	percentile := func(p int64) time.Duration {
-		rank, seen := (total*p+99)/100, int64(0) //nolint:mnd // per cent
-		for i, n := range &counts {
-			if seen += n; seen >= rank {
-				return min(bucketTop(i), largest)
-			}
-		}
-		return largest
-	}
-	return DurationStats{
-		Count: total, Average: time.Duration(h.sum.Load() / total),
-		P50: percentile(50), P95: percentile(95), P99: percentile(99), Max: largest, //nolint:mnd // per cent
-	}
 }

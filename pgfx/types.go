@@ -204,9 +204,9 @@ func (s *typeSet) extends(old *typeSet) bool {
 
 // refreshTypes makes a pooled connection that was opened earlier know what has been learnt since. It takes no round trip. It
 // reports false for a connection that must be replaced, because it has statements prepared with types that are gone.
-func (db *DB) refreshTypes(conn *pgx.Conn) bool {
-	current, state := db.types.current.Load(), stateOf(conn)
-	if current == nil || state == nil || state.types == current {
+func (db *DB) refreshTypes(conn *pgx.Conn, state *connState) bool {
+	current := db.types.current.Load()
+	if current == nil || state.types == current {
 		return true
 	}
 	if !current.extends(state.types) {

@@ -2,14 +2,25 @@ package pgfx
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// watch is the one tracer of a pool. It sees every acquire, release and statement of whoever uses the pool, and allocates
-// nothing but the ctx of an acquire.
-type watch struct{ db *DB }
+// watch is the one tracer of a pool. It sees every acquire, release and statement of whoever uses the pool. What it costs
+// is mostly the clock, which is read twice for a statement and once for a lease, and now and then a stack.
+type watch struct {
+	db   *DB
+	off  bool          // Config.Watch.Disabled: failures are seen, and the number of statements and leases
+	slow time.Duration // 0: no statement is
+	half int64         // half of the pool's connections
+
+	// acquires are the contexts of acquires that found a connection at once and that nobody else has seen.
+	acquires sync.Pool
+	shared   bool // with other people's tracers, which may keep them
+}
 
 var (
 	_ pgxpool.AcquireTracer = (*watch)(nil)
@@ -17,11 +28,26 @@ var (
 	_ pgx.QueryTracer       = (*watch)(nil)
 	_ pgx.BatchTracer       = (*watch)(nil)
 	_ pgx.CopyFromTracer    = (*watch)(nil)
+	_ pgx.PrepareTracer     = (*watch)(nil)
 	_ pgx.ConnectTracer     = (*watch)(nil)
 )
 
-// callersOfAcquire skips runtime.Callers, connState.acquired, TraceAcquireEnd and pgxpool's deferred closure.
-const callersOfAcquire = 4
+// callersOfAcquire skips runtime.Callers, stack.capture, connState.acquired, TraceAcquireEnd and pgxpool's deferred closure.
+const callersOfAcquire = 5
+
+func newWatch(db *DB, maxConns int32) *watch {
+	cfg := db.config.Watch
+	w := &watch{
+		db: db, off: cfg.Disabled, slow: orElse(cfg.Slow, 0), half: int64(maxConns+1) / 2, shared: len(db.options.tracers) > 0,
+	}
+	w.acquires.New = func() any { return &acquireCtx{db: db} }
+	db.leaks.db = db
+	if !cfg.Disabled {
+		db.leaks.threshold = orElse(cfg.Leak, 0)
+		db.statements.capacity = max(cfg.Statements, 0)
+	}
+	return w
+}
 
 func (w *watch) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
 	if shut := w.db.gate.shut.Load(); shut != nil {
@@ -30,96 +56,196 @@ func (w *watch) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpoo
 	if err := w.db.guarded(ctx); err != nil {
 		return &gateCtx{Context: ctx, err: err}
 	}
-	w.db.counters.waiting.Add(1)
-	return &acquireCtx{Context: ctx, db: w.db}
+	acquire, _ := w.acquires.Get().(*acquireCtx)
+	acquire.Context = ctx
+	return acquire
 }
 
 func (w *watch) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
+	counters := &w.db.counters
 	acquire, ok := ctx.(*acquireCtx)
 	if !ok {
-		w.db.counters.refused.Add(1)
+		counters.refused.Add(1)
 		return
 	}
-	w.db.counters.waiting.Add(-1)
-	if waited := acquire.over(); waited > 0 {
-		w.db.counters.waits.record(waited)
+	waited, waiting := acquire.over()
+	if waiting {
+		counters.waits.Record(waited)
 	}
 	if data.Err != nil {
-		w.db.counters.acquireErrors.Add(1)
+		counters.acquireErrors.Add(1)
 		w.db.failed(data.Err)
 		return
 	}
-	w.db.counters.acquired.Add(1)
-	if state := stateOf(data.Conn); state != nil {
-		state.acquired(w.db.now(), callersOfAcquire)
+	inUse := counters.acquired.Add(1) - counters.returned.Load()
+	if state := acquire.state; state != nil && !w.off {
+		state.acquired(acquire.at, inUse >= w.half || w.db.wantsStacks.Load())
+		if leaks := &w.db.leaks; leaks.threshold > 0 && !leaks.armed.Load() {
+			leaks.arm(leaks.threshold)
+		}
+	}
+	if acquire.asked && !waiting && !w.shared {
+		acquire.Context, acquire.asked, acquire.state = nil, false, nil
+		w.acquires.Put(acquire)
 	}
 }
 
 func (w *watch) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
-	if state := stateOf(data.Conn); state != nil {
-		w.db.counters.uses.record(state.released(w.db.now()))
-		w.db.overflow.trim(data.Conn, state)
+	counters := &w.db.counters
+	defer counters.returned.Add(1)
+	state := stateOf(data.Conn)
+	if state == nil {
+		return
 	}
-}
-
-func (w *watch) begin(conn *pgx.Conn, statement string) {
-	if state := stateOf(conn); state != nil {
-		state.begin(statement, w.db.now())
-	}
-}
-
-func (w *watch) end(conn *pgx.Conn, err error) {
-	if state := stateOf(conn); state != nil {
-		w.db.counters.statement(w.db.now()-state.end(), err)
-		if err != nil {
-			w.db.failed(err)
+	if !w.off {
+		held, reported := state.released(w.db.now())
+		counters.uses.Record(held)
+		if reported {
+			w.db.leaks.returned(data.Conn.PgConn().PID(), held)
 		}
+	}
+	w.db.overflow.trim(data.Conn, state)
+}
+
+func (w *watch) begin(conn *pgx.Conn, text string, batch int) {
+	if w.off {
+		return
+	}
+	if state := stateOf(conn); state != nil {
+		now := w.db.now()
+		state.mu.Lock()
+		defer state.mu.Unlock()
+		state.runs.begin(text, batch, now)
+	}
+}
+
+func (w *watch) end(conn *pgx.Conn, rows int64, err error) {
+	state := stateOf(conn)
+	if state == nil { // the connection is being made: what its hooks do is not the pool's traffic
+		return
+	}
+	if w.off {
+		w.db.counters.untimed.Add(1)
+		w.failed(err)
+		return
+	}
+	now := w.db.now()
+	state.mu.Lock()
+	ended, how := state.runs.end(&w.db.statements, now)
+	state.mu.Unlock()
+	switch how {
+	case endedBefore:
+		return
+	case endedRefused:
+		w.db.counters.untimed.Add(1)
+	case endedNow:
+		w.db.counters.statements.Record(ended.took)
+		if ended.entry != nil {
+			ended.entry.record(ended.took, rows, err)
+		}
+		if w.slow > 0 && ended.took >= w.slow {
+			w.sawSlow(ended, conn.PgConn().PID(), rows, err)
+		}
+	}
+	w.failed(err)
+}
+
+func (w *watch) failed(err error) {
+	if err != nil {
+		w.db.counters.failed(err)
+		w.db.failed(err)
 	}
 }
 
 func (w *watch) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	w.begin(conn, data.SQL)
+	w.begin(conn, data.SQL, 0)
 	return ctx
 }
 
 func (w *watch) TraceQueryEnd(_ context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
-	w.end(conn, data.Err)
+	w.end(conn, data.CommandTag.RowsAffected(), data.Err)
 }
 
 func (w *watch) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
-	statement := "batch"
 	if queued := data.Batch.QueuedQueries; len(queued) > 0 {
-		statement = queued[0].SQL
+		w.begin(conn, queued[0].SQL, len(queued))
 	}
-	w.begin(conn, statement)
 	return ctx
 }
 
-func (w *watch) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (w *watch) TraceBatchQuery(_ context.Context, conn *pgx.Conn, data pgx.TraceBatchQueryData) {
+	if w.db.statements.capacity == 0 {
+		return
+	}
+	if state := stateOf(conn); state != nil {
+		now := w.db.now()
+		state.mu.Lock()
+		entry := state.runs.known.find(&w.db.statements, data.SQL, now)
+		state.mu.Unlock()
+		entry.record(now-data.ReadStartTime.Sub(w.db.opened), data.CommandTag.RowsAffected(), data.Err)
+	}
+}
 
 func (w *watch) TraceBatchEnd(_ context.Context, conn *pgx.Conn, data pgx.TraceBatchEndData) {
-	w.end(conn, data.Err)
+	w.end(conn, 0, data.Err)
 }
 
 func (w *watch) TraceCopyFromStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
-	w.begin(conn, "copy "+data.TableName.Sanitize()+" from stdin")
+	if !w.off {
+		w.begin(conn, "copy "+data.TableName.Sanitize()+" from stdin", 0)
+	}
 	return ctx
 }
 
 func (w *watch) TraceCopyFromEnd(_ context.Context, conn *pgx.Conn, data pgx.TraceCopyFromEndData) {
-	w.end(conn, data.Err)
+	w.end(conn, data.CommandTag.RowsAffected(), data.Err)
 }
 
-func (w *watch) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+// TracePrepareStart sees what a statement needs before it can run for the first time on a connection, and what the
+// application prepares by itself.
+func (w *watch) TracePrepareStart(ctx context.Context, conn *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
+	if w.off {
+		return ctx
+	}
+	if state := stateOf(conn); state != nil {
+		now := w.db.now()
+		state.mu.Lock()
+		defer state.mu.Unlock()
+		state.runs.prepared = now
+	}
 	return ctx
 }
 
-func (w *watch) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) {
+func (w *watch) TracePrepareEnd(_ context.Context, conn *pgx.Conn, data pgx.TracePrepareEndData) {
+	state := stateOf(conn)
+	if w.off || state == nil || data.AlreadyPrepared {
+		return
+	}
+	now := w.db.now()
+	state.mu.Lock()
+	began, running := state.runs.prepared, state.runs.running
+	state.mu.Unlock()
+	w.db.counters.prepares.Record(now - began)
+	if !running { // else it is the statement that fails
+		w.failed(data.Err)
+	}
+}
+
+// connectBegan is the key of the time at which connecting began.
+type connectBegan struct{}
+
+func (w *watch) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	return context.WithValue(ctx, connectBegan{}, w.db.now())
+}
+
+func (w *watch) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
 	w.db.pacer.end(data.Err)
 	if data.Err != nil {
 		w.db.counters.connectFailures.Add(1)
 		w.db.failed(data.Err)
 		return
 	}
-	w.db.counters.connected.Add(1)
+	if began, ok := ctx.Value(connectBegan{}).(time.Duration); ok {
+		w.db.counters.connects.Record(w.db.now() - began)
+	}
 }

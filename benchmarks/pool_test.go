@@ -1,0 +1,136 @@
+package benchmarks_test
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+)
+
+// poolContender is a pool under comparison.
+type poolContender struct {
+	name string
+	pool *pgxpool.Pool
+}
+
+// poolContenders are a plain pool; ours with the watching switched off and on; and ours with a single connection, so that
+// it is always exhausted and takes the stack of every acquire.
+func poolContenders(b *testing.B) []poolContender {
+	b.Helper()
+	ctx := context.Background()
+	server, err := embedded.Start(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = server.Stop(ctx) })
+	cfg, err := pgxpool.ParseConfig(server.URL())
+	if err != nil {
+		b.Fatal(err)
+	}
+	cfg.MaxConns = 4
+	plain, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(plain.Close)
+	ours := func(maxConns int, watch pgfx.WatchConfig) *pgxpool.Pool {
+		db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Pool: pgfx.PoolConfig{MaxConns: maxConns}, Watch: watch})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = db.Close(ctx) })
+		if err := db.Start(ctx); err != nil {
+			b.Fatal(err)
+		}
+		return db.Pool()
+	}
+	return []poolContender{
+		{"plain", plain},
+		{"unwatched", ours(4, pgfx.WatchConfig{Disabled: true})},
+		{"watched", ours(4, pgfx.WatchConfig{})},
+		{"all-stacks", ours(1, pgfx.WatchConfig{})},
+	}
+}
+
+// takeTurns measures the contenders by turns, in blocks of runs, so that they meet the same weather, and reports for each
+// the median of its blocks and the difference to the first.
+func takeTurns(b *testing.B, contenders []poolContender, runs int, op func(pool *pgxpool.Pool) error) {
+	b.Helper()
+	took := make([][]float64, len(contenders))
+	mallocs := make([]uint64, len(contenders))
+	var before, after runtime.MemStats
+	for b.Loop() {
+		for i, c := range contenders {
+			runtime.ReadMemStats(&before)
+			began := time.Now()
+			for range runs {
+				if err := op(c.pool); err != nil {
+					b.Fatal(err)
+				}
+			}
+			took[i] = append(took[i], float64(time.Since(began))/float64(runs))
+			runtime.ReadMemStats(&after)
+			mallocs[i] += after.Mallocs - before.Mallocs
+		}
+	}
+	b.ReportMetric(0, "ns/op") // of all contenders together: it says nothing
+	var first float64
+	for i, c := range contenders {
+		blocks := len(took[i])
+		slices.Sort(took[i])
+		median := took[i][blocks/2]
+		b.ReportMetric(median, c.name+"-ns/op")
+		b.ReportMetric(float64(mallocs[i]/uint64(blocks*runs)), c.name+"-allocs/op")
+		if i == 0 {
+			first = median
+			continue
+		}
+		b.ReportMetric(median-first, c.name+"-more-ns/op")
+	}
+}
+
+// BenchmarkPoolAcquire takes a connection and gives it back.
+func BenchmarkPoolAcquire(b *testing.B) {
+	ctx := context.Background()
+	takeTurns(b, poolContenders(b), 1000, func(pool *pgxpool.Pool) error {
+		conn, err := pool.Acquire(ctx)
+		if err == nil {
+			conn.Release()
+		}
+		return err
+	})
+}
+
+// BenchmarkPoolStatement runs one statement on a connection that is held, so that it shows the statement alone.
+func BenchmarkPoolStatement(b *testing.B) {
+	ctx := context.Background()
+	contenders := poolContenders(b)
+	held := make(map[*pgxpool.Pool]*pgxpool.Conn, len(contenders))
+	for _, c := range contenders {
+		conn, err := c.pool.Acquire(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(conn.Release) // before the pools are closed
+		held[c.pool] = conn
+	}
+	takeTurns(b, contenders, 100, func(pool *pgxpool.Pool) error {
+		_, err := held[pool].Exec(ctx, "select 1")
+		return err
+	})
+}
+
+// BenchmarkPoolExec runs one statement on the pool: an acquire, the statement, a release.
+func BenchmarkPoolExec(b *testing.B) {
+	ctx := context.Background()
+	takeTurns(b, poolContenders(b), 100, func(pool *pgxpool.Pool) error {
+		_, err := pool.Exec(ctx, "select 1")
+		return err
+	})
+}

@@ -1,0 +1,159 @@
+package pgfx_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+const (
+	heldMessage = "a connection is held for long; is it released on every path?"
+	backMessage = "a connection that was held for long is back"
+	patience    = 10 * time.Second
+)
+
+func TestAForgottenConnectionIsReportedOnceAndOnceMoreWhenItReturns(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Watch.Leak = 30 * time.Millisecond
+	db, lines := logged(t, cfg)
+	held, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	_, err = held.Exec(t.Context(), "select 'hunter2' as forgotten")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(lines(heldMessage)) == 1 }, patience, time.Millisecond)
+	line := lines(heldMessage)[0]
+	assert.Equal(t, zapcore.WarnLevel, line.Level)
+	fields := line.ContextMap()
+	assert.GreaterOrEqual(t, fields["held"], 30*time.Millisecond)
+	assert.Equal(t, "select ? as forgotten", fields["last_statement"])
+	assert.Equal(t, held.Conn().PgConn().PID(), fields["pid"])
+	assert.Contains(t, fields["stack"].([]any)[0], "TestAForgottenConnectionIsReportedOnce")
+
+	other, err := db.Pool().Acquire(t.Context()) // arms again: the first is not reported a second time
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(lines(heldMessage)) > 1 }, patience, time.Millisecond)
+	assert.Equal(t, other.Conn().PgConn().PID(), lines(heldMessage)[1].ContextMap()["pid"])
+	assert.Empty(t, lines(backMessage))
+
+	held.Release()
+	require.NotEmpty(t, lines(backMessage))
+	back := lines(backMessage)[0].ContextMap()
+	assert.Equal(t, fields["pid"], back["pid"])
+	assert.GreaterOrEqual(t, back["held"], fields["held"])
+	other.Release()
+	assert.EqualValues(t, len(lines(heldMessage)), db.Stats().Pool.Overdue)
+
+	for range 3 {
+		_, err = db.Pool().Exec(t.Context(), "select 1")
+		require.NoError(t, err)
+	}
+	assert.Len(t, lines(backMessage), len(lines(heldMessage)), "a short lease after a long one is no news")
+}
+
+func TestNoTimerRunsWhileNothingIsHeld(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Watch.Leak = 20 * time.Millisecond
+	db, lines := logged(t, cfg)
+	_, err := db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return !db.LeakTimerArmed() }, patience, time.Millisecond)
+	assert.Empty(t, lines(heldMessage))
+
+	held, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	assert.True(t, db.LeakTimerArmed())
+	require.Eventually(t, func() bool { return len(lines(heldMessage)) == 1 }, patience, time.Millisecond)
+	assert.False(t, db.LeakTimerArmed(), "what was reported needs no timer")
+	held.Release()
+}
+
+func TestCloseStopsTheLeakTimer(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Watch.Leak = 50 * time.Millisecond
+	db, lines := logged(t, cfg)
+	held, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	var stillHeld *pgfx.HeldError
+	require.ErrorAs(t, db.Close(within(t, 5*time.Millisecond)), &stillHeld)
+	db.LookForLeaks() // as if it had been under way: nothing is armed afterwards
+	overdue := len(lines(heldMessage))
+	late := time.NewTimer(100 * time.Millisecond)
+	<-late.C
+	assert.Len(t, lines(heldMessage), overdue)
+	held.Release()
+}
+
+func TestLeaksCanBeSwitchedOff(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Watch.Leak = pgfx.Off
+	db, _ := logged(t, cfg)
+	require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+		assert.False(t, db.LeakTimerArmed())
+		assert.Len(t, db.Leases(), 1)
+		return nil
+	}))
+}
+
+func TestALeaseWithoutAStackMakesTheNextOnesTakeTheirs(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Watch.Leak = 20 * time.Millisecond
+	db, lines := logged(t, cfg)
+	stackOf := func() int {
+		var depth int
+		require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+			depth = len(db.Leases()[0].Stack)
+			return nil
+		}))
+		return depth
+	}
+	assert.Positive(t, stackOf(), "the pool is hardly in use, and so are its connections")
+	db.SpendStacks()
+	assert.Zero(t, stackOf(), "stacks were taken too often")
+	held, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(lines(heldMessage)) == 1 }, patience, time.Millisecond)
+	held.Release()
+	assert.NotContains(t, lines(heldMessage)[0].ContextMap(), "stack")
+	assert.Positive(t, stackOf())
+}
+
+func TestAHalfUsedPoolTakesEveryStack(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Pool = pgfx.PoolConfig{MaxConns: 4, MinConns: 4, AcquireTimeout: 50 * time.Millisecond}
+	db := started(t, cfg)
+	db.SpendStacks()
+	var conns []interface{ Release() }
+	for range 4 {
+		conn, err := db.Pool().Acquire(t.Context())
+		require.NoError(t, err)
+		conns = append(conns, conn)
+	}
+	leases := db.Leases()
+	require.Len(t, leases, 4)
+	assert.Empty(t, leases[0].Stack)
+	for _, lease := range leases[1:] {
+		assert.NotEmpty(t, lease.Stack, "from the second of four on")
+	}
+	_, err := db.Pool().Exec(t.Context(), "select 1")
+	require.ErrorIs(t, err, pgfx.ErrAcquireTimeout)
+	for _, conn := range conns {
+		conn.Release()
+	}
+	require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+		assert.NotEmpty(t, db.Leases()[0].Stack, "after a timeout that couldn't name a holder")
+		return nil
+	}))
+}

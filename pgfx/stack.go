@@ -1,0 +1,69 @@
+package pgfx
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// stackDepth is how many frames of an acquire are kept. They get their names only when somebody looks.
+	stackDepth = 24
+	// stackEvery is the mean time between two stacks of one connection, unless more are called for, and stackBurst how many
+	// may follow one another faster. Taking one is most of what watching an acquire costs; this keeps it below a hundredth
+	// of a connection's time. Only an application that returns a connection within stackEvery, again and again, meets it.
+	stackEvery = 100 * time.Microsecond
+	stackBurst = 32
+)
+
+// stack is where a connection was acquired.
+type stack struct {
+	pcs   [stackDepth]uintptr
+	depth int
+	paid  time.Duration // on the DB's clock: until when the stacks so far are paid for
+}
+
+// capture takes the stack, or none. skip is the number of frames between the caller and runtime.Callers.
+func (s *stack) capture(now time.Duration, always bool, skip int) {
+	if s.paid > now+stackBurst*stackEvery && !always {
+		s.depth = 0
+		return
+	}
+	if !always {
+		s.paid = max(s.paid, now) + stackEvery
+	}
+	s.depth = runtime.Callers(skip, s.pcs[:])
+}
+
+// named returns the frames that belong to the application.
+func named(pcs []uintptr) []runtime.Frame {
+	if len(pcs) == 0 {
+		return nil
+	}
+	var named []runtime.Frame
+	frames := runtime.CallersFrames(slices.Clone(pcs))
+	for {
+		frame, more := frames.Next()
+		if frame.Function != "" && !inside(frame.Function) {
+			named = append(named, frame)
+		}
+		if !more {
+			return named
+		}
+	}
+}
+
+// inside reports whether a function belongs to the machinery between the caller and the pool.
+func inside(function string) bool {
+	return strings.HasPrefix(function, "github.com/jackc/pgx/") || strings.HasPrefix(function, "database/sql.") ||
+		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/pgfx.") ||
+		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/txn.") ||
+		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/repo.")
+}
+
+// position says in one line where a frame is.
+func position(frame runtime.Frame) string {
+	return fmt.Sprintf("%s (%s:%d)", frame.Function, frame.File, frame.Line)
+}

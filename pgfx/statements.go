@@ -1,0 +1,171 @@
+package pgfx
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Statement is what is known about the statements of one text.
+type Statement struct {
+	// DurationStats are the times of all runs, failed ones too, with the reading of the rows. A statement in a batch counts
+	// from when its result was asked for.
+	DurationStats
+
+	// Text is the normalised text: literals and parameters are "?", lists of values and the rows of VALUES one "…", comments
+	// and superfluous white space are left out. It holds no value. What is longer than 2 KB is cut and ends with "…".
+	Text string `json:"text"`
+	// Since is when the text was first seen, or seen again after it had to make room for others.
+	Since time.Time `json:"since"`
+	// Total is the sum of the times.
+	Total time.Duration `json:"total"`
+	// Errors is how many of the runs failed.
+	Errors int64 `json:"errors"`
+	// Rows is how many rows the runs returned or changed.
+	Rows int64 `json:"rows"`
+}
+
+// Statements returns what the statements on the pool took, by their normalised text, the largest total time first. It
+// keeps as many texts as Config.Watch.Statements says. A COPY counts under a text of its own, a batch under the texts of
+// its statements. Safe for concurrent use.
+func (db *DB) Statements() []Statement {
+	entries := db.statements.all()
+	list := make([]Statement, len(entries))
+	for i, e := range entries {
+		list[i] = Statement{
+			Text: e.text, Since: db.opened.Add(e.since), DurationStats: e.times.Stats(), Total: e.times.total(),
+			Errors: e.errors.Load(), Rows: e.rows.Load(),
+		}
+	}
+	slices.SortFunc(list, func(a, b Statement) int { return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(a.Text, b.Text)) })
+	return list
+}
+
+// statementEntry counts the runs of one text.
+type statementEntry struct {
+	text         string
+	since        time.Duration // on the DB's clock
+	credit       time.Duration // see statementTable
+	evicted      atomic.Bool
+	errors, rows atomic.Int64
+	times        Histogram
+}
+
+func (e *statementEntry) record(took time.Duration, rows int64, err error) {
+	e.times.Record(took)
+	if rows > 0 {
+		e.rows.Add(rows)
+	}
+	if err != nil {
+		e.errors.Add(1)
+	}
+}
+
+func (e *statementEntry) value() time.Duration { return e.credit + e.times.total() }
+
+// statementTable holds the entries of a pool, a fixed number at most. Connections remember which entry a text belongs to
+// (knownTexts), so that its lock is for texts that a connection hasn't met.
+//
+// When it is full the entry of the least value makes room. An entry's value is the time it took, and the value of the
+// entry that it replaced: newcomers are not at once the next to go, and what was busy only long ago goes in the end.
+type statementTable struct {
+	capacity int // 0: no statement is kept
+
+	mu      sync.Mutex
+	byText  map[string]*statementEntry
+	entries []*statementEntry
+	evicted int64
+}
+
+// find returns the entry of a normalised text. It makes one where there is none.
+func (t *statementTable) find(text []byte, now time.Duration) *statementEntry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.byText[string(text)]; e != nil {
+		return e
+	}
+	e := &statementEntry{text: string(text), since: now}
+	if t.byText == nil {
+		t.byText = make(map[string]*statementEntry)
+	}
+	if len(t.entries) < t.capacity {
+		t.entries = append(t.entries, e)
+	} else {
+		t.replace(e)
+	}
+	t.byText[e.text] = e
+	return e
+}
+
+func (t *statementTable) replace(e *statementEntry) {
+	least, leastValue := 0, t.entries[0].value()
+	for i, other := range t.entries {
+		if value := other.value(); value < leastValue {
+			least, leastValue = i, value
+		}
+	}
+	old := t.entries[least]
+	old.evicted.Store(true)
+	delete(t.byText, old.text)
+	e.credit = leastValue
+	t.entries[least] = e
+	t.evicted++
+}
+
+func (t *statementTable) all() []*statementEntry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.entries)
+}
+
+func (t *statementTable) evictions() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.evicted
+}
+
+const (
+	// A connection remembers so many texts of so many bytes together, and none that is longer than longestKnown. It is
+	// enough for what pgx keeps prepared statements for.
+	mostKnown    = 512
+	knownBytes   = 128 << 10
+	longestKnown = 4 << 10
+)
+
+// knownTexts are the texts that one connection has met, as they were given, and their entries. Looking one up takes no
+// lock that connections share and no memory.
+type knownTexts struct {
+	entries map[string]*statementEntry
+	bytes   int
+	scratch []byte
+}
+
+func (k *knownTexts) find(t *statementTable, text string, now time.Duration) *statementEntry {
+	e, known := k.entries[text]
+	if known && !e.evicted.Load() {
+		return e
+	}
+	if cap(k.scratch) > 2*textShown {
+		k.scratch = nil
+	}
+	k.scratch = normalise(k.scratch[:0], text)
+	e = t.find(k.scratch, now)
+	switch {
+	case known:
+		k.entries[text] = e
+	case len(text) <= longestKnown:
+		if len(k.entries) >= mostKnown || k.bytes+len(text) > knownBytes {
+			clear(k.entries) // what is in use is soon known again
+			k.bytes = 0
+		}
+		if k.entries == nil {
+			k.entries = make(map[string]*statementEntry)
+		}
+		k.entries[strings.Clone(text)] = e // the caller's text may be a piece of something large
+		k.bytes += len(text)
+	}
+	return e
+}
