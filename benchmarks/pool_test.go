@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
@@ -123,6 +125,33 @@ func BenchmarkPoolStatement(b *testing.B) {
 	takeTurns(b, contenders, 100, func(pool *pgxpool.Pool) error {
 		_, err := held[pool].Exec(ctx, "select 1")
 		return err
+	})
+}
+
+// BenchmarkPoolTracer does what is done for one statement beside running it: what the network and the server take would
+// drown it.
+func BenchmarkPoolTracer(b *testing.B) {
+	ctx := context.Background()
+	contenders := poolContenders(b)
+	done := pgconn.NewCommandTag("SELECT 1")
+	held := make(map[*pgxpool.Pool]*pgx.Conn, len(contenders))
+	tracers := make(map[*pgxpool.Pool]pgx.QueryTracer, len(contenders))
+	for _, c := range contenders {
+		conn, err := c.pool.Acquire(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(conn.Release)
+		held[c.pool], tracers[c.pool] = conn.Conn(), c.pool.Config().ConnConfig.Tracer
+	}
+	takeTurns(b, contenders, 1000, func(pool *pgxpool.Pool) error {
+		conn, tracer := held[pool], tracers[pool]
+		if tracer == nil {
+			return nil
+		}
+		ctx := tracer.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: "select id, name, email from users where id = $1"})
+		tracer.TraceQueryEnd(ctx, conn, pgx.TraceQueryEndData{CommandTag: done})
+		return nil
 	})
 }
 
