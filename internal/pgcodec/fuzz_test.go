@@ -64,6 +64,9 @@ func FuzzUUIDArguments(f *testing.F) {
 		} {
 			sameSent(t, pgtype.UUIDArrayOID, value)
 		}
+		for _, oid := range []uint32{pgtype.TextArrayOID, pgtype.JSONBOID, pgtype.ByteaArrayOID, pgtype.UUIDOID, 0} {
+			sameSent(t, oid, []uuid.UUID{google, {}})
+		}
 		// Text in binary is ours alone, and may only succeed where the server would read the same.
 		ours, stock := both()
 		if got, err := ours.Encode(pgtype.UUIDOID, pgtype.BinaryFormatCode, text, nil); err == nil {
@@ -213,6 +216,9 @@ func FuzzTimestamptz(f *testing.F) {
 		}
 		for _, value := range []any{[]time.Time{at, {}}, []*time.Time{&at, nil}, []time.Time(nil), []sql.NullTime{{}, {Time: at, Valid: true}}} {
 			sameSent(t, pgtype.TimestamptzArrayOID, value)
+		}
+		for _, oid := range []uint32{pgtype.DateArrayOID, pgtype.TimestampArrayOID, pgtype.JSONOID, pgtype.TextArrayOID, 0} {
+			sameSent(t, oid, []time.Time{at, {}})
 		}
 		sameSent(t, pgtype.TstzrangeOID, pgtype.Range[time.Time]{
 			Lower: at, Upper: at, LowerType: pgtype.Inclusive, UpperType: pgtype.Exclusive, Valid: true,

@@ -16,7 +16,10 @@ import (
 //
 // A Map belongs to one connection and is not safe for concurrent use; the types registered here are shared by all of them
 // and keep no state.
-func Register(m *pgtype.Map) { m.RegisterTypes(types) }
+func Register(m *pgtype.Map) {
+	m.TryWrapEncodePlanFuncs = append([]pgtype.TryWrapEncodePlanFunc{wrapSlice}, m.TryWrapEncodePlanFuncs...)
+	m.RegisterTypes(types)
+}
 
 var types = newTypes() //nolint:gochecknoglobals // a table nobody writes to
 

@@ -62,6 +62,10 @@ func (c uuidCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any)
 		if format == pgtype.BinaryFormatCode {
 			return scanNullUUID{}
 		}
+	case *[uuidBytes]byte:
+		if format == pgtype.BinaryFormatCode {
+			return scanBytes{}
+		}
 	case *string:
 		if format == pgtype.BinaryFormatCode {
 			return scanUUIDString{}

@@ -2,6 +2,7 @@ package pgcodec
 
 import (
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -144,6 +145,19 @@ func (scanUUIDFromText) Scan(src []byte, target any) error {
 		parsed = stock.Bytes
 	}
 	*id = parsed
+	return nil
+}
+
+type scanBytes struct{}
+
+func (scanBytes) Scan(src []byte, target any) error {
+	switch {
+	case src == nil:
+		return errors.New("cannot scan NULL into *[16]byte")
+	case len(src) != uuidBytes:
+		return badLength(src)
+	}
+	copy(target.(*[uuidBytes]byte)[:], src) //nolint:forcetypeassert // the plan was made for this type
 	return nil
 }
 
