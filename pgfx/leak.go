@@ -45,13 +45,12 @@ func (l *leakWatch) look() {
 	l.armed.Store(false) // from here on an acquire arms again
 	now, next := l.db.now(), time.Duration(0)
 	for _, state := range l.db.leases.states() {
-		age, reported := state.age(now)
-		switch {
-		case age == 0, reported:
-		case age < l.threshold:
-			next = max(next, age)
-		default:
-			l.report(state)
+		if since := time.Duration(state.since.Load()); since > 0 && now-since < l.threshold {
+			next = max(next, now-since)
+			continue
+		}
+		if lease, ok := state.report(l.db.opened, now, l.threshold); ok {
+			l.report(lease)
 		}
 	}
 	if next > 0 {
@@ -59,11 +58,7 @@ func (l *leakWatch) look() {
 	}
 }
 
-func (l *leakWatch) report(state *connState) {
-	lease, ok := state.report(l.db)
-	if !ok { // returned by now
-		return
-	}
+func (l *leakWatch) report(lease Lease) {
 	l.overdue.Add(1)
 	fields := []zap.Field{zap.Uint32("pid", lease.PID), zap.Duration("held", time.Since(lease.Since))}
 	if lease.Statement != "" {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,11 +63,14 @@ type connState struct {
 	// trimmed belongs to whoever is releasing it: it was closed for being one too many.
 	trimmed bool
 
-	mu       sync.Mutex
-	since    time.Duration // on the DB's clock; 0 when nobody holds the connection
-	reported bool          // the lease was reported as too long
-	stack    stack
-	runs     runs
+	// since is when the connection was acquired, on the DB's clock, 0 while nobody holds it. It is what makes a lease: it is
+	// set when all else is as it should be, and taken away first. Two leases don't share it.
+	since    atomic.Int64
+	reported atomic.Bool // the lease was reported as too long
+
+	mu    sync.Mutex // for what others look at while the holder changes it
+	stack stack
+	runs  runs
 }
 
 // customDataKey is where a connState is found in a connection's custom data.
@@ -120,44 +124,43 @@ func (l *leases) states() []*connState {
 	return states
 }
 
-// acquired notes that somebody took the connection at a time on the DB's clock.
+// acquired notes that somebody took the connection at a time on the DB's clock. An acquire takes the lock only when there
+// is a stack to note or to forget.
 func (s *connState) acquired(at time.Duration, always bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.since, s.reported = max(at, 1), false
-	s.stack.capture(at, always, callersOfAcquire)
+	if capture := always || s.stack.affordable(at); capture || s.stack.depth > 0 {
+		s.mu.Lock()
+		s.stack.capture(at, capture, always, callersOfAcquire)
+		s.mu.Unlock()
+	}
+	s.since.Store(int64(max(at, 1)))
 }
 
 // released notes that the connection went back. It returns how long it was held, and whether that was reported as too long.
 func (s *connState) released(now time.Duration) (held time.Duration, reported bool) {
 	s.back = now
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	held, reported = now-s.since, s.reported
-	s.since = 0
-	s.runs.reset()
+	held = now - time.Duration(s.since.Swap(0))
+	if reported = s.reported.Load(); reported {
+		s.reported.Store(false)
+	}
+	if s.runs.any() {
+		s.mu.Lock()
+		s.runs.reset()
+		s.mu.Unlock()
+	}
 	return held, reported
 }
 
-// age returns for how long the connection has been held, 0 when it isn't, and whether that was reported.
-func (s *connState) age(now time.Duration) (age time.Duration, reported bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.since == 0 {
-		return 0, false
-	}
-	return max(1, now-s.since), s.reported
-}
-
-// report returns the lease and marks it as reported. It returns false when there is none, or when it has been reported.
-func (s *connState) report(db *DB) (Lease, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	lease, ok := s.lease(db.opened)
-	if !ok || s.reported || db.now()-s.since < db.leaks.threshold {
+// report returns the lease and marks it as reported, when it has lasted for longer than the threshold and hasn't been.
+func (s *connState) report(opened time.Time, now, threshold time.Duration) (Lease, bool) {
+	since := s.since.Load()
+	if since == 0 || now-time.Duration(since) < threshold || !s.reported.CompareAndSwap(false, true) {
 		return Lease{}, false
 	}
-	s.reported = true
+	lease, ok := s.snapshot(opened)
+	if !ok || s.since.Load() != since { // it ended meanwhile, and perhaps without having seen the mark
+		s.reported.Store(false)
+		return Lease{}, false
+	}
 	return lease, true
 }
 
@@ -165,16 +168,15 @@ func (s *connState) report(db *DB) (Lease, bool) {
 func (s *connState) snapshot(opened time.Time) (Lease, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lease(opened)
-}
-
-func (s *connState) lease(opened time.Time) (Lease, bool) {
-	if s.since == 0 || s.gone() {
+	since := s.since.Load()
+	if since == 0 || s.gone() {
 		return Lease{}, false
 	}
-	return Lease{
-		PID: s.conn.PgConn().PID(), Since: opened.Add(s.since), Statement: s.runs.last.text, Stack: named(s.stack.pcs[:s.stack.depth]),
-	}, true
+	lease := Lease{
+		PID: s.conn.PgConn().PID(), Since: opened.Add(time.Duration(since)), Statement: s.runs.last.text,
+		Stack: named(s.stack.pcs[:s.stack.depth]),
+	}
+	return lease, s.since.Load() == since
 }
 
 // gone reports whether the connection has been closed, as a hijacked one may be without the pool's knowledge.
@@ -206,11 +208,9 @@ func (l *leases) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for state := range l.conns {
-		state.mu.Lock()
-		if state.since > 0 {
+		if state.since.Load() > 0 {
 			_ = state.conn.PgConn().Conn().Close() // the connection is given up: nobody can act on an error
 		}
-		state.mu.Unlock()
 	}
 }
 

@@ -56,9 +56,8 @@ func (r *runs) end(table *statementTable, now time.Duration) (run, ending) {
 	return ended, endedNow
 }
 
+// any reports whether anything ran. The holder of the connection may ask without the lock: only he changes it.
+func (r *runs) any() bool { return r.last.began > 0 }
+
 // reset forgets what ran.
-func (r *runs) reset() {
-	if r.last.began > 0 {
-		r.last, r.running, r.refused = run{}, false, 0
-	}
-}
+func (r *runs) reset() { r.last, r.running, r.refused = run{}, false, 0 }

@@ -25,13 +25,17 @@ type stack struct {
 	paid  time.Duration // on the DB's clock: until when the stacks so far are paid for
 }
 
-// capture takes the stack, or none. skip is the number of frames between the caller and runtime.Callers.
-func (s *stack) capture(now time.Duration, always bool, skip int) {
-	if s.paid > now+stackBurst*stackEvery && !always {
+// affordable reports whether a stack may be taken now.
+func (s *stack) affordable(now time.Duration) bool { return s.paid <= now+stackBurst*stackEvery }
+
+// capture takes the stack if it is to, else it forgets the one before. One that was called for costs nothing of what the
+// others may cost together. skip is the number of frames between the caller and runtime.Callers.
+func (s *stack) capture(now time.Duration, take, calledFor bool, skip int) {
+	if !take {
 		s.depth = 0
 		return
 	}
-	if !always {
+	if !calledFor {
 		s.paid = max(s.paid, now) + stackEvery
 	}
 	s.depth = runtime.Callers(skip, s.pcs[:])

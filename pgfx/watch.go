@@ -92,19 +92,17 @@ func (w *watch) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpo
 
 func (w *watch) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	counters := &w.db.counters
-	defer counters.returned.Add(1)
-	state := stateOf(data.Conn)
-	if state == nil {
-		return
-	}
-	if !w.off {
-		held, reported := state.released(w.db.now())
-		counters.uses.Record(held)
-		if reported {
-			w.db.leaks.returned(data.Conn.PgConn().PID(), held)
+	if state := stateOf(data.Conn); state != nil {
+		if !w.off {
+			held, reported := state.released(w.db.now())
+			counters.uses.Record(held)
+			if reported {
+				w.db.leaks.returned(data.Conn.PgConn().PID(), held)
+			}
 		}
+		w.db.overflow.trim(data.Conn, state)
 	}
-	w.db.overflow.trim(data.Conn, state)
+	counters.returned.Add(1)
 }
 
 func (w *watch) begin(conn *pgx.Conn, text string, batch int) {
