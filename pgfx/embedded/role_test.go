@@ -18,7 +18,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 
@@ -155,6 +154,13 @@ func parentOf(pid int) int {
 	return parent
 }
 
+// kill sends a signal to one process, and never to a group by mistake.
+func kill(t *testing.T, pid int, number syscall.Signal) {
+	t.Helper()
+	require.Greater(t, pid, 1)
+	require.NoError(t, syscall.Kill(pid, number))
+}
+
 func procPath(pid int, parts ...string) string {
 	return filepath.Join(append([]string{"/proc", strconv.Itoa(pid)}, parts...)...)
 }
@@ -248,7 +254,7 @@ func assertGone(t *testing.T, f facts) {
 	t.Helper()
 	eventually(t, "the keeper ends", func() bool { return !running(f.Keeper) })
 	eventually(t, "the server ends", func() bool { return !running(f.PID) })
-	assert.Empty(t, embedded.Strays(f.Data))
+	eventually(t, "the server's other processes end", func() bool { return len(embedded.Strays(f.Data)) == 0 })
 	eventually(t, "the directory goes", func() bool { _, err := os.Stat(f.Dir); return os.IsNotExist(err) })
 }
 
