@@ -1,7 +1,6 @@
 package pgcodec_test
 
 import (
-	"bytes"
 	"database/sql"
 	"encoding/binary"
 	"encoding/json"
@@ -19,6 +18,8 @@ func FuzzUUIDArguments(f *testing.F) {
 	for _, text := range []string{
 		"", id.String(), strings.ToUpper(id.String()), "{" + id.String() + "}", strings.ReplaceAll(id.String(), "-", ""),
 		strings.ReplaceAll(id.String(), "-", "x"), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1g", "a0eebc999-c0b-4ef8-bb6d-6bb9bd380a11", "é",
+		"a0eebc99x9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc99-9c0bx4ef8-bb6d-6bb9bd380a11", "a0eebc99-9c0b-4ef8xbb6d-6bb9bd380a11",
+		"a0eebc99-9c0b-4ef8-bb6dx6bb9bd380a11",
 	} {
 		f.Add(id[:], text)
 	}
@@ -47,10 +48,10 @@ func FuzzUUIDArguments(f *testing.F) {
 		} {
 			sameSent(t, pgtype.UUIDOID, value)
 		}
-		zero := nullIfZero{}
+		zero, noSlice := nullIfZero{}, []uuid.UUID(nil)
 		for _, value := range []any{
 			[]uuid.UUID{google, {}},
-			[]uuid.UUID(nil),
+			noSlice, &noSlice,
 			[]uuid.UUID{},
 			[]*uuid.UUID{&google, nil},
 			[][16]byte{id},
@@ -67,13 +68,11 @@ func FuzzUUIDArguments(f *testing.F) {
 		for _, oid := range []uint32{pgtype.TextArrayOID, pgtype.JSONBOID, pgtype.ByteaArrayOID, pgtype.UUIDOID, 0} {
 			sameSent(t, oid, []uuid.UUID{google, {}})
 		}
-		// Text in binary is ours alone, and may only succeed where the server would read the same.
-		ours, stock := both()
+		// Text in binary is ours alone, and may only succeed for the form that can mean nothing else.
+		ours, _ := both()
 		if got, err := ours.Encode(pgtype.UUIDOID, pgtype.BinaryFormatCode, text, nil); err == nil {
-			var want pgtype.UUID
-			err := stock.Scan(pgtype.UUIDOID, pgtype.TextFormatCode, []byte(text), &want)
-			if err != nil || !bytes.Equal(want.Bytes[:], got) {
-				t.Errorf("%q became %x", text, got)
+			if want := uuid.UUID(got).String(); !strings.EqualFold(want, text) {
+				t.Errorf("%q became %q", text, want)
 			}
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -247,6 +248,12 @@ func TestUsualValuesTakeNoAllocations(t *testing.T) { //nolint:paralleltest // c
 		plan := ours.PlanEncode(c.oid, pgtype.BinaryFormatCode, c.value)
 		assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = plan.Encode(c.value, buf) }), name)
 	}
+	elements := func(n int) float64 {
+		array := binaryArray(pgtype.JSONBOID, slices.Repeat([][]byte{[]byte("\x01{}")}, n)...)
+		var documents []json.RawMessage
+		return testing.AllocsPerRun(100, func() { _ = ours.Scan(pgtype.JSONBArrayOID, pgtype.BinaryFormatCode, array, &documents) })
+	}
+	assert.InDelta(t, 10, elements(20)-elements(10), 0, "one for each element of an array")
 	for name, c := range map[string]struct {
 		oid    uint32
 		src    []byte
