@@ -9,6 +9,10 @@
 // waits for the database, a stop that is bounded and reports who still holds connections, and [DB.Connect] for connections
 // outside the pool.
 //
+// Every connection has codecs that take UUIDs, raw JSON and times to the wire without detours (Config.StockCodecs leaves
+// them to pgx), and knows the types of the database that [WithTypes] names. [DB.SQL] is the same pool for GORM, bun, sqlx
+// and others that want a *sql.DB.
+//
 // With Fx, include rdsfx.Module, which bundles this package with health and transactions. Without Fx:
 //
 //	db, err := pgfx.Open(pgfx.Config{URL: "postgres://app@localhost/app"})

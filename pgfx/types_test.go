@@ -104,8 +104,9 @@ func TestConnectionsMayUseTheSameTypesAtTheSameTime(t *testing.T) {
 			defer conn.Release()
 			<-begin
 			var got []string
-			assert.NoError(t, conn.QueryRow(t.Context(), "select enum_range(null::label)").Scan(&got))
+			err := conn.QueryRow(t.Context(), "select enum_range(null::label)").Scan(&got)
 			assert.Len(t, got, len(labels))
+			assert.NoError(t, err)
 		})
 	}
 	close(begin)
