@@ -105,7 +105,7 @@ func newServer(ctx context.Context, o options, env lookup) (*Server, error) {
 }
 
 // Start starts the server and returns when it accepts connections; it does nothing when the server runs. It is what [New] leaves
-// to do, and may be called again after [Server.Stop]. See the function [Start] for ctx.
+// to do, and may be called again after [Server.Stop] or when the server has died. See the function [Start] for ctx.
 func (s *Server) Start(ctx context.Context) error {
 	if s.aside {
 		return nil
@@ -123,7 +123,14 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	defer s.give()
 	if keeper := s.current(); keeper != nil && !keeper.ended() {
-		return nil
+		if !hasEnded(keeper.serverPID) {
+			return nil
+		}
+		select { // it is clearing away after a server that has died
+		case <-keeper.done:
+		case <-work.Done():
+			return fmt.Errorf("embedded: start: the server has died and its keeper hasn't cleared away yet: %w", context.Cause(work))
+		}
 	}
 	began := time.Now()
 	keeper, err := s.launch(s.spec, s.log)
