@@ -80,25 +80,3 @@ func (m *Monitor) hear(err error) {
 		m.reschedule()
 	}
 }
-
-// pull moves the next look forward: to now, or to gap after the last look when that was one that had been pulled forward
-// too. It returns false when the next look is as soon as that anyway.
-func (s *schedule) pull(gap time.Duration) bool {
-	soonest := s.last
-	if s.wary || gap > strongGap {
-		soonest = s.last.Add(gap)
-	}
-	if !soonest.Before(s.next) {
-		return false
-	}
-	s.next, s.pulled = soonest, true
-	return true
-}
-
-// reschedule makes wait think again.
-func (m *Monitor) reschedule() {
-	select {
-	case m.kick <- struct{}{}:
-	default: // it is about to
-	}
-}

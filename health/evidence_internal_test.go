@@ -85,3 +85,17 @@ func TestThatNewConnectionsFailIsNoNewsOnceThereIsACause(t *testing.T) {
 	assert.Equal(t, last, m.schedule.next)
 	assert.Len(t, m.kick, 1)
 }
+
+func TestASilenceThatGoesOnIsLookedIntoLessAndLessOften(t *testing.T) {
+	t.Parallel()
+	var w stallWatch
+	start := time.Unix(1000, 0)
+	assert.False(t, w.see(start, false))
+	assert.True(t, w.see(start, true))
+	assert.False(t, w.see(start.Add(stallAfter-1), true))
+	assert.True(t, w.see(start.Add(stallAfter), true))
+	assert.False(t, w.see(start.Add(2*stallAfter), true), "the gap doubles")
+	assert.True(t, w.see(start.Add(3*stallAfter), true))
+	assert.False(t, w.see(start.Add(4*stallAfter), false))
+	assert.True(t, w.see(start.Add(4*stallAfter), true), "a new silence is another matter")
+}

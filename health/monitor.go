@@ -33,8 +33,9 @@ type Monitor struct {
 	pool    poolWatch
 	machine machine
 	pace    pace
-	afresh  bool      // the next look opens a connection
-	healed  time.Time // when traffic's evidence alone last replaced the pool
+	afresh  bool       // the next look opens a connection
+	healed  time.Time  // when traffic's evidence alone last replaced the pool
+	stall   stallWatch // only run's
 
 	kick       chan struct{}   // the schedule has changed
 	lifetime   context.Context //nolint:containedctx // ends the looks when the monitor stops
@@ -52,15 +53,6 @@ type Monitor struct {
 	status   Status
 	schedule schedule
 	heard    evidence // since the last look began
-}
-
-// schedule is when the next look is due.
-type schedule struct {
-	last   time.Time       // when the last look began
-	next   time.Time       // when the next is due, unless something happens
-	lost   <-chan struct{} // closed when the kept connection is lost
-	pulled bool            // something has happened: next is sooner than planned
-	wary   bool            // the last look was pulled forward
 }
 
 // NewMonitor makes a monitor for db, which may be started already or later. It opens no connection and starts no goroutine.
@@ -178,39 +170,6 @@ func (m *Monitor) run() {
 	}
 }
 
-// leastGap keeps looks that something has triggered apart, from the second on: a server that answers once and then kills, or
-// a thousand failing statements, must not make the monitor spin.
-const leastGap = 250 * time.Millisecond
-
-// wait waits until the next look is due: when its time comes, or when the kept connection is lost. It returns false when
-// the monitor is stopped.
-func (m *Monitor) wait() bool {
-	for {
-		m.mu.Lock()
-		due := m.schedule
-		select {
-		case <-due.lost:
-			due.lost = nil
-			m.schedule.lost = nil
-			m.schedule.pull(leastGap)
-			due.next = m.schedule.next
-		default:
-		}
-		m.mu.Unlock()
-		timer := time.NewTimer(time.Until(due.next))
-		select {
-		case <-m.lifetime.Done():
-			timer.Stop()
-			return false
-		case <-timer.C:
-			return true
-		case <-due.lost: // its time is worked out above
-		case <-m.kick:
-		}
-		timer.Stop()
-	}
-}
-
 // CheckNow looks at the database now and returns what is known then. Its error is the one that the look met, also when one
 // failure alone is no verdict; nil when the database answered. Callers at the same time share a look. It works without a
 // running monitor too (before Start, or with Config.Health.Interval off), but then it leaves the gate alone, because nobody
@@ -292,6 +251,9 @@ func (m *Monitor) look(ctx context.Context) (Look, bool) {
 		p.open, p.shut = false, false
 	}
 	p.carryOut(m.db, seen.err)
+	if v.suspectPool {
+		m.abandonUnheard(ctx)
+	}
 	m.record(v, p, look, &seen.server)
 	m.replan(began, m.pace.next(v, m.pool.isFull(), rand.Float64()))
 	return look, true
@@ -312,16 +274,6 @@ func (m *Monitor) strayed(now time.Time, heard evidence, seen sight) bool {
 }
 
 func succeeded(stats pgfx.Stats) int64 { return stats.Statements.Count - stats.Statements.Errors }
-
-// replan sets when the next look is due.
-func (m *Monitor) replan(began time.Time, wait time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.schedule = schedule{last: began, next: time.Now().Add(wait), lost: m.probe.lost(), wary: m.schedule.pulled}
-	if m.heard != 0 { // while the look went on
-		m.schedule.pull(m.heard.gap())
-	}
-}
 
 // record notes a verdict and tells it when it is news. The caller holds the turn.
 func (m *Monitor) record(v verdict, p plan, look Look, server *Server) {

@@ -67,6 +67,12 @@ func newConfig(t *testing.T, opts ...func(*pgfx.Config)) pgfx.Config {
 // exec runs statements on a connection of its own.
 func exec(t *testing.T, url, sql string) {
 	t.Helper()
+	execute(t, url, sql)
+}
+
+// execute is exec for benchmarks too.
+func execute(t testing.TB, url, sql string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)

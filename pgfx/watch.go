@@ -130,6 +130,9 @@ func (w *watch) end(conn *pgx.Conn, rows int64, err error) {
 	now := w.db.now()
 	state.mu.Lock()
 	ended, how := state.runs.end(&w.db.statements, now)
+	if how == endedNow && err == nil {
+		state.runs.answered = now
+	}
 	state.mu.Unlock()
 	switch how {
 	case endedBefore:

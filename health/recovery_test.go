@@ -1,0 +1,338 @@
+package health_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/health"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// BenchmarkRecovery measures what callers meet in an outage and how long it takes until their statements succeed again,
+// beside a plain pgxpool that goes through the same fault. It prints the table of docs/recovery.md:
+//
+//	make recovery
+//
+// It is a benchmark because its figures are no verdict; the tests of this package say what must be so.
+func BenchmarkRecovery(b *testing.B) {
+	table := [][]string{{
+		"fault", "lasts", "deadline", "pool", "first success", "all callers", "longest call", "median failure", "failures", "dials",
+	}}
+	for _, f := range faults() {
+		b.Run(f.name, func(b *testing.B) {
+			for range b.N {
+				table = append(table, f.run(b)...)
+			}
+			b.ReportMetric(0, "ns/op") // means nothing here
+		})
+	}
+	for i, row := range table {
+		_, _ = fmt.Fprintln(os.Stdout, "| "+strings.Join(row, " | ")+" |")
+		if i == 0 {
+			_, _ = fmt.Fprintln(os.Stdout, strings.Repeat("|---", len(row))+"|")
+		}
+	}
+}
+
+// fault is a row of the table.
+type fault struct {
+	name     string
+	lasts    time.Duration // 0: the server stays reachable
+	deadline time.Duration // of each call
+	sql      string        // default: select 1
+	idle     bool          // callers come when the fault has begun, and the pool has been idle for a while
+	apps     int           // applications with a caller each; default: one with eight
+	prepare  func(*testing.B) outage
+}
+
+// outage is a fault on a server. It counts from the return of end, or of begin where there is no end.
+type outage struct {
+	url     string
+	connect func(context.Context, *pgx.ConnConfig) error // before each connection of either pool
+	begin   func(pools []*pgxpool.Pool)
+	end     func()
+}
+
+const (
+	recoveryConns   = 4
+	recoveryCallers = 8
+	recoveryPause   = 10 * time.Millisecond // between two calls
+	recoveryWarmup  = 500 * time.Millisecond
+	recoveryIdle    = 2 * time.Second
+	recoveryLimit   = 40 * time.Second
+)
+
+// run lets both pools meet the fault and returns a row for each. They meet it together, but for those of many
+// applications, which would be in each other's way.
+func (f fault) run(b *testing.B) [][]string {
+	b.Helper()
+	if f.apps > 0 {
+		return append(f.meet(b, f.prepare(b), openMonitored), f.meet(b, f.prepare(b), openPlain)...)
+	}
+	return f.meet(b, f.prepare(b), openMonitored, openPlain)
+}
+
+func (f fault) meet(b *testing.B, o outage, kinds ...func(*testing.B, outage, *side) *pgxpool.Pool) [][]string {
+	b.Helper()
+	conns, callers := recoveryConns, recoveryCallers
+	if f.apps > 0 {
+		conns, callers = 1, f.apps
+	}
+	var (
+		sides   []*side
+		pools   []*pgxpool.Pool
+		calling sync.WaitGroup
+		stop    = make(chan struct{})
+	)
+	for _, open := range kinds {
+		s := &side{conns: conns, calls: make([][]call, callers)}
+		for range max(f.apps, 1) {
+			s.pools = append(s.pools, open(b, o, s))
+			fill(b, s.pools[len(s.pools)-1], conns)
+		}
+		sides, pools = append(sides, s), append(pools, s.pools...)
+	}
+	callAll := func() {
+		for _, s := range sides {
+			for i := range callers {
+				calling.Go(func() { s.call(i, f, stop) })
+			}
+		}
+	}
+	if f.idle {
+		time.Sleep(recoveryIdle)
+	} else {
+		callAll()
+		time.Sleep(recoveryWarmup)
+	}
+	for _, s := range sides {
+		s.dials.Store(0)
+	}
+	began := time.Now()
+	o.begin(pools)
+	if f.idle {
+		callAll()
+	}
+	counted := began
+	if o.end != nil {
+		time.Sleep(f.lasts - time.Since(began))
+		o.end()
+		counted = time.Now()
+	}
+	for _, s := range sides {
+		for !s.recovered(counted) && time.Since(counted) < recoveryLimit {
+			time.Sleep(recoveryPause)
+		}
+	}
+	close(stop)
+	calling.Wait()
+	rows := make([][]string, 0, len(sides))
+	for _, s := range sides {
+		rows = append(rows, append([]string{f.name, shown(f.lasts), shown(f.deadline), s.name}, s.figures(began, counted)...))
+	}
+	return rows
+}
+
+func shown(d time.Duration) string {
+	if d == 0 {
+		return "–"
+	}
+	return d.String()
+}
+
+// side is one of the two that are compared.
+type side struct {
+	name  string
+	conns int
+	pools []*pgxpool.Pool
+	dials atomic.Int64
+
+	mu    sync.Mutex
+	calls [][]call // by caller
+}
+
+type call struct {
+	began, ended time.Time
+	err          error
+}
+
+// call calls again and again.
+func (s *side) call(caller int, f fault, stop <-chan struct{}) {
+	pool := s.pools[caller%len(s.pools)]
+	for {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), f.deadline)
+		_, err := pool.Exec(ctx, cmp.Or(f.sql, "select 1"))
+		cancel()
+		s.mu.Lock()
+		s.calls[caller] = append(s.calls[caller], call{began: began, ended: time.Now(), err: err})
+		s.mu.Unlock()
+		select {
+		case <-stop:
+			return
+		case <-time.After(recoveryPause):
+		}
+	}
+}
+
+// recovered reports whether every caller has succeeded since.
+func (s *side) recovered(since time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, calls := range s.calls {
+		if _, ok := firstSuccess(calls, since); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// firstSuccess returns how long after a moment a call first succeeded.
+func firstSuccess(calls []call, since time.Time) (time.Duration, bool) {
+	for _, c := range calls {
+		if c.err == nil && !c.ended.Before(since) && (c.began.After(since) || c.ended.Sub(since) > recoveryPause/2) {
+			return c.ended.Sub(since), true
+		}
+	}
+	return 0, false
+}
+
+// figures returns the last columns of a row.
+func (s *side) figures(began, counted time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var (
+		successes, failures []time.Duration
+		longest             time.Duration
+	)
+	for _, calls := range s.calls {
+		if first, ok := firstSuccess(calls, counted); ok {
+			successes = append(successes, first)
+		}
+		for _, c := range calls {
+			if c.ended.Before(began) {
+				continue
+			}
+			longest = max(longest, c.ended.Sub(c.began))
+			if c.err != nil {
+				failures = append(failures, c.ended.Sub(c.began))
+			}
+		}
+	}
+	slices.Sort(successes)
+	slices.Sort(failures)
+	first, all, median := "> "+recoveryLimit.String(), "> "+recoveryLimit.String(), "–"
+	if len(successes) > 0 {
+		first = rounded(successes[0])
+	}
+	if len(successes) == len(s.calls) {
+		all = rounded(successes[len(successes)-1])
+	}
+	if len(failures) > 0 {
+		median = rounded(failures[len(failures)/2])
+	}
+	return []string{first, all, rounded(longest), median, strconv.Itoa(len(failures)), strconv.FormatInt(s.dials.Load(), 10)}
+}
+
+func rounded(d time.Duration) string {
+	switch {
+	case d >= 10*time.Millisecond:
+		return d.Round(time.Millisecond).String()
+	default:
+		return d.Round(10 * time.Microsecond).String()
+	}
+}
+
+// dialed counts a connection and does what the outage wants.
+func (s *side) dialed(o outage) func(context.Context, *pgx.ConnConfig) error {
+	return func(ctx context.Context, config *pgx.ConnConfig) error {
+		s.dials.Add(1)
+		if o.connect == nil {
+			return nil
+		}
+		return o.connect(ctx, config)
+	}
+}
+
+func openMonitored(b *testing.B, o outage, s *side) *pgxpool.Pool {
+	b.Helper()
+	s.name = "**rdsfx**"
+	db, err := pgfx.Open(pgfx.Config{URL: o.url, Pool: pgfx.PoolConfig{MaxConns: s.conns}}, pgfx.WithBeforeConnect(s.dialed(o)))
+	require.NoError(b, err)
+	monitor, err := health.NewMonitor(db)
+	require.NoError(b, err)
+	require.NoError(b, db.Start(b.Context()))
+	require.NoError(b, monitor.Start(b.Context()))
+	b.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = monitor.Stop(ctx)
+		_ = db.Close(ctx)
+	})
+	return db.Pool()
+}
+
+func openPlain(b *testing.B, o outage, s *side) *pgxpool.Pool {
+	b.Helper()
+	s.name = "pgxpool"
+	config, err := pgxpool.ParseConfig(o.url)
+	require.NoError(b, err)
+	config.MaxConns = int32(s.conns) //nolint:gosec // small
+	config.BeforeConnect = s.dialed(o)
+	pool, err := pgxpool.NewWithConfig(b.Context(), config)
+	require.NoError(b, err)
+	b.Cleanup(pool.Close)
+	return pool
+}
+
+// fill opens all connections of a pool.
+func fill(b *testing.B, pool *pgxpool.Pool, n int) {
+	b.Helper()
+	for _, conn := range hold(b, pool, n) {
+		conn.Release()
+	}
+}
+
+// hold takes connections.
+func hold(b *testing.B, pool *pgxpool.Pool, n int) []*pgxpool.Conn {
+	b.Helper()
+	conns := make([]*pgxpool.Conn, 0, n)
+	for range n {
+		conn, err := pool.Acquire(b.Context())
+		require.NoError(b, err)
+		conns = append(conns, conn)
+	}
+	return conns
+}
+
+// BenchmarkLook says what a look costs.
+func BenchmarkLook(b *testing.B) {
+	db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Health: pgfx.HealthConfig{Interval: never}})
+	require.NoError(b, err)
+	monitor, err := health.NewMonitor(db)
+	require.NoError(b, err)
+	require.NoError(b, db.Start(b.Context()))
+	require.NoError(b, monitor.Start(b.Context()))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := monitor.CheckNow(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	require.NoError(b, monitor.Stop(context.Background()))
+	require.NoError(b, db.Close(context.Background()))
+}

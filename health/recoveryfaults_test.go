@@ -1,0 +1,178 @@
+package health_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+)
+
+// faults are the rows of the table. What lasts, lasts longer than both pools need to notice: with the default Health.Timeout
+// of five seconds a server that swallows everything is down after the second timeout.
+func faults() []fault {
+	const (
+		short   = 3 * time.Second
+		long    = 15 * time.Second
+		patient = 5 * time.Second
+		quick   = time.Second
+		insert  = "insert into entries values (1)"
+	)
+	return []fault{
+		{name: "half-open, statements in flight", deadline: patient, prepare: halfOpen},
+		{name: "half-open, pool idle", deadline: patient, idle: true, prepare: halfOpen},
+		{name: "black hole, healed", lasts: long, deadline: quick, prepare: blackHole},
+		{name: "killed (-9), restarted", lasts: short, deadline: patient, prepare: killed},
+		{name: "frozen, continued", lasts: long, deadline: quick, prepare: frozen},
+		{name: "writer demoted, standby promoted", lasts: short, deadline: patient, sql: insert, prepare: demoted},
+		{name: "primary lost, standby promoted", lasts: short, deadline: patient, sql: insert, prepare: primaryLost},
+		{name: "accepts and kills", lasts: patient, deadline: patient, prepare: acceptsAndKills},
+		{name: "server full (53300)", lasts: patient, deadline: patient, prepare: serverFull},
+		{name: "pool exhausted", lasts: short, deadline: quick, prepare: poolExhausted},
+		{name: "password rotated", lasts: patient, deadline: patient, prepare: passwordRotated},
+		{name: "100 applications reconnect", lasts: short, deadline: patient, apps: 100, prepare: manyReconnect},
+	}
+}
+
+func halfOpen(b *testing.B) outage {
+	b.Helper()
+	proxy := fxtest.NewProxy(b, fxtest.NewServer(b).URL())
+	return outage{url: proxy.URL(), begin: func([]*pgxpool.Pool) { proxy.BlackHole() }}
+}
+
+func blackHole(b *testing.B) outage {
+	b.Helper()
+	proxy := fxtest.NewProxy(b, fxtest.NewServer(b).URL())
+	return outage{url: proxy.URL(), begin: func([]*pgxpool.Pool) { proxy.BlackHoleAll() }, end: proxy.Heal}
+}
+
+func killed(b *testing.B) outage {
+	b.Helper()
+	server := fxtest.NewServer(b)
+	return outage{url: server.URL(), begin: func([]*pgxpool.Pool) { server.Kill() }, end: server.Restart}
+}
+
+func frozen(b *testing.B) outage {
+	b.Helper()
+	server := fxtest.NewServer(b)
+	return outage{url: server.URL(), begin: func([]*pgxpool.Pool) { server.Freeze() }, end: server.Thaw}
+}
+
+// clustered returns a primary and a standby with a table, and the outage of a name that moves with the promotion.
+func clustered(b *testing.B, begin func(*fxtest.Cluster)) outage {
+	b.Helper()
+	cluster := fxtest.NewCluster(b)
+	execute(b, cluster.Primary().URL(), "create table entries (n int)")
+	resolver := cluster.Resolver()
+	return outage{
+		url: resolver.URL(), connect: resolver.BeforeConnect,
+		begin: func([]*pgxpool.Pool) { begin(cluster) },
+		end: func() {
+			resolver.Point(cluster.Standby().URL())
+			cluster.Promote()
+		},
+	}
+}
+
+func demoted(b *testing.B) outage {
+	b.Helper()
+	return clustered(b, (*fxtest.Cluster).Demote)
+}
+
+func primaryLost(b *testing.B) outage {
+	b.Helper()
+	return clustered(b, (*fxtest.Cluster).KillPrimary)
+}
+
+func acceptsAndKills(b *testing.B) outage {
+	b.Helper()
+	proxy := fxtest.NewProxy(b, fxtest.NewServer(b).URL())
+	return outage{
+		url: proxy.URL(), end: proxy.Heal,
+		begin: func([]*pgxpool.Pool) {
+			proxy.AcceptThenKill(fxtest.AfterLogin)
+			proxy.Cut()
+		},
+	}
+}
+
+func serverFull(b *testing.B) outage {
+	b.Helper()
+	server := fxtest.NewServer(b, embedded.Setting("max_connections", "20"))
+	proxy := fxtest.NewProxy(b, server.URL())
+	var release []func()
+	return outage{
+		url: proxy.URL(),
+		begin: func([]*pgxpool.Pool) {
+			proxy.RefuseNew()
+			proxy.Cut()
+			server.TerminateBackends() // returns when they are gone, so that none gives a slot back later
+			release = append(release, server.FillConnections())
+			proxy.Heal()
+		},
+		end: func() {
+			for _, free := range release {
+				free()
+			}
+		},
+	}
+}
+
+func poolExhausted(b *testing.B) outage {
+	b.Helper()
+	var held []*pgxpool.Conn
+	return outage{
+		url: fxtest.URL(b),
+		begin: func(pools []*pgxpool.Pool) {
+			for _, pool := range pools {
+				held = append(held, hold(b, pool, recoveryConns)...)
+			}
+		},
+		end: func() {
+			for _, conn := range held {
+				conn.Release()
+			}
+		},
+	}
+}
+
+// passwordRotated: where the application gets the password from is behind by as long as the fault lasts.
+func passwordRotated(b *testing.B) outage {
+	b.Helper()
+	server := fxtest.NewServer(b)
+	var (
+		rotated string
+		known   atomic.Pointer[string]
+	)
+	return outage{
+		url: server.URL(),
+		connect: func(_ context.Context, config *pgx.ConnConfig) error {
+			if password := known.Load(); password != nil {
+				config.Password = *password
+			}
+			return nil
+		},
+		begin: func([]*pgxpool.Pool) {
+			rotated = server.RotatePassword()
+			server.TerminateBackends()
+		},
+		end: func() { known.Store(&rotated) },
+	}
+}
+
+func manyReconnect(b *testing.B) outage {
+	b.Helper()
+	proxy := fxtest.NewProxy(b, fxtest.NewServer(b, embedded.Setting("max_connections", "250")).URL())
+	return outage{
+		url: proxy.URL(), end: proxy.Heal,
+		begin: func([]*pgxpool.Pool) {
+			proxy.RefuseNew()
+			proxy.Cut()
+		},
+	}
+}

@@ -1,0 +1,83 @@
+package health_test
+
+import (
+	"context"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/health"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// waiting runs a statement that ends when release is called, on a connection of its own.
+func waiting(t *testing.T, config pgfx.Config, db *pgfx.DB) (ended <-chan error, release func()) {
+	t.Helper()
+	holder, err := db.Connect(t.Context(), "holder")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = holder.PgConn().Conn().Close() })
+	_, err = holder.Exec(t.Context(), "select pg_advisory_lock(1)")
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.Pool().Exec(context.Background(), "select pg_advisory_lock(1)")
+		done <- err
+	}()
+	require.Eventually(t, func() bool {
+		var n int
+		err := holder.QueryRow(t.Context(), "select count(*) from pg_locks where locktype = 'advisory' and not granted").Scan(&n)
+		return err == nil && n == 1
+	}, patience, 1e6)
+	return done, func() {
+		exec(t, urlOf(config), "select pg_terminate_backend("+strconv.FormatUint(uint64(holder.PgConn().PID()), 10)+")")
+	}
+}
+
+func TestAStatementThatTheServerHasNeverGotIsGivenUpAndOneThatItIsAtWorkOnIsNot(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t)
+	config := newConfig(t, maxConns(2))
+	direct := config
+	through(p)(&config)
+	db := openDB(t, config)
+	require.NoError(t, db.Start(t.Context()))
+	monitor, transitions := watch(t, db)
+	working, release := waiting(t, direct, db)
+
+	conn, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+	p.freeze(false)
+	_, err = conn.Exec(context.Background(), "select 1")
+	require.Error(t, err, "no deadline has passed: there is none")
+	assert.Equal(t, pgfx.CauseKilled, pgfx.CauseOf(err))
+	conn.Release()
+	assert.Equal(t, health.ResetSuspect, monitor.Status().LastReset)
+	_, err = db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+	assert.Empty(t, working)
+
+	p.thaw()
+	release()
+	require.NoError(t, <-working)
+	assert.Empty(t, transitions)
+}
+
+func TestASlowStatementThatRunsAloneCausesALookAndNothingElse(t *testing.T) {
+	t.Parallel()
+	config := newConfig(t)
+	db := openDB(t, config)
+	require.NoError(t, db.Start(t.Context()))
+	monitor, transitions := watch(t, db)
+	looked := monitor.Status().LastLook.At
+	working, release := waiting(t, config, db)
+	status := eventually(t, monitor, func(s health.Status) bool { return s.LastLook.At.After(looked) })
+	assert.Equal(t, health.Up, status.State)
+	assert.Zero(t, status.Resets)
+	release()
+	require.NoError(t, <-working)
+	assert.Empty(t, transitions)
+}
