@@ -58,6 +58,10 @@ bench: ## Run the benchmarks and compare: make bench BENCH=Get COUNT=10
 bench-fxtest: ## Show what a test pays for a database of its own
 	go test -run='^$$' -bench=FreshDatabase ./fxtest
 
+.PHONY: recovery
+recovery: ## Show how the pool comes through outages, beside plain pgxpool (minutes; docs/recovery.md)
+	go test -run='^$$' -bench='^BenchmarkRecovery$$' -benchtime=1x -timeout=20m ./health
+
 .PHONY: quickstart
 quickstart: ## Run the quickstart on a PostgreSQL of its own
 	go run ./examples/quickstart

@@ -56,7 +56,7 @@ func TestNewConnectionsThatFailWhileOldOnesWorkDoNotShutTheGate(t *testing.T) {
 	monitor, transitions := watch(t, db)
 	conn, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
-	p.close()
+	p.RefuseNew()
 	_, err = db.Pool().Exec(t.Context(), "select 1") // needs a second connection
 	require.Error(t, err)
 	degraded := next(t, transitions)
@@ -72,7 +72,7 @@ func TestNewConnectionsThatFailWhileOldOnesWorkDoNotShutTheGate(t *testing.T) {
 		require.Error(t, err)
 	}
 	conn.Release()
-	p.accept(t)
+	p.Heal()
 	assert.Equal(t, health.Up, next(t, transitions).To, "and nothing in between")
 	assert.Zero(t, monitor.Status().Resets)
 }

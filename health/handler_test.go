@@ -56,7 +56,7 @@ func TestTheHandlerFollowsTheDatabaseAndLivenessDoesNot(t *testing.T) {
 	_, body = get(t, handler, "/readyz")
 	assert.JSONEq(t, `{"status":"fail"}`, body)
 
-	p.accept(t)
+	p.Heal()
 	until(t, transitions, health.Up)
 	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
 	assert.True(t, monitor.Status().LastLook.At.After(looked))
@@ -82,7 +82,7 @@ func TestBeforeTheSetupNothingIsReady(t *testing.T) {
 	assert.Equal(t, [4]int{200, 503, 503, 503}, codes(t, handler))
 	_, body := get(t, handler, "/startupz?verbose")
 	assert.Contains(t, body, "[-] postgresql:setup: the setup has not run yet: pgfx: cannot connect")
-	p.accept(t)
+	p.Heal()
 	eventually(t, monitor, func(s health.Status) bool { return s.Initialized && s.State == health.Up })
 	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
 }

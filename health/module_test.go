@@ -150,7 +150,7 @@ func TestADegradedStartRecoversByItself(t *testing.T) {
 			assert.False(t, monitor.IsInitialized())
 			_, err := db.Pool().Exec(t.Context(), "select 1")
 			require.ErrorIs(t, err, pgfx.ErrUnavailable)
-			p.accept(t)
+			p.Heal()
 			until(t, transitions, health.Up)
 			eventually(t, monitor, func(s health.Status) bool { return s.Initialized })
 			_, err = db.Pool().Exec(t.Context(), "select 1")
@@ -181,7 +181,7 @@ func TestASubscriberThatIsTooSlowLosesTheOldest(t *testing.T) {
 	for range rounds {
 		p.refuse()
 		until(t, follow, health.Down)
-		p.accept(t)
+		p.Heal()
 		until(t, follow, health.Up)
 	}
 	cancel()

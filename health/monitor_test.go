@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -135,7 +136,7 @@ func TestALostServerIsNoticedAtOnceAndComesBackByItself(t *testing.T) {
 	require.ErrorAs(t, err, &unavailable, "the gate is shut")
 	assert.Equal(t, pgfx.CauseRefused, pgfx.CauseOf(unavailable.Cause))
 
-	p.accept(t)
+	p.Heal()
 	up := next(t, transitions)
 	assert.Equal(t, health.Down, up.From)
 	assert.Equal(t, health.Up, up.To)
@@ -157,7 +158,7 @@ func TestAServerThatAcceptsAndKillsStaysDown(t *testing.T) {
 	p := newProxy(t)
 	db := newDB(t, through(p))
 	monitor, transitions := watch(t, db)
-	p.kill()
+	p.kill(fxtest.AtOnce)
 	assert.Equal(t, pgfx.CauseKilled, until(t, transitions, health.Down).Cause)
 	for range 5 {
 		status, err := monitor.CheckNow(t.Context())
@@ -165,19 +166,22 @@ func TestAServerThatAcceptsAndKillsStaysDown(t *testing.T) {
 		assert.Equal(t, health.Down, status.State)
 	}
 	assert.Empty(t, transitions, "it doesn't flap")
-	p.thaw()
+	p.Heal()
 	until(t, transitions, health.Up)
 }
 
 func TestAServerThatLogsInAndThenDiesIsDown(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p), timeout(time.Hour))
-	monitor, transitions := watch(t, db)
-	p.die()
-	_, err := monitor.CheckNow(t.Context())
-	require.ErrorContains(t, err, "gave no answer")
-	assert.Equal(t, pgfx.CauseKilled, next(t, transitions).Cause)
+	db := newDB(t, through(p))
+	_, transitions := watch(t, db)
+	p.kill(fxtest.AfterLogin)
+	assert.Equal(t, pgfx.CauseKilled, until(t, transitions, health.Down).Cause)
+	accepted := p.Accepted()
+	require.NoError(t, p.AwaitAccepted(t.Context(), accepted+3))
+	assert.Empty(t, transitions, "a login that succeeds is no recovery")
+	p.Heal()
+	until(t, transitions, health.Up)
 }
 
 func TestHalfOpenConnectionsAreReplaced(t *testing.T) {
@@ -216,7 +220,7 @@ func TestABlackHoleIsDownAfterTheSecondTimeoutAndHoldsNobodyUp(t *testing.T) {
 
 	require.NoError(t, monitor.Start(t.Context()))
 	require.Eventually(t, func() bool { return db.Gate().Err() != nil }, patience, time.Millisecond, "a running monitor shuts the gate")
-	p.thaw()
+	p.Heal()
 	until(t, transitions, health.Up)
 	require.NoError(t, db.Gate().Err())
 }
@@ -232,7 +236,7 @@ func TestStopDoesNotWaitForABlackHole(t *testing.T) {
 		_, err := monitor.CheckNow(context.Background())
 		checked <- err
 	}()
-	require.Eventually(t, func() bool { return p.count() > 2 }, patience, time.Millisecond, "the look dials a third connection")
+	require.Eventually(t, func() bool { return p.Connections() > 2 }, patience, time.Millisecond, "the look dials a third connection")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.NoError(t, monitor.Stop(ctx))
@@ -253,7 +257,7 @@ func TestALookThatItsCallerCutsShortCountsForNothing(t *testing.T) {
 	}
 	assert.Equal(t, health.Starting, monitor.Status().State)
 	assert.True(t, monitor.Status().LastLook.At.IsZero())
-	p.thaw()
+	p.Heal()
 	status, err := monitor.CheckNow(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, health.Up, status.State)
@@ -362,6 +366,6 @@ func TestCallersAtTheSameTimeShareALook(t *testing.T) {
 	for range callers {
 		looks[<-results] = true
 	}
-	p.thaw()
+	p.Heal()
 	assert.LessOrEqual(t, len(looks), 4, "each caller gets a look that began after its call, and no more are made")
 }

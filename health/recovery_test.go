@@ -251,8 +251,10 @@ func rounded(d time.Duration) string {
 	switch {
 	case d >= 10*time.Millisecond:
 		return d.Round(time.Millisecond).String()
-	default:
+	case d >= time.Millisecond:
 		return d.Round(10 * time.Microsecond).String()
+	default:
+		return d.Round(100 * time.Nanosecond).String()
 	}
 }
 

@@ -148,8 +148,7 @@ func startMode(mode pgfx.StartMode) func(*pgfx.Config) {
 // through leads a Config through a proxy.
 func through(p *proxy) func(*pgfx.Config) {
 	return func(c *pgfx.Config) {
-		c.URL, c.Host, c.Port = "", "127.0.0.1", p.port
-		c.Username, c.TLS.Mode = "postgres", pgfx.TLSDisable
+		c.URL, c.TLS.Mode = p.URL(), pgfx.TLSDisable
 	}
 }
 

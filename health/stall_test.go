@@ -60,7 +60,7 @@ func TestAStatementThatTheServerHasNeverGotIsGivenUpAndOneThatItIsAtWorkOnIsNot(
 	require.NoError(t, err)
 	assert.Empty(t, working)
 
-	p.thaw()
+	p.Heal()
 	release()
 	require.NoError(t, <-working)
 	assert.Empty(t, transitions)

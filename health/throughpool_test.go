@@ -37,7 +37,7 @@ func TestThroughThePoolALostServerIsSeenByTrafficAndComesBack(t *testing.T) {
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.Error(t, err)
 	assert.Equal(t, pgfx.CauseRefused, until(t, transitions, health.Down).Cause)
-	p.accept(t)
+	p.Heal()
 	until(t, transitions, health.Up)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)

@@ -1,14 +1,8 @@
 package health_test
 
 import (
-	"fmt"
-	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
-	osexec "os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,44 +10,20 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
-
-// standbyOf returns a streaming standby of a server, made by that server's own pg_basebackup.
-func standbyOf(t *testing.T, primary *embedded.Server) *embedded.Server {
-	t.Helper()
-	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", primary.PID()))
-	require.NoError(t, err)
-	data := filepath.Join(filepath.Dir(primary.DataDir()), "standby")
-	backup := osexec.CommandContext(t.Context(), filepath.Join(filepath.Dir(program), "pg_basebackup"),
-		"--dbname="+primary.URL(), "--pgdata="+data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
-	output, err := backup.CombinedOutput()
-	require.NoError(t, err, string(output))
-	owner, err := os.Stat(primary.DataDir())
-	require.NoError(t, err)
-	user := int(owner.Sys().(*syscall.Stat_t).Uid)
-	require.NoError(t, filepath.WalkDir(data, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(path, user, -1)
-	}))
-	return runServer(t, embedded.Persistent(data), embedded.Setting("fsync", "off"),
-		embedded.Setting("dynamic_shared_memory_type", "mmap")) // kill -9 leaves nothing in /dev/shm
-}
 
 func TestAFailoverToAPromotedStandbyIsFollowed(t *testing.T) {
 	t.Parallel()
-	primary := ownServer(t)
-	standby := standbyOf(t, primary)
-	hosts := make([]string, 0, 2)
-	for _, own := range []*embedded.Server{primary, standby} {
-		address, err := url.Parse(own.URL())
-		require.NoError(t, err)
-		hosts = append(hosts, address.Query().Get("host"))
-	}
+	cluster := fxtest.NewCluster(t)
+	standby := cluster.Standby()
+	both, err := url.Parse(cluster.Primary().URL())
+	require.NoError(t, err)
+	second, err := url.Parse(standby.URL())
+	require.NoError(t, err)
+	both.Host += "," + second.Host
 
 	reader := openDB(t, pgfx.Config{URL: standby.URL(), Health: pgfx.HealthConfig{Interval: never}})
 	require.NoError(t, reader.Start(t.Context()))
@@ -67,26 +37,24 @@ func TestAFailoverToAPromotedStandbyIsFollowed(t *testing.T) {
 	assert.Equal(t, http.StatusOK, code)
 	assert.JSONEq(t, `{"status":"pass"}`, body)
 
-	writer := openDB(t, pgfx.Config{
-		URL: fmt.Sprintf("host=%s,%s user=postgres dbname=postgres", hosts[0], hosts[1]), Health: pgfx.HealthConfig{Interval: never},
-	})
+	writer := openDB(t, pgfx.Config{URL: both.String(), Health: pgfx.HealthConfig{Interval: never}})
 	require.NoError(t, writer.Start(t.Context()))
 	writers, transitions := watch(t, writer)
 	assert.Equal(t, health.Up, writers.Status().State)
 	before := writers.Status().Server
 
-	signal(t, syscall.SIGKILL, primary.PID())
+	cluster.KillPrimary()
 	demoted := until(t, transitions, health.ReadOnly)
 	assert.NotEmpty(t, demoted.Reset)
 	assert.True(t, writers.Status().Demoted)
-	_, err := writer.Pool().Exec(t.Context(), "select 1")
+	_, err = writer.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err, "reads go on")
 	_, err = writer.Pool().Exec(t.Context(), "create table written ()")
 	var refused *pgconn.PgError
 	require.ErrorAs(t, err, &refused)
 	assert.Equal(t, "25006", refused.Code)
 
-	exec(t, standby.URL(), "select pg_promote()")
+	cluster.Promote()
 	promoted := time.Now()
 	up := until(t, transitions, health.Up)
 	t.Logf("up %v after the promotion", up.At.Sub(promoted).Round(time.Millisecond))

@@ -1,82 +1,22 @@
 package health_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
-
-// ownServer returns a server that a test may mistreat: its data survives its death.
-func ownServer(tb testing.TB) *embedded.Server {
-	tb.Helper()
-	dir := tb.TempDir()
-	for _, open := range []string{filepath.Dir(dir), dir} { // the server runs as another user where tests run as root
-		require.NoError(tb, os.Chmod(open, 0o711))
-	}
-	return runServer(tb, embedded.Persistent(filepath.Join(dir, "data")), embedded.Setting("fsync", "off"),
-		embedded.Setting("dynamic_shared_memory_type", "mmap")) // kill -9 leaves nothing in /dev/shm
-}
-
-// runServer returns a server that is stopped at the test's end.
-func runServer(tb testing.TB, opts ...embedded.Option) *embedded.Server {
-	tb.Helper()
-	own, err := embedded.Start(tb.Context(), opts...)
-	require.NoError(tb, err)
-	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		assert.NoError(tb, own.Stop(ctx))
-	})
-	return own
-}
-
-// processes returns the postmaster and its children.
-func processes(tb testing.TB, postmaster int) []int {
-	tb.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	require.NoError(tb, err)
-	pids := []int{postmaster}
-	for _, stat := range stats {
-		text, err := os.ReadFile(stat)
-		if err != nil {
-			continue // it has ended
-		}
-		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-		if parent, err := strconv.Atoi(fields[1]); err == nil && parent == postmaster {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
-			require.NoError(tb, err)
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-func signal(tb testing.TB, signal syscall.Signal, pids ...int) {
-	tb.Helper()
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, signal); !errors.Is(err, syscall.ESRCH) { // children end by themselves
-			require.NoError(tb, err)
-		}
-	}
-}
 
 // service is an application as an example of how to treat an outage: what the database can't do now becomes 503 with a hint
 // when to come again; everything else goes on.
@@ -116,7 +56,7 @@ func ask(handler http.Handler, path string) *httptest.ResponseRecorder {
 
 func TestAServerThatDiesUnderLoadAndReturnsCostsNoRestart(t *testing.T) {
 	t.Parallel()
-	own := ownServer(t)
+	own := fxtest.NewServer(t)
 	db := openDB(t, pgfx.Config{URL: own.URL(), Pool: pgfx.PoolConfig{MaxConns: 4}, Health: pgfx.HealthConfig{Interval: never}})
 	require.NoError(t, db.Start(t.Context()))
 	monitor, transitions := watch(t, db)
@@ -141,7 +81,7 @@ func TestAServerThatDiesUnderLoadAndReturnsCostsNoRestart(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return answers[http.StatusOK].Load() > 100 }, patience, time.Millisecond)
 
-	signal(t, syscall.SIGKILL, own.PID())
+	own.Kill()
 	until(t, transitions, health.Down)
 	refused := answers[http.StatusServiceUnavailable].Load()
 	require.Eventually(t, func() bool { return answers[http.StatusServiceUnavailable].Load() > refused+1000 }, patience, time.Millisecond,
@@ -150,8 +90,7 @@ func TestAServerThatDiesUnderLoadAndReturnsCostsNoRestart(t *testing.T) {
 	assert.Equal(t, http.StatusOK, ask(app, "/internal/livez").Code, "no orchestrator restarts anything")
 	assert.Equal(t, http.StatusServiceUnavailable, ask(app, "/internal/readyz").Code)
 
-	require.Eventually(t, func() bool { return own.PID() == 0 }, patience, time.Millisecond, "its end has been noticed")
-	require.NoError(t, own.Start(t.Context()))
+	own.Restart()
 	accepting := time.Now()
 	up := until(t, transitions, health.Up)
 	t.Logf("up %v after the server accepted connections again", up.At.Sub(accepting).Round(time.Millisecond))
@@ -169,22 +108,19 @@ func TestAServerThatDiesUnderLoadAndReturnsCostsNoRestart(t *testing.T) {
 
 func TestAFrozenServerIsDownUntilItGoesOn(t *testing.T) {
 	t.Parallel()
-	own := ownServer(t)
+	own := fxtest.NewServer(t)
 	db := openDB(t, pgfx.Config{
 		URL: own.URL(), Health: pgfx.HealthConfig{Interval: 100 * time.Millisecond, Timeout: 200 * time.Millisecond},
 	})
 	require.NoError(t, db.Start(t.Context()))
 	monitor, transitions := watch(t, db)
-	frozen := processes(t, own.PID())
-	require.Greater(t, len(frozen), 3)
-	t.Cleanup(func() { signal(t, syscall.SIGCONT, frozen...) })
-	signal(t, syscall.SIGSTOP, frozen...)
+	own.Freeze()
 	down := until(t, transitions, health.Down)
 	assert.Equal(t, pgfx.CauseTimeout, down.Cause)
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)
 
-	signal(t, syscall.SIGCONT, frozen...)
+	own.Thaw()
 	until(t, transitions, health.Up)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
@@ -193,14 +129,14 @@ func TestAFrozenServerIsDownUntilItGoesOn(t *testing.T) {
 
 func TestAServerThatShutsDownAndStartsAgainIsFollowed(t *testing.T) {
 	t.Parallel()
-	own := ownServer(t)
+	own := fxtest.NewServer(t)
 	db := openDB(t, pgfx.Config{URL: own.URL(), Health: pgfx.HealthConfig{Interval: never}})
 	require.NoError(t, db.Start(t.Context()))
 	monitor, transitions := watch(t, db)
 	before := monitor.Status().Server
-	require.NoError(t, own.Stop(t.Context()))
+	own.Stop()
 	until(t, transitions, health.Down)
-	require.NoError(t, own.Start(t.Context()))
+	own.Restart()
 	until(t, transitions, health.Up)
 	after := monitor.Status().Server
 	assert.Equal(t, before.SystemIdentifier, after.SystemIdentifier)
