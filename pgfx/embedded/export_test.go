@@ -144,6 +144,3 @@ func WriteLog(path string, limit int64, texts ...string) (string, error) {
 	}
 	return log.last(), nil
 }
-
-// HasEnded reports whether a process has ended.
-func HasEnded(pid int) bool { return hasEnded(pid) }

@@ -1,0 +1,4 @@
+package embedded
+
+// HasEnded reports whether a process has ended.
+func HasEnded(pid int) bool { return hasEnded(pid) }
