@@ -58,6 +58,23 @@ func TestAForgottenConnectionIsReportedOnceAndOnceMoreWhenItReturns(t *testing.T
 	assert.Len(t, lines(backMessage), len(lines(heldMessage)), "a short lease after a long one is no news")
 }
 
+func TestALeaseThatBeganWhileTheTimerRanIsReportedToo(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Pool.MinConns = 2 // open before the test takes them
+	cfg.Watch.Leak = 400 * time.Millisecond
+	db, lines := logged(t, cfg)
+	first, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	defer first.Release()
+	half := time.NewTimer(200 * time.Millisecond)
+	<-half.C
+	second, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	defer second.Release()
+	require.Eventually(t, func() bool { return len(lines(heldMessage)) == 2 }, patience, time.Millisecond)
+}
+
 func TestNoTimerRunsWhileNothingIsHeld(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
