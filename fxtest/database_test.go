@@ -15,13 +15,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { fxtest.Main(m) }
 
 func sql(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
 
