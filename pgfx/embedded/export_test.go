@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"os"
+	"path/filepath"
+	"time"
 )
 
 // What tests look at from outside the package.
@@ -127,6 +129,24 @@ func Lock(path string) (free func(), err error) {
 	}
 	_, err = tryLock(file, true)
 	return func() { _ = file.Close() }, err
+}
+
+// LockDir takes the lock of a directory.
+func LockDir(path string) (free func(), err error) {
+	dir, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return nil, err
+	}
+	_, err = tryLock(dir, true)
+	return func() { _ = dir.Close() }, err
+}
+
+// StartTime returns how much of the time until ctx's deadline a start uses for trying, and how much for cleaning up.
+func StartTime(ctx context.Context) (work, grace time.Duration) {
+	bounded, grace, cancel := startContext(ctx)
+	defer cancel()
+	deadline, _ := bounded.Deadline()
+	return time.Until(deadline), grace
 }
 
 // WriteLog writes texts to a server's log and returns what an error would quote.

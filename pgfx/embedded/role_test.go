@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
+	"go.uber.org/goleak"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
@@ -41,6 +42,7 @@ var roles = map[string]func(){
 	"late":     func() { say("{}"); awaitInput(); announce(roleServer()); select {} },
 	"parent":   runParent,
 	"share":    func() { announce(roleShared()); select {} },
+	"lean":     func() { roleShared(); say(fmt.Sprint("leaks: ", goleak.Find())); os.Exit(7) },
 	"sharer":   func() { say("{}"); roleShared(); select {} },
 	"sharetcp": func() { announce(roleShared(embedded.TCP())); select {} },
 	"tcp":      func() { announce(roleServer(embedded.TCP())); select {} },

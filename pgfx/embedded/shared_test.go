@@ -34,6 +34,17 @@ func meetings(t *testing.T) string {
 	return dir
 }
 
+// useFor asks a server something for a while, which it has to survive.
+func useFor(t *testing.T, f facts, limit time.Duration) {
+	t.Helper()
+	conn := connect(t, f.URL)
+	for began := time.Now(); time.Since(began) < limit; {
+		_, err := conn.Exec(t.Context(), "SELECT pg_sleep(0.05)")
+		require.NoError(t, err)
+	}
+	require.NoError(t, conn.Close(t.Context()))
+}
+
 // actAll starts a role several times at once.
 func actAll(t *testing.T, n int, role, dir string) []*actor {
 	t.Helper()
@@ -60,10 +71,7 @@ func TestSixProcessesAtOnceShareOneServerThatEndsWithTheLast(t *testing.T) {
 		require.Error(t, program.cmd.Wait())
 	}
 	// One share is enough, for longer than a server without any is kept.
-	deadline := time.Now().Add(embedded.Linger + embedded.Linger/2)
-	for time.Now().Before(deadline) {
-		require.Equal(t, 1, query[int](t, first.URL, "SELECT 1"))
-	}
+	useFor(t, first, embedded.Linger+embedded.Linger/2)
 	require.NoError(t, programs[0].cmd.Process.Kill())
 	require.Error(t, programs[0].cmd.Wait())
 	assertGone(t, first)
@@ -81,6 +89,23 @@ func TestASharedServerWaitsForTheNextProcess(t *testing.T) {
 	assert.Equal(t, 1, query[int](t, two.facts.URL, "SELECT 1"))
 }
 
+func TestASharedServerStaysForAWhileAfterTheLastShare(t *testing.T) {
+	t.Parallel()
+	server := shared(t, embedded.TempDir(meetings(t)))
+	left := factsOf(server)
+	useFor(t, left, embedded.Linger+embedded.Linger/2)
+	before := time.Now()
+	require.NoError(t, stop(server))
+	for {
+		there := running(left.PID)
+		if time.Since(before) >= embedded.Linger {
+			break
+		}
+		require.True(t, there)
+	}
+	assertGone(t, left)
+}
+
 func TestTheProcessThatStartedASharedServerMayGoFirst(t *testing.T) {
 	t.Parallel()
 	dir := meetings(t)
@@ -88,10 +113,7 @@ func TestTheProcessThatStartedASharedServerMayGoFirst(t *testing.T) {
 	server := shared(t, embedded.TempDir(dir))
 	require.NoError(t, syscall.Kill(-one.cmd.Process.Pid, syscall.SIGTERM))
 	require.Error(t, one.cmd.Wait())
-	deadline := time.Now().Add(embedded.Linger + embedded.Linger/2)
-	for time.Now().Before(deadline) {
-		require.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
-	}
+	useFor(t, one.facts, embedded.Linger+embedded.Linger/2)
 	assert.Equal(t, one.facts, factsOf(server))
 }
 
@@ -175,6 +197,11 @@ func TestInOneProcessTheSameServerIsReturned(t *testing.T) {
 	again := shared(t, embedded.TempDir(dir), embedded.Setting("max_connections", "20"))
 	assert.NotSame(t, servers[0], again)
 	assert.Equal(t, "20", query[string](t, again.URL(), "SHOW max_connections"))
+}
+
+func TestASharedServerCostsItsUsersNoGoroutine(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "leaks: <nil>\n", runAs(t, stage{env: []string{roleDir + "=" + meetings(t)}}, "lean"))
 }
 
 func TestASharedServerListensOnTCPWhenAsked(t *testing.T) {

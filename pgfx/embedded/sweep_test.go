@@ -22,6 +22,7 @@ func TestAServerThatOutlivedItsKeeperIsEndedByTheNextStart(t *testing.T) {
 	require.True(t, running(left.PID))
 	require.True(t, embedded.SegmentExists(left.Segment))
 	embedded.Sweep(base)
+	assert.False(t, running(left.PID))
 	<-left.Ended
 	assert.Empty(t, embedded.Strays(left.Data))
 	assert.False(t, embedded.SegmentExists(left.Segment), "nothing stays in the kernel either")
@@ -60,6 +61,20 @@ func TestSweepingSparesAServerThatSomebodyElseStarted(t *testing.T) {
 	<-left.Ended
 }
 
+func TestSweepingSparesDataThatAnotherKeeperHasClaimed(t *testing.T) {
+	t.Parallel()
+	base := playground(t)
+	left, err := embedded.LeaveOrphan(t.Context(), base)
+	require.NoError(t, err)
+	free, err := embedded.LockDir(left.Data)
+	require.NoError(t, err)
+	embedded.Sweep(base)
+	assert.True(t, running(left.PID), "it may be the other keeper's server, just being started")
+	free()
+	left.Kill()
+	<-left.Ended
+}
+
 func TestOnlyWhatIsSurelyStaleIsSwept(t *testing.T) {
 	t.Parallel()
 	base, outside := playground(t), playground(t)
@@ -77,12 +92,22 @@ func TestOnlyWhatIsSurelyStaleIsSwept(t *testing.T) {
 	require.NoError(t, os.Symlink(outside, link))
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 
+	owned := make1(embedded.NewName(), old)
+	if os.Geteuid() == 0 {
+		require.NoError(t, os.Chown(owned, 2, 2))
+	} else {
+		require.NoError(t, os.Remove(owned))
+	}
+
 	embedded.Sweep(base)
 	embedded.Sweep(filepath.Join(base, "nowhere"))
 	assert.DirExists(t, young, "it may be one that is being made")
 	assert.NoDirExists(t, abandoned, "nobody takes an hour to make it")
 	assert.DirExists(t, foreign)
 	assert.DirExists(t, others)
+	if os.Geteuid() == 0 {
+		assert.DirExists(t, owned, "a name proves nothing")
+	}
 	assert.FileExists(t, filepath.Join(outside, "lock"), "links aren't followed")
 	assert.FileExists(t, file)
 }
