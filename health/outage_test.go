@@ -18,8 +18,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// service is an application as an example of how to treat an outage: what the database can't do now becomes 503 with a hint
-// when to come again; everything else goes on.
+// docs: degrade
 func service(db *pgfx.DB, monitor *health.Monitor) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/internal/", health.NewHandler(monitor))
@@ -41,12 +40,14 @@ func service(db *pgfx.DB, monitor *health.Monitor) http.Handler {
 	return mux
 }
 
-// away reports whether a statement failed for the database's being away: it is down and known to be, there was no connection
-// in time, or the connection broke.
+// away reports whether a statement failed because the database is away: it is down and known to be, there was no
+// connection in time, or the connection broke.
 func away(err error) bool {
 	return errors.Is(err, pgfx.ErrUnavailable) || errors.Is(err, pgfx.ErrAcquireTimeout) ||
 		err != nil && pgfx.CauseOf(err) != pgfx.CauseUnknown
 }
+
+// docs: end
 
 func ask(handler http.Handler, path string) *httptest.ResponseRecorder {
 	recorder := httptest.NewRecorder()
