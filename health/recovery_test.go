@@ -292,7 +292,7 @@ func openPlain(b *testing.B, o outage, s *side) *pgxpool.Pool {
 	s.name = "pgxpool"
 	config, err := pgxpool.ParseConfig(o.url)
 	require.NoError(b, err)
-	config.MaxConns = int32(s.conns) //nolint:gosec // small
+	config.MaxConns = int32(s.conns)
 	config.BeforeConnect = s.dialed(o)
 	pool, err := pgxpool.NewWithConfig(b.Context(), config)
 	require.NoError(b, err)

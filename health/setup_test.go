@@ -71,15 +71,15 @@ func exec(t *testing.T, url, sql string) {
 }
 
 // execute is exec for benchmarks too.
-func execute(t testing.TB, url, sql string) {
-	t.Helper()
+func execute(tb testing.TB, url, sql string) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	defer func() { _ = conn.Close(ctx) }()
 	_, err = conn.Exec(ctx, sql)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 }
 
 // openDB returns a database that isn't started yet.

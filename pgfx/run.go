@@ -18,7 +18,7 @@ type runs struct {
 	refused  int           // began while something else ran and has not ended yet: pgx is about to say that the connection is busy
 	prepared time.Duration // when the running preparation began
 	known    knownTexts
-	answered time.Duration // when something last succeeded; the the one field that outlives a lease except known
+	answered time.Duration // when something last succeeded
 }
 
 func (r *runs) begin(text string, batch int, now time.Duration) {
