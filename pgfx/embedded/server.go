@@ -310,7 +310,7 @@ func (s *Server) PID() int {
 	s.mu.Lock()
 	keeper, shared, pid := s.keeper, s.shared, s.sharedPID
 	s.mu.Unlock()
-	if shared != nil && shared.meeting.kept() {
+	if shared != nil && s.leased() == nil {
 		return pid
 	}
 	if keeper == nil || keeper.ended() {

@@ -115,7 +115,14 @@ func (s *Server) leased() error {
 	s.mu.Lock()
 	held := s.shared
 	s.mu.Unlock()
-	if s.external == "" && (held == nil || !held.meeting.kept()) {
+	if s.external != "" {
+		return nil
+	}
+	if held == nil || !held.meeting.kept() {
+		return errReleased
+	}
+	// The keeper may be another one, whom another process has started after ours was killed.
+	if now, err := held.meeting.state(); err != nil || now.Spec.Dir != s.spec.Dir {
 		return errReleased
 	}
 	return nil

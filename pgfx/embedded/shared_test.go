@@ -127,8 +127,9 @@ func TestAKilledKeeperOfASharedServerIsReplaced(t *testing.T) {
 	assert.Zero(t, server.PID())
 	require.ErrorContains(t, server.Start(t.Context()), "embedded: this share of the server has been given up, or the server has ended: call Shared again")
 
-	next := shared(t, embedded.TempDir(dir))
 	two := act(t, "share", dir)
+	assert.Zero(t, server.PID(), "another server has taken its place")
+	next := shared(t, embedded.TempDir(dir))
 	assert.NotEqual(t, one.facts.URL, next.URL())
 	assert.Equal(t, two.facts, factsOf(next))
 	assert.Equal(t, 1, query[int](t, next.URL(), "SELECT 1"))
