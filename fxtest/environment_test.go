@@ -61,8 +61,11 @@ func TestTheSameTestsRunOnAServerGivenByEnvironment(t *testing.T) {
 	stdout, err := killed.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, killed.Start())
-	for lines := bufio.NewScanner(stdout); lines.Scan() && !strings.Contains(lines.Text(), "kill me"); {
+	ready := false
+	for lines := bufio.NewScanner(stdout); !ready && lines.Scan(); {
+		ready = strings.Contains(lines.Text(), "kill me")
 	}
+	require.True(t, ready)
 	assert.Equal(t, 1, databases())
 	require.NoError(t, killed.Process.Kill())
 	_ = killed.Wait()                   // it was killed

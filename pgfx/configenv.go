@@ -56,6 +56,8 @@ func expected(err error) string {
 			return "a whole number"
 		case reflect.Float64:
 			return "a number"
+		case reflect.Bool:
+			return "true or false"
 		}
 	}
 	return "a value of the field's type"
