@@ -23,13 +23,14 @@
 //   - Back from Down, another server at the address, a change between writer and standby, or its own connection lost or
 //     silent while new ones work: it replaces the pool's connections. The injected pool stays the same value.
 //   - Its own connection silent while a new one works: it also gives up, at once, the statements in flight that the server
-//     has never got, and leaves those alone that the server is at work on.
+//     has never got or whose answer is lost, and leaves those alone that the server is at work on.
 //   - ReadOnly where writes once worked: each look opens a new connection, so that it follows the name to the new writer.
 //
 // Every transition is logged once and told to subscribers ([Monitor.Subscribe]) and observers ([Observe]).
 //
 // A statement of the pool that fails for a reason that may be the database's makes the monitor look within a quarter of a
-// second; so do statements that wait while none succeeds. Whether it gets through is evidence too: new connections that fail while statements succeed don't bring a database down.
+// second; so do statements that wait while none succeeds. Whether they get through is evidence too: new connections that fail
+// while statements succeed don't bring a database down.
 //
 // # Telling others
 //

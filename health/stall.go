@@ -38,8 +38,9 @@ func (w *stallWatch) see(now time.Time, stalled bool) bool {
 	return true
 }
 
-// abandonUnheard gives up the statements that wait on connections which the server holds to be idle, and has since before
-// they were sent: it has never got them. It is called when there is other evidence that connections are dead, with a new
+// abandonUnheard gives up the statements that wait on connections which the server holds to be idle: it has never got them,
+// when it has been idle since before they were sent, or its answer is lost, when it has been idle for a while and not a byte
+// has arrived here. It is called when there is other evidence that connections are dead, with a new
 // connection that works. A statement that the server is at work on is left alone, and so is whatever can't be told: a
 // connection through a pooler, which invents the process IDs, or one of another role.
 func (m *Monitor) abandonUnheard(ctx context.Context) {
@@ -56,21 +57,22 @@ func (m *Monitor) abandonUnheard(ctx context.Context) {
 	m.db.Abandon(idle)
 }
 
-// idle returns the statements whose backends are idle and have been for longer than the statements have run. That time is
-// taken before the question is sent and compared to the server's own clock, so that clocks need not agree.
+// idle returns the statements whose backends are idle and have been for longer than the statements have run, or for
+// stallAfter where nothing has arrived. The statement's time is taken before the question is sent and compared to the server's own clock, so that clocks need not agree.
 func (s *session) idle(ctx context.Context, stalled []pgfx.Stalled) ([]pgfx.Stalled, error) {
 	var waits strings.Builder
 	for i, statement := range stalled {
 		if i > 0 {
 			waits.WriteString(", ")
 		}
-		fmt.Fprintf(&waits, "(%d, %d)", statement.PID, statement.For.Microseconds())
+		fmt.Fprintf(&waits, "(%d, %d, %t)", statement.PID, statement.For.Microseconds(), statement.Silent)
 	}
 	question := `select pg_catalog.string_agg(a.pid::text, ' ') from pg_catalog.pg_stat_activity a` +
-		` join (values ` + waits.String() + `) w (pid, us) on a.pid = w.pid` +
+		` join (values ` + waits.String() + `) w (pid, us, silent) on a.pid = w.pid` +
 		` where a.datname = pg_catalog.current_database() and a.usename = current_user` +
 		` and a.state in ('idle', 'idle in transaction')` +
-		` and pg_catalog.clock_timestamp() - a.state_change > w.us * interval '1 microsecond'`
+		` and pg_catalog.clock_timestamp() - a.state_change > case when w.silent` +
+		fmt.Sprintf(" then %d else w.us end * interval '1 microsecond'", stallAfter.Microseconds())
 	if err := s.ask(ctx, question); err != nil {
 		return nil, err
 	}

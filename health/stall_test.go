@@ -2,8 +2,10 @@ package health_test
 
 import (
 	"context"
+	"runtime"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -27,7 +29,8 @@ func waiting(t *testing.T, config pgfx.Config, db *pgfx.DB) (ended <-chan error,
 	}()
 	require.Eventually(t, func() bool {
 		var n int
-		err := holder.QueryRow(t.Context(), "select count(*) from pg_locks where locktype = 'advisory' and not granted").Scan(&n)
+		err := holder.QueryRow(t.Context(), `select count(*) from pg_locks where locktype = 'advisory' and not granted
+			and database = (select oid from pg_database where datname = current_database())`).Scan(&n)
 		return err == nil && n == 1
 	}, patience, 1e6)
 	return done, func() {
@@ -79,5 +82,31 @@ func TestASlowStatementThatRunsAloneCausesALookAndNothingElse(t *testing.T) {
 	assert.Zero(t, status.Resets)
 	release()
 	require.NoError(t, <-working)
+	assert.Empty(t, transitions)
+}
+
+func TestAStatementWhoseAnswerIsLostIsGivenUp(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere it can't be told from rows that are read slowly")
+	}
+	p := newProxy(t)
+	config := newConfig(t)
+	direct := urlOf(config)
+	through(p)(&config)
+	db := openDB(t, config)
+	require.NoError(t, db.Start(t.Context()))
+	_, transitions := watch(t, db)
+	tx, err := db.Pool().Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "create table written ()")
+	require.NoError(t, err)
+	p.MuteCommitAck()
+	ended := make(chan error, 1)
+	go func() { ended <- tx.Commit(context.Background()) }()
+	require.Eventually(t, func() bool { return len(db.Stalled(time.Millisecond)) == 1 }, patience, time.Millisecond)
+	exec(t, direct, "select from written") // waits for the commit
+	p.freeze(false)
+	require.Error(t, <-ended, "no deadline has passed: there is none")
 	assert.Empty(t, transitions)
 }

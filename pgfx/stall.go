@@ -11,6 +11,9 @@ type Stalled struct {
 	PID uint32
 	// For is how long the statement has been running.
 	For time.Duration
+	// Silent tells that nothing at all has arrived on the connection since the statement began, so that its caller isn't
+	// reading rows slowly. It is false where the system can't tell: other systems than Linux, and sockets that aren't TCP.
+	Silent bool
 
 	state   *connState
 	started time.Duration
@@ -32,7 +35,10 @@ func (db *DB) Stalled(atLeast time.Duration) []Stalled {
 			return nil
 		}
 		if running && now-started >= atLeast {
-			stalled = append(stalled, Stalled{PID: state.conn.PgConn().PID(), For: now - started, state: state, started: started})
+			pg := state.conn.PgConn()
+			stalled = append(stalled, Stalled{
+				PID: pg.PID(), For: now - started, Silent: sinceReceived(pg.Conn()) >= now-started, state: state, started: started,
+			})
 		}
 	}
 	return stalled
@@ -59,15 +65,20 @@ func (db *DB) Abandon(statements []Stalled) int {
 // sever closes the socket under a connection, at once, and drops what hasn't been sent (socket(7), SO_LINGER). Closing a TLS
 // connection would wait for the other side to take its goodbye.
 func sever(conn net.Conn) {
-	for {
-		inner, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		conn = inner.NetConn()
-	}
+	conn = bare(conn)
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // the connection is given up: nobody can act on an error
 	}
 	_ = conn.Close() // as above
+}
+
+// bare returns the connection under TLS and the like.
+func bare(conn net.Conn) net.Conn {
+	for {
+		inner, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = inner.NetConn()
+	}
 }
