@@ -58,7 +58,8 @@ func (m *Monitor) abandonUnheard(ctx context.Context) {
 }
 
 // idle returns the statements whose backends are idle and have been for longer than the statements have run, or for
-// stallAfter where nothing has arrived. The statement's time is taken before the question is sent and compared to the server's own clock, so that clocks need not agree.
+// stallAfter where nothing has arrived. The statement's time is taken before the question is sent and compared to the server's
+// own clock, so that clocks need not agree.
 func (s *session) idle(ctx context.Context, stalled []pgfx.Stalled) ([]pgfx.Stalled, error) {
 	var waits strings.Builder
 	for i, statement := range stalled {
