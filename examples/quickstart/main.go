@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.uber.org/dig"
 	"go.uber.org/fx"
 	"go.uber.org/zap"
 
@@ -70,8 +71,8 @@ func main() {
 func run(app *fx.App) int {
 	start, cancel := context.WithTimeout(context.Background(), app.StartTimeout())
 	defer cancel()
-	if err := app.Start(start); err != nil { // holds an error of fx.New as well
-		fmt.Fprintln(os.Stderr, err)
+	if err := app.Start(start); err != nil { // holds an error of fx.New as well, under the path that led to it
+		fmt.Fprintln(os.Stderr, dig.RootCause(err))
 		return 1
 	}
 	code := (<-app.Wait()).ExitCode

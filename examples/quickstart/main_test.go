@@ -130,4 +130,8 @@ func TestAServerThatIsNotThereIsToldInOneMessage(t *testing.T) {
 	require.Error(t, cmd.Run())
 	assert.Contains(t, out.String(), "cannot connect to app@127.0.0.1:1/app")
 	assert.NotContains(t, out.String(), "s3cret")
+
+	cmd, out = command(t, build(t), "DATABASE_URL=postgres://app@localhost/app", "DATABASE_TLS_MODE=on", "DATABASE_PORT=-1")
+	require.Error(t, cmd.Run())
+	assert.True(t, strings.HasPrefix(out.String(), "pgfx: invalid config, 2 problems:\n"), out)
 }
