@@ -35,8 +35,20 @@
 // recognises and which never reaches main. The keeper holds one end of a pipe whose other end closes when the process that
 // started it ends, however it ends: then it stops the server and removes its directory. It runs in a session of its own,
 // so that Ctrl-C on a terminal reaches the program but not the server, which stays there for an orderly shutdown. On Linux the
-// kernel stops the server if the keeper is killed; the directory is then removed by the next start.
+// kernel stops the server if the keeper is killed; the program, or the next start, then removes the directory.
 //
-// Since package initialisation runs in the keeper too, up to this package's, an init function of the program that has effects on the
-// outside has them twice.
+// Since package initialisation runs in the keeper too, up to this package's, an init function of the program that has effects on
+// the outside has them twice.
+//
+// # Shared servers
+//
+// Who calls [Shared] first starts a keeper that belongs to nobody: it stays as long as any process of the user holds a lock on a
+// lease file, which the kernel frees when a process ends, and a second longer. The processes meet in a directory that only their user
+// can enter; another one with the same name is refused.
+//
+// # Who can get in
+//
+// The socket lies in a directory that only the server's user can enter; whoever gets there is believed to be any role. When root starts
+// the server this is another user of the system, whose own programs can reach it: name one that runs nothing else in
+// RDSFX_POSTGRES_USER where that matters. Over TCP every login needs the password.
 package embedded

@@ -53,23 +53,23 @@ func query[T any](t *testing.T, url, sql string) T {
 }
 
 // playground makes a short directory that every user can reach, in which all that the servers of a test leave can be seen.
-func playground(t *testing.T) string {
-	t.Helper()
+func playground(tb testing.TB) string {
+	tb.Helper()
 	base := "/dev/shm"
 	if _, err := os.Stat(base); err != nil {
 		base = os.TempDir()
 	}
-	dir, err := os.MkdirTemp(base, "e") //nolint:usetesting // t.TempDir is too long for a socket
-	require.NoError(t, err)
-	require.NoError(t, os.Chmod(dir, 0o777))
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	dir, err := os.MkdirTemp(base, "e") //nolint:usetesting // tb.TempDir is too long for a socket
+	require.NoError(tb, err)
+	require.NoError(tb, os.Chmod(dir, 0o777))
+	tb.Cleanup(func() { require.NoError(tb, os.RemoveAll(dir)) })
 	return dir
 }
 
 // eventually waits for something that another process does.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	require.Eventually(t, condition, 30*time.Second, 10*time.Millisecond, what)
+func eventually(tb testing.TB, what string, condition func() bool) {
+	tb.Helper()
+	require.Eventually(tb, condition, 30*time.Second, 10*time.Millisecond, what)
 }
 
 // empty reports whether nothing is left in dir.

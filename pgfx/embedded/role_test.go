@@ -218,37 +218,37 @@ func actAs(t *testing.T, s stage, role, dir string) *actor {
 }
 
 // launch starts a role.
-func launch(t *testing.T, s stage, role, dir string) *actor {
-	t.Helper()
+func launch(tb testing.TB, s stage, role, dir string) *actor {
+	tb.Helper()
 	inRead, inWrite, err := os.Pipe()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	s.env = append(slices.Clone(s.env), roleDir+"="+dir)
 	cmd := s.command(role)
 	cmd.Stdin = inRead
 	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	require.NoError(t, cmd.Start())
-	require.NoError(t, inRead.Close())
+	require.NoError(tb, cmd.Start())
+	require.NoError(tb, inRead.Close())
 	a := &actor{cmd: cmd, out: bufio.NewReader(out), in: inWrite}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = a.in.Close()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		if t.Failed() {
-			t.Log(stderr.String())
+		if tb.Failed() {
+			tb.Log(stderr.String())
 		}
 	})
 	return a
 }
 
 // hear takes what the role announces.
-func (a *actor) hear(t *testing.T) {
-	t.Helper()
+func (a *actor) hear(tb testing.TB) {
+	tb.Helper()
 	line, err := a.out.ReadBytes('\n')
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(line, &a.facts))
+	require.NoError(tb, err)
+	require.NoError(tb, json.Unmarshal(line, &a.facts))
 }
 
 // assertGone waits until nothing of the server is left: not the keeper, not the server nor a child of it, not a directory.

@@ -25,12 +25,15 @@ func TestAThrowAwayServerIsFastAndLosesNothingThatWasAcknowledged(t *testing.T) 
 	conn := connect(t, server.URL())
 	for name, want := range map[string]string{
 		"fsync": "off", "full_page_writes": "off", "synchronous_commit": "on", "timezone": "UTC", "listen_addresses": "",
-		"server_encoding": "UTF8", "lc_collate": "C", "data_directory": server.DataDir(), "dynamic_shared_memory_type": "mmap",
+		"server_encoding": "UTF8", "data_directory": server.DataDir(), "dynamic_shared_memory_type": "mmap",
 	} {
 		var got string
 		require.NoError(t, conn.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got))
 		assert.Equal(t, want, got, name)
 	}
+	var collation string
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT datcollate FROM pg_database WHERE datname = 'template1'").Scan(&collation))
+	assert.Equal(t, "C", collation)
 	var role, database string
 	var super bool
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT current_user, current_database(), rolsuper FROM pg_roles WHERE rolname = current_user").

@@ -46,14 +46,14 @@ func useFor(t *testing.T, f facts, limit time.Duration) {
 }
 
 // actAll starts a role several times at once.
-func actAll(t *testing.T, n int, role, dir string) []*actor {
-	t.Helper()
+func actAll(tb testing.TB, n int, role, dir string) []*actor {
+	tb.Helper()
 	actors := make([]*actor, n)
 	for i := range actors {
-		actors[i] = launch(t, stage{}, role, dir)
+		actors[i] = launch(tb, stage{}, role, dir)
 	}
 	for _, a := range actors {
-		a.hear(t)
+		a.hear(tb)
 	}
 	return actors
 }
@@ -276,6 +276,26 @@ func TestASharedServerGivenByEnvironmentIsUsed(t *testing.T) {
 	assert.Equal(t, given.URL(), server.URL())
 	require.NoError(t, stop(server))
 	assert.Equal(t, 1, query[int](t, given.URL(), "SELECT 1"))
+}
+
+// Six processes come at once, the first of them starts the server; then all are killed. Reports how long it took until all had the
+// server, and until nothing was left of it.
+func BenchmarkSixProcesses(b *testing.B) {
+	var ready, gone time.Duration
+	for b.Loop() {
+		dir := playground(b)
+		began := time.Now()
+		programs := actAll(b, 6, "share", dir)
+		ready += time.Since(began)
+		for _, program := range programs {
+			require.NoError(b, program.cmd.Process.Kill())
+		}
+		began = time.Now()
+		eventually(b, "everything goes", func() bool { return empty(dir) && !running(programs[0].facts.Keeper) })
+		gone += time.Since(began)
+	}
+	b.ReportMetric(float64(ready.Milliseconds())/float64(b.N), "ready-ms/op")
+	b.ReportMetric(float64(gone.Milliseconds())/float64(b.N), "gone-ms/op")
 }
 
 func BenchmarkSharedAgain(b *testing.B) {
