@@ -105,8 +105,7 @@ func passwordOf(t *testing.T, url string) string {
 	return config.Password
 }
 
-// TestLooksLeaveNothingBehind counts what is on the heap before and after very many looks. RDSFX_LOOKS sets how many; the
-// documents' figure is of a million.
+// TestLooksLeaveNothingBehind counts what is on the heap before and after very many looks. RDSFX_LOOKS sets how many.
 func TestLooksLeaveNothingBehind(t *testing.T) { //nolint:paralleltest // the heap is the whole process's
 	looks := 1000
 	if text := os.Getenv("RDSFX_LOOKS"); text != "" {
