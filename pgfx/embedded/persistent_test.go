@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -70,12 +71,15 @@ func TestAPIDFileThatNamesAStrangerIsNoServer(t *testing.T) {
 		t.Skip("elsewhere nobody can tell")
 	}
 	dir := playground(t)
+	stranger := exec.CommandContext(t.Context(), "sleep", "300")
+	require.NoError(t, stranger.Start())
+	defer func() { _, _ = stranger.Process.Kill(), stranger.Wait() }()
 	for range 2 {
 		server, _ := inside(t, embedded.Persistent(dir))
 		require.NoError(t, server.Start(t.Context()))
 		require.NoError(t, stop(server))
 		// As after the restart of a container, where numbers of processes are soon used again.
-		text := fmt.Sprintf("%d\n%s\n", os.Getppid(), dir)
+		text := fmt.Sprintf("%d\n%s\n", stranger.Process.Pid, dir)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "postmaster.pid"), []byte(text), 0o600))
 	}
 }

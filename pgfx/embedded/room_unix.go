@@ -18,7 +18,7 @@ func freeBytes(dir string) (uint64, error) {
 	if err := unix.Statfs(dir, &stat); err != nil {
 		return 0, err
 	}
-	return stat.Bavail * uint64(stat.Bsize), nil //nolint:gosec // a block size is positive
+	return uint64(stat.Bavail) * uint64(stat.Bsize), nil //nolint:gosec,unconvert // sizes are positive; types differ between systems
 }
 
 // reachable reports whether user can get to dir: every directory on the way must let them pass.
