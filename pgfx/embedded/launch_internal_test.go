@@ -86,13 +86,16 @@ type Orphaned struct {
 	Kill         func()
 }
 
-// LeaveOrphan starts a throw-away server in base and takes its keeper away.
-func LeaveOrphan(ctx context.Context, base string) (Orphaned, error) {
+// LeaveOrphan starts a server in base, with its data in data if that isn't empty, and takes its keeper away.
+func LeaveOrphan(ctx context.Context, base, data string) (Orphaned, error) {
 	server, err := newServer(ctx, options{tempDir: base}, os.Getenv)
 	if err != nil {
 		return Orphaned{}, err
 	}
 	s := server.spec
+	if data != "" {
+		s.Data = data
+	}
 	held, err := makeDir(s)
 	if err != nil {
 		return Orphaned{}, err

@@ -247,6 +247,9 @@ func TestAServerThatIsTooSlowIsShutDownWithoutWriting(t *testing.T) {
 	message, err := standby.ReceiveMessage(t.Context())
 	require.NoError(t, err)
 	require.IsType(t, &pgproto3.CopyBothResponse{}, message)
+	eventually(t, "the standby is served", func() bool {
+		return query[int](t, server.URL(), "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == 1
+	})
 
 	err = stopWithin(t, server, 2*time.Second)
 	require.ErrorContains(t, err, "embedded: stop: the server didn't end within")

@@ -122,7 +122,7 @@ func TestDirectoriesThatCantBeUsedAreRefused(t *testing.T) {
 	})
 	t.Run("somebody else's server runs in it", func(t *testing.T) {
 		t.Parallel()
-		server, err := embedded.LeaveOrphan(t.Context(), playground(t))
+		server, err := embedded.LeaveOrphan(t.Context(), playground(t), "")
 		require.NoError(t, err)
 		defer server.Kill()
 		refused(t, server.Data, fmt.Sprintf("is used by a running server (process %d, says its postmaster.pid)", server.PID))

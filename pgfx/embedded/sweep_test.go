@@ -14,14 +14,23 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
+// sweepAll sweeps until nothing is left: a child of this process that is just being started has a copy of the lock for a moment.
+func sweepAll(t *testing.T, base string) {
+	t.Helper()
+	eventually(t, "everything is swept", func() bool {
+		embedded.Sweep(base)
+		return empty(base)
+	})
+}
+
 func TestAServerThatOutlivedItsKeeperIsEndedByTheNextStart(t *testing.T) {
 	t.Parallel()
 	base := playground(t)
-	left, err := embedded.LeaveOrphan(t.Context(), base)
+	left, err := embedded.LeaveOrphan(t.Context(), base, "")
 	require.NoError(t, err)
 	require.True(t, running(left.PID))
 	require.True(t, embedded.SegmentExists(left.Segment))
-	embedded.Sweep(base)
+	sweepAll(t, base)
 	assert.False(t, running(left.PID))
 	<-left.Ended
 	assert.Empty(t, embedded.Strays(left.Data))
@@ -45,17 +54,16 @@ func TestSweepingSparesAServerThatHasItsKeeper(t *testing.T) {
 
 func TestSweepingSparesAServerThatSomebodyElseStarted(t *testing.T) {
 	t.Parallel()
-	base := playground(t)
-	left, err := embedded.LeaveOrphan(t.Context(), base)
+	data, base := filepath.Join(playground(t), "data"), playground(t)
+	left, err := embedded.LeaveOrphan(t.Context(), playground(t), data)
 	require.NoError(t, err)
-	// As if the data had got another server since: its socket is elsewhere.
-	other := playground(t)
-	stale := filepath.Join(other, embedded.NewName())
-	require.NoError(t, os.Rename(filepath.Dir(left.Data), filepath.Join(base, "elsewhere")))
+	// As if an earlier server of ours had used the same data: the socket of this one is elsewhere.
+	stale := filepath.Join(base, embedded.NewName())
 	require.NoError(t, os.Mkdir(stale, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(stale, "lock"), nil, 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(stale, "note"), []byte(`{"data":"`+filepath.Join(base, "elsewhere", "data")+`"}`), 0o600))
-	embedded.Sweep(other)
+	require.NoError(t, os.WriteFile(filepath.Join(stale, "note"), []byte(`{"data":"`+data+`"}`), 0o600))
+	embedded.Sweep(base)
+	assert.True(t, empty(base))
 	assert.True(t, running(left.PID))
 	left.Kill()
 	<-left.Ended
@@ -63,12 +71,12 @@ func TestSweepingSparesAServerThatSomebodyElseStarted(t *testing.T) {
 
 func TestSweepingSparesDataThatAnotherKeeperHasClaimed(t *testing.T) {
 	t.Parallel()
-	base := playground(t)
-	left, err := embedded.LeaveOrphan(t.Context(), base)
+	data, base := filepath.Join(playground(t), "data"), playground(t)
+	left, err := embedded.LeaveOrphan(t.Context(), base, data)
 	require.NoError(t, err)
-	free, err := embedded.LockDir(left.Data)
+	free, err := embedded.LockDir(data)
 	require.NoError(t, err)
-	embedded.Sweep(base)
+	sweepAll(t, base)
 	assert.True(t, running(left.PID), "it may be the other keeper's server, just being started")
 	free()
 	left.Kill()
