@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // claimCluster makes sure that the persistent data directory is a cluster that this server can run and that nobody else runs,
@@ -32,8 +33,8 @@ func claimCluster(ctx context.Context, s spec) (claim *os.File, err error) {
 			_ = claim.Close()
 		}
 	}()
-	if free, err := tryLock(claim, true); err == nil && !free {
-		return nil, fmt.Errorf("data directory %s is used by another running server: stop it, or choose another directory", s.Data)
+	if err := awaitClaim(ctx, s.Data, claim); err != nil {
+		return nil, err
 	}
 	entries, err := claim.ReadDir(-1)
 	if err != nil {
@@ -47,6 +48,29 @@ func claimCluster(ctx context.Context, s spec) (claim *os.File, err error) {
 		return claim, nil
 	}
 	return claim, checkCluster(s)
+}
+
+// awaitClaim takes the lock of a data directory. Whoever sweeps holds it for a moment; a server that has it is soon seen to run.
+func awaitClaim(ctx context.Context, data string, claim *os.File) error {
+	limit, cancel := context.WithTimeout(ctx, goneLimit)
+	defer cancel()
+	ticker := time.NewTicker(lockPause)
+	defer ticker.Stop()
+	for {
+		// Where the file system has no locks, the server's own pid file has to do.
+		if free, err := tryLock(claim, true); err != nil || free {
+			return nil
+		}
+		if pid, runs := serverIn(data); runs {
+			return usedBy(data, pid)
+		}
+		select {
+		case <-limit.Done():
+			return fmt.Errorf("data directory %s is used by another process that starts or stops a server: "+
+				"wait for it, or choose another directory", data)
+		case <-ticker.C:
+		}
+	}
 }
 
 // checkCluster tells why an existing data directory can't be used.
@@ -68,19 +92,33 @@ func checkCluster(s spec) error {
 	return checkOwner(s)
 }
 
-// checkRunning tells whether another server runs in the data directory. The server itself only looks whether the process of its
-// pid file exists, and so takes a process that has ended and that nobody has waited for, or another program that got its
-// number, for a server. That file is removed when nobody works there.
+// checkRunning tells whether another server runs in the data directory, which the caller has claimed. The server itself only looks
+// whether the process of its pid file exists, and so takes a process that has ended and that nobody has waited for, or another
+// program that got its number, for a server. That file is removed when nobody works there.
 func checkRunning(data string) error {
+	pid, runs := serverIn(data)
+	switch {
+	case runs:
+		return usedBy(data, pid)
+	case pid != 0:
+		return os.Remove(filepath.Join(data, "postmaster.pid"))
+	default:
+		return nil
+	}
+}
+
+// serverIn returns the process that the data directory's pid file names, if it exists, and whether a server runs there.
+func serverIn(data string) (pid int, runs bool) {
 	note, err := readPIDFile(data)
 	if err != nil || !processAlive(note.pid) {
-		return nil //nolint:nilerr // no pid file, no server
+		return 0, false
 	}
-	if worksIn(data, note.pid) || len(strays(data)) > 0 {
-		return fmt.Errorf("data directory %s is used by a running server (process %d, says its postmaster.pid): "+
-			"stop it, or choose another directory", data, note.pid)
-	}
-	return os.Remove(filepath.Join(data, "postmaster.pid"))
+	return note.pid, worksIn(data, note.pid) || len(strays(data)) > 0
+}
+
+func usedBy(data string, pid int) error {
+	return fmt.Errorf("data directory %s is used by a running server (process %d, says its postmaster.pid): "+
+		"stop it, or choose another directory", data, pid)
 }
 
 func checkOwner(s spec) error {

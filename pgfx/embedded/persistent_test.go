@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -84,6 +85,16 @@ func TestAPIDFileThatNamesAStrangerIsNoServer(t *testing.T) {
 	}
 }
 
+func TestADirectoryThatIsJustBeingSweptIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	dir := playground(t)
+	free, err := embedded.LockDir(dir)
+	require.NoError(t, err)
+	time.AfterFunc(50*time.Millisecond, free)
+	server, _ := inside(t, embedded.Persistent(dir))
+	require.NoError(t, server.Start(t.Context()))
+}
+
 func TestDirectoriesThatCantBeUsedAreRefused(t *testing.T) {
 	t.Parallel()
 	write := func(t *testing.T, dir, name, text string) {
@@ -117,8 +128,16 @@ func TestDirectoriesThatCantBeUsedAreRefused(t *testing.T) {
 		t.Parallel()
 		dir := playground(t)
 		server := start(t, embedded.Persistent(dir))
-		refused(t, dir, "is used by another running server")
+		refused(t, dir, fmt.Sprintf("is used by a running server (process %d, says its postmaster.pid)", server.PID()))
 		assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
+	})
+	t.Run("another process has claimed it", func(t *testing.T) {
+		t.Parallel()
+		dir := playground(t)
+		free, err := embedded.LockDir(dir)
+		require.NoError(t, err)
+		defer free()
+		refused(t, dir, "is used by another process that starts or stops a server")
 	})
 	t.Run("somebody else's server runs in it", func(t *testing.T) {
 		t.Parallel()
