@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // ImportOption shapes an import: [OnProgress] or [ImportTotal].
@@ -64,23 +62,20 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 		}
 		opt.applyImport(&source.settings)
 	}
-	next, stop := iter.Pull2(rows)
+	pull, stop := iter.Pull2(rows)
 	defer stop()
-	source.next = next
-	if !source.Next() {
-		return 0, source.err
+	source.pull = pull
+	if err := source.take(); err != nil {
+		if err == errNoMore { //nolint:errorlint // it is never wrapped
+			return 0, nil
+		}
+		return 0, err
 	}
 	source.peeked = true
 	if err := r.importTime(ctx, source); err != nil {
 		return 0, err
 	}
-	columns := make([]string, 0, len(source.form))
-	for i, take := range source.form {
-		if take != takeDefault {
-			columns = append(columns, r.d.columns[i].name)
-		}
-	}
-	n, err := r.tx.CopyFrom(ctx, r.d.path, columns, source)
+	n, err := copyRows(ctx, r.tx, r.d.path, r.d.formColumns(source.form), source.next)
 	if source.err != nil {
 		return 0, source.err
 	}
@@ -89,6 +84,17 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 	}
 	source.progress(true)
 	return n, nil
+}
+
+// formColumns returns the columns that an insert of this form gives values.
+func (d *descriptor) formColumns(form []byte) []*column {
+	columns := make([]*column, 0, len(form))
+	for i, take := range form {
+		if take != takeDefault {
+			columns = append(columns, &d.columns[i])
+		}
+	}
+	return columns
 }
 
 // importTime asks for the time of the import's begin, if it is needed.
@@ -137,7 +143,7 @@ type importSource[T any] struct {
 	ctx      context.Context //nolint:containedctx // it lives as long as the call, whose ctx it is
 	d        *descriptor
 	settings importSettings
-	next     func() (T, error, bool)
+	pull     func() (T, error, bool)
 	began    time.Time
 	now      time.Time
 	form     []byte // of the first row; all others must have it
@@ -147,40 +153,50 @@ type importSource[T any] struct {
 	err      error
 }
 
-var _ pgx.CopyFromSource = (*importSource[int])(nil)
-
-// Next takes the next row.
-func (s *importSource[T]) Next() bool {
-	if s.peeked {
-		s.peeked = false
-		return true
+// next returns the next row, completed.
+func (s *importSource[T]) next() (reflect.Value, error) {
+	if !s.peeked {
+		if err := s.take(); err != nil {
+			if err != errNoMore { //nolint:errorlint // it is never wrapped
+				s.err = err
+			}
+			return reflect.Value{}, err
+		}
 	}
-	row, err, ok := s.next()
-	if !ok || err != nil {
-		s.err = err
-		return false
+	s.peeked = false
+	v := s.value()
+	s.d.fill(v, s.now)
+	return v, nil
+}
+
+// take takes the next row of the sequence and checks it.
+func (s *importSource[T]) take() error {
+	row, err, ok := s.pull()
+	if !ok {
+		return errNoMore
+	}
+	if err != nil {
+		return err
 	}
 	s.row = row
 	if err := s.d.validate(s.ctx, &s.row, int(s.rows)); err != nil {
-		s.err = err
-		return false
+		return err
 	}
 	form := s.d.insertForm(s.value())
 	for i, take := range form {
 		if take == takeNow || take == takeClock {
-			form[i] = takeArgument // Values knows the time
+			form[i] = takeArgument // fill knows the time
 		}
 	}
 	if s.form == nil {
 		s.form = form
 	}
 	if !bytes.Equal(form, s.form) {
-		s.err = s.differs(form)
-		return false
+		return s.differs(form)
 	}
 	s.rows++
 	s.progress(false)
-	return true
+	return nil
 }
 
 func (s *importSource[T]) differs(form []byte) error {
@@ -194,27 +210,6 @@ func (s *importSource[T]) differs(form []byte) error {
 }
 
 func (s *importSource[T]) value() reflect.Value { return reflect.ValueOf(&s.row).Elem() }
-
-// Values returns the current row.
-func (s *importSource[T]) Values() ([]any, error) {
-	v := s.value()
-	values := make([]any, 0, len(s.form))
-	for i, take := range s.form {
-		if take == takeDefault {
-			continue
-		}
-		c := &s.d.columns[i]
-		if c.roles.is(roleCreated|roleUpdated) && fieldIsZero(v, c) {
-			values = append(values, s.now)
-			continue
-		}
-		values = append(values, s.d.insertValue(v, c))
-	}
-	return values, nil
-}
-
-// Err returns why there are no more rows.
-func (s *importSource[T]) Err() error { return s.err }
 
 // progress reports, if it is time or the end.
 func (s *importSource[T]) progress(end bool) {

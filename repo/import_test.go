@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"errors"
+	"io"
 	"iter"
 	"strconv"
 	"testing"
@@ -80,6 +81,8 @@ func TestImportIsAllOrNothingAndNamesTheBadRow(t *testing.T) {
 	require.ErrorContains(t, err, "users_email_key of users (email) violated by the row at index 17")
 	_, err = users.Import(ctx, sequence(1, func(int) (User, error) { return User{}, boom }))
 	require.Equal(t, boom, err)
+	_, err = users.Import(ctx, rows(func(*User) error { return io.EOF }))
+	require.Equal(t, io.EOF, err, "which is an error like any other")
 	_, err = users.Import(ctx, rows(nil), nil)
 	require.ErrorIs(t, err, repo.ErrQuery)
 	count, err := users.Count(ctx)
