@@ -1,0 +1,104 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// Tape records the exchanges of the connections that are dialed through it, and then plays them. Its methods are safe for
+// concurrent use. It is made by [New].
+type Tape struct {
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	seed    maphash.Seed
+	playing atomic.Bool
+	served  atomic.Int64 // by connections that are closed
+
+	mu      sync.Mutex
+	records map[uint64]*record // not written to once playing
+	names   map[string]string  // texts of prepared statements
+	conns   map[*player]struct{}
+	err     error
+}
+
+// record is one exchange.
+type record struct {
+	answer []byte
+	after  uint64 // the state of the connection behind it
+}
+
+// New returns an empty tape that records. dial makes the connections to record; nil is a [net.Dialer].
+func New(dial func(ctx context.Context, network, address string) (net.Conn, error)) *Tape {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	return &Tape{
+		dial: dial, seed: maphash.MakeSeed(),
+		records: make(map[uint64]*record), names: make(map[string]string), conns: make(map[*player]struct{}),
+	}
+}
+
+// Dial is pgconn.Config's DialFunc. While the tape records it dials the real server, with ctx; then it returns a connection
+// that is played, at once.
+func (t *Tape) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if t.playing.Load() {
+		return newPlayer(t, network, address), nil
+	}
+	conn, err := t.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return newRecorder(t, conn), nil
+}
+
+// Play ends recording: connections that are dialed from now on are served from the tape. What is still open goes on with
+// the real server and isn't recorded any more.
+func (t *Tape) Play() { t.playing.Store(true) }
+
+// Err returns what went wrong first, nil when all that was written had been recorded. It is what to look at after a
+// measurement: a client may have tried again and thereby hidden an error.
+func (t *Tape) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// Served returns how many exchanges have been played: the number of round trips, where a pipeline counts its Syncs.
+func (t *Tape) Served() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.served.Load()
+	for conn := range t.conns {
+		n += conn.served.Load()
+	}
+	return n
+}
+
+// keep stores an exchange. The first one of a form stays.
+func (t *Tape) keep(key uint64, r *record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.records[key]; !ok && !t.playing.Load() {
+		t.records[key] = r
+	}
+}
+
+func (t *Tape) fail(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+	return err
+}
+
+// unknown is the error of an exchange that wasn't recorded.
+func (t *Tape) unknown(written []byte) error {
+	t.mu.Lock()
+	what := describe(written, t.names)
+	t.mu.Unlock()
+	return t.fail(fmt.Errorf("replay: this hasn't been recorded:%s", what))
+}
