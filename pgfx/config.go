@@ -175,16 +175,21 @@ const (
 	StartLazy StartMode = "lazy"
 )
 
-// RetryConfig shapes the retries of connecting: exponential backoff with jitter.
+// RetryConfig shapes retries: those of connecting while starting, and those of [DB.RetryPolicy], which reads of repositories
+// and whoever calls [Retry] with it make. Each wait is drawn from between a tenth of Delay and its full length, which
+// grows exponentially.
 type RetryConfig struct {
-	// MaxRetries is the number of attempts after the first. Default: as many as the time allows. Off: none.
+	// MaxRetries is the number of attempts after the first. Default: 2; while starting as many as the time allows. Off: none.
 	MaxRetries int `env:"MAX" json:"max,omitempty" koanf:"max" mapstructure:"max" yaml:"max,omitempty"`
-	// Delay is the mean wait before the first retry. Default: 200 ms.
+	// Delay is the longest wait before the first retry. Default: 200 ms.
 	Delay time.Duration `env:"DELAY" json:"delay,omitempty" koanf:"delay" mapstructure:"delay" yaml:"delay,omitempty"`
-	// Multiplier is the factor from one wait to the next, 1 or more. Default: 2.
+	// Multiplier is the factor from one longest wait to the next, 1 or more. Default: 2.
 	Multiplier float64 `env:"MULTIPLIER" json:"multiplier,omitempty" koanf:"multiplier" mapstructure:"multiplier" yaml:"multiplier,omitempty"`
 	// MaxDelay is the longest wait between two attempts. Default: 5 s.
 	MaxDelay time.Duration `env:"MAX_DELAY" json:"max_delay,omitempty" koanf:"max_delay" mapstructure:"max_delay" yaml:"max_delay,omitempty"`
+	// Budget is how many retries there may be for each call, from 0 to 1, beyond a reserve of ten; connecting while starting
+	// doesn't count. See [RetryBudget]. Default: 0.1. Off: no limit.
+	Budget float64 `env:"BUDGET" json:"budget,omitempty" koanf:"budget" mapstructure:"budget" yaml:"budget,omitempty"`
 }
 
 // HealthConfig paces the monitor of package health.
@@ -234,6 +239,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Retry.Delay, defaultRetryDelay)
 	setDefault(&c.Retry.Multiplier, defaultRetryMultiplier)
 	setDefault(&c.Retry.MaxDelay, max(defaultRetryMaxDelay, c.Retry.Delay))
+	setDefault(&c.Retry.Budget, DefaultRetryShare)
 	setDefault(&c.Health.Interval, defaultHealthInterval)
 	setDefault(&c.Health.Timeout, defaultHealthTimeout)
 	c.Watch.setDefaults()

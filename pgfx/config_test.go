@@ -70,6 +70,7 @@ func TestValidateNamesFieldValueAndFix(t *testing.T) {
 		"start without end":     {pgfx.Config{URL: address, Start: pgfx.StartConfig{Timeout: pgfx.Off}}, `Start.Timeout is "-1ns": set a positive duration, or 0 for the default; it can't be switched off`},
 		"negative retries":      {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{MaxRetries: -2}}, `Retry.MaxRetries is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) for none`},
 		"delay above its limit": {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Delay: time.Minute, MaxDelay: time.Second}}, `Retry.MaxDelay is "1s": set at least Retry.Delay, which is 1m0s`},
+		"too large a budget":    {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Budget: 2}}, `Retry.Budget is "2": set a share from 0 to 1, 0 for the default or pgfx.Off (-1) for no limit`},
 		"shrinking delay":       {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Multiplier: 0.5}}, `Retry.Multiplier is "0.5": set a factor from 1 to 100, or 0 for the default`},
 		"negative slow":         {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Slow: -2}}, `Watch.Slow is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
 		"negative leak":         {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Leak: -time.Minute}}, `Watch.Leak is "-1m0s": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},

@@ -1,6 +1,7 @@
 package pgfx
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -32,18 +33,21 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s is %q: %s", p.Field, p.Value, p.Fix)
 }
 
-// ConfigError reports everything that is wrong with a [Config], all at once.
+// ConfigError reports everything that is wrong with a [Config] or a [RetryPolicy], all at once.
 type ConfigError struct {
 	// Problems holds at least one entry.
 	Problems []Problem
+
+	what string // "" for a Config
 }
 
 func (e *ConfigError) Error() string {
+	what := cmp.Or(e.what, "config")
 	if len(e.Problems) == 1 {
-		return "pgfx: invalid config: " + e.Problems[0].String()
+		return "pgfx: invalid " + what + ": " + e.Problems[0].String()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "pgfx: invalid config, %d problems:", len(e.Problems))
+	fmt.Fprintf(&b, "pgfx: invalid %s, %d problems:", what, len(e.Problems))
 	for _, p := range e.Problems {
 		b.WriteString("\n  - " + p.String())
 	}
@@ -207,19 +211,27 @@ func (v *validator) start(c Config) {
 	if c.Retry.MaxRetries < Off {
 		v.add("Retry.MaxRetries", c.Retry.MaxRetries, "set 1 or more, 0 for the default or pgfx.Off (-1) for none")
 	}
-	v.positive("Retry.Delay", c.Retry.Delay)
-	v.positive("Retry.MaxDelay", c.Retry.MaxDelay)
-	if d := c.WithDefaults().Retry; c.Retry.Delay > 0 && c.Retry.MaxDelay > 0 && d.Delay > d.MaxDelay {
-		v.add("Retry.MaxDelay", c.Retry.MaxDelay, fmt.Sprintf("set at least Retry.Delay, which is %v", c.Retry.Delay))
-	}
-	if m := c.Retry.Multiplier; m != 0 && !(m >= 1 && m <= maxMultiplier) {
-		v.add("Retry.Multiplier", m, "set a factor from 1 to 100, or 0 for the default")
+	v.backoff("Retry.", c.Retry.Delay, c.Retry.MaxDelay, c.Retry.Multiplier)
+	if b := c.Retry.Budget; b != Off && !(b >= 0 && b <= 1) { // NaN is neither
+		v.add("Retry.Budget", b, "set a share from 0 to 1, 0 for the default or pgfx.Off (-1) for no limit")
 	}
 	v.duration("Health.Interval", c.Health.Interval)
 	v.positive("Health.Timeout", c.Health.Timeout)
 }
 
 const maxMultiplier = 100
+
+// backoff checks what says how long to wait before trying again.
+func (v *validator) backoff(prefix string, delay, maxDelay time.Duration, multiplier float64) {
+	v.positive(prefix+"Delay", delay)
+	v.positive(prefix+"MaxDelay", maxDelay)
+	if delay > 0 && maxDelay > 0 && delay > maxDelay {
+		v.add(prefix+"MaxDelay", maxDelay, fmt.Sprintf("set at least %sDelay, which is %v", prefix, delay))
+	}
+	if multiplier != 0 && !(multiplier >= 1 && multiplier <= maxMultiplier) { // NaN is neither
+		v.add(prefix+"Multiplier", multiplier, "set a factor from 1 to 100, or 0 for the default")
+	}
+}
 
 // duration checks a duration that can be switched off.
 func (v *validator) duration(field string, d time.Duration) {

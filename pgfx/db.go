@@ -39,6 +39,7 @@ type DB struct {
 	leaks      leakWatch
 	failure    atomic.Pointer[func(error)]
 	guard      atomic.Pointer[func(context.Context) error]
+	retry      RetryPolicy
 	opened     time.Time
 
 	acquireTimeout  time.Duration
@@ -94,6 +95,7 @@ func open(name string, cfg, base Config, endpoint Endpoint, opts []Option) (*DB,
 	if name != "" {
 		db.logger = db.logger.With(zap.String("database_name", name))
 	}
+	db.retry = db.retryPolicy()
 	db.target = targetOf(poolConfig.ConnConfig)
 	db.connConfig = poolConfig.ConnConfig.Copy()
 	db.lifetime, db.endLifetime = context.WithCancel(context.Background())

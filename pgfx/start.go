@@ -8,12 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 // Start connects, opens the gate and runs the setup, as Config.Start.Mode says. It keeps ctx only until it returns and
@@ -148,9 +145,9 @@ func (db *DB) warm(ctx context.Context) error {
 
 // connectUntil tries to reach the database until it can, ctx ends, or trying again is pointless.
 func (db *DB) connectUntil(ctx context.Context) error {
-	began, pause := time.Now(), db.newBackOff()
+	retries := db.startPolicy().Begin()
 	var last *ConnectError
-	for attempt := 1; ; attempt++ {
+	for {
 		err := db.reach(ctx)
 		if err == nil {
 			return nil
@@ -162,33 +159,21 @@ func (db *DB) connectUntil(ctx context.Context) error {
 		if last == nil || ctx.Err() == nil { // what an attempt says that ran out of time tells less than the one before
 			last = connect
 		}
-		last.Attempts, last.Elapsed = attempt, time.Since(began)
-		if !db.worthAnotherTry(connect, attempt) || !sleep(ctx, pause.NextBackOff()) {
+		last.Attempts, last.Elapsed = retries.Attempts(), retries.Elapsed()
+		if !retries.Again(ctx, connect) {
 			return last
 		}
-		db.logger.Debug("connecting again", zap.Int("attempt", attempt+1), zap.Error(connect))
 	}
 }
 
-// worthAnotherTry decides after attempt attempts. A refused login is tried once more when the credentials may be fresh by
-// then.
-func (db *DB) worthAnotherTry(err *ConnectError, attempt int) bool {
-	if limit := db.config.Retry.MaxRetries; limit == Off || limit > 0 && attempt > limit {
-		return false
+// startPolicy is what connecting goes by while starting: it takes as many attempts as the time allows, unless the
+// configuration says how many, and needs no budget, because there are no other calls yet.
+func (db *DB) startPolicy() RetryPolicy {
+	policy := db.retry
+	policy.MaxElapsed, policy.Budget = Off, nil
+	if db.config.Retry.MaxRetries == 0 {
+		policy.MaxAttempts = Off
 	}
-	if err.Cause == CauseLogin {
-		fresh := db.config.PasswordFile != "" || len(db.options.beforeConnect) > 0
-		return fresh && attempt == 1
-	}
-	return sqlstate.RetryConnect(err)
-}
-
-func (db *DB) newBackOff() *backoff.ExponentialBackOff {
-	policy := backoff.NewExponentialBackOff()
-	policy.InitialInterval = db.config.Retry.Delay
-	policy.Multiplier = db.config.Retry.Multiplier
-	policy.MaxInterval = db.config.Retry.MaxDelay
-	policy.Reset()
 	return policy
 }
 
@@ -242,25 +227,27 @@ func (db *DB) setUp(ctx context.Context) error {
 // inBackground connects and sets up without anybody waiting, until both have succeeded or the DB is closed.
 func (db *DB) inBackground() {
 	db.background.Go(func() {
-		began, pause, logged := time.Now(), db.newBackOff(), ""
-		for attempt := 1; ; attempt++ {
+		policy, logged := db.startPolicy(), ""
+		policy.MaxAttempts = Off
+		retries := policy.Begin()
+		for {
 			err := db.reach(db.lifetime)
 			if err == nil {
 				err = db.setUp(db.lifetime)
 			}
 			if err == nil {
-				db.logger.Info("database ready", zap.String("target", db.target), zap.Duration("took", time.Since(began)),
-					zap.Int("attempts", attempt))
+				db.logger.Info("database ready", zap.String("target", db.target), zap.Duration("took", retries.Elapsed()),
+					zap.Int("attempts", retries.Attempts()))
 				return
 			}
 			if db.lifetime.Err() != nil {
 				return
 			}
 			if text := err.Error(); text != logged { // one line for each failure, not for each attempt
-				db.logger.Warn("database not ready yet; trying again", zap.Int("attempt", attempt), zap.Error(err))
+				db.logger.Warn("database not ready yet; trying again", zap.Int("attempt", retries.Attempts()), zap.Error(err))
 				logged = text
 			}
-			if !sleep(db.lifetime, pause.NextBackOff()) {
+			if !retries.Next(db.lifetime) {
 				return
 			}
 		}

@@ -133,7 +133,7 @@ func TestStartWaitsForAServerThatComesUp(t *testing.T) {
 	db := open(t, pgfx.Config{URL: late.Endpoint.URL, Retry: pgfx.RetryConfig{Delay: 5 * time.Millisecond}}, pgfx.WithLogger(zap.New(core)))
 	outcome := make(chan error, 1)
 	go func() { outcome <- db.Start(within(t, 20*time.Second)) }()
-	require.Eventually(t, func() bool { return logs.FilterMessage("connecting again").Len() > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return logs.FilterMessage("trying again").Len() > 0 }, 10*time.Second, time.Millisecond)
 	require.NoError(t, late.Server.Start(t.Context()))
 	defer func() { require.NoError(t, late.Server.Stop(context.Background())) }()
 	require.NoError(t, <-outcome)

@@ -18,6 +18,7 @@ type Stats struct {
 	Wait       DurationStats  `json:"wait"`    // how long acquires took that had to wait, for a connection in use or a new one
 	Use        DurationStats  `json:"use"`     // from acquire to release
 	Connect    DurationStats  `json:"connect"` // opening connections, login included
+	Retries    RetryStats     `json:"retries"` // of those who call Retry with DB.RetryPolicy, the library's own included
 	Uptime     time.Duration  `json:"uptime"`
 }
 
@@ -74,6 +75,7 @@ func (db *DB) Stats() Stats {
 		Wait:    c.waits.Stats(),
 		Use:     c.uses.Stats(),
 		Connect: c.connects.Stats(),
+		Retries: db.retry.Budget.Stats(),
 		Uptime:  time.Since(db.opened),
 	}
 	s.Pool.Connected = s.Connect.Count

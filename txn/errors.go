@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 var (
@@ -99,7 +101,9 @@ func (e *OutcomeUnknownError) Error() string {
 }
 
 // Is matches ErrOutcomeUnknown.
-func (e *OutcomeUnknownError) Is(target error) bool { return target == ErrOutcomeUnknown }
+func (e *OutcomeUnknownError) Is(target error) bool {
+	return target == ErrOutcomeUnknown || target == sqlstate.ErrInDoubt // nothing may be done again
+}
 
 func (e *OutcomeUnknownError) Unwrap() error { return e.err }
 

@@ -108,6 +108,7 @@ func TestAnOutcomeIsUnknownWhenResolutionIsOff(t *testing.T) {
 		}, txn.Outcome(txn.Unresolved), eager)
 		require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 		require.ErrorContains(t, err, "switched off")
+		assert.False(t, pgfx.CanRetry(err, pgfx.WorkRepeatable), "whatever the work is said to be")
 	}
 	assert.Equal(t, txn.InDoubt{Unknown: 2}, m.Stats().InDoubt)
 	settled(t, m.DB())

@@ -1,19 +1,12 @@
-// Package sqlstate says what an error of a database means: why a connection could not be made or was lost, and whether
-// trying again can help. It is a pure classification of error values; it keeps no state and does no I/O.
+// Package sqlstate says what an error of a database means: why a connection could not be made or was lost, and what may be
+// done again. It is one table (see [Rows]) over error values; it keeps no state and does no I/O.
 //
 // SQLSTATE codes are those of the PostgreSQL manual, appendix "PostgreSQL Error Codes".
 package sqlstate
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"io"
-	"net"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -81,111 +74,17 @@ const (
 	Unknown         Cause = "unknown"          // anything else
 )
 
-// ErrReadOnly is matched by errors which say that a server is read-only and which the server itself didn't send.
-var ErrReadOnly = errors.New("the server is read-only")
+var (
+	// ErrReadOnly is matched by errors which say that a server is read-only and which the server itself didn't send.
+	ErrReadOnly = errors.New("the server is read-only")
+	// ErrInDoubt is matched by errors which say that nobody knows whether a transaction was committed. Nothing is done again
+	// then, whatever else the error wraps.
+	ErrInDoubt = errors.New("the outcome of a commit is unknown")
+)
 
 // CauseOf classifies an error of connecting or of a statement that met a broken connection. A nil err is None; an error
-// with an SQLSTATE that says nothing about the server's availability is Unknown.
-func CauseOf(err error) Cause {
-	if err == nil {
-		return None
-	}
-	if errors.Is(err, ErrReadOnly) {
-		return ReadOnly
-	}
-	if cause := causeOfCode(err); cause != Unknown {
-		return cause
-	}
-	if Code(err) != "" {
-		return Unknown
-	}
-	return causeOfNetwork(err)
-}
-
-func causeOfCode(err error) Cause {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return Unknown
-	}
-	switch pg.Code {
-	case InvalidAuthorizationSpecification:
-		if strings.Contains(pg.Message, "no encryption") || strings.Contains(pg.Message, "SSL off") {
-			return TLS // pg_hba.conf wants TLS: rds.force_ssl answers like this
-		}
-		return Login
-	case InvalidPassword:
-		return Login
-	case InvalidCatalogName, DatabaseDropped:
-		return DatabaseMissing
-	case CannotConnectNow:
-		if strings.Contains(pg.Message, "shutting down") {
-			return ShuttingDown
-		}
-		return StartingUp
-	case TooManyConnections:
-		return ServerFull
-	case ReadOnlySQLTransaction:
-		return ReadOnly
-	case AdminShutdown, CrashShutdown:
-		return ShuttingDown
-	}
-	return Unknown
-}
-
-func causeOfNetwork(err error) Cause {
-	var dns *net.DNSError
-	switch {
-	case errors.As(err, &dns):
-		return DNS
-	case isTLS(err):
-		return TLS
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
-		return Refused // a missing Unix socket is a server that isn't there
-	case isTimeout(err):
-		return Timeout
-	case isKilled(err):
-		return Killed
-	}
-	return Unknown
-}
-
-func isTLS(err error) bool {
-	var (
-		verification *tls.CertificateVerificationError
-		authority    x509.UnknownAuthorityError
-		hostname     x509.HostnameError
-		invalid      x509.CertificateInvalidError
-		record       tls.RecordHeaderError
-		alert        tls.AlertError
-	)
-	// verify-ca failures are bare x509 errors, verify-full failures are wrapped: test for both.
-	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) ||
-		errors.As(err, &invalid) || errors.As(err, &record) || errors.As(err, &alert) ||
-		strings.Contains(err.Error(), "server refused TLS connection")
-}
-
-func isTimeout(err error) bool {
-	var netErr net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || pgconn.Timeout(err) ||
-		errors.As(err, &netErr) && netErr.Timeout() ||
-		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
-}
-
-func isKilled(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, pgconn.ErrConnClosed)
-}
-
-// RetryConnect reports whether another attempt to connect can succeed without anybody changing something: the server may
-// come up, a slot may become free, a name may resolve. A refused login or a missing database stays as it is.
-func RetryConnect(err error) bool {
-	switch CauseOf(err) {
-	case DNS, Refused, Timeout, StartingUp, ShuttingDown, ServerFull, Killed, ReadOnly:
-		return true
-	case None, TLS, Login, DatabaseMissing, Unknown:
-	}
-	return false
-}
+// that says nothing about the server's availability is Unknown.
+func CauseOf(err error) Cause { return Find(err).Cause }
 
 // Hint says what to do about an error of connecting, "" when there is nothing to say.
 func Hint(err error) string {

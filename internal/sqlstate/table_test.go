@@ -1,0 +1,145 @@
+package sqlstate_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+)
+
+const stale = "cached plan must not change result type"
+
+func TestEveryRowOfTheTable(t *testing.T) {
+	t.Parallel()
+	covered := map[string]bool{}
+	id := func(row sqlstate.Row) string { return strings.Join([]string{row.Code, row.Says, row.Name}, "|") }
+	for _, test := range []struct {
+		err               error
+		row               string
+		connecting, using sqlstate.Remedy
+	}{
+		{sqlstate.ErrInDoubt, "||outcome of a commit unknown", sqlstate.Never, sqlstate.Never},
+		{errors.Join(sqlstate.ErrInDoubt, io.EOF), "||outcome of a commit unknown", sqlstate.Never, sqlstate.Never},
+		{errors.Join(pg("40001", ""), sqlstate.ErrInDoubt), "||outcome of a commit unknown", sqlstate.Never, sqlstate.Never},
+		{sqlstate.ErrReadOnly, "||read-only server, found by asking", sqlstate.Evict, sqlstate.Evict},
+
+		{pg("08000", ""), "08000||connection_exception", sqlstate.Reconnect, sqlstate.Repeat},
+		{pg("08001", ""), "08001||sqlclient_unable_to_establish_sqlconnection", sqlstate.Reconnect, sqlstate.Never},
+		{pg("08003", ""), "08003||connection_does_not_exist", sqlstate.Reconnect, sqlstate.Repeat},
+		{pg("08004", ""), "08004||sqlserver_rejected_establishment_of_sqlconnection", sqlstate.Reconnect, sqlstate.Never},
+		{pg("08006", ""), "08006||connection_failure", sqlstate.Reconnect, sqlstate.Repeat},
+		{pg("08007", ""), "08007||transaction_resolution_unknown", sqlstate.Never, sqlstate.Never},
+		{pg("08P01", ""), "08||Connection Exception", sqlstate.Never, sqlstate.Never},
+		{pg("0A000", stale), "0A000|" + stale + "|feature_not_supported", sqlstate.Never, sqlstate.Redo},
+		{pg("0A000", "not yet"), "0A||Feature Not Supported", sqlstate.Never, sqlstate.Never},
+		{pg("22012", "division by zero"), "22||Data Exception", sqlstate.Never, sqlstate.Never},
+		{pg("23505", "duplicate key"), "23||Integrity Constraint Violation", sqlstate.Never, sqlstate.Never},
+		{pg("25006", ""), "25006||read_only_sql_transaction", sqlstate.Evict, sqlstate.Evict},
+		{pg("25P02", ""), "25||Invalid Transaction State", sqlstate.Never, sqlstate.Never},
+		{pg("28000", "no encryption"), "28000|no encryption|invalid_authorization_specification", sqlstate.Never, sqlstate.Never},
+		{pg("28000", "SSL off"), "28000|SSL off|invalid_authorization_specification", sqlstate.Never, sqlstate.Never},
+		{pg("28000", `role "x" does not exist`), "28000||invalid_authorization_specification", sqlstate.Refresh, sqlstate.Never},
+		{pg("28P01", ""), "28P01||invalid_password", sqlstate.Refresh, sqlstate.Never},
+		{pg("28999", ""), "28||Invalid Authorization Specification", sqlstate.Never, sqlstate.Never},
+		{pg("3D000", ""), "3D000||invalid_catalog_name", sqlstate.Never, sqlstate.Never},
+		{pg("3D999", ""), "3D||Invalid Catalog Name", sqlstate.Never, sqlstate.Never},
+		{pg("40001", ""), "40001||serialization_failure", sqlstate.Never, sqlstate.Redo},
+		{pg("40P01", ""), "40P01||deadlock_detected", sqlstate.Never, sqlstate.Redo},
+		{pg("40003", ""), "40||Transaction Rollback", sqlstate.Never, sqlstate.Never},
+		{pg("42601", ""), "42||Syntax Error or Access Rule Violation", sqlstate.Never, sqlstate.Never},
+		{pg("53100", ""), "53100||disk_full", sqlstate.Never, sqlstate.Never},
+		{pg("53300", ""), "53300||too_many_connections", sqlstate.Reconnect, sqlstate.Never},
+		{pg("53200", ""), "53||Insufficient Resources", sqlstate.Never, sqlstate.Never},
+		{pg("57014", ""), "57014||query_canceled", sqlstate.Never, sqlstate.Never},
+		{errors.Join(context.DeadlineExceeded, pg("57014", "")), "57014||query_canceled", sqlstate.Never, sqlstate.Never},
+		{pg("57P01", ""), "57P01||admin_shutdown", sqlstate.Reconnect, sqlstate.Repeat},
+		{pg("57P02", ""), "57P02||crash_shutdown", sqlstate.Reconnect, sqlstate.Repeat},
+		{pg("57P03", "is shutting down"), "57P03|shutting down|cannot_connect_now", sqlstate.Reconnect, sqlstate.Repeat},
+		{pg("57P03", "is starting up"), "57P03||cannot_connect_now", sqlstate.Reconnect, sqlstate.Repeat},
+		{pg("57P04", ""), "57P04||database_dropped", sqlstate.Never, sqlstate.Never},
+		{pg("57P05", ""), "57P05||idle_session_timeout", sqlstate.Never, sqlstate.Repeat},
+		{pg("57000", ""), "57||Operator Intervention", sqlstate.Never, sqlstate.Never},
+		{pg("58030", ""), "58||System Error", sqlstate.Never, sqlstate.Never},
+		{pg("XX000", ""), "XX||Internal Error", sqlstate.Never, sqlstate.Never},
+
+		{context.Canceled, "||cancelled by the caller", sqlstate.Never, sqlstate.Never},
+		{errors.Join(io.EOF, context.Canceled), "||cancelled by the caller", sqlstate.Never, sqlstate.Never},
+		{&net.DNSError{}, "||host name not resolved", sqlstate.Reconnect, sqlstate.Repeat},
+		{x509.UnknownAuthorityError{}, "||no trusted or no encrypted connection", sqlstate.Never, sqlstate.Never},
+		{syscall.ECONNREFUSED, "||connection refused", sqlstate.Reconnect, sqlstate.Repeat},
+		{context.DeadlineExceeded, "||the caller's deadline", sqlstate.Reconnect, sqlstate.Never},
+		{os.ErrDeadlineExceeded, "||no answer, no route", sqlstate.Reconnect, sqlstate.Repeat},
+		{syscall.ETIMEDOUT, "||no answer, no route", sqlstate.Reconnect, sqlstate.Repeat},
+		{io.ErrUnexpectedEOF, "||connection lost", sqlstate.Reconnect, sqlstate.Repeat},
+		{pgconn.ErrConnClosed, "||connection lost", sqlstate.Reconnect, sqlstate.Repeat},
+
+		{errors.New("conn busy"), "||anything else", sqlstate.Never, sqlstate.Never},
+		{pg("55P03", ""), "||anything else", sqlstate.Never, sqlstate.Never},
+		{errors.New("anything"), "||anything else", sqlstate.Never, sqlstate.Never},
+		{nil, "||no error", sqlstate.Never, sqlstate.Never},
+	} {
+		row := sqlstate.Find(test.err)
+		covered[id(row)] = true
+		name := fmt.Sprintf("%v", test.err)
+		assert.Equal(t, test.row, id(row), name)
+		assert.Equal(t, test.connecting, sqlstate.RemedyOf(test.err, true), "connecting: %s", name)
+		assert.Equal(t, test.using, sqlstate.RemedyOf(test.err, false), "using: %s", name)
+		if test.err != nil {
+			assert.Equal(t, test.using, sqlstate.RemedyOf(fmt.Errorf("wrapped: %w", test.err), false), "wrapped: %s", name)
+		}
+	}
+	for _, row := range sqlstate.Rows() {
+		assert.True(t, covered[id(row)], "no test meets the row %s", id(row))
+	}
+}
+
+// TestTheTableUsesTheManualsNames compares the table with errcodes.txt, the file that PostgreSQL's own lists are made from.
+func TestTheTableUsesTheManualsNames(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("/usr/share/postgresql/*/errcodes.txt")
+	require.NoError(t, err)
+	if len(files) == 0 {
+		t.Skip("no errcodes.txt: install PostgreSQL with its files in /usr/share/postgresql")
+	}
+	file, err := os.Open(files[len(files)-1])
+	require.NoError(t, err)
+	defer func() { require.NoError(t, file.Close()) }()
+	names := map[string]string{}
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		if class, is := strings.CutPrefix(lines.Text(), "Section: Class "); is {
+			code, name, _ := strings.Cut(class, " - ")
+			name, _, _ = strings.Cut(name, " (")
+			names[code] = name
+		} else if fields := strings.Fields(lines.Text()); len(fields) == 4 && fields[0][0] != '#' {
+			names[fields[0]] = fields[3]
+		}
+	}
+	require.NoError(t, lines.Err())
+	classes := map[string]bool{}
+	for _, row := range sqlstate.Rows() {
+		if row.Code != "" {
+			assert.Equal(t, names[row.Code], row.Name, row.Code)
+			classes[row.Code] = true
+		}
+	}
+	for _, row := range sqlstate.Rows() {
+		if len(row.Code) > 2 {
+			assert.True(t, classes[row.Code[:2]], "the class of %s has no row", row.Code)
+		}
+	}
+}

@@ -1,0 +1,317 @@
+package pgfx_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+var errConflict = &pgconn.PgError{Code: "40001"}
+
+func TestWhatMayBeDoneAgainDependsOnTheErrorAndTheWork(t *testing.T) {
+	t.Parallel()
+	db := open(t, pgfx.Config{URL: "postgres://app@" + closedPort(t) + "/app?sslmode=disable"})
+	_, dial := db.Connect(t.Context(), "")
+	require.Error(t, dial)
+	_, raw := pgconn.Connect(t.Context(), "postgres://app@"+closedPort(t)+"/app?sslmode=disable")
+	require.Error(t, raw)
+	_, shut := db.Pool().Acquire(t.Context())
+	require.ErrorIs(t, shut, pgfx.ErrUnavailable)
+	for name, test := range map[string]struct {
+		err                error
+		atomic, repeatable bool
+	}{
+		"no error":                       {nil, false, false},
+		"cannot connect":                 {dial, true, true},
+		"cannot connect, pgx's error":    {fmt.Errorf("wrapped: %w", raw), true, true},
+		"refused in a running statement": {syscall.ECONNREFUSED, false, true},
+		"serialization failure":          {errConflict, true, true},
+		"deadlock":                       {&pgconn.PgError{Code: "40P01"}, true, true},
+		"read-only server":               {&pgconn.PgError{Code: "25006"}, true, true},
+		"wrong role":                     {&pgfx.RoleError{}, true, true},
+		"connection lost":                {io.ErrUnexpectedEOF, false, true},
+		"terminated":                     {&pgconn.PgError{Code: "57P01"}, false, true},
+		"connection closed":              {closedConnection(t), false, true},
+		"connection busy":                {busyConnection(t), false, false},
+		"cancelled statement":            {&pgconn.PgError{Code: "57014"}, false, false},
+		"constraint":                     {&pgconn.PgError{Code: "23505"}, false, false},
+		"disk full":                      {&pgconn.PgError{Code: "53100"}, false, false},
+		"no rows":                        {pgx.ErrNoRows, false, false},
+		"deadline":                       {context.DeadlineExceeded, false, false},
+		"gate shut":                      {shut, false, false},
+		"gate shut for an outage":        {&pgfx.UnavailableError{Cause: dial}, false, false},
+		"pool exhausted":                 {&pgfx.AcquireTimeoutError{}, false, false},
+		"closed":                         {pgfx.ErrClosed, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, test.atomic, pgfx.CanRetry(test.err, pgfx.WorkAtomic), "atomic: %v", test.err)
+			assert.Equal(t, test.repeatable, pgfx.CanRetry(test.err, pgfx.WorkRepeatable), "repeatable: %v", test.err)
+		})
+	}
+}
+
+// closedConnection is what pgx says of a COMMIT on a connection that broke meanwhile, too, and it calls it safe to retry.
+func closedConnection(t *testing.T) error {
+	t.Helper()
+	conn, err := pgconn.Connect(t.Context(), server.URL())
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	_, err = conn.Exec(t.Context(), "commit").ReadAll()
+	require.True(t, pgconn.SafeToRetry(err)) //nolint:forbidigo // this is why
+	return err
+}
+
+func busyConnection(t *testing.T) error {
+	t.Helper()
+	conn, err := pgconn.Connect(t.Context(), server.URL())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.WithoutCancel(t.Context()))) }()
+	running := conn.Exec(t.Context(), "select 1")
+	_, err = conn.Exec(t.Context(), "select 2").ReadAll()
+	require.True(t, pgconn.SafeToRetry(err)) //nolint:forbidigo // this is why
+	require.NoError(t, running.Close())
+	return err
+}
+
+func TestReadsAreRetriedAfterALostConnectionAndWritesAreNot(t *testing.T) {
+	t.Parallel()
+	db := started(t, serverConfig())
+	policy := db.RetryPolicy()
+	policy.Delay, policy.Work = time.Millisecond, pgfx.WorkRepeatable
+	killed := func(ctx context.Context, calls *int) (int, error) {
+		var value int
+		err := db.WithConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			if *calls++; *calls == 1 {
+				_, err := conn.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
+				return err
+			}
+			return conn.QueryRow(ctx, "select 42").Scan(&value)
+		})
+		return value, err
+	}
+	var calls int
+	value, err := pgfx.RetryValue(t.Context(), policy, func(ctx context.Context) (int, error) { return killed(ctx, &calls) })
+	require.NoError(t, err)
+	assert.Equal(t, 42, value)
+	assert.Equal(t, 2, calls)
+	assert.Equal(t, pgfx.RetryStats{Calls: 1, Retries: 1}, db.Stats().Retries)
+
+	calls, policy.Work = 0, pgfx.WorkAtomic
+	_, err = pgfx.RetryValue(t.Context(), policy, func(ctx context.Context) (int, error) { return killed(ctx, &calls) })
+	require.Error(t, err)
+	var gaveUp *pgfx.RetryError
+	require.NotErrorAs(t, err, &gaveUp, "there was no second attempt to speak of")
+	assert.Equal(t, 1, calls)
+}
+
+func TestAWholeTransactionIsRetriedAfterAConflict(t *testing.T) {
+	t.Parallel()
+	db := started(t, serverConfig())
+	_, err := db.Pool().Exec(t.Context(), "create table retried (n int); insert into retried values (0)")
+	require.NoError(t, err)
+	calls := 0
+	err = pgfx.Retry(t.Context(), db.RetryPolicy(), func(ctx context.Context) error {
+		calls++
+		return pgx.BeginTxFunc(ctx, db.Pool(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+			var n int
+			if err := tx.QueryRow(ctx, "select n from retried").Scan(&n); err != nil {
+				return err
+			}
+			if calls == 1 { // somebody else is faster
+				_, err := db.Pool().Exec(ctx, "update retried set n = 10")
+				require.NoError(t, err)
+			}
+			_, err := tx.Exec(ctx, "update retried set n = $1", n+1)
+			return err
+		})
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 2, calls)
+	var n int
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select n from retried").Scan(&n))
+	assert.Equal(t, 11, n)
+}
+
+func TestRetryTriesARefusedLoginOnceMore(t *testing.T) {
+	t.Parallel()
+	password := serverPassword(t)
+	for name, test := range map[string]struct {
+		right int32 // the call in which the provider knows the right password
+		calls int32
+	}{
+		"fresh credentials are right":       {2, 2},
+		"fresh credentials are wrong, too":  {math.MaxInt32, 2},
+		"the first credentials were right":  {1, 1},
+		"they would be right the next time": {3, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			db := open(t, serverConfig(), pgfx.WithCredentials(func(context.Context) (pgfx.Credentials, error) {
+				if calls.Add(1) >= test.right {
+					return pgfx.Credentials{Password: password}, nil
+				}
+				return pgfx.Credentials{Password: "expired"}, nil
+			}))
+			policy := db.RetryPolicy()
+			policy.MaxAttempts, policy.Delay = 10, time.Millisecond
+			conn, err := pgfx.RetryValue(t.Context(), policy, func(ctx context.Context) (*pgx.Conn, error) { return db.Connect(ctx, "test") })
+			assert.Equal(t, test.calls, calls.Load())
+			if test.right > test.calls {
+				require.ErrorContains(t, err, "gave up after 2 attempts")
+				require.ErrorContains(t, err, "28P01")
+				return
+			}
+			require.NoError(t, err)
+			require.NoError(t, conn.Close(t.Context()))
+		})
+	}
+	cfg := serverConfig()
+	cfg.Password = "wrong"
+	db := open(t, cfg)
+	calls := 0
+	err := pgfx.Retry(t.Context(), db.RetryPolicy(), func(ctx context.Context) error {
+		calls++
+		_, err := db.Connect(ctx, "test")
+		return err
+	})
+	require.ErrorContains(t, err, "28P01")
+	assert.Equal(t, 1, calls, "the password stays what it is")
+}
+
+func TestWaitsGrowAndAreJittered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		policy := pgfx.RetryPolicy{MaxAttempts: 6, Delay: 100 * time.Millisecond, Multiplier: 3, MaxDelay: 500 * time.Millisecond}
+		const ms = time.Millisecond
+		longest := []time.Duration{100 * ms, 300 * ms, 500 * ms, 500 * ms, 500 * ms}
+		seen := map[time.Duration]bool{}
+		for range 200 {
+			var last time.Time
+			calls := 0
+			err := pgfx.Retry(t.Context(), policy, func(context.Context) error {
+				if calls > 0 {
+					wait := time.Since(last)
+					seen[wait] = true
+					require.GreaterOrEqual(t, wait, 10*time.Millisecond, "the floor")
+					require.LessOrEqual(t, wait, longest[calls-1])
+				}
+				last = time.Now()
+				calls++
+				return errConflict
+			})
+			require.ErrorIs(t, err, errConflict)
+			var gaveUp *pgfx.RetryError
+			require.ErrorAs(t, err, &gaveUp)
+			require.Equal(t, 6, gaveUp.Attempts)
+			require.Equal(t, 6, calls)
+		}
+		assert.Greater(t, len(seen), 900, "they differ")
+	})
+}
+
+func TestTimeAndContextLimitRetries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		fail := func(context.Context) error { calls++; return errConflict }
+		steady := pgfx.RetryPolicy{MaxAttempts: pgfx.Off, MaxElapsed: pgfx.Off, Delay: time.Second, MinDelay: time.Second, Multiplier: 1}
+
+		policy := steady
+		policy.MaxElapsed = 3500 * time.Millisecond
+		began := time.Now()
+		require.ErrorContains(t, pgfx.Retry(t.Context(), policy, fail), "gave up after 4 attempts in 3s")
+		assert.Equal(t, 3*time.Second, time.Since(began))
+
+		calls, began = 0, time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(1500*time.Millisecond, cancel)
+		require.ErrorContains(t, pgfx.Retry(ctx, steady, fail), "gave up after 2 attempts")
+		assert.Equal(t, 1500*time.Millisecond, time.Since(began), "the end of the ctx ends the wait")
+
+		calls, began = 0, time.Now()
+		ctx, cancel = context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		require.Error(t, pgfx.Retry(ctx, steady, fail))
+		assert.Less(t, time.Since(began), 1500*time.Millisecond)
+		assert.Greater(t, calls, 3, "what is left of the time is shared among further attempts")
+	})
+}
+
+func TestTheBudgetBoundsRetriesByCallsAndTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		budget := pgfx.NewRetryBudget(0.5, 4)
+		policy := pgfx.RetryPolicy{MaxAttempts: 2, Delay: 1, MinDelay: pgfx.Off, Budget: budget}
+		calls := func(n int, err error) (attempts int) {
+			for range n {
+				_ = pgfx.Retry(t.Context(), policy, func(context.Context) error { attempts++; return err })
+			}
+			return attempts
+		}
+		assert.Equal(t, 100, calls(100, nil))
+		assert.Equal(t, 100+53, calls(100, errConflict), "the reserve and half of the calls; half a retry is no retry")
+		assert.Equal(t, pgfx.RetryStats{Calls: 200, Retries: 53, Refused: 47}, budget.Stats())
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, 4, calls(2, errConflict), "half of the reserve has come back")
+		time.Sleep(time.Hour)
+		assert.Equal(t, 10+8, calls(10, errConflict), "no more than the reserve")
+	})
+	assert.Zero(t, (*pgfx.RetryBudget)(nil).Stats(), "no budget, no limit")
+}
+
+func TestAPoolSharesOneBudget(t *testing.T) {
+	t.Parallel()
+	retry := pgfx.RetryConfig{MaxRetries: pgfx.Off, Delay: time.Second, Multiplier: 3}
+	db := open(t, pgfx.Config{URL: "postgres://app@localhost/app", Retry: retry})
+	policy := db.RetryPolicy()
+	assert.Same(t, policy.Budget, db.RetryPolicy().Budget)
+	assert.Equal(t, 1, policy.MaxAttempts)
+	assert.Equal(t, time.Second, policy.Delay)
+	assert.InDelta(t, 3.0, policy.Multiplier, 0)
+	assert.Equal(t, 5*time.Second, policy.MaxDelay)
+
+	other := open(t, pgfx.Config{URL: "postgres://app@localhost/app", Retry: pgfx.RetryConfig{MaxRetries: 4, Budget: pgfx.Off}})
+	assert.Nil(t, other.RetryPolicy().Budget)
+	assert.Equal(t, 5, other.RetryPolicy().MaxAttempts)
+	assert.Equal(t, 3, open(t, pgfx.Config{URL: "postgres://app@localhost/app"}).RetryPolicy().MaxAttempts)
+}
+
+func TestARetryPolicyIsChecked(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, pgfx.RetryPolicy{}.Validate())
+	require.NoError(t, pgfx.RetryPolicy{}.WithDefaults().Validate())
+	for name, test := range map[string]struct {
+		policy pgfx.RetryPolicy
+		want   string
+	}{
+		"attempts":   {pgfx.RetryPolicy{MaxAttempts: -2}, `MaxAttempts is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) for no limit`},
+		"elapsed":    {pgfx.RetryPolicy{MaxElapsed: -2}, `MaxElapsed is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
+		"delay":      {pgfx.RetryPolicy{Delay: -1}, `Delay is "-1ns": set a positive duration, or 0 for the default; it can't be switched off`},
+		"max delay":  {pgfx.RetryPolicy{Delay: 2, MaxDelay: 1}, `MaxDelay is "1ns": set at least Delay, which is 2ns`},
+		"multiplier": {pgfx.RetryPolicy{Multiplier: math.NaN()}, `Multiplier is "NaN": set a factor from 1 to 100, or 0 for the default`},
+		"min delay":  {pgfx.RetryPolicy{MinDelay: time.Second}, `MinDelay is "1s": set at most Delay, which is 200ms`},
+		"work":       {pgfx.RetryPolicy{Work: 9}, `Work is "9": set WorkAtomic or WorkRepeatable`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := pgfx.Retry(t.Context(), test.policy, func(context.Context) error { return errors.New("was called") })
+			require.EqualError(t, err, "pgfx: invalid retry policy: "+test.want)
+		})
+	}
+}
