@@ -44,6 +44,7 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 			return nil, err
 		}
 	}
+	m.defaults.setBegin()
 	guard := m.guard
 	if m.misuse == MisuseIgnore {
 		guard = nil

@@ -31,6 +31,8 @@ type settings struct {
 	propagation    propagation
 	retry          RetryPolicy
 	outcome        Resolution
+
+	begin string // of terms that are complete, see setBegin
 }
 
 // Isolation sets the isolation level. Default: the server's default_transaction_isolation, which is read committed where
@@ -210,28 +212,31 @@ func (s *settings) locals(ctx context.Context) []local {
 	return set
 }
 
-// txOptions returns the terms for pgx. The server's settings go along in the same message: pgx sends a BEGIN as a simple
-// query, which may consist of several statements.
-func (s *settings) txOptions(ctx context.Context) pgx.TxOptions {
-	options := pgx.TxOptions{IsoLevel: s.isolation, AccessMode: s.access, DeferrableMode: s.deferrable}
-	set := s.locals(ctx)
-	if len(set) == 0 {
-		return options
-	}
-	var b strings.Builder
-	b.WriteString("begin")
+// setBegin keeps the statement that begins the transaction.
+func (s *settings) setBegin() {
+	s.begin = "begin"
 	if s.isolation != "" {
-		b.WriteString(" isolation level " + string(s.isolation))
+		s.begin += " isolation level " + string(s.isolation)
 	}
 	if s.access != "" {
-		b.WriteString(" " + string(s.access))
+		s.begin += " " + string(s.access)
 	}
 	if s.deferrable != "" {
-		b.WriteString(" " + string(s.deferrable))
+		s.begin += " " + string(s.deferrable)
 	}
+}
+
+// beginWithLocals returns the statement that begins the transaction and those that set what the server is to know. pgx sends
+// what has no arguments as a simple query, which may consist of several statements.
+func (s *settings) beginWithLocals(ctx context.Context) string {
+	set := s.locals(ctx)
+	if len(set) == 0 {
+		return s.begin
+	}
+	var b strings.Builder
+	b.WriteString(s.begin)
 	for _, l := range set {
 		b.WriteString("; set local " + l.name + " = " + l.value)
 	}
-	options.BeginQuery = b.String()
-	return options
+	return b.String()
 }

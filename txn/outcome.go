@@ -75,8 +75,7 @@ func (s *settings) tracked() bool { return s.outcome != Unresolved && s.access !
 
 // doubt is what is known about a transaction before its COMMIT is sent.
 type doubt struct {
-	xid     uint64    // 0 on a standby, where nothing can be committed
-	server  time.Time // when the server was started, which tells servers apart
+	xid     uint64 // 0 on a standby, where nothing can be committed
 	pid     uint32
 	witness *witness
 	marker  [16]byte // a UUID, zero without one
@@ -84,10 +83,25 @@ type doubt struct {
 
 func (d *doubt) marked() bool { return d.marker != [16]byte{} }
 
+// opening is the batch that begins a tracked transaction, and what is learnt from it, in one allocation.
+type opening struct {
+	doubt   doubt
+	batch   pgx.Batch
+	queries [2]pgx.QueuedQuery // those that are always there
+	queued  [2]*pgx.QueuedQuery
+}
+
+const (
+	// serverIdentity tells servers apart: when they were started. As text it is the same in every format and time zone.
+	serverIdentity = `extract(epoch from pg_postmaster_start_time())::text`
+	transactionID  = `select case when pg_is_in_recovery() then '0' else pg_current_xact_id()::text end, ` + serverIdentity
+)
+
 // beginTracked sends BEGIN and what is needed to resolve the outcome in one round trip.
 func (t *transaction) beginTracked(ctx context.Context) error {
 	r, conn := &t.m.resolver, t.conn.Conn()
-	d := &doubt{pid: conn.PgConn().PID()}
+	o := &opening{doubt: doubt{pid: conn.PgConn().PID()}}
+	d := &o.doubt
 	if t.terms.outcome == ByMarker {
 		err := r.makeTable(ctx, conn)
 		if err != nil {
@@ -99,30 +113,43 @@ func (t *transaction) beginTracked(ctx context.Context) error {
 	} else {
 		d.witness = r.present(ctx)
 	}
-	batch := &pgx.Batch{}
-	batch.BeginTx(pgx.TxOptions{IsoLevel: t.terms.isolation, AccessMode: t.terms.access, DeferrableMode: t.terms.deferrable})
+	o.queries[0].SQL, o.queries[1].SQL = t.terms.begin, transactionID
+	o.queued = [...]*pgx.QueuedQuery{&o.queries[0], &o.queries[1]}
+	o.batch.QueuedQueries = o.queued[:]
 	for _, l := range t.terms.locals(ctx) {
-		batch.Queue("select set_config($1, $2, true)", l.name, l.value)
+		o.batch.Queue("select set_config($1, $2, true)", l.name, l.value)
 	}
-	batch.Queue(`select case when pg_is_in_recovery() then 0 else pg_current_xact_id()::text::bigint end, pg_postmaster_start_time()`).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&d.xid, &d.server) })
 	if d.marked() {
-		batch.Queue("insert into "+markerTable+" (id) values ($1)", d.marker)
+		o.batch.Queue("insert into "+markerTable+" (id) values ($1)", d.marker)
 	}
-	results := conn.SendBatch(ctx, batch)
-	t.tx = results.Tx()
-	if err := results.Close(); err != nil {
+	same, err := o.send(ctx, conn)
+	if err != nil {
 		if sqlstate.Code(err) == sqlstate.UndefinedTable {
 			r.tableMade.Store(false) // somebody has dropped it
 		}
-		return err //nolint:wrapcheck // begin wraps it
+		return err
 	}
-	if d.witness != nil && !d.witness.server.Equal(d.server) { // the address leads elsewhere now
+	if d.witness != nil && !same { // the address leads elsewhere now
 		r.dismiss(d.witness)
 		d.witness = nil
 	}
 	t.doubt = d
 	return nil
+}
+
+// send sends the batch and reads what it tells. It returns whether the server is that of the witness.
+func (o *opening) send(ctx context.Context, conn *pgx.Conn) (same bool, err error) {
+	results := conn.SendBatch(ctx, &o.batch)
+	_, _ = results.Exec() // Close tells what has gone wrong, here and below
+	if rows, err := results.Query(); err == nil {
+		if rows.Next() {
+			values := rows.RawValues()
+			o.doubt.xid, _ = strconv.ParseUint(string(values[0]), 10, 64) // 0 is never believed
+			same = o.doubt.witness != nil && string(values[1]) == o.doubt.witness.server
+		}
+		rows.Close()
+	}
+	return same, results.Close() //nolint:wrapcheck // begin wraps it
 }
 
 // settle finds out what became of a COMMIT whose answer was lost. lost is what happened to the connection.

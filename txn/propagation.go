@@ -126,6 +126,7 @@ func (m *Manager) first(ctx context.Context, fn func(context.Context) error, giv
 	if err != nil {
 		return err
 	}
+	terms.setBegin()
 	return m.run(ctx, fn, terms)
 }
 

@@ -46,7 +46,6 @@ const (
 type transaction struct {
 	m       *Manager
 	conn    *pgxpool.Conn
-	tx      pgx.Tx // pgx's own
 	terms   *settings
 	root    scope
 	attempt int
@@ -63,6 +62,7 @@ type transaction struct {
 	refused       bool  // the server refused the COMMIT
 	again         bool  // doing it again can help
 	doubt         *doubt
+	tx            pgx.Tx // pgx's own, where it was needed
 	free          []result
 	inlineResults [inlineResults]result // need no allocation
 
@@ -79,15 +79,11 @@ func (m *Manager) begin(ctx context.Context, terms *settings, attempt int) (*tra
 	if err != nil {
 		return nil, fmt.Errorf("txn: begin: %w", err)
 	}
-	if err := ctx.Err(); err != nil { // else pgx gives up the connection
-		conn.Release()
-		return nil, fmt.Errorf("txn: begin: %w", err)
-	}
 	t.conn = conn
 	if terms.tracked() {
 		err = t.beginTracked(ctx)
 	} else {
-		t.tx, err = conn.Conn().BeginTx(ctx, terms.txOptions(ctx))
+		_, err = conn.Conn().Exec(ctx, terms.beginWithLocals(ctx))
 	}
 	if err != nil {
 		t.rollBack()
@@ -232,7 +228,7 @@ func (t *transaction) rollBack() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.root.Context), cleanupTimeout)
 	defer cancel()
-	if err := t.tx.Rollback(ctx); err != nil {
+	if _, err := t.conn.Conn().Exec(ctx, "rollback"); err != nil { // the pool closes a connection that is still in a transaction
 		t.m.logger.Warn("rollback failed; the connection is closed instead", zap.Error(err))
 	}
 }

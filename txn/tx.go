@@ -57,7 +57,7 @@ func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn
 		return pgconn.CommandTag{}, err
 	}
 	defer t.leave(stateCalling)
-	tag, err := t.tx.Exec(ctx, sql, args...)
+	tag, err := t.conn.Conn().Exec(ctx, sql, args...)
 	t.note(err)
 	return tag, err //nolint:wrapcheck // of the caller's own statement
 }
@@ -73,7 +73,7 @@ func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.R
 			t.leave(stateCalling)
 		}
 	}()
-	rows, err := t.tx.Query(ctx, sql, args...)
+	rows, err := t.conn.Conn().Query(ctx, sql, args...)
 	if err != nil {
 		t.note(err)
 		return rows, err //nolint:wrapcheck // of the caller's own statement
@@ -98,7 +98,7 @@ func (t *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx
 			t.leave(stateCalling)
 		}
 	}()
-	row := t.tx.QueryRow(ctx, sql, args...)
+	row := t.conn.Conn().QueryRow(ctx, sql, args...)
 	r := t.newResult()
 	r.row = row
 	if kept = t.keep(); !kept {
@@ -118,7 +118,7 @@ func (t *transaction) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.Batch
 			t.leave(stateCalling)
 		}
 	}()
-	results := &batchResults{BatchResults: t.tx.SendBatch(ctx, batch), t: t}
+	results := &batchResults{BatchResults: t.pgxTx().SendBatch(ctx, batch), t: t}
 	if kept = t.keep(); !kept {
 		_ = results.BatchResults.Close() // nobody is there to read them
 		return pgx.FailedBatchResults(batch, ErrEnded)
@@ -132,7 +132,7 @@ func (t *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, column
 		return 0, err
 	}
 	defer t.leave(stateCalling)
-	n, err := t.tx.CopyFrom(ctx, table, columns, rows)
+	n, err := t.conn.Conn().CopyFrom(ctx, table, columns, rows)
 	t.note(err)
 	return n, err //nolint:wrapcheck // of the caller's own statement
 }
@@ -143,13 +143,25 @@ func (t *transaction) Prepare(ctx context.Context, name, sql string) (*pgconn.St
 		return nil, err
 	}
 	defer t.leave(stateCalling)
-	description, err := t.tx.Prepare(ctx, name, sql)
+	description, err := t.conn.Conn().Prepare(ctx, name, sql)
 	t.note(err)
 	return description, err //nolint:wrapcheck // of the caller's own statement
 }
 
+// pgxTx returns the transaction as pgx has it, for what only that can do. pgx makes one with a batch that begins it; this one
+// has begun, so that there is nothing left in the batch to be sent.
+func (t *transaction) pgxTx() pgx.Tx {
+	if t.tx == nil {
+		batch := &pgx.Batch{}
+		batch.BeginTx(pgx.TxOptions{})
+		batch.QueuedQueries = nil
+		t.tx = t.conn.Conn().SendBatch(t.root.Context, batch).Tx()
+	}
+	return t.tx
+}
+
 // LargeObjects gives access to large objects. It is pgx's own, and finds no misuse.
-func (t *transaction) LargeObjects() pgx.LargeObjects { return t.tx.LargeObjects() }
+func (t *transaction) LargeObjects() pgx.LargeObjects { return t.pgxTx().LargeObjects() }
 
 // Conn returns the connection, which must not be kept beyond the closure. What runs on it finds no misuse.
 func (t *transaction) Conn() *pgx.Conn { return t.conn.Conn() }

@@ -30,7 +30,7 @@ const (
 type witness struct {
 	pid    int32
 	since  time.Time // when its session began
-	server time.Time // when its server was started
+	server string    // the serverIdentity of its server
 
 	checked atomic.Int64 // Unix nanoseconds
 
@@ -39,7 +39,7 @@ type witness struct {
 }
 
 // identity tells which session answers, and on which server.
-const identity = `pg_backend_pid(), pg_postmaster_start_time(), (select backend_start from pg_stat_activity where pid = pg_backend_pid())`
+const identity = `pg_backend_pid(), ` + serverIdentity + `, (select backend_start from pg_stat_activity where pid = pg_backend_pid())`
 
 // present returns the witness that there is before a transaction begins, nil when there is none. The manager's first
 // transaction waits for it; later ones don't: when it has to be opened again or checked, that happens meanwhile.
@@ -136,9 +136,10 @@ func (w *witness) status(ctx context.Context, d *doubt) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var (
-		pid           int32
-		server, since time.Time
-		xid, status   *string
+		pid         int32
+		server      string
+		since       time.Time
+		xid, status *string
 	)
 	if d != nil {
 		text := strconv.FormatUint(d.xid, 10)
@@ -148,7 +149,7 @@ func (w *witness) status(ctx context.Context, d *doubt) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the witness doesn't answer: %w", err)
 	}
-	if pid != w.pid || !server.Equal(w.server) || !since.Equal(w.since) {
+	if pid != w.pid || server != w.server || !since.Equal(w.since) {
 		return "", errOtherSession
 	}
 	if status == nil {
