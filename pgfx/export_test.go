@@ -37,7 +37,7 @@ func (p Pacer) Counts() (dialing, limit, waiting int) {
 func Normalise(sql string) string { return string(normalise(nil, sql)) }
 
 // LeakTimerArmed reports whether somebody will look for leaks.
-func (db *DB) LeakTimerArmed() bool { return db.leaks.armed.Load() }
+func (db *DB) LeakTimerArmed() bool { return db.leaks.due.Load() != 0 }
 
 // LookForLeaks does what the timer does.
 func (db *DB) LookForLeaks() { db.leaks.look() }

@@ -5,34 +5,68 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/internal/caller"
 )
 
+// LeaseLimit is how long leases may last, and what is logged when one lasts longer: a warning with its age, its stack and the
+// text of its last statement, without values, and a line when it ends. It must not be changed once it is in use.
+type LeaseLimit struct {
+	// After is the time from the acquire on. 0 or less: there is no limit.
+	After time.Duration
+	// Logger gets the lines.
+	Logger *zap.Logger
+	// Exceeds is the message about a lease that lasts too long, Ended the one about its end.
+	Exceeds, Ended string
+
+	exceeded atomic.Int64
+}
+
+// Exceeded returns how many leases have been reported.
+func (l *LeaseLimit) Exceeded() int64 { return l.exceeded.Load() }
+
+// LimitLease puts limit in the place of Config.Watch.Leak for the present lease of a connection of the pool. The caller holds
+// the connection. It is how package txn reports transactions that stay open. With Config.Watch.Disabled it does nothing.
+func (db *DB) LimitLease(conn *pgx.Conn, limit *LeaseLimit) {
+	state := stateOf(conn)
+	if state == nil || limit.After <= 0 {
+		return
+	}
+	since := time.Duration(state.since.Load())
+	if since == 0 {
+		return
+	}
+	state.limit.Store(limit)
+	db.leaks.watch(since + limit.After)
+}
+
 // leakWatch reports leases that last too long. It has no goroutine: the first acquire arms a timer, which looks at the
-// leases and arms itself again for the moment when the oldest of them would be overdue. While nothing is held none is
+// leases and arms itself again for the moment when the next of them would be overdue. While nothing is held none is
 // armed.
 type leakWatch struct {
-	db        *DB
-	threshold time.Duration // 0: nothing is reported
-	armed     atomic.Bool   // spares an acquire the lock
-	overdue   atomic.Int64
+	db    *DB
+	usual LeaseLimit
+	due   atomic.Int64 // when it looks, on the DB's clock; 0 while nothing is armed
 
 	mu      sync.Mutex
 	timer   *time.Timer
-	due     time.Duration // on the DB's clock
 	stopped bool
 }
 
-// arm makes look run after a while, or earlier where that was arranged already.
-func (l *leakWatch) arm(after time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	due := l.db.now() + after
-	if l.stopped || l.armed.Load() && l.due <= due {
+// watch makes look run at a time, or earlier where that was arranged already.
+func (l *leakWatch) watch(at time.Duration) {
+	if due := l.due.Load(); due != 0 && due <= int64(at) {
 		return
 	}
-	l.due = due
-	l.armed.Store(true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if due := l.due.Load(); l.stopped || due != 0 && due <= int64(at) {
+		return
+	}
+	l.due.Store(int64(at))
+	after := at - l.db.now()
 	if l.timer == nil {
 		l.timer = time.AfterFunc(after, l.look)
 		return
@@ -42,24 +76,38 @@ func (l *leakWatch) arm(after time.Duration) {
 
 // look reports what is overdue, each lease once.
 func (l *leakWatch) look() {
-	l.armed.Store(false) // from here on an acquire arms again
+	l.due.Store(0) // from here on an acquire arms again
 	now, next := l.db.now(), time.Duration(0)
 	for _, state := range l.db.leases.states() {
-		if since := time.Duration(state.since.Load()); since > 0 && now-since < l.threshold {
-			next = max(next, now-since)
+		limit := l.limitOf(state)
+		if limit.After <= 0 {
 			continue
 		}
-		if lease, ok := state.report(l.db.opened, now, l.threshold); ok {
-			l.report(lease)
+		if since := time.Duration(state.since.Load()); since > 0 && now-since < limit.After {
+			if next == 0 || since+limit.After < next {
+				next = since + limit.After
+			}
+			continue
+		}
+		if lease, ok := state.report(l.db.opened, now, limit.After); ok {
+			l.report(limit, lease)
 		}
 	}
 	if next > 0 {
-		l.arm(l.threshold - next)
+		l.watch(next)
 	}
 }
 
-func (l *leakWatch) report(lease Lease) {
-	l.overdue.Add(1)
+// limitOf returns the limit of a lease.
+func (l *leakWatch) limitOf(state *connState) *LeaseLimit {
+	if limit := state.limit.Load(); limit != nil {
+		return limit
+	}
+	return &l.usual
+}
+
+func (l *leakWatch) report(limit *LeaseLimit, lease Lease) {
+	limit.exceeded.Add(1)
 	fields := []zap.Field{zap.Uint32("pid", lease.PID), zap.Duration("held", time.Since(lease.Since))}
 	if lease.Statement != "" {
 		fields = append(fields, zap.String("last_statement", string(normalise(nil, lease.Statement))))
@@ -67,18 +115,21 @@ func (l *leakWatch) report(lease Lease) {
 	if len(lease.Stack) > 0 {
 		stack := make([]string, len(lease.Stack))
 		for i, frame := range lease.Stack {
-			stack[i] = position(frame)
+			stack[i] = caller.Position(frame)
 		}
 		fields = append(fields, zap.Strings("stack", stack))
 	} else {
 		l.db.wantsStacks.Store(true)
 	}
-	l.db.logger.Warn("a connection is held for long; is it released on every path?", fields...)
+	limit.Logger.Warn(limit.Exceeds, fields...)
 }
 
-// returned tells the end of a lease that was reported.
-func (l *leakWatch) returned(pid uint32, held time.Duration) {
-	l.db.logger.Info("a connection that was held for long is back", zap.Uint32("pid", pid), zap.Duration("held", held))
+// returned tells the end of a lease that was reported. limit is nil for the usual one.
+func (l *leakWatch) returned(limit *LeaseLimit, pid uint32, held time.Duration) {
+	if limit == nil {
+		limit = &l.usual
+	}
+	limit.Logger.Info(limit.Ended, zap.Uint32("pid", pid), zap.Duration("held", held))
 }
 
 func (l *leakWatch) stop() {

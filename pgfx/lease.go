@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/caller"
 )
 
 // Lease is one connection in somebody's hands.
@@ -66,7 +68,8 @@ type connState struct {
 	// since is when the connection was acquired, on the DB's clock, 0 while nobody holds it. It is what makes a lease: it is
 	// set when all else is as it should be, and taken away first. Two leases don't share it.
 	since    atomic.Int64
-	reported atomic.Bool // the lease was reported as too long
+	reported atomic.Bool                // the lease was reported as too long
+	limit    atomic.Pointer[LeaseLimit] // of the lease, where it isn't the usual one
 
 	mu    sync.Mutex // for what others look at while the holder changes it
 	stack stack
@@ -135,19 +138,23 @@ func (s *connState) acquired(at time.Duration, always bool) {
 	s.since.Store(int64(max(at, 1)))
 }
 
-// released notes that the connection went back. It returns how long it was held, and whether that was reported as too long.
-func (s *connState) released(now time.Duration) (held time.Duration, reported bool) {
+// released notes that the connection went back. It returns how long it was held, whether that was reported as too long, and
+// the limit where it was not the usual one.
+func (s *connState) released(now time.Duration) (held time.Duration, reported bool, limit *LeaseLimit) {
 	s.back = now
 	held = now - time.Duration(s.since.Swap(0))
 	if reported = s.reported.Load(); reported {
 		s.reported.Store(false)
+	}
+	if limit = s.limit.Load(); limit != nil {
+		s.limit.Store(nil)
 	}
 	if s.runs.any() {
 		s.mu.Lock()
 		s.runs.reset()
 		s.mu.Unlock()
 	}
-	return held, reported
+	return held, reported, limit
 }
 
 // report returns the lease and marks it as reported, when it has lasted for longer than the threshold and hasn't been.
@@ -174,7 +181,7 @@ func (s *connState) snapshot(opened time.Time) (Lease, bool) {
 	}
 	lease := Lease{
 		PID: s.conn.PgConn().PID(), Since: opened.Add(time.Duration(since)), Statement: s.runs.last.text,
-		Stack: named(s.stack.pcs[:s.stack.depth]),
+		Stack: caller.Frames(s.stack.pcs[:s.stack.depth]),
 	}
 	return lease, s.since.Load() == since
 }

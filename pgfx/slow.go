@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/rdsfx-go/rdsfx/internal/caller"
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
@@ -38,7 +39,7 @@ func (db *DB) Slow() []SlowStatement {
 	statements := make([]SlowStatement, len(entries))
 	for i, e := range entries {
 		statements[i] = e.SlowStatement
-		statements[i].Stack = named(e.pcs)
+		statements[i].Stack = caller.Frames(e.pcs)
 	}
 	return statements
 }
@@ -112,8 +113,8 @@ func (w *watch) sawSlow(r run, pid uint32, rows int64, err error) {
 	fields := []zap.Field{
 		zap.String("statement", e.Text), zap.Duration("took", e.Took), zap.Int64("rows", rows), zap.Uint32("pid", pid),
 	}
-	if stack := named(e.pcs); len(stack) > 0 {
-		fields = append(fields, zap.String("caller", position(stack[0])))
+	if stack := caller.Frames(e.pcs); len(stack) > 0 {
+		fields = append(fields, zap.String("caller", caller.Position(stack[0])))
 	}
 	if e.Batch > 0 {
 		fields = append(fields, zap.Int("batch", e.Batch))

@@ -1,10 +1,7 @@
 package pgfx
 
 import (
-	"fmt"
 	"runtime"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -39,35 +36,4 @@ func (s *stack) capture(now time.Duration, take, calledFor bool, skip int) {
 		s.paid = max(s.paid, now) + stackEvery
 	}
 	s.depth = runtime.Callers(skip, s.pcs[:])
-}
-
-// named returns the frames that belong to the application.
-func named(pcs []uintptr) []runtime.Frame {
-	if len(pcs) == 0 {
-		return nil
-	}
-	var named []runtime.Frame
-	frames := runtime.CallersFrames(slices.Clone(pcs))
-	for {
-		frame, more := frames.Next()
-		if frame.Function != "" && !inside(frame.Function) {
-			named = append(named, frame)
-		}
-		if !more {
-			return named
-		}
-	}
-}
-
-// inside reports whether a function belongs to the machinery between the caller and the pool.
-func inside(function string) bool {
-	return strings.HasPrefix(function, "github.com/jackc/pgx/") || strings.HasPrefix(function, "database/sql.") ||
-		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/pgfx.") ||
-		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/txn.") ||
-		strings.HasPrefix(function, "github.com/rdsfx-go/rdsfx/repo.")
-}
-
-// position says in one line where a frame is.
-func position(frame runtime.Frame) string {
-	return fmt.Sprintf("%s (%s:%d)", frame.Function, frame.File, frame.Line)
 }

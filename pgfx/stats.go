@@ -64,7 +64,7 @@ func (db *DB) Stats() Stats {
 			Max: int(stat.MaxConns()), Open: int(stat.TotalConns()), Idle: int(stat.IdleConns()), InUse: int(stat.AcquiredConns()),
 			Connecting: int(stat.ConstructingConns()), Waiting: int(c.waiting.Load()),
 			Acquired: c.acquired.Load(), AcquireErrors: c.acquireErrors.Load(), Refused: c.refused.Load(),
-			ConnectFailures: c.connectFailures.Load(), Overdue: db.leaks.overdue.Load(),
+			ConnectFailures: c.connectFailures.Load(), Overdue: db.leaks.usual.Exceeded(),
 			Expired: stat.MaxLifetimeDestroyCount(), IdleClosed: stat.MaxIdleDestroyCount(),
 		},
 		Statements: StatementStats{

@@ -42,8 +42,12 @@ func newWatch(db *DB, maxConns int32) *watch {
 	}
 	w.acquires.New = func() any { return &acquireCtx{db: db} }
 	db.leaks.db = db
+	db.leaks.usual = LeaseLimit{
+		Logger: db.logger, Exceeds: "a connection is held for long; is it released on every path?",
+		Ended: "a connection that was held for long is back",
+	}
 	if !cfg.Disabled {
-		db.leaks.threshold = orElse(cfg.Leak, 0)
+		db.leaks.usual.After = orElse(cfg.Leak, 0)
 		db.statements.capacity = max(cfg.Statements, 0)
 	}
 	return w
@@ -80,8 +84,8 @@ func (w *watch) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpo
 	inUse := counters.acquired.Add(1) - counters.returned.Load()
 	if state := acquire.state; state != nil && !w.off {
 		state.acquired(acquire.at, inUse >= w.half || w.db.wantsStacks.Load())
-		if leaks := &w.db.leaks; leaks.threshold > 0 && !leaks.armed.Load() {
-			leaks.arm(leaks.threshold)
+		if leaks := &w.db.leaks; leaks.usual.After > 0 && leaks.due.Load() == 0 {
+			leaks.watch(acquire.at + leaks.usual.After)
 		}
 	}
 	if acquire.asked && !waiting && !w.shared {
@@ -94,10 +98,10 @@ func (w *watch) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	counters := &w.db.counters
 	if state := stateOf(data.Conn); state != nil {
 		if !w.off {
-			held, reported := state.released(w.db.now())
+			held, reported, limit := state.released(w.db.now())
 			counters.uses.Record(held)
 			if reported {
-				w.db.leaks.returned(data.Conn.PgConn().PID(), held)
+				w.db.leaks.returned(limit, data.Conn.PgConn().PID(), held)
 			}
 		}
 		w.db.overflow.trim(data.Conn, state)

@@ -29,6 +29,7 @@ type Manager struct {
 	resolver resolver
 	misuse   Misuse
 	places   places
+	open     pgfx.LeaseLimit // how long transactions may be open
 }
 
 // NewManager makes a manager without Fx. It opens no connection before the first transaction. [Manager.Close] it before the
@@ -36,6 +37,7 @@ type Manager struct {
 func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	m := &Manager{db: db, pool: db.Pool(), logger: db.Logger().Named("txn"), key: scopeKey{db.Pool()}, maxConns: db.Pool().Config().MaxConns}
 	m.resolver.init(m)
+	m.open = pgfx.LeaseLimit{After: defaultLeak, Exceeds: openForLong, Ended: "a transaction that was open for long has ended"}
 	for _, opt := range opts {
 		if opt.apply == nil {
 			continue
@@ -45,6 +47,7 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 		}
 	}
 	m.defaults.setBegin()
+	m.open.Logger = m.logger
 	guard := m.guard
 	if m.misuse == MisuseIgnore {
 		guard = nil

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"sync"
 
 	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/internal/caller"
 )
 
 // Misuse says what happens when the pool is used with the context of a running transaction of the same database.
@@ -83,21 +84,9 @@ const callersLooked = 32
 // callerOutside returns the place in the program that uses the pool.
 func callerOutside() string {
 	var pcs [callersLooked]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])
-	for {
-		frame, more := frames.Next()
-		if !strings.HasPrefix(frame.Function, "github.com/jackc/pgx/") && !ours(frame.Function) {
-			return fmt.Sprintf("%s (%s:%d)", frame.Function, frame.File, frame.Line)
-		}
-		if !more {
-			return "unknown"
-		}
+	frames := caller.Frames(pcs[:runtime.Callers(1, pcs[:])])
+	if len(frames) == 0 {
+		return "unknown"
 	}
-}
-
-// ours reports whether a function belongs to the layers between the program and the pool.
-func ours(function string) bool {
-	const module = "github.com/rdsfx-go/rdsfx/"
-	rest, ok := strings.CutPrefix(function, module)
-	return ok && (strings.HasPrefix(rest, "txn.") || strings.HasPrefix(rest, "pgfx.") || strings.HasPrefix(rest, "repo."))
+	return caller.Position(frames[0])
 }

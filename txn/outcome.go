@@ -140,8 +140,8 @@ func (t *transaction) beginTracked(ctx context.Context) error {
 // send sends the batch and reads what it tells. It returns whether the server is that of the witness.
 func (o *opening) send(ctx context.Context, conn *pgx.Conn) (same bool, err error) {
 	results := conn.SendBatch(ctx, &o.batch)
-	_, _ = results.Exec() // Close tells what has gone wrong, here and below
-	if rows, err := results.Query(); err == nil {
+	_, _ = results.Exec()                         // Close tells what has gone wrong, here and below
+	if rows, err := results.Query(); err == nil { //nolint:rowserrcheck // as above
 		if rows.Next() {
 			values := rows.RawValues()
 			o.doubt.xid, _ = strconv.ParseUint(string(values[0]), 10, 64) // 0 is never believed

@@ -18,6 +18,7 @@ type Stats struct {
 	RolledBack RolledBack `json:"rolled_back"`
 	Retried    int64      `json:"retried"` // attempts after the first
 	InDoubt    InDoubt    `json:"in_doubt"`
+	Overdue    int64      `json:"overdue"` // reported for being open for long, see WithLeak
 	// Duration is from the call until the transaction has ended, with waiting for its connection included.
 	Duration pgfx.DurationStats `json:"duration"`
 }
@@ -64,6 +65,7 @@ func (m *Manager) Stats() Stats {
 		InDoubt: InDoubt{
 			Committed: c.inDoubtCommitted.Load(), Aborted: c.inDoubtAborted.Load(), Unknown: c.inDoubtUnknown.Load(),
 		},
+		Overdue:  m.open.Exceeded(),
 		Duration: c.durations.Stats(),
 	}
 }

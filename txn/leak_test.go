@@ -1,0 +1,115 @@
+package txn_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+const (
+	openMessage  = "a transaction is open for long"
+	endedMessage = "a transaction that was open for long has ended"
+)
+
+// leaky returns a manager that reports transactions early, and what it logs.
+func leaky(
+	t *testing.T, after time.Duration, opts ...func(*pgfx.Config),
+) (m *txn.Manager, lines func(message string) []observer.LoggedEntry) {
+	t.Helper()
+	core, logs := observer.New(zap.InfoLevel)
+	db := openDB(t, newDatabase(t), opts...)
+	m = managerOf(t, db, txn.WithLogger(zap.New(core)), txn.WithLeak(after))
+	return m, func(message string) []observer.LoggedEntry { return logs.FilterMessageSnippet(message).All() }
+}
+
+func TestATransactionThatStaysOpenIsReportedOnceAndOnceMoreWhenItEnds(t *testing.T) {
+	t.Parallel()
+	m, lines := leaky(t, 20*time.Millisecond, maxConns(2))
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+		require.Eventually(t, func() bool { return len(lines(openMessage)) > 0 }, patience, time.Millisecond)
+		line := lines(openMessage)[0]
+		assert.Equal(t, zapcore.WarnLevel, line.Level)
+		assert.Equal(t, "txn", line.LoggerName)
+		assert.Contains(t, line.Message, "Timeout", "it says what to do")
+		fields := line.ContextMap()
+		assert.GreaterOrEqual(t, fields["held"], 20*time.Millisecond)
+		assert.Equal(t, "begin", fields["last_statement"])
+		assert.Contains(t, fields["stack"].([]any)[0], "TestATransactionThatStaysOpenIsReportedOnce")
+		assert.EqualValues(t, 1, m.Stats().Overdue)
+
+		// A second one is reported by itself, and the first one no more.
+		return m.Do(ctx, func(context.Context) error {
+			require.Eventually(t, func() bool { return len(lines(openMessage)) > 1 }, patience, time.Millisecond)
+			assert.NotEqual(t, fields["pid"], lines(openMessage)[1].ContextMap()["pid"])
+			return nil
+		}, txn.RequiresNew())
+	}))
+	require.Len(t, lines(endedMessage), 2)
+	assert.GreaterOrEqual(t, lines(endedMessage)[1].ContextMap()["held"], lines(endedMessage)[0].ContextMap()["held"])
+
+	for range 3 {
+		require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }))
+	}
+	assert.Len(t, lines(endedMessage), len(lines(openMessage)), "the end of a short one is no news")
+	assert.EqualValues(t, len(lines(openMessage)), m.Stats().Overdue)
+}
+
+func TestTheReportOfAnOpenTransactionShowsItsLastStatementWithoutValues(t *testing.T) {
+	t.Parallel()
+	m, lines := leaky(t, 20*time.Millisecond, maxConns(1))
+	require.Eventually(t, func() bool { // the first report may come before the statement does
+		reported := len(lines(openMessage))
+		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+			_, err := m.Exec(ctx, "update entries set n = 42 where name = 'hunter2'")
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return len(lines(openMessage)) > reported }, patience, time.Millisecond)
+			return nil
+		}))
+		return lines(openMessage)[reported].ContextMap()["last_statement"] == "update entries set n = ? where name = ?"
+	}, patience, time.Millisecond)
+}
+
+func TestATransactionIsReportedInPlaceOfItsConnection(t *testing.T) {
+	t.Parallel()
+	m, lines := leaky(t, 40*time.Millisecond, maxConns(2), func(c *pgfx.Config) { c.Watch.Leak = 10 * time.Millisecond })
+	before := m.DB().Stats().Pool.Overdue
+	require.NoError(t, m.Do(t.Context(), func(context.Context) error {
+		require.Eventually(t, func() bool { return len(lines(openMessage)) > 0 }, patience, time.Millisecond)
+		assert.Equal(t, before, m.DB().Stats().Pool.Overdue, "as a connection it was overdue long before")
+		return nil
+	}))
+	require.NoError(t, m.DB().WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+		require.Eventually(t, func() bool { return m.DB().Stats().Pool.Overdue > before }, patience, time.Millisecond)
+		return nil
+	}), "the same connection, without a transaction")
+	assert.Len(t, lines(openMessage), 1)
+}
+
+func TestTransactionsAreNotReportedWhereNobodyWantsIt(t *testing.T) {
+	t.Parallel()
+	m, lines := leaky(t, pgfx.Off, maxConns(1), func(c *pgfx.Config) { c.Watch.Leak = 10 * time.Millisecond })
+	before := m.DB().Stats().Pool.Overdue
+	require.NoError(t, m.Do(t.Context(), func(context.Context) error {
+		require.Eventually(t, func() bool { return m.DB().Stats().Pool.Overdue > before }, patience, time.Millisecond)
+		return nil
+	}))
+	assert.Empty(t, lines(openMessage))
+	assert.Zero(t, m.Stats().Overdue)
+
+	m, lines = leaky(t, time.Nanosecond, maxConns(1), func(c *pgfx.Config) { c.Watch.Disabled = true })
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }))
+	assert.Empty(t, lines(openMessage))
+
+	_, err := txn.NewManager(m.DB(), txn.WithLeak(0))
+	require.ErrorContains(t, err, "txn: WithLeak(0s): use a positive duration")
+}
