@@ -23,6 +23,10 @@ test: ## Run the tests of all modules
 test-race: ## Run the tests of all modules with the race detector
 	go test -race work
 
+.PHONY: pointers
+pointers: ## Run the tests of what uses package unsafe with checked pointers and a collector that never rests
+	bash .ci/run pointers
+
 .PHONY: test-pg
 test-pg: ## Run the tests on another PostgreSQL: make test-pg PG=18 (Linux; PG from 14 to 18)
 	RDSFX_POSTGRES_BIN="$$(.ci/postgres $(PG))" go test -count=1 work

@@ -117,10 +117,10 @@ func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Se
 		_, inside := r.tx.Tx(ctx)
 		stopped := false
 		err := r.query(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
-			scanner := newRowScanner(r.d.shape)
+			reader := reader[T]{shape: r.d.shape}
 			for rows.Next() {
 				row := new(T)
-				err := scanner.scan(rows, reflect.ValueOf(row).Elem())
+				err := reader.read(rows, row)
 				if err == nil && yield(row, nil) {
 					continue
 				}

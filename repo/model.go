@@ -9,6 +9,8 @@ import (
 
 	"github.com/georgysavva/scany/v2/dbscan"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
 // role is what a column is for, from its tag.
@@ -62,7 +64,8 @@ type shape struct {
 	key     []int
 	// Positions of the columns that have these roles, -1 for none.
 	created, updated, version, softDelete int
-	indirect                              bool // one of the columns is
+	indirect                              bool           // one of the columns is
+	plans                                 *rowplan.Model // how rows are read; nil when a column is indirect
 }
 
 var shapes sync.Map //nolint:gochecknoglobals // a cache, of reflect.Type to *shape
@@ -95,6 +98,11 @@ func compile(typ reflect.Type) (*shape, error) {
 	if len(s.columns) == 0 {
 		return nil, fmt.Errorf("repo: type %v has no columns: it needs exported fields", typ)
 	}
+	paths := make([][]int, len(s.columns))
+	for i := range s.columns {
+		paths[i] = s.columns[i].index
+	}
+	s.plans = rowplan.NewModel(typ, paths)
 	return s, nil
 }
 

@@ -6,15 +6,58 @@ import (
 	"reflect"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
-// This file is the seam between rows and structs: whatever reads rows of a model goes through a rowScanner.
+// This file is the seam between rows and structs: whatever reads rows of a model goes through a reader.
 
 // errSuppressed is what a write gets when the database took it and gave no row back.
 var errSuppressed = errors.New("the database returned no row: a trigger or a rule suppressed the write")
 
-// rowScanner reads rows whose columns are a model's, in the model's order, and perhaps others behind them. A row is always
-// read into a fresh struct, so that nothing stays behind of what was in it before.
+// reader reads rows whose columns are a model's, in the model's order, and perhaps others behind them. A row is always read
+// into a fresh struct, so that nothing stays behind of what was in it before.
+//
+// It goes by the connection's row plan (see package rowplan). What that can't take, and every error, is left to pgx's Scan.
+type reader[T any] struct {
+	shape *shape
+	extra []any
+	begun bool
+	plan  *rowplan.Plan
+	slow  *rowScanner
+}
+
+// read reads the current row.
+func (r *reader[T]) read(rows pgx.Rows, row *T) error {
+	if !r.begun && r.shape.plans != nil {
+		r.plan = r.shape.plans.For(rows, len(r.extra))
+	}
+	r.begun = true
+	if r.plan != nil {
+		values := rows.RawValues()
+		if rowplan.Scan(r.plan, values, row) && r.readExtra(rows, values[len(r.shape.columns):]) {
+			return nil
+		}
+		*row = *new(T)
+	}
+	if r.slow == nil {
+		r.slow = newRowScanner(r.shape, r.extra...)
+	}
+	return r.slow.scan(rows, reflect.ValueOf(row).Elem())
+}
+
+// readExtra reads the columns behind the model's.
+func (r *reader[T]) readExtra(rows pgx.Rows, values [][]byte) bool {
+	for i, target := range r.extra {
+		d := &rows.FieldDescriptions()[len(r.shape.columns)+i]
+		if rows.TypeMap().Scan(d.DataTypeOID, d.Format, values[i], target) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// rowScanner reads rows with pgx's Scan.
 type rowScanner struct {
 	shape   *shape
 	targets []any
@@ -86,20 +129,42 @@ func place(v reflect.Value, index []int) reflect.Value {
 	return v
 }
 
+// The capacity of a list whose length nobody knows at the beginning.
+const (
+	firstCapacity = 16
+	// mostExpected is the capacity that is made before there is a row: a limit may be large and the table small.
+	mostExpected = 1024
+)
+
 // collect reads all rows and closes them. sizeHint is how many are expected at most, 0 when nobody knows.
 func collect[T any](rows pgx.Rows, s *shape, sizeHint int) ([]T, error) {
 	defer rows.Close()
-	const most = 1024 // a limit may be large and the table small
-	found := make([]T, 0, min(sizeHint, most))
-	r := newRowScanner(s)
-	for rows.Next() {
-		var row T
-		found = append(found, row)
-		if err := r.scan(rows, reflect.ValueOf(&found[len(found)-1]).Elem()); err != nil {
+	if !rows.Next() {
+		return []T{}, rows.Err()
+	}
+	if sizeHint == 0 {
+		sizeHint = firstCapacity
+	}
+	found := make([]T, 0, min(sizeHint, mostExpected))
+	r := reader[T]{shape: s}
+	for more := true; more; more = rows.Next() {
+		found = oneMore(found)
+		if err := r.read(rows, &found[len(found)-1]); err != nil {
 			return nil, err
 		}
 	}
 	return found, rows.Err()
+}
+
+// oneMore makes a list longer by a zero element. Between the length of the list and its capacity all are zero.
+func oneMore[T any](list []T) []T {
+	n := len(list)
+	if n == cap(list) {
+		longer := make([]T, n, 2*n)
+		copy(longer, list)
+		list = longer
+	}
+	return list[:n+1]
 }
 
 // scanOne reads the first row into a fresh struct and closes rows. There being none is pgx.ErrNoRows.
@@ -112,7 +177,8 @@ func scanOne[T any](rows pgx.Rows, s *shape, extra ...any) (*T, error) {
 		return nil, pgx.ErrNoRows
 	}
 	row := new(T)
-	if err := newRowScanner(s, extra...).scan(rows, reflect.ValueOf(row).Elem()); err != nil {
+	r := reader[T]{shape: s, extra: extra}
+	if err := r.read(rows, row); err != nil {
 		return nil, err
 	}
 	rows.Close()

@@ -13,7 +13,7 @@ import (
 // parses it into an any and encodes that.
 //
 // A type that implements driver.Valuer or sql.Scanner may mean something of its own, such as NULL for the zero value, and
-// is asked, except for types known to mean nothing but the bytes: see plainBytes.
+// is asked, except for types known to mean nothing but the bytes: see PlainUUID.
 type uuidCodec struct{ pgtype.UUIDCodec }
 
 const (
@@ -43,7 +43,7 @@ func (c uuidCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any
 	}
 	_, valuer := value.(driver.Valuer)
 	switch t := reflect.TypeOf(value); {
-	case isBytes(t) && (!valuer || plainBytes(t)):
+	case isBytes(t) && !valuer, PlainUUID(t):
 		return encodeArray{}
 	case valuer:
 		return encodeValuer{m: m, oid: oid}
@@ -74,7 +74,7 @@ func (c uuidCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any)
 	if plan := c.UUIDCodec.PlanScan(m, oid, format, target); plan != nil || format != pgtype.BinaryFormatCode {
 		return plan
 	}
-	if t := reflect.TypeOf(target); t.Kind() == reflect.Pointer && isBytes(t.Elem()) && plainBytes(t.Elem()) {
+	if t := reflect.TypeOf(target); t.Kind() == reflect.Pointer && PlainUUID(t.Elem()) {
 		return scanArray{}
 	}
 	return nil
@@ -85,9 +85,9 @@ func isBytes(t reflect.Type) bool {
 	return t != nil && t.Kind() == reflect.Array && t.Len() == uuidBytes && t.Elem().Kind() == reflect.Uint8 && t.Elem().PkgPath() == ""
 }
 
-// plainBytes reports whether t is a UUID type whose Value and Scan do nothing but write and read the text of its bytes.
-func plainBytes(t reflect.Type) bool {
-	if t.Name() != "UUID" {
+// PlainUUID reports whether t is a UUID type of sixteen bytes whose Value and Scan do nothing but write and read their text.
+func PlainUUID(t reflect.Type) bool {
+	if !isBytes(t) || t.Name() != "UUID" {
 		return false
 	}
 	switch t.PkgPath() {

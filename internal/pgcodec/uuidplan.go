@@ -176,7 +176,7 @@ func (scanUUIDString) Scan(src []byte, target any) error {
 	return nil
 }
 
-// scanArray is for types that plainBytes knows.
+// scanArray is for types that PlainUUID knows.
 type scanArray struct{}
 
 func (scanArray) Scan(src []byte, target any) error {

@@ -1,0 +1,205 @@
+package rowplan
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"math"
+	"time"
+	"unsafe"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// decoder reads a value into a field whose place it gets and which is zero. It returns false, and has written nothing, for what
+// it leaves to pgx: errors, and what is rare. src is nil for NULL.
+type decoder func(src []byte, place unsafe.Pointer, t *texts) bool
+
+type integer interface {
+	~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64
+}
+
+// put stores an integer if the field can hold it.
+func put[T integer](value int64, place unsafe.Pointer) bool {
+	narrow := T(value)
+	if int64(narrow) != value || (narrow < 0) != (value < 0) {
+		return false
+	}
+	*(*T)(place) = narrow
+	return true
+}
+
+func fromInt2[T integer](src []byte, place unsafe.Pointer, _ *texts) bool {
+	return len(src) == 2 && put[T](int64(int16(binary.BigEndian.Uint16(src))), place) //nolint:gosec // the wire's two's complement
+}
+
+func fromInt4[T integer](src []byte, place unsafe.Pointer, _ *texts) bool {
+	return len(src) == 4 && put[T](int64(int32(binary.BigEndian.Uint32(src))), place) //nolint:gosec // the wire's two's complement
+}
+
+func fromInt8[T integer](src []byte, place unsafe.Pointer, _ *texts) bool {
+	return len(src) == 8 && put[T](int64(binary.BigEndian.Uint64(src)), place) //nolint:gosec // the wire's two's complement
+}
+
+func fromBool(src []byte, place unsafe.Pointer, _ *texts) bool {
+	if len(src) != 1 {
+		return false
+	}
+	*(*bool)(place) = src[0] == 1
+	return true
+}
+
+func fromFloat4(src []byte, place unsafe.Pointer, _ *texts) bool {
+	if len(src) != 4 {
+		return false
+	}
+	*(*float32)(place) = math.Float32frombits(binary.BigEndian.Uint32(src))
+	return true
+}
+
+func fromFloat8(src []byte, place unsafe.Pointer, _ *texts) bool {
+	if len(src) != 8 {
+		return false
+	}
+	*(*float64)(place) = math.Float64frombits(binary.BigEndian.Uint64(src))
+	return true
+}
+
+func toString(src []byte, place unsafe.Pointer, t *texts) bool {
+	if src == nil {
+		return false
+	}
+	*(*string)(place) = t.string(src)
+	return true
+}
+
+func toBytes(src []byte, place unsafe.Pointer, t *texts) bool {
+	if src != nil {
+		*(*[]byte)(place) = t.bytes(src)
+	}
+	return true
+}
+
+func toText(src []byte, place unsafe.Pointer, t *texts) bool {
+	if src != nil {
+		*(*pgtype.Text)(place) = pgtype.Text{String: t.string(src), Valid: true}
+	}
+	return true
+}
+
+// toRaw copies a document in text. The white space that type json keeps around one is not part of it.
+func toRaw(src []byte, place unsafe.Pointer, t *texts) bool {
+	if src == nil {
+		return true
+	}
+	document := bytes.Trim(src, " \t\r\n")
+	if len(document) == 0 {
+		return false
+	}
+	*(*json.RawMessage)(place) = t.bytes(document)
+	return true
+}
+
+// toRawPointer makes SQL's NULL and JSON's null a nil pointer.
+func toRawPointer(src []byte, place unsafe.Pointer, t *texts) bool {
+	if src == nil || string(src) == "null" {
+		return true
+	}
+	raw := new(json.RawMessage)
+	if !toRaw(src, unsafe.Pointer(raw), t) { //nolint:gosec // it is what toRaw writes
+		return false
+	}
+	*(**json.RawMessage)(place) = raw
+	return true
+}
+
+const uuidSize = 16
+
+func fromUUID(src []byte, place unsafe.Pointer, _ *texts) bool {
+	if len(src) != uuidSize {
+		return false
+	}
+	*(*[uuidSize]byte)(place) = [uuidSize]byte(src)
+	return true
+}
+
+func fromUUIDToString(src []byte, place unsafe.Pointer, t *texts) bool {
+	if len(src) != uuidSize {
+		return false
+	}
+	var text [36]byte
+	hex.Encode(text[0:8], src[0:4])
+	hex.Encode(text[9:13], src[4:6])
+	hex.Encode(text[14:18], src[6:8])
+	hex.Encode(text[19:23], src[8:10])
+	hex.Encode(text[24:36], src[10:16])
+	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	*(*string)(place) = t.string(text[:])
+	return true
+}
+
+// Times count from 2000-01-01, timestamps in microseconds and dates in days. The largest and the smallest number are
+// infinities, for which a time.Time has no room (PostgreSQL's src/include/datatype/timestamp.h and src/include/utils/date.h).
+const (
+	microsPerSecond = 1_000_000
+	nanosPerMicro   = 1_000
+	y2kSeconds      = 946_684_800
+	firstMicros     = -211_813_488_000_000_000  // 4714-11-24 BC
+	endMicros       = 9_223_371_331_200_000_000 // 294277-01-01
+	firstDay        = -2_451_545                // 4714-11-24 BC
+	endDay          = 2_145_031_949             // 5874898-01-01
+)
+
+// micros returns the microseconds of a timestamp.
+func micros(src []byte) (int64, bool) {
+	if len(src) != 8 {
+		return 0, false
+	}
+	n := int64(binary.BigEndian.Uint64(src)) //nolint:gosec // the wire's two's complement
+	return n, n >= firstMicros && n < endMicros
+}
+
+func fromTimestamptz(src []byte, place unsafe.Pointer, _ *texts) bool {
+	n, ok := micros(src)
+	if ok {
+		*(*time.Time)(place) = time.Unix(y2kSeconds+n/microsPerSecond, n%microsPerSecond*nanosPerMicro)
+	}
+	return ok
+}
+
+func fromTimestamp(src []byte, place unsafe.Pointer, _ *texts) bool {
+	n, ok := micros(src)
+	if ok {
+		*(*time.Time)(place) = time.Unix(y2kSeconds+n/microsPerSecond, n%microsPerSecond*nanosPerMicro).UTC()
+	}
+	return ok
+}
+
+func fromDate(src []byte, place unsafe.Pointer, _ *texts) bool {
+	if len(src) != 4 {
+		return false
+	}
+	days := int32(binary.BigEndian.Uint32(src)) //nolint:gosec // the wire's two's complement
+	if days < firstDay || days >= endDay {
+		return false
+	}
+	*(*time.Time)(place) = time.Date(2000, 1, 1+int(days), 0, 0, 0, 0, time.UTC)
+	return true
+}
+
+// pointer makes the value that a decoder writes, and leaves a nil pointer for NULL. T is the value's type or one of the same
+// memory layout.
+func pointer[T any](decode decoder) decoder {
+	return func(src []byte, place unsafe.Pointer, t *texts) bool {
+		if src == nil {
+			return true
+		}
+		value := new(T)
+		if !decode(src, unsafe.Pointer(value), t) { //nolint:gosec // decode writes a T
+			return false
+		}
+		*(**T)(place) = value
+		return true
+	}
+}

@@ -1,0 +1,22 @@
+package rowplan
+
+import (
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// Bind makes a plan without a connection.
+func (m *Model) Bind(types *pgtype.Map, descriptions []pgconn.FieldDescription) *Plan {
+	return m.plan(types, descriptions)
+}
+
+// Fits reports whether the plan may be used.
+func (p *Plan) Fits(types *pgtype.Map, descriptions []pgconn.FieldDescription) bool {
+	return p.fits(types, descriptions)
+}
+
+const (
+	MaxPlans  = maxPlans
+	MaxShared = maxShared
+	MaxBlock  = maxBlock
+)

@@ -1,0 +1,267 @@
+package rowplan_test
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/internal/rowplan"
+)
+
+func TestMain(m *testing.M) { fxtest.Main(m) }
+
+// person has columns of the common kinds.
+type person struct {
+	ID     uuid.UUID
+	Name   string
+	Nick   *string
+	Age    int32
+	Tags   []byte
+	Doc    json.RawMessage
+	Born   time.Time
+	Died   *time.Time
+	Nested struct{ Score *float64 }
+	Mood   mood
+}
+
+func personModel() *rowplan.Model {
+	return rowplan.NewModel(reflect.TypeFor[person](), [][]int{{0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8, 0}, {9}})
+}
+
+const selectPeople = `select gen_random_uuid(), 'Ada ' || n, case when n % 2 = 0 then 'nick ' || n end, n, ('bytes ' || n)::bytea,
+	('{"n": ' || n || '}')::jsonb, timestamptz '2000-01-01 00:00:00Z' + n * interval '1 s', case when n % 3 = 0 then now() end,
+	n::float8, ('mood ' || n)::varchar from generate_series(1, $1::int) n`
+
+// conn gives a connection of the pool.
+func conn(t *testing.T, fn func(conn *pgx.Conn)) {
+	t.Helper()
+	require.NoError(t, fxtest.DB(t).WithConn(t.Context(), func(_ context.Context, conn *pgx.Conn) error {
+		fn(conn)
+		return nil
+	}))
+}
+
+// planFor runs a query and returns the model's plan for it.
+func planFor(t *testing.T, conn *pgx.Conn, m *rowplan.Model, others int, sql string, args ...any) *rowplan.Plan {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), sql, args...)
+	require.NoError(t, err)
+	defer rows.Close()
+	require.True(t, rows.Next(), rows.Err())
+	return m.For(rows, others)
+}
+
+func TestCommonColumnsNeedNoPlanOfPgx(t *testing.T) {
+	t.Parallel()
+	conn(t, func(conn *pgx.Conn) {
+		plan := planFor(t, conn, personModel(), 0, selectPeople, 1)
+		require.NotNil(t, plan)
+		assert.Equal(t, 10, plan.Direct())
+	})
+	for _, one := range []struct {
+		kind   kind
+		oid    uint32
+		format int16
+		src    []byte
+	}{
+		{kindOf[bool](), pgtype.BoolOID, 1, []byte{1}},
+		{kindOf[int8](), pgtype.Int2OID, 1, []byte{0, 1}},
+		{kindOf[*uint64](), pgtype.Int8OID, 1, make([]byte, 8)},
+		{kindOf[level](), pgtype.Int4OID, 1, make([]byte, 4)},
+		{kindOf[*counter](), pgtype.Int4OID, 1, make([]byte, 4)},
+		{kindOf[float32](), pgtype.Float4OID, 1, make([]byte, 4)},
+		{kindOf[*ratio](), pgtype.Float8OID, 1, make([]byte, 8)},
+		{kindOf[name](), pgtype.BPCharOID, 0, []byte("x")},
+		{kindOf[string](), pgtype.TextOID, 1, []byte("x")},
+		{kindOf[*mood](), unregistered, 0, []byte("x")},
+		{kindOf[pgtype.Text](), pgtype.VarcharOID, 0, []byte("x")},
+		{kindOf[blob](), pgtype.ByteaOID, 1, []byte("x")},
+		{kindOf[id16](), pgtype.UUIDOID, 1, make([]byte, 16)},
+		{kindOf[string](), pgtype.UUIDOID, 1, make([]byte, 16)},
+		{kindOf[*uuid.UUID](), pgtype.UUIDOID, 1, make([]byte, 16)},
+		{kindOf[time.Time](), pgtype.TimestampOID, 1, make([]byte, 8)},
+		{kindOf[*time.Time](), pgtype.DateOID, 1, make([]byte, 4)},
+		{kindOf[*json.RawMessage](), pgtype.JSONOID, 0, []byte("{}")},
+	} {
+		direct, ok := one.kind.read(t, ours(), pgconn.FieldDescription{DataTypeOID: one.oid, Format: one.format}, one.src)
+		assert.True(t, direct && ok, "%v from %d", one.kind.typ, one.oid)
+	}
+}
+
+func TestTypesThatReadThemselvesAndCodecsOfTheApplicationAreAsked(t *testing.T) {
+	t.Parallel()
+	for _, one := range []struct {
+		kind kind
+		oid  uint32
+	}{
+		{kindOf[shouts](), pgtype.TextOID},
+		{kindOf[halves](), pgtype.Int8OID},
+		{kindOf[byText](), pgtype.TextOID},
+		{kindOf[opaque](), pgtype.TextOID},
+		{kindOf[int64](), pgtype.Int8OID},
+		{kindOf[string](), pgtype.BPCharOID},
+		{kindOf[time.Time](), pgtype.TimestampOID},
+		{kindOf[name](), pgtype.TextOID},
+	} {
+		direct, _ := one.kind.read(t, peculiar(), pgconn.FieldDescription{DataTypeOID: one.oid, Format: 1}, []byte("12345678"))
+		assert.False(t, direct, "%v from %d", one.kind.typ, one.oid)
+	}
+}
+
+func TestAPlanIsKeptWithTheConnectionAsLongAsItFits(t *testing.T) {
+	t.Parallel()
+	type thing struct {
+		Text   string
+		Number int64
+		Mood   string
+	}
+	m := rowplan.NewModel(reflect.TypeFor[thing](), [][]int{{0}, {1}, {2}})
+	conn(t, func(conn *pgx.Conn) {
+		_, err := conn.Exec(t.Context(), "create type mood as enum ('happy')")
+		require.NoError(t, err)
+		const sql = "select 'a'::text, 1::bigint, 'happy'::mood, true"
+		first := planFor(t, conn, m, 1, sql)
+		require.NotNil(t, first)
+		same := func() bool {
+			next := planFor(t, conn, m, 1, sql)
+			was := first
+			first = next
+			return was == next
+		}
+		assert.True(t, same())
+		assert.NotSame(t, first, planFor(t, conn, m, 1, "select 'a'::text, 1::integer, 'happy'::mood, true"), "another type")
+		assert.False(t, same())
+		assert.True(t, same())
+		assert.NotSame(t, first, planFor(t, conn, m, 1, sql, pgx.QueryExecModeSimpleProtocol), "another format")
+		assert.False(t, same())
+
+		types := conn.TypeMap()
+		types.RegisterType(&pgtype.Type{Name: "int8", OID: pgtype.Int8OID, Codec: negated{}})
+		assert.False(t, same(), "another codec")
+		assert.True(t, same())
+		types.TryWrapScanPlanFuncs = append([]pgtype.TryWrapScanPlanFunc{types.TryWrapScanPlanFuncs[0]}, types.TryWrapScanPlanFuncs...)
+		assert.False(t, same(), "other wrappers")
+		types.RegisterDefaultPgType(new(string), "varchar")
+		assert.False(t, same(), "another type for values of unknown types")
+		assert.True(t, same())
+	})
+}
+
+func TestAConnectionKeepsOnlySoManyPlans(t *testing.T) {
+	t.Parallel()
+	conn(t, func(conn *pgx.Conn) {
+		models := make([]*rowplan.Model, rowplan.MaxPlans+1)
+		plans := make([]*rowplan.Plan, len(models))
+		rows, err := conn.Query(t.Context(), "select 1") //nolint:rowserrcheck // only its description is wanted
+		require.NoError(t, err)
+		defer rows.Close()
+		require.True(t, rows.Next())
+		for i := range models {
+			models[i] = rowplan.NewModel(reflect.TypeFor[struct{ N int }](), [][]int{{0}})
+			plans[i] = models[i].For(rows, 0)
+		}
+		assert.NotSame(t, plans[0], models[0].For(rows, 0), "there was no more room")
+		assert.Same(t, plans[rowplan.MaxPlans], models[rowplan.MaxPlans].For(rows, 0))
+	})
+}
+
+func TestWhatAPlanCanNotTakeIsLeftToOthers(t *testing.T) {
+	t.Parallel()
+	type inner struct{ N int }
+	type outer struct {
+		Inner *inner
+		N     int
+	}
+	assert.Nil(t, rowplan.NewModel(reflect.TypeFor[outer](), [][]int{{0, 0}}), "behind a pointer")
+	m := rowplan.NewModel(reflect.TypeFor[outer](), [][]int{{1}})
+	conn(t, func(conn *pgx.Conn) {
+		assert.Nil(t, planFor(t, conn, m, 0, "select 1, 2"), "two columns")
+		plan := planFor(t, conn, m, 0, "select 1")
+		assert.False(t, rowplan.Scan(plan, [][]byte{{0, 0, 0, 1}}, new(inner)), "another struct")
+		assert.False(t, rowplan.Scan(plan, nil, new(outer)), "no values")
+	})
+	rows := pgx.RowsFromResultReader(pgtype.NewMap(), &pgconn.ResultReader{}) //nolint:rowserrcheck // there are none
+	assert.Nil(t, m.For(rows, -1), "no connection")
+}
+
+func TestShortValuesShareMemoryAndLongOnesDoNot(t *testing.T) { //nolint:paralleltest // it counts allocations
+	type row struct {
+		A string
+		B []byte
+		C string
+		D []byte
+	}
+	m := rowplan.NewModel(reflect.TypeFor[row](), [][]int{{0}, {1}, {2}, {3}})
+	text := pgconn.FieldDescription{DataTypeOID: pgtype.TextOID}
+	plan := m.Bind(ours(), []pgconn.FieldDescription{text, text, text, text})
+	values := [][]byte{[]byte("short"), []byte("bytes"), []byte(strings.Repeat("l", rowplan.MaxShared+1)), []byte("others")}
+	read := func() (got row) {
+		require.True(t, rowplan.Scan(plan, values, &got))
+		return got
+	}
+	first := read()
+	assert.Equal(t, row{"short", []byte("bytes"), string(values[2]), []byte("others")}, first)
+	first.B = append(first.B[:0], "BYTES and more"...)
+	assert.Equal(t, "others", string(first.D), "an append doesn't reach what is behind")
+	assert.Equal(t, "short", first.A)
+	assert.Equal(t, row{"short", []byte("bytes"), string(values[2]), []byte("others")}, read())
+	const rows = 1000
+	allocations := testing.AllocsPerRun(10, func() {
+		plan = m.Bind(ours(), []pgconn.FieldDescription{text, text, text, text})
+		for range rows {
+			read()
+		}
+	})
+	bytes := len("short") + len("bytes") + len("others")
+	assert.Less(t, allocations, float64(2*rows+2*rows*bytes/rowplan.MaxBlock+200), "a row, its long text, and the blocks")
+}
+
+// TestRowsSurviveTheCollector reads many rows while the garbage collector runs all the time, and looks whether what was read
+// is still there.
+func TestRowsSurviveTheCollector(t *testing.T) { //nolint:paralleltest // it changes the collector for all
+	defer debug.SetGCPercent(debug.SetGCPercent(1))
+	m := personModel()
+	conn(t, func(conn *pgx.Conn) {
+		for range 5 {
+			const n = 500
+			rows, err := conn.Query(t.Context(), selectPeople, n)
+			require.NoError(t, err)
+			found := make([]person, n)
+			var plan *rowplan.Plan
+			for i := 0; rows.Next(); i++ {
+				if plan == nil {
+					plan = m.For(rows, 0)
+				}
+				require.True(t, rowplan.Scan(plan, rows.RawValues(), &found[i]))
+				if i%50 == 0 {
+					runtime.GC()
+				}
+			}
+			require.NoError(t, rows.Err())
+			runtime.GC()
+			for i, p := range found {
+				number := strconv.Itoa(i + 1)
+				require.Equal(t, "Ada "+number, p.Name)
+				require.Equal(t, (i+1)%2 == 0, p.Nick != nil && *p.Nick == "nick "+number)
+				require.Equal(t, "bytes "+number, string(p.Tags))
+				require.JSONEq(t, `{"n": `+number+`}`, string(p.Doc))
+				require.InEpsilon(t, float64(i+1), *p.Nested.Score, 0)
+				require.Equal(t, mood("mood "+number), p.Mood)
+			}
+		}
+	})
+}
