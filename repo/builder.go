@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -12,19 +13,56 @@ import (
 // arguments only. The first error stays.
 type builder struct {
 	d    *descriptor
-	sql  strings.Builder
+	sql  text
 	args []any
 	err  error
+	q    query // see reads
 }
 
+// text is the text of a statement while it is written.
+type text []byte
+
+func (t *text) String() string { return string(*t) }
+
+// builders are builders that have done their work, for others.
+var builders = sync.Pool{New: func() any { return new(builder) }} //nolint:gochecknoglobals // a pool
+
+// maxKept is how large a text may be, in bytes, and how many arguments there may be, for a builder to be used again.
+const maxKept = 1 << 12
+
 func newBuilder(d *descriptor, text string) *builder {
-	b := &builder{d: d}
-	b.sql.WriteString(text)
-	return b
+	b := builders.Get().(*builder) //nolint:forcetypeassert // nothing else is stored
+	b.d = d
+	return b.text(text)
+}
+
+// statement returns what was written. The text is the one that was made when the same was written before; the builder is
+// done with.
+func (b *builder) statement() (sql string, args []any, err error) {
+	if err := b.err; err != nil {
+		b.release()
+		return "", nil, err
+	}
+	sql = b.d.texts.known.text(b.sql)
+	if len(b.args) > 0 { // tracers may keep them
+		args = append(make([]any, 0, len(b.args)), b.args...)
+	}
+	b.release()
+	return sql, args, nil
+}
+
+func (b *builder) release() {
+	if cap(b.sql) > maxKept || cap(b.args) > maxKept {
+		return
+	}
+	clear(b.args)
+	b.q.reset()
+	*b = builder{sql: b.sql[:0], args: b.args[:0], q: b.q}
+	builders.Put(b)
 }
 
 func (b *builder) text(text string) *builder {
-	b.sql.WriteString(text)
+	b.sql = append(b.sql, text...)
 	return b
 }
 
@@ -40,9 +78,7 @@ func (b *builder) arg(value any) *builder {
 }
 
 func (b *builder) placeholder(number int) *builder {
-	var digits [20]byte
-	b.sql.WriteByte('$')
-	b.sql.Write(strconv.AppendInt(digits[:0], int64(number), 10))
+	b.sql = strconv.AppendInt(append(b.sql, '$'), int64(number), 10)
 	return b
 }
 

@@ -32,3 +32,17 @@ func CompileType(typ reflect.Type) error {
 	_, err := compile(typ)
 	return err
 }
+
+// Texts remembers texts.
+type Texts struct{ cache textCache }
+
+// KnownTexts is how many of them.
+const KnownTexts = knownTexts
+
+// Text returns what was written.
+func (t *Texts) Text(written string) string { return t.cache.text([]byte(written)) }
+
+// Made returns the text for a key.
+func (t *Texts) Made(key string, compile func() string) string {
+	return t.cache.made([]byte(key), compile)
+}

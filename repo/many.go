@@ -27,10 +27,12 @@ func (r *Repository[T, K]) getByList(ctx context.Context, keys []K, opts []Query
 	q := newQuery(append([]QueryOption{In(r.d.columns[r.d.key[0]].name, keys...)}, opts...))
 	b := newBuilder(r.d, r.d.texts.selects)
 	q.withoutOrder(b, "GetMany")
-	if q.write(b); b.err != nil {
-		return nil, b.err
+	q.write(b)
+	sql, args, err := b.statement()
+	if err != nil {
+		return nil, err
 	}
-	rows, err := r.list(ctx, b, len(keys))
+	rows, err := r.list(ctx, sql, args, len(keys))
 	if err != nil {
 		return nil, err
 	}

@@ -66,10 +66,12 @@ func (r *Repository[T, K]) Page(ctx context.Context, at string, size int, opts .
 	}
 	q.orders = k.orders
 	Limit(size + 1).apply(q) // one more tells whether there is more
-	if q.write(b); b.err != nil {
-		return nil, b.err
+	q.write(b)
+	sql, args, err := b.statement()
+	if err != nil {
+		return nil, err
 	}
-	rows, err := r.list(ctx, b, size+1)
+	rows, err := r.list(ctx, sql, args, size+1)
 	if err != nil {
 		return nil, err
 	}
@@ -78,9 +80,12 @@ func (r *Repository[T, K]) Page(ctx context.Context, at string, size int, opts .
 		return nil, r.wrap("page", err)
 	}
 	if q.total {
-		counting := newBuilder(r.d, "select count(*) from "+r.d.table)
+		counting := newBuilder(r.d, r.d.texts.count)
 		count.where(counting)
-		if page.Total, err = r.count(ctx, counting); err != nil {
+		if sql, args, err = counting.statement(); err != nil {
+			return nil, err
+		}
+		if page.Total, err = scalar[int64](ctx, r, sql, args); err != nil {
 			return nil, err
 		}
 	}

@@ -25,6 +25,14 @@ type query struct {
 	deleted       deletedRows
 	lock          string
 	total, all    bool
+
+	numbers [2]int64 // what limit and offset point to
+}
+
+// reset makes the query empty and keeps its memory.
+func (q *query) reset() {
+	clear(q.filters)
+	*q = query{filters: q.filters[:0], orders: q.orders[:0]}
 }
 
 // deletedRows says what becomes of soft-deleted rows.
@@ -38,6 +46,17 @@ const (
 
 func newQuery(opts []QueryOption) *query {
 	q := &query{}
+	q.add(opts)
+	return q
+}
+
+// reads returns the builder's own query with these options. It is done with when the builder is.
+func (b *builder) reads(opts []QueryOption) *query {
+	b.q.add(opts)
+	return &b.q
+}
+
+func (q *query) add(opts []QueryOption) {
 	for _, opt := range opts {
 		if opt == nil {
 			q.faults = append(q.faults, "a query option is nil")
@@ -45,7 +64,6 @@ func newQuery(opts []QueryOption) *query {
 		}
 		opt.apply(q)
 	}
-	return q
 }
 
 // Order sorts by one column. It is a [QueryOption] of its own.
@@ -129,20 +147,20 @@ func parseOrder(text string) (Order, error) {
 
 // Limit reads at most n rows. Zero reads none; a negative n is an error.
 func Limit(n int) QueryOption {
-	return queryOptionFunc(func(q *query) { q.limit = bound(q, "limit", n) })
+	return queryOptionFunc(func(q *query) { q.limit = q.bound(0, "limit", n) })
 }
 
 // Offset skips the first n rows. A negative n is an error. Deep pages are cheaper with Page.
 func Offset(n int) QueryOption {
-	return queryOptionFunc(func(q *query) { q.offset = bound(q, "offset", n) })
+	return queryOptionFunc(func(q *query) { q.offset = q.bound(1, "offset", n) })
 }
 
-func bound(q *query, what string, n int) *int64 {
+func (q *query) bound(at int, what string, n int) *int64 {
 	if n < 0 {
 		q.faults = append(q.faults, fmt.Sprintf("%s %d is negative", what, n))
 	}
-	n64 := int64(n)
-	return &n64
+	q.numbers[at] = int64(n)
+	return &q.numbers[at]
 }
 
 // WithDeleted shows soft-deleted rows too.

@@ -10,16 +10,23 @@ import (
 // Get returns the row with this key. Options may add a row lock, [WithDeleted] or filters. It takes one round trip. Errors:
 // [ErrNotFound].
 func (r *Repository[T, K]) Get(ctx context.Context, key K, opts ...QueryOption) (*T, error) {
-	sql, args := r.d.texts.get, r.keyArgs(make([]any, 0, len(r.d.key)), key)
-	if len(opts) > 0 {
-		b := newBuilder(r.d, r.d.texts.selects)
-		newQuery(append([]QueryOption{r.byKey(key)}, opts...)).write(b)
-		if b.err != nil {
-			return nil, b.err
-		}
-		sql, args = b.sql.String(), b.args
+	sql, args, err := r.getStatement(key, opts)
+	if err != nil {
+		return nil, err
 	}
 	return r.found(r.one(ctx, sql, args))
+}
+
+func (r *Repository[T, K]) getStatement(key K, opts []QueryOption) (sql string, args []any, err error) {
+	if len(opts) == 0 {
+		return r.d.texts.get, r.keyArgs(make([]any, 0, len(r.d.key)), key), nil
+	}
+	b := newBuilder(r.d, r.d.texts.selects)
+	q := b.reads(nil)
+	r.byKey(key).apply(q)
+	q.add(opts)
+	q.write(b)
+	return b.statement()
 }
 
 // byKey matches the row with this key.
@@ -50,32 +57,47 @@ func (r *Repository[T, K]) notFound() error { return &notFoundError{r.d.label} }
 // First returns the first row that the options let through, in their order. It takes one round trip. Errors: [ErrNotFound],
 // [ErrQuery].
 func (r *Repository[T, K]) First(ctx context.Context, opts ...QueryOption) (*T, error) {
-	q := newQuery(opts)
-	if q.limit == nil {
-		Limit(1).apply(q)
+	sql, args, err := r.firstStatement(opts)
+	if err != nil {
+		return nil, err
 	}
+	return r.found(r.one(ctx, sql, args))
+}
+
+func (r *Repository[T, K]) firstStatement(opts []QueryOption) (sql string, args []any, err error) {
 	b := newBuilder(r.d, r.d.texts.selects)
-	if q.write(b); b.err != nil {
-		return nil, b.err
+	q := b.reads(opts)
+	if q.limit == nil {
+		q.limit = q.bound(0, "limit", 1)
 	}
-	return r.found(r.one(ctx, b.sql.String(), b.args))
+	q.write(b)
+	return b.statement()
 }
 
 // Find returns the rows that the options let through, all of them without options; none is an empty slice. It takes one
 // round trip. Errors: [ErrQuery].
 func (r *Repository[T, K]) Find(ctx context.Context, opts ...QueryOption) ([]T, error) {
-	q := newQuery(opts)
-	b := newBuilder(r.d, r.d.texts.selects)
-	if q.write(b); b.err != nil {
-		return nil, b.err
+	sql, args, expected, err := r.findStatement(opts)
+	if err != nil {
+		return nil, err
 	}
-	return r.list(ctx, b, q.sizeHint())
+	return r.list(ctx, sql, args, expected)
+}
+
+// findStatement also returns how many rows are expected at most, 0 when nobody knows.
+func (r *Repository[T, K]) findStatement(opts []QueryOption) (sql string, args []any, expected int, err error) {
+	b := newBuilder(r.d, r.d.texts.selects)
+	q := b.reads(opts)
+	q.write(b)
+	expected = q.sizeHint()
+	sql, args, err = b.statement()
+	return sql, args, expected, err
 }
 
 // list reads the rows of a statement.
-func (r *Repository[T, K]) list(ctx context.Context, b *builder, sizeHint int) ([]T, error) {
+func (r *Repository[T, K]) list(ctx context.Context, sql string, args []any, sizeHint int) ([]T, error) {
 	var found []T
-	err := r.query(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
+	err := r.query(ctx, sql, args, func(rows pgx.Rows) error {
 		var err error
 		found, err = collect[T](rows, r.d.shape, sizeHint)
 		return err
@@ -89,49 +111,56 @@ func (r *Repository[T, K]) list(ctx context.Context, b *builder, sizeHint int) (
 // Count returns how many rows match. It takes filters, [WithDeleted] and [OnlyDeleted], and one round trip. Errors:
 // [ErrQuery].
 func (r *Repository[T, K]) Count(ctx context.Context, opts ...QueryOption) (int64, error) {
-	q := newQuery(opts)
-	b := newBuilder(r.d, "select count(*) from "+r.d.table)
-	q.where(b)
-	q.onlyFilters(b, "Count")
-	return r.count(ctx, b)
+	sql, args, err := r.countStatement(opts)
+	if err != nil {
+		return 0, err
+	}
+	return scalar[int64](ctx, r, sql, args)
 }
 
-func (r *Repository[T, K]) count(ctx context.Context, b *builder) (int64, error) {
-	var count int64
-	err := r.scalar(ctx, b, &count)
-	return count, err
+func (r *Repository[T, K]) countStatement(opts []QueryOption) (sql string, args []any, err error) {
+	b := newBuilder(r.d, r.d.texts.count)
+	b.reads(opts).only(b, "Count")
+	return b.statement()
 }
 
 // Exists reports whether a row matches. It takes filters, [WithDeleted] and [OnlyDeleted], and one round trip. Errors:
 // [ErrQuery].
 func (r *Repository[T, K]) Exists(ctx context.Context, opts ...QueryOption) (bool, error) {
-	var exists bool
-	q := newQuery(opts)
-	b := newBuilder(r.d, "select exists (select from "+r.d.table)
-	q.where(b)
-	q.onlyFilters(b, "Exists")
-	err := r.scalar(ctx, b.text(")"), &exists)
-	return exists, err
+	sql, args, err := r.existsStatement(opts)
+	if err != nil {
+		return false, err
+	}
+	return scalar[bool](ctx, r, sql, args)
+}
+
+func (r *Repository[T, K]) existsStatement(opts []QueryOption) (sql string, args []any, err error) {
+	b := newBuilder(r.d, r.d.texts.exists)
+	b.reads(opts).only(b, "Exists")
+	return b.text(")").statement()
 }
 
 // scalar runs a statement that gives one value.
-func (r *Repository[T, K]) scalar(ctx context.Context, b *builder, value any) error {
-	if b.err != nil {
-		return b.err
-	}
-	err := r.query(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
-		_, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) {
-			return struct{}{}, row.Scan(value)
-		})
-		return err //nolint:wrapcheck // wrapped below
+func scalar[V, T, K any](ctx context.Context, r *Repository[T, K], sql string, args []any) (V, error) {
+	var value V
+	err := r.query(ctx, sql, args, func(rows pgx.Rows) error {
+		var err error
+		value, err = one[V](rows)
+		return err
 	})
-	return r.wrap("read", err)
+	return value, r.wrap("read", err)
 }
 
 // write writes everything behind the table's name.
 func (q *query) write(b *builder) {
 	q.where(b)
 	q.tail(b)
+}
+
+// only writes the conditions of a method that has no use for more.
+func (q *query) only(b *builder, method string) {
+	q.where(b)
+	q.onlyFilters(b, method)
 }
 
 // onlyFilters refuses what a method has no use for.

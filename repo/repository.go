@@ -69,7 +69,11 @@ func (r *Repository[T, K]) KeyOf(row *T) K {
 }
 
 func (r *Repository[T, K]) keyArgs(args []any, key K) []any {
-	return r.d.keyArgs(args, reflect.ValueOf(&key).Elem())
+	if r.d.keyIndex == nil && !r.d.columns[r.d.key[0]].roles.is(roleJSON) {
+		return append(args, key)
+	}
+	apart := key // so that the key above needs no allocation
+	return r.d.keyArgs(args, reflect.ValueOf(&apart).Elem())
 }
 
 // staleStatement is the server's message when a table was altered under a prepared statement. Each connection has to find

@@ -185,6 +185,27 @@ func scanOne[T any](rows pgx.Rows, s *shape, extra ...any) (*T, error) {
 	return row, rows.Err()
 }
 
+// one reads the one value of the one row that there must be, and closes rows.
+func one[V any](rows pgx.Rows) (V, error) {
+	defer rows.Close()
+	var value V
+	if !rows.Next() {
+		if err := rows.Err(); err != nil {
+			return value, err
+		}
+		return value, pgx.ErrNoRows
+	}
+	if !rowplan.Value(rows, &value) {
+		target := new(V) // so that value doesn't need an allocation
+		if err := rows.Scan(target); err != nil {
+			return value, err //nolint:wrapcheck // the caller wraps it with the operation
+		}
+		value = *target
+	}
+	rows.Close()
+	return value, rows.Err()
+}
+
 // adopt copies the columns of a fresh row into one that a caller holds, and leaves its other fields alone.
 func (s *shape) adopt(into, fresh reflect.Value) {
 	for i := range s.columns {

@@ -14,6 +14,8 @@ type texts struct {
 	list      string // the columns
 	selects   string // select … from …
 	returning string // returning …
+	count     string // select count(*) from …
+	exists    string // select exists (select from …
 	byKey     string // "id" = $1
 	get       string
 	update    string // without the version's condition's argument being special: it follows the key
@@ -24,7 +26,8 @@ type texts struct {
 	// setting are the columns that an update sets from the struct, in the order of their arguments.
 	setting []int
 
-	inserts sync.Map // of string, the form of an insert, to its text
+	inserts sync.Map  // of string, the form of an upsert, to its text
+	known   textCache // what was put together for a call
 }
 
 func (t *texts) compile(d *descriptor) {
@@ -35,6 +38,8 @@ func (t *texts) compile(d *descriptor) {
 	t.list = strings.Join(idents, ", ")
 	t.selects = "select " + t.list + " from " + d.table
 	t.returning = " returning " + t.list
+	t.count = "select count(*) from " + d.table
+	t.exists = "select exists (select from " + d.table
 	t.byKey = d.keyCondition(1)
 	visible, hidden := "", ""
 	if condition := d.visible(hideDeleted); condition != "" {
@@ -200,12 +205,16 @@ func (d *descriptor) insertValue(v reflect.Value, c *column) any {
 
 // insertText returns the statement that inserts so many rows of a form, without what follows its values.
 func (d *descriptor) insertText(form []byte, rows int) string {
-	key := strconv.Itoa(rows) + string(form)
-	if text, ok := d.texts.inserts.Load(key); ok {
-		return text.(string) //nolint:forcetypeassert // nothing else is stored
-	}
-	text, _ := d.texts.inserts.LoadOrStore(key, d.compileInsert(form, rows))
-	return text.(string) //nolint:forcetypeassert // nothing else is stored
+	var room [64]byte
+	key := append(strconv.AppendInt(append(room[:0], "insert "...), int64(rows), 10), form...)
+	return d.texts.known.made(key, func() string { return d.compileInsert(form, rows) })
+}
+
+// createText returns the statement that inserts a row of a form and returns it.
+func (d *descriptor) createText(form []byte) string {
+	var room [64]byte
+	key := append(append(room[:0], "create "...), form...)
+	return d.texts.known.made(key, func() string { return d.compileInsert(form, 1) + d.texts.returning })
 }
 
 func (d *descriptor) compileInsert(form []byte, rows int) string {

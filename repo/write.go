@@ -17,8 +17,7 @@ func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
 		return err
 	}
 	form := r.d.insertForm(v)
-	sql := r.d.insertText(form, 1) + r.d.texts.returning
-	fresh, err := r.one(ctx, sql, r.d.insertArgs(make([]any, 0, len(form)), v, form))
+	fresh, err := r.one(ctx, r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form))
 	return r.adopt("create", row, fresh, err)
 }
 

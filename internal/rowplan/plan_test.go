@@ -265,3 +265,27 @@ func TestRowsSurviveTheCollector(t *testing.T) { //nolint:paralleltest // it cha
 		}
 	})
 }
+
+func TestOneValueIsReadOnlyWhenItIsWhatWasExpected(t *testing.T) {
+	t.Parallel()
+	conn(t, func(conn *pgx.Conn) {
+		read := func(sql string, args ...any) (n int64, yes, number, flag, other bool) {
+			rows, err := conn.Query(t.Context(), sql, args...)
+			require.NoError(t, err)
+			defer rows.Close()
+			require.True(t, rows.Next(), rows.Err())
+			number, flag, other = rowplan.Value(rows, &n), rowplan.Value(rows, &yes), rowplan.Value(rows, new(string))
+			rows.Close()
+			require.NoError(t, rows.Err())
+			return n, yes, number, flag, other
+		}
+		n, _, number, flag, other := read("select -5::bigint")
+		assert.Equal(t, []any{int64(-5), true, false, false}, []any{n, number, flag, other})
+		_, yes, number, flag, other := read("select true")
+		assert.Equal(t, []any{true, false, true, false}, []any{yes, number, flag, other})
+		for _, args := range [][]any{{"select 1::integer"}, {"select 1::bigint, 2"}, {"select 1::bigint", pgx.QueryExecModeSimpleProtocol}, {"select null::bool"}} {
+			_, _, number, flag, other := read(args[0].(string), args[1:]...)
+			assert.False(t, number || flag || other, "%v", args)
+		}
+	})
+}
