@@ -281,11 +281,13 @@ func TestOneValueIsReadOnlyWhenItIsWhatWasExpected(t *testing.T) {
 		}
 		n, _, number, flag, other := read("select -5::bigint")
 		assert.Equal(t, []any{int64(-5), true, false, false}, []any{n, number, flag, other})
+		_, _, number, flag, other = read("select 1::bigint", pgx.QueryExecModeSimpleProtocol)
+		assert.False(t, number || flag || other, "in text")
 		_, yes, number, flag, other := read("select true")
 		assert.Equal(t, []any{true, false, true, false}, []any{yes, number, flag, other})
-		for _, args := range [][]any{{"select 1::integer"}, {"select 1::bigint, 2"}, {"select 1::bigint", pgx.QueryExecModeSimpleProtocol}, {"select null::bool"}} {
-			_, _, number, flag, other := read(args[0].(string), args[1:]...)
-			assert.False(t, number || flag || other, "%v", args)
+		for _, sql := range []string{"select 1::integer", "select 1::bigint, 2", "select null::bool"} {
+			_, _, number, flag, other := read(sql)
+			assert.False(t, number || flag || other, sql)
 		}
 	})
 }
