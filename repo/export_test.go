@@ -46,3 +46,9 @@ func (t *Texts) Text(written string) string { return t.cache.text([]byte(written
 func (t *Texts) Made(key string, compile func() string) string {
 	return t.cache.made([]byte(key), compile)
 }
+
+var (
+	// PlaceOf and PlaceArg lead to what a cursor holds and back.
+	PlaceOf  = placeOf
+	PlaceArg = placeArg
+)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"database/sql/driver"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -178,15 +177,14 @@ func (k keyset) checksum(data []byte) []byte {
 func (k keyset) cursor(v reflect.Value, backward bool) (string, error) {
 	c := cursor{Backward: backward, Values: make([]json.RawMessage, len(k.orders))}
 	for i, o := range k.orders {
-		var value any
+		c.Values[i] = json.RawMessage(null)
 		if f, ok := fieldOf(v, &k.d.columns[k.d.byName[o.column]]); ok {
-			value = f.Interface()
+			data, err := placeOf(f)
+			if err != nil {
+				return "", fmt.Errorf("column %q can't be part of a cursor: %w", o.column, err)
+			}
+			c.Values[i] = data
 		}
-		data, err := json.Marshal(value)
-		if err != nil {
-			return "", fmt.Errorf("column %q can't be part of a cursor: %w", o.column, err)
-		}
-		c.Values[i] = data
 	}
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -218,18 +216,18 @@ func (k keyset) behind(b *builder, values []json.RawMessage) {
 	var sent []any
 	for i, data := range values {
 		c := &k.d.columns[k.d.byName[k.orders[i].column]]
-		value := reflect.New(c.typ)
-		if err := json.Unmarshal(data, value.Interface()); err != nil {
+		value, err := placeArg(data, c.typ)
+		if err != nil {
 			b.failf("the cursor doesn't fit column %q", c.name)
 			return
 		}
-		if !holdsNull(value.Elem().Interface()) {
-			sent = append(sent, value.Elem().Interface())
+		if value != nil {
+			sent = append(sent, value)
 			numbers[i] = len(b.args) + len(sent)
 		}
 	}
 	b.args = append(b.args, sent...)
-	if k.uniform() {
+	if k.uniform() && !slices.Contains(numbers, 0) {
 		k.behindRow(b, numbers)
 		return
 	}
@@ -248,19 +246,6 @@ func (k keyset) behind(b *builder, values []json.RawMessage) {
 		b.text("(false")
 	}
 	b.text(")")
-}
-
-// holdsNull reports whether a value is sent as NULL.
-func holdsNull(value any) bool {
-	if isNil(value) {
-		return true
-	}
-	valuer, ok := value.(driver.Valuer)
-	if !ok {
-		return false
-	}
-	sent, err := valuer.Value()
-	return err == nil && sent == nil
 }
 
 // uniform reports whether the order can be said by comparing rows, which an index answers best: all columns in one direction
