@@ -135,6 +135,13 @@ func TestNothingThatIsPrintedShowsASecret(t *testing.T) {
 		"slash in it":   {URL: "postgres://app:a/" + secret + "@localhost/app"},
 		"at in it":      {URL: "postgres://app:a@" + secret + "@localhost/app"},
 		"question mark": {URL: "postgres://app:a?" + secret + "@localhost/app"},
+		"blank in it":   {URL: "postgres://app:a " + secret + "@localhost/app"},
+		"line break":    {URL: "postgres://app:a\n" + secret + "@localhost/app"},
+		"hash in it":    {URL: "postgres://app:a#" + secret + "@localhost/app"},
+		"slash in user": {URL: "postgres://a/pp:" + secret + "@localhost/app"},
+		"no scheme":     {URL: "app:" + secret + "@localhost/app"},
+		"half a scheme": {URL: "//app:" + secret + "@localhost/app"},
+		"no host":       {URL: "postgres://app:" + secret},
 		"bad escape":    {URL: "postgres://app:%zz" + secret + "@localhost/app"},
 		"colon in it":   {URL: "postgres://app:a:" + secret + "@localhost:5432/app?x=y"},
 		"in host":       {Host: "postgres://app:" + secret + "@localhost/app"},
@@ -198,6 +205,11 @@ func TestPartsWinOverTheURL(t *testing.T) {
 			assert.Equal(t, `p w\'`, cc.Password)
 		})
 	}
+}
+
+func TestALineBreakBehindTheURLIsNoPartOfIt(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "a@h:1/d", open(t, pgfx.Config{URL: "postgres://a:b@h:1/d\n"}).Target())
 }
 
 func TestPoolParametersOfTheURLCountWhereNoFieldIsSet(t *testing.T) {

@@ -262,11 +262,7 @@ func (v *validator) parse(c Config) {
 		}
 		return
 	}
-	what := "it is malformed"
-	if _, msg, found := strings.Cut(err.Error(), "`: "); found {
-		what, _, _ = strings.Cut(msg, " (")
-	}
-	fix := what + "; write postgres://user:password@host:5432/database?sslmode=verify-full and percent-encode special characters"
+	fix := redact.ParseError(err) + "; write postgres://user:password@host:5432/database?sslmode=verify-full and percent-encode special characters"
 	if _, urlErr := url.Parse(c.URL); urlErr == nil && strings.Contains(c.URL, "://") &&
 		!strings.HasPrefix(c.URL, "postgres://") && !strings.HasPrefix(c.URL, "postgresql://") {
 		fix = "begin it with postgres:// or postgresql://"

@@ -40,10 +40,11 @@ func (c Config) connString() string {
 	add("target_session_attrs", c.TargetSessionAttrs)
 
 	var b strings.Builder
-	b.WriteString(c.URL)
-	isURL := strings.HasPrefix(c.URL, "postgres://") || strings.HasPrefix(c.URL, "postgresql://")
+	address := strings.TrimSpace(c.URL) // a file or a secret it was read from often ends with a line break
+	b.WriteString(address)
+	isURL := strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 	separator := byte('?')
-	if strings.ContainsRune(c.URL, '?') {
+	if strings.ContainsRune(address, '?') {
 		separator = '&'
 	}
 	for _, p := range params {

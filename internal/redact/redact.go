@@ -19,6 +19,16 @@ func secretParams() []string {
 }
 
 var (
+	// scheme is what a URL begins with.
+	scheme = regexp.MustCompile(`(?i)^\s*(?:[a-z][a-z0-9+.-]*:)?//`)
+	// credentials stand behind it: all up to the last @ is user and password, white space included, where the colon comes
+	// before the options. Where the scheme was forgotten, a string of keywords has its first = before any colon.
+	credentials           = regexp.MustCompile(`(?s)^([^:?#@]*):(.*)@`)
+	credentialsSchemeless = regexp.MustCompile(`(?s)^([^:=@]*):(.*)@`)
+	// port is where a URL without credentials has its port, or the password when the host was forgotten.
+	port = regexp.MustCompile(`^([^:/?#@=\[\s]+):([^/?#@]*)`)
+	// ports are ports of one host or, with the hosts between them, of several.
+	ports = regexp.MustCompile(`^\d*(?:,|\s*$)`)
 	// userInfo takes everything up to the last @ before white space: a password with a / or an @ that nobody escaped must
 	// be masked too, above all because it is what makes the URL malformed.
 	userInfo = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://[^:/?#@\s]*):(\S*)@`)
@@ -31,6 +41,10 @@ var (
 // ConnString returns s, a URL or keyword/value connection string or a text that contains one, with every password in it
 // masked. It goes by pattern and never fails; where a string is ambiguous it masks too much rather than too little.
 func ConnString(s string) string {
+	begin := scheme.FindString(s)
+	if begin != "" || !strings.Contains(s, "://") {
+		s = begin + address(s[len(begin):], begin != "")
+	}
 	if strings.Contains(s, "://") {
 		s = userInfo.ReplaceAllString(s, "${1}:"+Mask+"@")
 		return urlParam.ReplaceAllStringFunc(s, func(pair string) string {
@@ -48,6 +62,32 @@ func ConnString(s string) string {
 		}
 		return pair
 	})
+}
+
+// ParseError returns what went wrong in an error of pgx's parsers of connection strings, and nothing of what they quote: that
+// may be the password, in a place where no pattern finds it.
+func ParseError(err error) string {
+	_, what, found := strings.Cut(err.Error(), "`: ")
+	if !found {
+		return "it is malformed"
+	}
+	what, _, _ = strings.Cut(what, " (")
+	return what
+}
+
+// address masks what stands between the scheme of a URL, if it has one, and its options.
+func address(s string, hasScheme bool) string {
+	pattern := credentials
+	if !hasScheme {
+		pattern = credentialsSchemeless
+	}
+	if pattern.MatchString(s) {
+		return pattern.ReplaceAllString(s, "${1}:"+Mask+"@")
+	}
+	if parts := port.FindStringSubmatch(s); len(parts) == 3 && !ports.MatchString(parts[2]) {
+		return parts[1] + ":" + Mask + s[len(parts[0]):]
+	}
+	return s
 }
 
 func isSecret(key string) bool {

@@ -59,8 +59,8 @@ func byURL(url string) (target, bool, string, error) {
 		return target{}, false, EnvURL + " is not set", nil
 	}
 	if _, err := pgconn.ParseConfig(url); err != nil {
-		return target{}, false, "", fmt.Errorf("%s is not a connection URL: %s: %w; set it like postgres://user:password@host:5432/postgres, or unset it to use a local server",
-			EnvURL, redact.ConnString(url), redactedError{err})
+		return target{}, false, "", fmt.Errorf("%s is not a connection URL: %s: %s; set it like postgres://user:password@host:5432/postgres, or unset it to use a local server",
+			EnvURL, redact.ConnString(url), redact.ParseError(err))
 	}
 	return target{url: url}, true, "", nil
 }

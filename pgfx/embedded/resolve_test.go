@@ -96,6 +96,7 @@ func TestATierThatIsSetButUnusableIsAnError(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(failing, "postgres"), []byte("#!/bin/sh\necho no libpq >&2\nexit 127\n"), 0o755))
 	for _, c := range []struct{ name, value, want string }{
 		{embedded.EnvURL, "postgres://app:hunter2@host:notaport/app", "is not a connection URL"},
+		{embedded.EnvURL, "postgres://app:not hunter2@host/app", "is not a connection URL"},
 		{embedded.EnvBin, filepath.Join(root, "nowhere"), "no such directory"},
 		{embedded.EnvBin, filepath.Join(good, "postgres"), "not a directory"},
 		{embedded.EnvBin, client, "no program initdb in it (is only the client installed?)"},
