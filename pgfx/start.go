@@ -208,6 +208,9 @@ func (db *DB) setUp(ctx context.Context) error {
 		if step.Database != db.name {
 			continue
 		}
+		if step.Run == nil {
+			return fmt.Errorf("pgfx: setup %q has no Run: give it the function that does the work", step.Name)
+		}
 		began := time.Now()
 		if err := step.Run(ctx, db); err != nil {
 			return fmt.Errorf("pgfx: setup %q: %w", step.Name, err)

@@ -175,6 +175,12 @@ func TestSetupRunsInItsOrderBeforeStartReturns(t *testing.T) {
 	assert.True(t, db.IsInitialized())
 }
 
+func TestASetupStepWithoutAFunctionIsAnError(t *testing.T) {
+	t.Parallel()
+	err := open(t, serverConfig(), pgfx.WithSetup(pgfx.Setup{Name: "seeds"})).Start(t.Context())
+	require.EqualError(t, err, `pgfx: setup "seeds" has no Run: give it the function that does the work`)
+}
+
 func TestAFailingSetupFailsTheStartAndNamesItself(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
