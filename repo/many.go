@@ -24,11 +24,7 @@ func (r *Repository[T, K]) GetMany(ctx context.Context, keys []K, opts ...QueryO
 
 // getByList sends the keys in one array and tells the rows apart by key.
 func (r *Repository[T, K]) getByList(ctx context.Context, keys []K, opts []QueryOption) ([]T, error) {
-	q := newQuery(append([]QueryOption{In(r.d.columns[r.d.key[0]].name, keys...)}, opts...))
-	b := newBuilder(r.d, r.d.texts.selects)
-	q.withoutOrder(b, "GetMany")
-	q.write(b)
-	sql, args, err := b.statement()
+	sql, args, err := r.listStatement(keys, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -36,6 +32,21 @@ func (r *Repository[T, K]) getByList(ctx context.Context, keys []K, opts []Query
 	if err != nil {
 		return nil, err
 	}
+	return r.arrange(keys, rows)
+}
+
+func (r *Repository[T, K]) listStatement(keys []K, opts []QueryOption) (sql string, args []any, err error) {
+	b := newBuilder(r.d, r.d.texts.selects)
+	q := b.reads(nil)
+	In(r.d.columns[r.d.key[0]].name, keys...).apply(q)
+	q.add(opts)
+	q.withoutOrder(b, "GetMany")
+	q.write(b)
+	return b.statement()
+}
+
+// arrange puts rows into the order of their keys.
+func (r *Repository[T, K]) arrange(keys []K, rows []T) ([]T, error) {
 	byKey := make(map[any]int, len(rows))
 	for i := range rows {
 		byKey[r.d.comparableKey(reflect.ValueOf(&rows[i]).Elem())] = i
@@ -55,13 +66,11 @@ func (r *Repository[T, K]) getByList(ctx context.Context, keys []K, opts []Query
 func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []QueryOption) ([]T, error) {
 	batch := &pgx.Batch{}
 	for _, key := range keys {
-		q := newQuery(append([]QueryOption{r.byKey(key)}, opts...))
-		b := newBuilder(r.d, r.d.texts.selects)
-		q.withoutOrder(b, "GetMany")
-		if q.write(b); b.err != nil {
-			return nil, b.err
+		sql, args, err := r.keyStatement(key, opts)
+		if err != nil {
+			return nil, err
 		}
-		batch.Queue(b.sql.String(), b.args...)
+		batch.Queue(sql, args...)
 	}
 	found, missing := make([]T, 0, len(keys)), []int(nil)
 	results := r.tx.SendBatch(ctx, batch)
@@ -85,6 +94,17 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 		return nil, r.wrap("read", err)
 	}
 	return found, r.missing(missing)
+}
+
+// keyStatement reads one of several rows.
+func (r *Repository[T, K]) keyStatement(key K, opts []QueryOption) (sql string, args []any, err error) {
+	b := newBuilder(r.d, r.d.texts.selects)
+	q := b.reads(nil)
+	r.byKey(key).apply(q)
+	q.add(opts)
+	q.withoutOrder(b, "GetMany")
+	q.write(b)
+	return b.statement()
 }
 
 func (r *Repository[T, K]) missing(indexes []int) error {

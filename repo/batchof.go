@@ -1,0 +1,193 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// BatchOf adds a repository's calls to a batch. Each of its methods is the repository's method of the same name, and adds
+// one call; what was asked is fixed then, but for the row of a Create, which is written as it is when the batch is sent. A
+// filter or an option that is wrong fails the batch before it is sent ([ErrQuery]).
+type BatchOf[T, K any] struct {
+	r *Repository[T, K]
+	b *Batch
+}
+
+// In adds calls of the repository to a batch.
+func (r *Repository[T, K]) In(b *Batch) BatchOf[T, K] { return BatchOf[T, K]{r: r, b: b} }
+
+// Get is [Repository.Get].
+func (q BatchOf[T, K]) Get(key K, opts ...QueryOption) *Result[*T] {
+	sql, args, err := q.r.getStatement(key, opts)
+	return q.row("Get", sql, args, err)
+}
+
+// First is [Repository.First].
+func (q BatchOf[T, K]) First(opts ...QueryOption) *Result[*T] {
+	sql, args, err := q.r.firstStatement(opts)
+	return q.row("First", sql, args, err)
+}
+
+// Find is [Repository.Find].
+func (q BatchOf[T, K]) Find(opts ...QueryOption) *Result[[]T] {
+	sql, args, expected, err := q.r.findStatement(opts)
+	return call(q, "Find", "read", sql, args, err, func(rows pgx.Rows) ([]T, error) {
+		return collect[T](rows, q.r.d.shape, expected)
+	})
+}
+
+// Count is [Repository.Count].
+func (q BatchOf[T, K]) Count(opts ...QueryOption) *Result[int64] {
+	sql, args, err := q.r.countStatement(opts)
+	return call(q, "Count", "read", sql, args, err, one[int64])
+}
+
+// Exists is [Repository.Exists].
+func (q BatchOf[T, K]) Exists(opts ...QueryOption) *Result[bool] {
+	sql, args, err := q.r.existsStatement(opts)
+	return call(q, "Exists", "read", sql, args, err, one[bool])
+}
+
+// GetMany is [Repository.GetMany].
+func (q BatchOf[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]T] {
+	result, c := newCall[[]T](q, "GetMany", "read")
+	if len(keys) == 0 {
+		c.done = func() { result.keep([]T{}, nil) }
+		return result
+	}
+	var rows []T
+	if r := q.r; len(r.d.key) == 1 && exact(r.d.columns[r.d.key[0]].typ) {
+		sql, args, err := r.listStatement(keys, opts)
+		c.state(sql, args, err)
+		c.read = func(_ int, answer pgx.Rows) (err error) {
+			rows, err = collect[T](answer, r.d.shape, len(keys))
+			return err
+		}
+		c.done = func() { result.keep(r.arrange(keys, rows)) }
+		return result
+	}
+	for _, key := range keys {
+		sql, args, err := q.r.keyStatement(key, opts)
+		c.state(sql, args, err)
+	}
+	var missing []int
+	c.read = func(statement int, answer pgx.Rows) error {
+		if statement == 0 { // perhaps again
+			rows, missing = make([]T, 0, len(keys)), nil
+		}
+		row, err := scanOne[T](answer, q.r.d.shape)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			missing = append(missing, statement)
+		case err != nil:
+			return err
+		default:
+			rows = append(rows, *row)
+		}
+		return nil
+	}
+	c.done = func() { result.keep(rows, q.r.missing(missing)) }
+	return result
+}
+
+// Create is [Repository.Create]. The row is filled in when all of the batch has happened; the result is the same pointer.
+func (q BatchOf[T, K]) Create(row *T) *Result[*T] {
+	r := q.r
+	result, c := newCall[*T](q, "Create", "create")
+	c.begin = func(ctx context.Context) error {
+		v, err := r.valid(ctx, "create", row)
+		if err != nil {
+			return err
+		}
+		form := r.d.insertForm(v)
+		c.statements = []batchStatement{{r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form)}}
+		return nil
+	}
+	var fresh *T
+	c.read = func(_ int, answer pgx.Rows) (err error) {
+		if fresh, err = scanOne[T](answer, r.d.shape); errors.Is(err, pgx.ErrNoRows) {
+			return errSuppressed
+		}
+		return err
+	}
+	c.done = func() {
+		r.d.adopt(reflect.ValueOf(row).Elem(), reflect.ValueOf(fresh).Elem())
+		result.keep(row, nil)
+	}
+	return result
+}
+
+// Delete is [Repository.Delete]: the row is removed, or marked in a model with the role softdelete. The result is whether
+// there was one.
+func (q BatchOf[T, K]) Delete(key K) *Result[bool] {
+	return q.mark("Delete", q.r.d.texts.remove, key, q.r.d.softDelete >= 0 && q.r.d.usesClock(true))
+}
+
+// HardDelete is [Repository.HardDelete]. The result is whether there was a row.
+func (q BatchOf[T, K]) HardDelete(key K) *Result[bool] {
+	return q.mark("HardDelete", q.r.d.texts.destroy, key, false)
+}
+
+func (q BatchOf[T, K]) mark(name, sql string, key K, clock bool) *Result[bool] {
+	args := q.r.d.clockArgs(q.r.keyArgs(nil, key), clock)
+	return call(q, name, "delete", sql, args, nil, func(rows pgx.Rows) (bool, error) {
+		rows.Close()
+		return rows.CommandTag().RowsAffected() > 0, rows.Err()
+	})
+}
+
+// row adds a call that gives one row.
+func (q BatchOf[T, K]) row(name, sql string, args []any, err error) *Result[*T] {
+	var absent error
+	result := call(q, name, "read", sql, args, err, func(rows pgx.Rows) (*T, error) {
+		row, err := scanOne[T](rows, q.r.d.shape)
+		if absent = nil; errors.Is(err, pgx.ErrNoRows) {
+			absent = q.r.notFound()
+			return nil, nil //nolint:nilnil // that there is no row is the call's result and no failure
+		}
+		return row, err
+	})
+	added := q.b.calls[len(q.b.calls)-1]
+	found := added.done
+	added.done = func() {
+		if found(); absent != nil {
+			result.keep(nil, absent)
+		}
+	}
+	return result
+}
+
+// newCall adds a call to the batch.
+func newCall[V, T, K any](q BatchOf[T, K], name, op string) (*Result[V], *batchCall) {
+	result := &Result[V]{err: errNotSent}
+	c := &batchCall{name: name + " of " + q.r.d.label, tx: q.r.tx, d: q.r.d, op: op, fail: result.fail}
+	q.b.add(c)
+	return result, c
+}
+
+// call adds a call of one statement, whose answer read makes a value of.
+func call[V, T, K any](
+	q BatchOf[T, K], name, op, sql string, args []any, err error, read func(pgx.Rows) (V, error),
+) *Result[V] {
+	result, c := newCall[V](q, name, op)
+	c.state(sql, args, err)
+	var value V
+	c.read = func(_ int, rows pgx.Rows) (err error) {
+		value, err = read(rows)
+		return err
+	}
+	c.done = func() { result.keep(value, nil) }
+	return result
+}
+
+// state adds a statement, or the reason why there is none.
+func (c *batchCall) state(sql string, args []any, err error) {
+	if err != nil {
+		c.begin = func(context.Context) error { return err }
+		return
+	}
+	c.statements = append(c.statements, batchStatement{sql, args})
+}
