@@ -138,20 +138,24 @@ func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Se
 		defer cancel()
 		_, inside := r.tx.Tx(ctx)
 		stopped := false
+		over := func(rows pgx.Rows) {
+			if !inside {
+				cancel()
+			}
+			rows.Close()
+		}
 		err := r.query(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
 			reader := reader[T]{shape: r.d.shape}
+			defer over(rows) // after a panic of the loop's body, too
 			for rows.Next() {
 				row := new(T)
-				err := reader.read(rows, row)
-				if err == nil && yield(row, nil) {
-					continue
+				if err := reader.read(rows, row); err != nil {
+					return err
 				}
-				stopped = err == nil
-				if !inside {
-					cancel()
+				if !yield(row, nil) {
+					stopped = true
+					return nil
 				}
-				rows.Close()
-				return err
 			}
 			return rows.Err()
 		})

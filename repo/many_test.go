@@ -93,6 +93,11 @@ func TestAllStreamsAndGivesTheConnectionBackWhenTheLoopEndsEarly(t *testing.T) {
 			break
 		}
 	}
+	require.Panics(t, func() {
+		for _, err := range users.All(ctx) {
+			panic(err)
+		}
+	})
 	assert.Zero(t, m.DB().Pool().Stat().AcquiredConns(), "no connection is held")
 
 	require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
