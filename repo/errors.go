@@ -142,7 +142,7 @@ type ConstraintError struct {
 	Kind ConstraintKind
 	// Table is the table that has the constraint, as the server names it.
 	Table string
-	// Constraint is its name, "" for not null (before PostgreSQL 18).
+	// Constraint is its name, "" for not null (before PostgreSQL 18), for a row that no partition takes and for a trigger's check.
 	Constraint string
 	// Columns are the columns, or expressions, that the server names; empty for check constraints.
 	Columns []string
@@ -170,6 +170,9 @@ func (e *ConstraintError) Error() string {
 		fmt.Fprintf(&b, " violated by the row at index %d", e.Index)
 	} else {
 		b.WriteString(" violated")
+	}
+	if e.Kind == KindCheck && e.Constraint == "" {
+		b.WriteString(": no partition takes the row, or a trigger refuses it")
 	}
 	return b.String()
 }
@@ -244,13 +247,14 @@ func isOurs(err error) bool {
 	return strings.HasPrefix(text, "repo: ") || strings.HasPrefix(text, "txn: ") || strings.HasPrefix(text, "pgfx: ")
 }
 
-// serverText tells what the server said. Messages about data (class 22) quote it, so that only their code is told.
+// serverText tells what the server said. Messages about data (class 22) quote it, so that only their code is told; save two
+// that name a type's limit or nothing.
 func serverText(label string, pg *pgconn.PgError) string {
 	switch {
 	case pg.Code == sqlstate.UndefinedTable && label != "" && strings.Contains(pg.Message, label):
 		return "the table doesn't exist; create it (a migration, or a setup step of group pgfx.setup) or correct the name " +
 			"given to the repository (SQLSTATE " + pg.Code + ")"
-	case strings.HasPrefix(pg.Code, "22"):
+	case strings.HasPrefix(pg.Code, "22") && pg.Code != sqlstate.StringTooLong && pg.Code != sqlstate.DivisionByZero:
 		return "the server refused a value (SQLSTATE " + pg.Code + ")"
 	}
 	return pg.Message + " (SQLSTATE " + pg.Code + ")"

@@ -140,8 +140,20 @@ func (u *upsert) text(d *descriptor, form []byte, rows int) string {
 	if text, ok := d.texts.inserts.Load(key); ok {
 		return text.(string) //nolint:forcetypeassert // nothing else is stored
 	}
-	text, _ := d.texts.inserts.LoadOrStore(key, d.compileInsert(form, rows)+u.clause(d, form)+d.texts.returning+", xmax = 0")
+	text, _ := d.texts.inserts.LoadOrStore(key, d.compileInsert(form, rows)+u.clause(d, form)+d.texts.returning+", "+d.wasInserted())
 	return text.(string) //nolint:forcetypeassert // nothing else is stored
+}
+
+// wasInserted returns the expression that tells an inserted row from an updated one. An updated row has an xmax; rows that
+// came by a partitioned table have none to ask for, but what a statement sees of that table is what was there before it.
+func (d *descriptor) wasInserted() string {
+	same := make([]string, len(d.key))
+	for i, position := range d.key {
+		ident := d.columns[position].ident
+		same[i] = "before." + ident + " = " + d.table + "." + ident
+	}
+	return "case when tableoid = '" + strings.ReplaceAll(d.table, "'", "''") + "'::regclass then xmax = 0 else not exists (select from " +
+		d.table + " as before where " + strings.Join(same, " and ") + ") end"
 }
 
 // clause returns what stands behind the values.
@@ -226,8 +238,11 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	for range attempts { // the row that was in the way may be gone when it is looked for
 		var inserted bool
 		fresh, err := r.one(ctx, sql, args, &inserted)
+		if err == nil {
+			return outcomeOf(inserted), r.adopt("upsert", row, fresh, nil)
+		}
 		if !errors.Is(err, pgx.ErrNoRows) {
-			return outcomeOf(inserted), r.adopt("upsert", row, fresh, err)
+			return Unchanged, r.wrap("upsert", err)
 		}
 		fresh, err = r.met(ctx, v, u)
 		if err == nil {

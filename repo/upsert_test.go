@@ -38,6 +38,32 @@ func TestUpsertTellsInsertedFromUpdated(t *testing.T) {
 	assert.EqualValues(t, 1, count)
 }
 
+func TestUpsertIntoPartitionsTellsInsertedFromUpdated(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, `create schema "o'neil";
+		create table "o'neil".items (id int primary key, "group" int, name text, rank int, doc jsonb) partition by range (id);
+		create table low partition of "o'neil".items for values from (0) to (10);
+		create table high (rank int, name text, doc jsonb, "group" int, id int not null);
+		alter table "o'neil".items attach partition high for values from (10) to (20)`)
+	items := newRepo[Item, int](t, m, "o'neil.items")
+	ctx := t.Context()
+	for _, id := range []int{1, 11} {
+		outcome, err := items.Upsert(ctx, &Item{ID: id})
+		require.NoError(t, err)
+		assert.Equal(t, repo.Inserted, outcome)
+		outcome, err = items.Upsert(ctx, &Item{ID: id, Rank: 5})
+		require.NoError(t, err)
+		assert.Equal(t, repo.Updated, outcome)
+	}
+	outcomes, err := items.UpsertMany(ctx, []Item{{ID: 11}, {ID: 12}, {ID: 2}, {ID: 1}})
+	require.NoError(t, err)
+	assert.Equal(t, []repo.Outcome{repo.Updated, repo.Inserted, repo.Inserted, repo.Updated}, outcomes)
+	outcome, err := items.Upsert(ctx, &Item{ID: 30})
+	require.ErrorIs(t, err, repo.ErrConstraint)
+	require.EqualError(t, err, "repo: check constraint of items violated: no partition takes the row, or a trigger refuses it")
+	assert.Equal(t, repo.Unchanged, outcome)
+}
+
 func TestUpsertByKeyByConstraintAndOnAPartialIndex(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
