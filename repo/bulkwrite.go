@@ -127,7 +127,10 @@ func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, err
 		}
 		deleted += tag.RowsAffected()
 	}
-	return deleted, r.wrap("delete", results.Close())
+	if err := results.Close(); err != nil { // a constraint that is checked at the end
+		return 0, r.wrap("delete", err)
+	}
+	return deleted, nil
 }
 
 // sorted returns the positions of rows in the order of these columns. Two rows that are the same in them are an error. Rows

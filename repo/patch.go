@@ -119,5 +119,8 @@ func (r *Repository[T, K]) execWhere(ctx context.Context, op, method string, b *
 		return 0, b.err
 	}
 	n, err := r.exec(ctx, b.sql.String(), b.args)
-	return n, r.wrap(op, err)
+	if err != nil { // of a constraint that is checked at the end, the server has counted rows before it
+		return 0, r.wrap(op, err)
+	}
+	return n, nil
 }

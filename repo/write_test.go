@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"testing"
 	"time"
@@ -318,4 +319,28 @@ func TestAWriteThatATriggerSuppressesIsAnError(t *testing.T) {
 	require.ErrorContains(t, r.Create(t.Context(), &Plain{}), "suppressed")
 	require.ErrorContains(t, r.CreateMany(t.Context(), make([]Plain, 2)), "suppressed")
 	require.ErrorIs(t, r.Create(t.Context(), nil), repo.ErrQuery)
+}
+
+func TestAConstraintThatIsCheckedAtTheEndUndoesADelete(t *testing.T) {
+	t.Parallel()
+	items := newRepo[Item, int](t, newManager(t, itemsDDL, "create table parts (item int references items deferrable initially deferred)",
+		"insert into items (id, rank, doc) values (1, 0, '{}')", "insert into parts values (1)"), "items")
+	ctx := t.Context()
+	for name, remove := range map[string]func() (int64, error){
+		"by keys":   func() (int64, error) { return items.DeleteMany(ctx, []int{1}) },
+		"by filter": func() (int64, error) { return items.DeleteWhere(ctx, repo.Eq("id", 1)) },
+	} {
+		n, err := remove()
+		require.ErrorIs(t, err, repo.ErrConstraint, name)
+		assert.Zero(t, n, name)
+	}
+}
+
+func TestMessagesThatHoldNoValueAreShown(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, itemsDDL, "alter table items alter name type varchar(3)")
+	items := newRepo[Item, int](t, m, "items")
+	err := items.Create(t.Context(), &Item{Name: sql.NullString{String: "hunter2", Valid: true}})
+	require.ErrorContains(t, err, "value too long for type character varying(3) (SQLSTATE 22001)")
+	require.NotContains(t, err.Error(), "hunter2")
 }

@@ -28,6 +28,8 @@ const (
 	SerializationFailure              = "40001"
 	DeadlockDetected                  = "40P01"
 	FeatureNotSupported               = "0A000"
+	StringTooLong                     = "22001"
+	DivisionByZero                    = "22012"
 	UniqueViolation                   = "23505"
 	ForeignKeyViolation               = "23503"
 	CheckViolation                    = "23514"
