@@ -265,5 +265,19 @@ func (m *Manager) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 	return s.t.CopyFrom(ctx, table, columns, rows)
 }
 
+// WithConn calls fn with the connection of the transaction that ctx carries, or with one of the pool: for what pgx can do and
+// the manager has no method for. fn has read its results to the end when it returns, doesn't end the transaction, and doesn't
+// keep the connection. ctx bounds the acquire and is handed to fn.
+func (m *Manager) WithConn(ctx context.Context, fn func(ctx context.Context, conn *pgx.Conn) error) error {
+	s, err := m.current(ctx)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		return m.db.WithConn(ctx, fn)
+	}
+	return s.t.withConn(ctx, fn)
+}
+
 // String describes the manager.
 func (m *Manager) String() string { return fmt.Sprintf("txn.Manager of %s", m.db.Target()) }

@@ -2,6 +2,7 @@ package txn_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 
@@ -350,4 +351,39 @@ func TestThePoolInsideOfATransactionCanBeIgnored(t *testing.T) {
 	assert.Zero(t, logs.Len())
 	_, err := txn.NewManager(m.DB(), txn.WithMisuse(9))
 	require.ErrorContains(t, err, "WithMisuse(9)")
+}
+
+func TestWithConnGivesTheConnectionOfTheTransactionOrOneOfThePool(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	ctx := t.Context()
+	mine := errors.New("mine")
+	inTransaction := func(ctx context.Context, conn *pgx.Conn) error {
+		assert.Equal(t, byte('T'), conn.PgConn().TxStatus())
+		_, err := m.Exec(ctx, "select 1")
+		require.ErrorIs(t, err, txn.ErrConcurrentUse, "it is in use")
+		_, err = conn.Exec(ctx, "insert into entries (name) values ('by hand')")
+		return err
+	}
+	require.NoError(t, m.WithConn(ctx, func(_ context.Context, conn *pgx.Conn) error {
+		assert.Equal(t, byte('I'), conn.PgConn().TxStatus())
+		return nil
+	}))
+	require.ErrorIs(t, m.WithConn(ctx, func(context.Context, *pgx.Conn) error { return mine }), mine)
+	var ended context.Context
+	require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
+		ended = ctx //nolint:fatcontext // to use it too late
+		return m.WithConn(ctx, inTransaction)
+	}))
+	require.ErrorIs(t, m.WithConn(ended, inTransaction), txn.ErrEnded)
+	err := m.Do(ctx, func(ctx context.Context) error {
+		_ = m.WithConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "select 1 / 0")
+			return err
+		})
+		return nil
+	})
+	var failed *txn.FailedStatementError
+	require.ErrorAs(t, err, &failed)
+	require.ErrorContains(t, failed.Cause, "division by zero")
 }

@@ -137,6 +137,16 @@ func (t *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, column
 	return n, err //nolint:wrapcheck // of the caller's own statement
 }
 
+func (t *transaction) withConn(ctx context.Context, fn func(context.Context, *pgx.Conn) error) error {
+	if err := t.enter(); err != nil {
+		return err
+	}
+	defer t.leave(stateCalling)
+	err := fn(ctx, t.conn.Conn())
+	t.note(err)
+	return err
+}
+
 // Prepare makes a prepared statement, which stays with the connection.
 func (t *transaction) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
 	if err := t.enter(); err != nil {

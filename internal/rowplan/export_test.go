@@ -20,3 +20,8 @@ const (
 	MaxShared = maxShared
 	MaxBlock  = maxBlock
 )
+
+// AppendValue is what is done with a value that no encoder takes.
+func AppendValue(m *pgtype.Map, oid uint32, value any) ([]byte, error) {
+	return appendValue(m, nil, oid, value)
+}

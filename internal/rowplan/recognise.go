@@ -102,13 +102,18 @@ func underlying(typ reflect.Type) reflect.Type {
 	switch {
 	case typ.Kind() == reflect.Slice && typ.Elem() == reflect.TypeFor[byte]():
 		found = reflect.TypeFor[[]byte]()
-	case typ.Kind() == reflect.Array && typ.Len() == uuidSize && typ.Elem() == reflect.TypeFor[byte]():
+	case isUUID(typ):
 		found = reflect.TypeFor[[uuidSize]byte]()
 	}
 	if found == typ {
 		return nil
 	}
 	return found
+}
+
+// isUUID reports whether the type is an array of a UUID's bytes.
+func isUUID(typ reflect.Type) bool {
+	return typ.Kind() == reflect.Array && typ.Len() == uuidSize && typ.Elem() == reflect.TypeFor[byte]()
 }
 
 // pointerTo returns the decoder for a pointer to the type.

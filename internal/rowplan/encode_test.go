@@ -1,0 +1,215 @@
+package rowplan_test
+
+import (
+	"database/sql/driver"
+	"encoding/binary"
+	"encoding/json"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/stretchr/testify/assert"
+
+	"github.com/rdsfx-go/rdsfx/internal/rowplan"
+)
+
+// valuer writes its text by itself.
+type valuer string
+
+func (v valuer) Value() (driver.Value, error) { return strings.ToLower(string(v)), nil }
+
+// writer is a kind of field that is written by every way there is.
+type writer struct {
+	typ reflect.Type
+	// write returns whether there was an encoder of our own, and what it wrote.
+	write func(t *testing.T, m *pgtype.Map, oid uint32, data []byte) (direct bool, sent []byte)
+}
+
+func writerOf[V any]() writer {
+	typ := reflect.TypeFor[box[V]]()
+	return writer{reflect.TypeFor[V](), func(t *testing.T, m *pgtype.Map, oid uint32, data []byte) (bool, []byte) {
+		t.Helper()
+		var row box[V]
+		fill(reflect.ValueOf(&row.V).Elem(), data)
+		e := rowplan.NewEncoder(m, typ, []rowplan.Column{{Path: []int{1}, OID: oid}})
+		got, bad, err := e.Append([]byte("before"), unsafe.Pointer(&row), func(int) any { return row.V })
+		want, wantErr := rowplan.AppendValue(m, oid, row.V)
+		if (err == nil) != (wantErr == nil) || err != nil && bad != 0 {
+			t.Fatalf("%#v for %d: the encoder says %v for column %d, pgx %v", row.V, oid, err, bad, wantErr)
+		}
+		if err == nil && string(got) != "before\x00\x01"+string(want) {
+			t.Fatalf("%#v for %d: the encoder writes %q, pgx %q", row.V, oid, got, want)
+		}
+		return e.Direct() > 0, want
+	}}
+}
+
+// fill makes a value of bytes.
+func fill(v reflect.Value, data []byte) {
+	var room [9]byte
+	copy(room[:], data)
+	n := binary.BigEndian.Uint64(room[1:])
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(n%2 == 1)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(int64(n))
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(n)
+	case reflect.Float32, reflect.Float64:
+		v.SetFloat(math.Float64frombits(n))
+	case reflect.String:
+		v.SetString(string(data))
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 && room[0] > 0 {
+			v.SetBytes(append([]byte{}, data...))
+		} else if room[0] > 0 {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			fill(v.Index(0), data[1:])
+		}
+	case reflect.Array:
+		reflect.Copy(v, reflect.ValueOf(append(room[:], room[:]...)[:v.Len()]).Convert(reflect.SliceOf(v.Type().Elem())))
+	case reflect.Pointer:
+		if room[0] > 0 {
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(v.Elem(), data[1:])
+		}
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.Unix(int64(n>>24), int64(n%1e9)).In(time.FixedZone("x", int(room[0])*60))))
+			return
+		}
+		for _, f := range v.Fields() {
+			if f.CanSet() && f.Kind() != reflect.Pointer {
+				fill(f, data)
+			}
+		}
+	case reflect.Map, reflect.Interface:
+		if len(data) > 1 {
+			var value any
+			if json.Unmarshal(data, &value) == nil && reflect.TypeOf(value) != nil && reflect.TypeOf(value).AssignableTo(v.Type()) {
+				v.Set(reflect.ValueOf(value))
+			}
+		}
+	default:
+	}
+}
+
+var writers = []writer{
+	writerOf[bool](), writerOf[int](), writerOf[int8](), writerOf[int16](), writerOf[int32](), writerOf[int64](), writerOf[uint](),
+	writerOf[uint8](), writerOf[uint16](), writerOf[uint32](), writerOf[uint64](), writerOf[float32](), writerOf[float64](),
+	writerOf[string](), writerOf[[]byte](), writerOf[[16]byte](), writerOf[uuid.UUID](), writerOf[time.Time](), writerOf[json.RawMessage](),
+	writerOf[*bool](), writerOf[*int](), writerOf[*int16](), writerOf[*int64](), writerOf[*uint64](), writerOf[*float32](),
+	writerOf[*float64](), writerOf[*string](), writerOf[*[]byte](), writerOf[*[16]byte](), writerOf[*uuid.UUID](), writerOf[*time.Time](),
+	writerOf[*json.RawMessage](), writerOf[**string](), writerOf[**time.Time](),
+	writerOf[name](), writerOf[level](), writerOf[flag](), writerOf[blob](), writerOf[id16](), writerOf[ratio](), writerOf[counter](),
+	writerOf[*name](), writerOf[*level](), writerOf[*blob](), writerOf[*id16](), writerOf[*counter](),
+	writerOf[mood](), writerOf[*mood](), writerOf[opaque](), writerOf[valuer](), writerOf[*valuer](), writerOf[document](),
+	writerOf[map[string]any](), writerOf[any](), writerOf[uuid.NullUUID](), writerOf[pgtype.Text](), writerOf[pgtype.Int8](),
+	writerOf[pgtype.Timestamptz](), writerOf[pgtype.UUID](), writerOf[[]string](), writerOf[[]int32](), writerOf[[]uuid.UUID](),
+	writerOf[time.Duration](),
+}
+
+func dataSamples() [][]byte {
+	return [][]byte{
+		nil,
+		{0},
+		{1},
+		[]byte("\x01\x00\x00\x00\x00\x00\x00\x00\x01"), []byte("\x01\xff\xff\xff\xff\xff\xff\xff\xff"),
+		[]byte("\x01\x7f\xff\xff\xff\xff\xff\xff\xff"), []byte("\x01\x00\x00\x00\x00\x7f\xff\xff\xff"), []byte("12"), []byte("2024-02-29"),
+		[]byte(`{"a": 1}`), []byte("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), []byte(strings.Repeat("x", 300)),
+		[]byte("\x01\x7f\xf8\x00\x00\x00\x00\x00\x01"),
+		[]byte("{1,2}"), []byte("\x02\x01\x00\x00\x00\x00\x00\x00\x00\x05"),
+	}
+}
+
+// TestEncoderWritesWhatPgxWrites tries every kind of field for every type.
+func TestEncoderWritesWhatPgxWrites(t *testing.T) {
+	t.Parallel()
+	for _, makeMap := range append(slices.Clone(maps), ownWriters) {
+		m := makeMap()
+		for _, w := range writers {
+			for _, oid := range oids {
+				for _, data := range dataSamples() {
+					w.write(t, m, oid, data)
+				}
+			}
+		}
+	}
+}
+
+// ownWriters is the map of an application with codecs of its own for writing.
+func ownWriters() *pgtype.Map {
+	m := ours()
+	m.RegisterType(&pgtype.Type{Name: "text", OID: pgtype.TextOID, Codec: quiet{}})
+	m.RegisterType(&pgtype.Type{Name: "color", OID: unregistered, Codec: &pgtype.EnumCodec{}})
+	return m
+}
+
+// quiet is an application's codec for text.
+type quiet struct{ pgtype.TextCodec }
+
+func (quiet) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
+	if _, ok := value.(string); ok {
+		return writeQuiet{}
+	}
+	return pgtype.TextCodec{}.PlanEncode(m, oid, format, value)
+}
+
+type writeQuiet struct{}
+
+func (writeQuiet) Encode(value any, buf []byte) ([]byte, error) {
+	return append(buf, strings.ToLower(value.(string))...), nil
+}
+
+func TestCommonColumnsAreWrittenWithoutPgx(t *testing.T) {
+	t.Parallel()
+	some := []byte("\x01\x00\x00\x00\x00\x00\x00\x00\x01")
+	for _, one := range []struct {
+		w   writer
+		oid uint32
+	}{
+		{writerOf[bool](), pgtype.BoolOID},
+		{writerOf[int](), pgtype.Int2OID},
+		{writerOf[uint16](), pgtype.Int4OID},
+		{writerOf[*int64](), pgtype.Int8OID},
+		{writerOf[level](), pgtype.Int2OID},
+		{writerOf[float32](), pgtype.Float4OID},
+		{writerOf[*ratio](), pgtype.Float8OID},
+		{writerOf[string](), pgtype.TextOID},
+		{writerOf[*name](), pgtype.VarcharOID},
+		{writerOf[mood](), unregistered},
+		{writerOf[[]byte](), pgtype.ByteaOID},
+		{writerOf[uuid.UUID](), pgtype.UUIDOID},
+		{writerOf[*uuid.UUID](), pgtype.UUIDOID},
+		{writerOf[id16](), pgtype.UUIDOID},
+		{writerOf[time.Time](), pgtype.TimestamptzOID},
+		{writerOf[*time.Time](), pgtype.TimestamptzOID},
+		{writerOf[json.RawMessage](), pgtype.JSONBOID},
+	} {
+		direct, _ := one.w.write(t, ours(), one.oid, some)
+		assert.True(t, direct, "%v for %d", one.w.typ, one.oid)
+	}
+	direct, sent := writerOf[string]().write(t, ownWriters(), pgtype.TextOID, []byte("LOUD"))
+	assert.False(t, direct)
+	assert.Equal(t, "\x00\x00\x00\x04loud", string(sent))
+	direct, _ = writerOf[valuer]().write(t, ours(), pgtype.TextOID, some)
+	assert.False(t, direct)
+}
+
+// FuzzEncoder holds the encoder to what pgx writes.
+func FuzzEncoder(f *testing.F) {
+	for i, data := range dataSamples() {
+		f.Add(uint8(i), uint8(i), uint8(i), data)
+	}
+	all := append(slices.Clone(maps), ownWriters)
+	f.Fuzz(func(t *testing.T, mapOf, writerOf, oid uint8, data []byte) {
+		writers[int(writerOf)%len(writers)].write(t, all[int(mapOf)%len(all)](), oids[int(oid)%len(oids)], data)
+	})
+}
