@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -224,7 +225,7 @@ func (m *Monitor) interrupted(ctx context.Context) error {
 // look looks, judges, acts and tells. It returns false when ctx ended first. The caller holds the turn.
 func (m *Monitor) look(ctx context.Context) (Look, bool) {
 	m.mu.Lock()
-	monitored, heard := m.status.Monitored, m.heard
+	monitored, heard, known := m.status.Monitored, m.heard, m.status.Err
 	m.heard = 0
 	m.mu.Unlock()
 	before, began := m.db.Stats(), time.Now()
@@ -250,7 +251,7 @@ func (m *Monitor) look(ctx context.Context) (Look, bool) {
 	if !monitored || errors.Is(m.db.Gate().Err(), pgfx.ErrNotStarted) { // the first opening is the DB's own
 		p.open, p.shut = false, false
 	}
-	p.carryOut(m.db, seen.err)
+	p.carryOut(m.db, cmp.Or(seen.err, known)) // a good look that does not yet undo a bad one has none
 	if v.suspectPool {
 		m.abandonUnheard(ctx)
 	}

@@ -2,6 +2,7 @@ package health_test
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -137,6 +138,11 @@ func TestALostServerIsNoticedAtOnceAndComesBackByItself(t *testing.T) {
 	assert.Equal(t, pgfx.CauseRefused, pgfx.CauseOf(unavailable.Cause))
 
 	p.Heal()
+	for err := db.Gate().Err(); err != nil; err = db.Gate().Err() {
+		require.ErrorAs(t, err, &unavailable)
+		require.Error(t, unavailable.Cause, "between the first good look and the second, too")
+		runtime.Gosched()
+	}
 	up := next(t, transitions)
 	assert.Equal(t, health.Down, up.From)
 	assert.Equal(t, health.Up, up.To)
