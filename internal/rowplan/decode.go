@@ -93,7 +93,10 @@ func toRaw(src []byte, place unsafe.Pointer, t *texts) bool {
 	if src == nil {
 		return true
 	}
-	document := bytes.Trim(src, " \t\r\n")
+	document := src
+	if n := len(src); n > 0 && (src[0] <= ' ' || src[n-1] <= ' ') {
+		document = bytes.Trim(src, " \t\r\n")
+	}
 	if len(document) == 0 {
 		return false
 	}
@@ -188,17 +191,33 @@ func fromDate(src []byte, place unsafe.Pointer, _ *texts) bool {
 	return true
 }
 
+// maxTogether is how many values behind pointers are made at once.
+const maxTogether = 16
+
 // pointer makes the value that a decoder writes, and leaves a nil pointer for NULL. T is the value's type or one of the same
-// memory layout.
+// memory layout. The first row of a result has its value to itself; the values of others are made several at once.
 func pointer[T any](decode decoder) decoder {
+	var (
+		free   []T
+		size   int
+		result int
+	)
 	return func(src []byte, place unsafe.Pointer, t *texts) bool {
 		if src == nil {
 			return true
 		}
-		value := new(T)
+		if t.result != result {
+			free, size, result = nil, 0, t.result
+		}
+		if len(free) == 0 {
+			size = min(max(1, 2*size), maxTogether)
+			free = make([]T, size)
+		}
+		value := &free[0]
 		if !decode(src, unsafe.Pointer(value), t) { //nolint:gosec // decode writes a T
 			return false
 		}
+		free = free[1:]
 		*(**T)(place) = value
 		return true
 	}

@@ -111,7 +111,7 @@ func (m *Model) For(rows pgx.Rows, others int) *Plan {
 	data := conn.PgConn().CustomData()
 	plans, _ := data[cacheKey].(cache)
 	if p := plans[m]; p != nil && p.fits(types, descriptions) {
-		p.texts = texts{}
+		p.texts = texts{result: p.texts.result + 1}
 		return p
 	}
 	if plans == nil || len(plans) >= maxPlans {
@@ -144,7 +144,7 @@ func (m *Model) plan(types *pgtype.Map, descriptions []pgconn.FieldDescription) 
 	for i, f := range m.fields {
 		oid, format, target := descriptions[i].DataTypeOID, descriptions[i].Format, reflect.New(f.typ).Interface()
 		c := column{offset: f.offset, oid: oid, format: format, typ: f.typ, scan: types.PlanScan(oid, format, target)}
-		c.decode, c.shares = recognise(f.typ, oid, format, c.scan)
+		c.decode, c.shares = recognise(types, f.typ, oid, format, c.scan)
 		p.columns[i] = c
 		k := known{oid: oid}
 		var registered bool

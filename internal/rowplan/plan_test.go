@@ -2,6 +2,7 @@ package rowplan_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"reflect"
 	"runtime"
@@ -90,6 +91,9 @@ func TestCommonColumnsNeedNoPlanOfPgx(t *testing.T) {
 		{kindOf[*mood](), unregistered, 0, []byte("x")},
 		{kindOf[pgtype.Text](), pgtype.VarcharOID, 0, []byte("x")},
 		{kindOf[blob](), pgtype.ByteaOID, 1, []byte("x")},
+		{kindOf[sql.NullString](), pgtype.VarcharOID, 0, []byte("x")},
+		{kindOf[sql.NullInt32](), pgtype.Int4OID, 1, make([]byte, 4)},
+		{kindOf[sql.NullTime](), pgtype.TimestamptzOID, 1, make([]byte, 8)},
 		{kindOf[id16](), pgtype.UUIDOID, 1, make([]byte, 16)},
 		{kindOf[string](), pgtype.UUIDOID, 1, make([]byte, 16)},
 		{kindOf[*uuid.UUID](), pgtype.UUIDOID, 1, make([]byte, 16)},

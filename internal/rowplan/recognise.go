@@ -1,10 +1,12 @@
 package rowplan
 
 import (
+	"database/sql"
 	"encoding/json"
 	"reflect"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -30,7 +32,7 @@ var reference = sync.OnceValue(func() *references { //nolint:gochecknoglobals //
 
 // recognise returns the decoder that does what the plan does to a field of this type, and whether it takes memory from texts;
 // nil when there is none.
-func recognise(typ reflect.Type, oid uint32, format int16, plan pgtype.ScanPlan) (decode decoder, shares bool) {
+func recognise(types *pgtype.Map, typ reflect.Type, oid uint32, format int16, plan pgtype.ScanPlan) (decode decoder, shares bool) {
 	r := reference()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -39,8 +41,70 @@ func recognise(typ reflect.Type, oid uint32, format int16, plan pgtype.ScanPlan)
 		if c.plan != nil && reflect.DeepEqual(c.plan, plan) {
 			return c.decode, c.shares
 		}
+		if decode := nullable(types, m, typ, oid, format, plan); decode != nil {
+			return decode, true
+		}
 	}
 	return nil, false
+}
+
+// nullable returns the decoder for one of package sql's types that can be NULL. Their Scan gets what the codec decodes; the
+// plan is pgx's for every Scanner and holds the codec, which therefore is compared by itself.
+func nullable(types, m *pgtype.Map, typ reflect.Type, oid uint32, format int16, plan pgtype.ScanPlan) decoder {
+	n, ok := nullables[typ]
+	if !ok {
+		return nil
+	}
+	decode, _ := table(n.value, oid, format)
+	_, number := integers[n.value]
+	asItIs := number || oid == n.oid || n.oid == pgtype.TextOID && isCharacter(oid)
+	if decode == nil || !asItIs {
+		return nil
+	}
+	have, haveOK := types.TypeForOID(oid)
+	want, wantOK := m.TypeForOID(oid)
+	expected := m.PlanScan(oid, format, reflect.New(typ).Interface())
+	if !haveOK || !wantOK || reflect.TypeOf(plan) != reflect.TypeOf(expected) || !reflect.DeepEqual(have.Codec, want.Codec) {
+		return nil
+	}
+	return n.wrap(decode)
+}
+
+func isCharacter(oid uint32) bool {
+	return oid == pgtype.TextOID || oid == pgtype.VarcharOID || oid == pgtype.BPCharOID || oid == pgtype.NameOID
+}
+
+// nullType is a type of package sql: what it holds, and the type of the database that it holds as it is (an integer any).
+type nullType struct {
+	value reflect.Type
+	oid   uint32
+	wrap  func(decoder) decoder
+}
+
+var nullables = map[reflect.Type]nullType{
+	reflect.TypeFor[sql.NullString]():  {reflect.TypeFor[string](), pgtype.TextOID, valid[sql.NullString]},
+	reflect.TypeFor[sql.NullBool]():    {reflect.TypeFor[bool](), pgtype.BoolOID, valid[sql.NullBool]},
+	reflect.TypeFor[sql.NullInt16]():   {reflect.TypeFor[int16](), 0, valid[sql.NullInt16]},
+	reflect.TypeFor[sql.NullInt32]():   {reflect.TypeFor[int32](), 0, valid[sql.NullInt32]},
+	reflect.TypeFor[sql.NullInt64]():   {reflect.TypeFor[int64](), 0, valid[sql.NullInt64]},
+	reflect.TypeFor[sql.NullFloat64](): {reflect.TypeFor[float64](), pgtype.Float8OID, valid[sql.NullFloat64]},
+	reflect.TypeFor[sql.NullTime]():    {reflect.TypeFor[time.Time](), pgtype.TimestamptzOID, valid[sql.NullTime]},
+}
+
+// valid lets a decoder write the first field of a struct, and sets the one called Valid.
+func valid[N any](decode decoder) decoder {
+	f, _ := reflect.TypeFor[N]().FieldByName("Valid")
+	offset := f.Offset
+	return func(src []byte, place unsafe.Pointer, t *texts) bool {
+		if src == nil {
+			return true
+		}
+		if !decode(src, place, t) {
+			return false
+		}
+		*(*bool)(unsafe.Add(place, offset)) = true
+		return true
+	}
 }
 
 // choice is a decoder and the plan whose work it does.

@@ -15,6 +15,8 @@ const (
 type texts struct {
 	free []byte
 	next int // the size of the next block
+	// result tells results apart.
+	result int
 }
 
 // expect prepares for a row.
