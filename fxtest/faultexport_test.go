@@ -26,3 +26,6 @@ func MakeHome(home string) (*os.File, error) { return makeHome(home) }
 
 // SweepHomes removes the directories whose locks match and are free.
 func SweepHomes(pattern string) { sweepHomes(pattern) }
+
+// HomeOf returns the directory of a server's data.
+func HomeOf(s *Server) string { return s.home }

@@ -31,7 +31,8 @@ func homeBases() []string {
 var sweptHomes sync.Once //nolint:gochecknoglobals // what dead processes left is swept once a process
 
 // newHome makes a directory that the server's user can get through, and removes it at the end of the test. The home of a
-// process that is killed is removed by the next process that makes one: a lock beside it tells that its owner is dead.
+// process that is killed is removed by the keeper of its server, or, where the server didn't run at that moment, by the next
+// process that makes one: a lock beside it tells that its owner is dead.
 func newHome(tb testing.TB) string {
 	tb.Helper()
 	bases := homeBases()

@@ -88,7 +88,9 @@ func startServer(tb testing.TB, home string, password *secret, opts []embedded.O
 	tb.Helper()
 	ctx, cancel := faultContext()
 	defer cancel()
-	all := slices.Concat(faultSettings(), []embedded.Option{embedded.Persistent(filepath.Join(home, "data"))}, opts)
+	all := slices.Concat(faultSettings(), []embedded.Option{
+		embedded.Persistent(filepath.Join(home, "data")), embedded.RemoveWhenOrphaned(home, home+lockSuffix),
+	}, opts)
 	server, err := embedded.Start(ctx, all...)
 	if err != nil {
 		tb.Fatalf("fxtest: a server of the test's own: %v", err)

@@ -81,6 +81,11 @@ func keep(orders io.Reader, events io.Writer, terminate <-chan os.Signal) int {
 		}
 		return k.serve(ctx, func(int) error { return nil })
 	})
+	if errors.Is(context.Cause(ctx), errOrphaned) {
+		for _, path := range k.spec.Orphaned {
+			_ = os.RemoveAll(path) // nobody is left to tell
+		}
+	}
 	if err != nil {
 		k.report(event{Kind: eventFailed, Error: err.Error(), Taken: errors.Is(err, errTaken)})
 		return 1

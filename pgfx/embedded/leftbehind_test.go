@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -107,6 +108,22 @@ func TestNothingIsLeftWhenTheProgramIsKilledWhileStarting(t *testing.T) {
 		require.Error(t, program.cmd.Wait())
 		eventually(t, "the directory goes", func() bool { return empty(dir) })
 	}
+}
+
+func TestWhatAnOrphanIsNotToLeaveIsRemovedWithItsOwner(t *testing.T) {
+	t.Parallel()
+	dir := playground(t)
+	program := act(t, "orphan", dir)
+	require.NoError(t, program.cmd.Process.Kill())
+	require.Error(t, program.cmd.Wait())
+	assertGone(t, program.facts)
+	eventually(t, "the data go, too", func() bool { return empty(dir) })
+
+	program = act(t, "orphan", dir)
+	require.NoError(t, program.in.Close())
+	require.NoError(t, program.cmd.Wait())
+	assert.DirExists(t, filepath.Join(dir, "data"), "who stops the server keeps what is his")
+	assert.FileExists(t, filepath.Join(dir, "note"))
 }
 
 func TestAKilledKeeperTakesItsServerDownAndTheProgramClearsAway(t *testing.T) {

@@ -21,6 +21,7 @@ type options struct {
 	tcp        bool
 	persistent string
 	tempDir    string
+	orphaned   []string
 	logger     *zap.Logger
 	// logs tells that the caller chose the logger.
 	logs bool
@@ -118,6 +119,26 @@ func TempDir(dir string) Option {
 	}
 }
 
+// RemoveWhenOrphaned makes the server's keeper remove these files and directories, with all that is in them, once the process that
+// started the server has ended without stopping it, however it ended. It is for a [Persistent] directory that nobody wants any
+// longer then, a test's for example; a server that has such a directory is stopped without sparing it the recovery. Relative
+// paths count from the working directory at the time of the call. Of a [Shared] server nobody is the owner: there it is an error.
+func RemoveWhenOrphaned(paths ...string) Option {
+	return func(o *options) error {
+		for _, path := range paths {
+			abs, err := filepath.Abs(path)
+			if err != nil {
+				return fmt.Errorf("remove when orphaned: %w", err)
+			}
+			if path == "" || filepath.Dir(abs) == abs {
+				return fmt.Errorf("remove when orphaned: %q is not to be removed", path)
+			}
+			o.orphaned = append(o.orphaned, abs)
+		}
+		return nil
+	}
+}
+
 // Logger makes the server report its start and an unexpected end to log. The default logs nothing; in Fx it is the
 // application's logger, named "embedded".
 func Logger(log *zap.Logger) Option {
@@ -161,6 +182,9 @@ func (o options) shapes() []string {
 	}
 	if o.persistent != "" {
 		names = append(names, "Persistent")
+	}
+	if len(o.orphaned) > 0 {
+		names = append(names, "RemoveWhenOrphaned")
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.settings)) {
 		names = append(names, "Setting("+name+")")

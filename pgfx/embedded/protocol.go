@@ -18,13 +18,15 @@ type spec struct {
 	// Dir is the server's own directory, which the keeper makes and removes.
 	Dir string `json:"dir"`
 	// Data is the data directory: in Dir, or a persistent one elsewhere.
-	Data       string            `json:"data"`
-	Persistent bool              `json:"persistent"`
-	Settings   map[string]string `json:"settings"`
-	Port       int               `json:"port"`
-	TCP        bool              `json:"tcp"`
-	Password   string            `json:"password"`
-	Caches     []string          `json:"caches"`
+	Data       string `json:"data"`
+	Persistent bool   `json:"persistent"`
+	// Orphaned lists what is removed when the process that asked for the server has ended without stopping it.
+	Orphaned []string          `json:"orphaned,omitempty"`
+	Settings map[string]string `json:"settings"`
+	Port     int               `json:"port"`
+	TCP      bool              `json:"tcp"`
+	Password string            `json:"password"`
+	Caches   []string          `json:"caches"`
 	// Sweep lists the directories in which servers of processes that were killed may lie.
 	Sweep []string `json:"sweep"`
 	// Meeting is where the users of a shared server find it; nil for one that belongs to the process that started it.
@@ -59,7 +61,7 @@ type event struct {
 // must be gone three seconds after its last user, a persistent one is spared the recovery.
 func (s spec) orphanPlan() stopPlan {
 	switch {
-	case s.Persistent:
+	case s.Persistent && len(s.Orphaned) == 0:
 		return stopPlan{Fast: time.Minute, Immediate: 10 * time.Second}
 	case s.Meeting != nil:
 		return stopPlan{Fast: time.Second, Immediate: 500 * time.Millisecond}

@@ -37,6 +37,7 @@ var roles = map[string]func(){
 	"panic":    func() { announce(roleServer()); awaitInput(); panic("on purpose") },
 	"exit":     func() { announce(roleServer()); awaitInput(); os.Exit(3) },
 	"wait":     func() { announce(roleServer()); select {} },
+	"orphan":   runOrphan,
 	"app":      runApp,
 	"connect":  runConnect,
 	"late":     func() { say("{}"); awaitInput(); announce(roleServer()); select {} },
@@ -88,6 +89,20 @@ func roleServer(opts ...embedded.Option) *embedded.Server {
 		os.Exit(1)
 	}
 	return server
+}
+
+// runOrphan has a persistent server whose data nobody wants without it.
+func runOrphan() {
+	data, note := filepath.Join(os.Getenv(roleDir), "data"), filepath.Join(os.Getenv(roleDir), "note")
+	if err := os.WriteFile(note, nil, 0o600); err != nil {
+		panic(err)
+	}
+	server := roleServer(embedded.Persistent(data), embedded.RemoveWhenOrphaned(data, note))
+	announce(server)
+	awaitInput()
+	if err := server.Stop(context.Background()); err != nil {
+		panic(err)
+	}
 }
 
 // runApp is an ordinary Fx program. Its own stop hook, which runs before the server's, still needs the database.

@@ -109,6 +109,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"persistent: the directory is empty", []embedded.Option{embedded.Persistent("")}},
 		{"persistent is given twice, as /a and as /b", []embedded.Option{embedded.Persistent("/a"), embedded.Persistent("/b")}},
 		{"temp dir is given twice, as /a and as /b", []embedded.Option{embedded.TempDir("/a"), embedded.TempDir("/b")}},
+		{`remove when orphaned: "" is not to be removed`, []embedded.Option{embedded.RemoveWhenOrphaned("")}},
+		{`remove when orphaned: "/" is not to be removed`, []embedded.Option{embedded.RemoveWhenOrphaned("/a", "/")}},
 		{"temp dir: the directory is empty", []embedded.Option{embedded.TempDir("")}},
 		{"logger is nil", []embedded.Option{embedded.Logger(nil)}},
 		{"logger is nil\nembedded: ", []embedded.Option{embedded.Logger(nil), embedded.Setting("port", "1")}},

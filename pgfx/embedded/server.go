@@ -83,7 +83,7 @@ func newServer(ctx context.Context, o options, env lookup) (*Server, error) {
 	}
 	s := spec{
 		Install: found.install, User: runAs, Settings: o.settings, Port: socketPort, TCP: o.tcp,
-		Caches: cacheDirs(), Persistent: o.persistent != "", Data: o.persistent,
+		Caches: cacheDirs(), Persistent: o.persistent != "", Data: o.persistent, Orphaned: o.orphaned,
 	}
 	if s.TCP {
 		s.Password = rand.Text()

@@ -40,6 +40,9 @@ func Shared(ctx context.Context, opts ...Option) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(o.orphaned) > 0 {
+		return nil, errors.New("embedded: shared: RemoveWhenOrphaned is for a server that one process owns: leave it out, or use Start")
+	}
 	return share(ctx, o, os.Getenv)
 }
 
