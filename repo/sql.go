@@ -43,6 +43,11 @@ func Query[U any](ctx context.Context, q Querier, sql string, args ...any) ([]U,
 			found, err = pgx.CollectRows(rows, pgx.RowTo[U])
 			return err //nolint:wrapcheck // wrapped by run
 		}
+		if r := newNamedReader[U](rows); r != nil {
+			var err error
+			found, err = r.all(rows)
+			return err
+		}
 		api, err := scannerFor[U]()
 		if err != nil {
 			return err
@@ -63,6 +68,11 @@ func QueryOne[U any](ctx context.Context, q Querier, sql string, args ...any) (U
 			var err error
 			found, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[U])
 			return err //nolint:wrapcheck // wrapped by run
+		}
+		if r := newNamedReader[U](rows); r != nil {
+			var err error
+			found, err = r.single(rows)
+			return err
 		}
 		api, err := scannerFor[U]()
 		if err != nil {
