@@ -110,7 +110,7 @@ func (l *leakWatch) report(limit *LeaseLimit, lease Lease) {
 	limit.exceeded.Add(1)
 	fields := []zap.Field{zap.Uint32("pid", lease.PID), zap.Duration("held", time.Since(lease.Since))}
 	if lease.Statement != "" {
-		fields = append(fields, zap.String("last_statement", string(normalise(nil, lease.Statement))))
+		fields = append(fields, zap.String("last_statement", lease.Statement))
 	}
 	if len(lease.Stack) > 0 {
 		stack := make([]string, len(lease.Stack))

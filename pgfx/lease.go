@@ -22,8 +22,8 @@ type Lease struct {
 	PID uint32
 	// Since is when the connection was acquired.
 	Since time.Time
-	// Statement is the text of the last statement that ran on the connection in this lease, without its arguments; "" when
-	// none has.
+	// Statement is the normalised text, as in [Statement], of the last statement that ran on the connection in this lease; ""
+	// when none has. It holds no value: some statements, such as ALTER ROLE, take no arguments, and have a password in their text.
 	Statement string
 	// Stack is where the connection was acquired, innermost frame first, without the frames of this library and pgx. It may
 	// be missing where leases of one connection follow one another within 100 µs, many times over, while less than half of
@@ -41,7 +41,7 @@ func (l Lease) String() string {
 		fmt.Fprintf(&b, " by %s (%s:%d)", l.Stack[0].Function, l.Stack[0].File, l.Stack[0].Line)
 	}
 	if l.Statement != "" {
-		text := strings.Join(strings.Fields(l.Statement), " ")
+		text := l.Statement
 		if len(text) > statementShown {
 			text = strings.ToValidUTF8(text[:statementShown], "") + "…"
 		}
@@ -180,7 +180,7 @@ func (s *connState) snapshot(opened time.Time) (Lease, bool) {
 		return Lease{}, false
 	}
 	lease := Lease{
-		PID: s.conn.PgConn().PID(), Since: opened.Add(time.Duration(since)), Statement: s.runs.last.text,
+		PID: s.conn.PgConn().PID(), Since: opened.Add(time.Duration(since)), Statement: string(normalise(nil, s.runs.last.text)),
 		Stack: caller.Frames(s.stack.pcs[:s.stack.depth]),
 	}
 	return lease, s.since.Load() == since
