@@ -102,7 +102,7 @@ func (q BatchOf[T, K]) Create(row *T) *Result[*T] {
 		if err != nil {
 			return err
 		}
-		form := r.d.insertForm(v)
+		form := r.d.insertForm(nil, v)
 		c.statements = []batchStatement{{r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form)}}
 		return nil
 	}

@@ -1,14 +1,17 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math/bits"
 	"reflect"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 const (
@@ -20,156 +23,81 @@ const (
 	maxBatchArgs = 1 << 16
 )
 
-// CreateMany inserts the rows, any number of them: all or none. It is [Repository.Create] for each, in far fewer round
-// trips, and all columns come back into the slice's elements.
-//
-// Rows whose keys are known beforehand travel many to a statement, in a transaction (that of ctx, or one of their own), and
-// what comes back is told apart by key. With keys that the database makes each row is a statement of its own; those that fit
-// travel in one round trip, more of them in a transaction. Errors: [*InvalidError] with the row's index, also for a
-// key that occurs twice; [*ConstraintError], with the index where it is known.
-func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	values, err := r.validMany(ctx, rows)
-	if err != nil {
-		return err
-	}
-	work := &bulk[T, K]{repository: r, op: "create", values: values}
-	known, err := r.keysKnown(values)
-	if err != nil {
-		return err
-	}
-	if known {
-		work.insertGroups()
-	} else {
-		work.insertSingly()
-	}
-	return work.run(ctx)
+// bulk is a bulk write on its way. Rows that have been written are brought back only when all of it has happened.
+type bulk[T, K any] struct {
+	repository *Repository[T, K]
+	op         string
+	rows       []T
+	values     reflect.Value // the rows
+	// told tells the rows apart when they come back, nil when that can't be done.
+	told  *ordering
+	fresh []*T // what came back for each
+	// inserted and unchanged are where upserts tell what they did; nil for other writes.
+	inserted, unchanged []bool
+	// absent is asked about the rows for which nothing came back, when that isn't simply an error. It may fill fresh.
+	absent func(ctx context.Context, positions []int) error
 }
 
-// validMany checks every row before the first one is written.
-func (r *Repository[T, K]) validMany(ctx context.Context, rows []T) ([]reflect.Value, error) {
-	values := make([]reflect.Value, len(rows))
+// newBulk checks every row before the first one is written.
+func (r *Repository[T, K]) newBulk(ctx context.Context, op string, rows []T) (*bulk[T, K], error) {
 	for i := range rows {
 		if err := r.d.validate(ctx, &rows[i], i); err != nil {
 			return nil, err
 		}
-		values[i] = reflect.ValueOf(&rows[i]).Elem()
 	}
-	return values, nil
-}
-
-// keysKnown reports whether each row has a key by which it can be told apart from what the database sends back. Keys that
-// the application makes are made for it. A key that occurs twice is an error.
-func (r *Repository[T, K]) keysKnown(values []reflect.Value) (bool, error) {
-	for _, position := range r.d.key {
-		if c := &r.d.columns[position]; !c.written() || !exact(c.typ) {
-			return false, nil
-		}
-	}
-	seen := make(map[any]int, len(values))
-	for i, v := range values {
-		for _, position := range r.d.key {
-			c := &r.d.columns[position]
-			if !fieldIsZero(v, c) {
-				continue
-			}
-			if r.d.newKey != nil {
-				v.FieldByIndex(c.index).Set(r.d.newKey.make())
-			} else if c.roles.is(roleDefault) {
-				return false, nil
-			}
-		}
-		key := r.d.comparableKey(v)
-		if first, twice := seen[key]; twice {
-			return false, &InvalidError{Table: r.d.label, Index: i, err: fmt.Errorf("it has the same key as the row at index %d", first)}
-		}
-		seen[key] = i
-	}
-	return true, nil
-}
-
-// exact reports whether a value of the type is the same when it comes back from the database.
-func exact(typ reflect.Type) bool {
-	switch typ.Kind() {
-	case reflect.String, reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
-		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return true
-	default:
-		return isUUID(typ)
-	}
-}
-
-// comparableKey returns a row's key as a value that can be compared.
-func (d *descriptor) comparableKey(v reflect.Value) any {
-	if len(d.key) == 1 {
-		return v.FieldByIndex(d.columns[d.key[0]].index).Interface()
-	}
-	key := reflect.New(reflect.ArrayOf(len(d.key), reflect.TypeFor[any]())).Elem()
-	for i, position := range d.key {
-		key.Index(i).Set(v.FieldByIndex(d.columns[position].index))
-	}
-	return key.Interface()
-}
-
-// bulk is a bulk write on its way: statements, and what to do with their rows.
-type bulk[T, K any] struct {
-	repository *Repository[T, K]
-	op         string
-	values     []reflect.Value
-	fresh      []reflect.Value // what came back for each
-	statements []bulkStatement
-	// together says that it needs a transaction, even in one round trip: something may have to be taken back.
-	together bool
-	// inserted is where upserts tell what they did; nil for other writes.
-	inserted []bool
-	// absent is asked about a row for which nothing came back, when that isn't simply an error. It may fill fresh.
-	absent func(ctx context.Context, position int) error
+	return &bulk[T, K]{repository: r, op: op, rows: rows, values: reflect.ValueOf(rows)}, nil
 }
 
 // bulkStatement is one statement of a bulk write. Its arguments are made when it is sent.
 type bulkStatement struct {
 	sql   string
-	form  []byte
 	rows  []int // positions of its rows
 	args  int   // how many it has
 	build func(args []any, position int) []any
+	// columns are the columns of one row's arguments, for errors.
+	columns []*column
+	// met says that it reads the row that an upsert has left alone.
+	met bool
 }
 
-// insertSingly makes a statement of each row, so that what comes back is the row's.
-func (w *bulk[T, K]) insertSingly() {
-	d := w.repository.d
-	for i, v := range w.values {
-		form := d.insertForm(v)
-		w.add(d.insertText(form, 1)+d.texts.returning, form, []int{i})
-	}
+// formGroup are rows that are inserted with values in the same columns.
+type formGroup struct {
+	form []byte
+	rows []int
 }
 
-// insertGroups makes a statement of many rows of the same form. Their numbers are powers of two, so that there are few
-// different texts.
-func (w *bulk[T, K]) insertGroups() {
-	d := w.repository.d
-	var order []string
-	groups := map[string][]int{}
-	for i, v := range w.values {
-		form := string(d.insertForm(v))
-		if _, known := groups[form]; !known {
-			order = append(order, form)
+// groups sorts rows by their form. It keeps the order in each group.
+func (w *bulk[T, K]) groups(positions []int, formOf func(form []byte, v reflect.Value) []byte) []formGroup {
+	var (
+		groups []formGroup
+		form   []byte
+	)
+	for _, i := range positions {
+		form = formOf(form, w.values.Index(i))
+		at := slices.IndexFunc(groups, func(g formGroup) bool { return bytes.Equal(g.form, form) })
+		if at < 0 {
+			at = len(groups)
+			groups = append(groups, formGroup{form: slices.Clone(form), rows: make([]int, 0, len(positions))})
 		}
-		groups[form] = append(groups[form], i)
+		groups[at].rows = append(groups[at].rows, i)
 	}
-	for _, form := range order {
-		positions := groups[form]
-		for len(positions) > 0 {
-			n := rowsOf(len(positions), countArgs([]byte(form)))
-			w.add(d.insertText([]byte(form), n)+d.texts.returning, []byte(form), positions[:n])
-			positions = positions[n:]
-		}
-	}
+	return groups
 }
 
-// rowsOf returns how many of the rows that are left the next statement takes: a power of two.
+// positions returns the positions of all rows, in their order if they have one.
+func (w *bulk[T, K]) positions(order *ordering) []int {
+	if order != nil {
+		return order.rows
+	}
+	positions := make([]int, len(w.rows))
+	for i := range positions {
+		positions[i] = i
+	}
+	return positions
+}
+
+// rowsOf returns how many of the rows that are left the next statement takes: a power of two, so that there are few different
+// texts.
 func rowsOf(left, argsPerRow int) int {
 	most := min(left, maxRows, maxArgs/max(1, argsPerRow))
 	return 1 << (bits.Len(uint(max(1, most))) - 1)
@@ -185,56 +113,130 @@ func countArgs(form []byte) int {
 	return n
 }
 
-func (w *bulk[T, K]) add(sql string, form []byte, positions []int) {
+// insertOf makes the statement that inserts rows of one form.
+func (w *bulk[T, K]) insertOf(form []byte, positions []int) bulkStatement {
 	d := w.repository.d
-	w.statements = append(w.statements, bulkStatement{
-		sql: sql, form: form, rows: positions, args: countArgs(form) * len(positions),
-		build: func(args []any, position int) []any { return d.insertArgs(args, w.values[position], form) },
-	})
+	return bulkStatement{
+		sql: d.insertText(form, len(positions)) + d.texts.returning, rows: positions, args: countArgs(form) * len(positions),
+		build:   func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), form) },
+		columns: d.argColumns(form),
+	}
 }
 
-// run sends the statements: in one round trip if they fit, which is atomic by itself, else in a transaction. Where rows must
-// be told apart by key, a transaction is also what takes it all back when they can't be.
-func (w *bulk[T, K]) run(ctx context.Context) error {
-	batches := w.batches()
-	w.fresh = make([]reflect.Value, len(w.values))
-	grouped := slices.ContainsFunc(w.statements, func(s bulkStatement) bool { return len(s.rows) > 1 })
-	err := w.sendAll(ctx, batches, grouped || w.together)
-	if err != nil {
-		return err
+// fastThenSingly runs the fast way of a write in a transaction. When the database refuses a row there, or rows can't be told
+// apart, all of it is taken back and done again row by row, which tells the row's position, or works.
+func (w *bulk[T, K]) fastThenSingly(ctx context.Context, fast, singly func(context.Context) error) error {
+	tx := w.repository.tx
+	_, inside := tx.Tx(ctx)
+	var opts []txn.Option
+	if inside {
+		opts = append(opts, txn.Nested())
 	}
-	for i, v := range w.fresh { // only when all of it has happened
-		w.repository.d.adopt(w.values[i], v)
-	}
-	return nil
-}
-
-func (w *bulk[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement, grouped bool) error {
-	if len(batches) == 1 && !grouped {
-		return w.send(ctx, batches[0])
-	}
-	return w.repository.tx.Do(ctx, func(ctx context.Context) error {
-		for _, batch := range batches {
-			if err := w.send(ctx, batch); err != nil {
-				return err
-			}
+	for attempt := 1; ; attempt++ {
+		w.begin()
+		err := tx.Do(ctx, fast, opts...)
+		switch {
+		case err == nil:
+			w.bringBack()
+			return nil
+		case !inside && attempt < attempts && isStaleStatement(err):
+		case !wantsSingly(err):
+			return err
+		default:
+			return singly(ctx)
 		}
-		return nil
-	})
+	}
 }
 
-// batches splits the statements into what is sent at once.
-func (w *bulk[T, K]) batches() [][]bulkStatement {
+// wantsSingly reports whether an error of the fast way leaves open which row was at fault, or whether there is one at all.
+func wantsSingly(err error) bool {
+	if errors.Is(err, errKeyChanged) || errors.Is(err, errSuppressed) {
+		return true
+	}
+	if constraint, ok := errors.AsType[*ConstraintError](err); ok {
+		return constraint.Index < 0
+	}
+	if _, known := errors.AsType[*RowError](err); known {
+		return false
+	}
+	pg, ok := pgError(err)
+	return ok && isAboutARow(pg)
+}
+
+// run sends statements: in one round trip if they fit, which is atomic by itself, else in a transaction. together demands
+// one: something may have to be taken back.
+func (w *bulk[T, K]) run(ctx context.Context, statements []bulkStatement, together bool) error {
+	w.begin()
+	batches := batchesOf(statements)
+	var err error
+	if len(batches) == 1 && !together {
+		err = w.sendAll(ctx, batches)
+	} else {
+		err = w.repository.tx.Do(ctx, func(ctx context.Context) error { return w.sendAll(ctx, batches) })
+	}
+	if err == nil {
+		w.bringBack()
+	}
+	return err
+}
+
+// begin forgets what an attempt has left behind.
+func (w *bulk[T, K]) begin() {
+	w.fresh = make([]*T, len(w.rows))
+	clear(w.inserted)
+	clear(w.unchanged)
+}
+
+func (w *bulk[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement) error {
+	for _, batch := range batches {
+		if err := w.send(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return w.complete(ctx)
+}
+
+// complete sees to the rows for which nothing came back.
+func (w *bulk[T, K]) complete(ctx context.Context) error {
+	var absent []int
+	for i := range w.fresh {
+		if w.fresh[i] == nil {
+			absent = append(absent, i)
+		}
+	}
+	switch {
+	case len(absent) == 0:
+		return nil
+	case w.absent == nil:
+		return w.repository.d.wrap(w.op, errSuppressed, absent[0])
+	}
+	return w.absent(ctx, absent)
+}
+
+// bringBack brings what the database has made of the rows into them.
+func (w *bulk[T, K]) bringBack() {
+	d := w.repository.d
+	for i, row := range w.fresh {
+		if !d.partial {
+			w.rows[i] = *row
+			continue
+		}
+		d.adopt(w.values.Index(i), reflect.ValueOf(row).Elem())
+	}
+}
+
+// batchesOf splits statements into what is sent at once.
+func batchesOf(statements []bulkStatement) [][]bulkStatement {
 	var batches [][]bulkStatement
 	start, args := 0, 0
-	for i := range w.statements {
-		if cost := w.statements[i].args + 1; args > 0 && args+cost > maxBatchArgs {
-			batches = append(batches, w.statements[start:i])
+	for i := range statements {
+		if cost := statements[i].args + 1; args > 0 && args+cost > maxBatchArgs {
+			batches = append(batches, statements[start:i])
 			start, args = i, 0
 		}
-		args += w.statements[i].args + 1
+		args += statements[i].args + 1
 	}
-	return append(batches, w.statements[start:])
+	return append(batches, statements[start:])
 }
 
 // send sends statements in one round trip and reads their rows. A stale statement heals as in query.
@@ -246,13 +248,45 @@ func (w *bulk[T, K]) send(ctx context.Context, statements []bulkStatement) error
 		}
 		_, inside := w.repository.tx.Tx(ctx)
 		if inside || attempt == attempts || !isStaleStatement(err) {
-			index := -1
-			if failed >= 0 && len(statements[failed].rows) == 1 {
-				index = statements[failed].rows[0]
-			}
-			return w.repository.d.wrap(w.op, err, index)
+			return w.blame(statements, failed, err)
 		}
 	}
+}
+
+// blame names the row on account of which a statement failed; failed is the statement's position, or -1.
+func (w *bulk[T, K]) blame(statements []bulkStatement, failed int, err error) error {
+	d := w.repository.d
+	if arg, ok := unsent(err); ok {
+		if position, c := w.unsendable(statements, arg, encodedAs(err)); c != nil {
+			return d.wrapRow(w.op, err, position, c.name)
+		}
+		return d.wrap(w.op, err, -1)
+	}
+	index := -1
+	if failed >= 0 && len(statements[failed].rows) == 1 {
+		index = statements[failed].rows[0]
+	}
+	return d.wrapRow(w.op, err, index, "")
+}
+
+// unsendable looks for the row whose value the driver couldn't send. The driver tells the argument's number and the type that
+// it was to have, but not the statement.
+func (w *bulk[T, K]) unsendable(statements []bulkStatement, arg int, oid uint32) (int, *column) {
+	types := pgtype.NewMap()
+	if _, known := types.TypeForOID(oid); !known {
+		return -1, nil
+	}
+	for i := range statements {
+		s := &statements[i]
+		if len(s.columns) == 0 || arg >= s.args {
+			continue
+		}
+		position, at := s.rows[arg/len(s.columns)], arg%len(s.columns)
+		if !encodes(types, oid, s.build(nil, position)[at]) {
+			return position, s.columns[at]
+		}
+	}
+	return -1, nil
 }
 
 // try sends statements once. The first result tells the position of the one that failed, -1 for none in particular.
@@ -267,69 +301,105 @@ func (w *bulk[T, K]) try(ctx context.Context, statements []bulkStatement) (faile
 		batch.Queue(s.sql, args...)
 	}
 	results := w.repository.tx.SendBatch(ctx, batch)
-	fresh := make([][]T, len(statements))
 	for i := range statements {
 		rows, err := results.Query()
 		if err == nil {
-			fresh[i], err = w.collect(rows, &statements[i])
-		}
-		if err == nil && len(fresh[i]) != len(statements[i].rows) && w.absent == nil {
-			err = errSuppressed
+			err = w.collect(rows, &statements[i])
 		}
 		if err != nil {
 			_ = results.Close() // the error that matters is the first
 			return i, err
 		}
 	}
-	if err := results.Close(); err != nil {
-		return -1, err //nolint:wrapcheck // the caller wraps it with the operation
-	}
-	for i := range statements {
-		if len(fresh[i]) == 0 {
-			err = w.absent(ctx, statements[i].rows[0])
-		} else {
-			err = w.match(&statements[i], fresh[i])
-		}
-		if err != nil {
-			return -1, err
-		}
-	}
-	return -1, nil
+	return -1, results.Close() //nolint:wrapcheck // the caller wraps it with the operation
 }
 
-// collect reads the rows of a statement, and what an upsert says about its one.
-func (w *bulk[T, K]) collect(rows pgx.Rows, s *bulkStatement) ([]T, error) {
-	if w.inserted == nil {
-		return collect[T](rows, w.repository.d.shape, len(s.rows))
+// collect reads what came back for the rows of a statement, and of an upsert what it says about each.
+func (w *bulk[T, K]) collect(rows pgx.Rows, s *bulkStatement) error {
+	if len(s.rows) > 1 {
+		return w.match(rows, len(s.rows), w.inserted != nil)
 	}
-	row, err := scanOne[T](rows, w.repository.d.shape, &w.inserted[s.rows[0]])
+	var extra []any
+	if w.inserted != nil && !s.met {
+		extra = append(extra, &w.inserted[s.rows[0]])
+	}
+	row, err := scanOne[T](rows, w.repository.d.shape, extra...)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return []T{*row}, nil
-}
-
-// match tells the rows that a statement returned apart.
-func (w *bulk[T, K]) match(s *bulkStatement, fresh []T) error {
-	d := w.repository.d
-	if len(s.rows) == 1 {
-		w.fresh[s.rows[0]] = reflect.ValueOf(&fresh[0]).Elem()
 		return nil
 	}
-	byKey := make(map[any]reflect.Value, len(fresh))
-	for i := range fresh {
-		v := reflect.ValueOf(&fresh[i]).Elem()
-		byKey[d.comparableKey(v)] = v
+	w.fresh[s.rows[0]] = row
+	return err
+}
+
+// match reads rows and tells them apart. n is how many are expected at most. upserted says that each tells whether it was
+// inserted.
+func (w *bulk[T, K]) match(rows pgx.Rows, n int, upserted bool) error {
+	defer rows.Close()
+	var (
+		inserted bool
+		extra    []any
+		find     = finder{ordering: w.told}
+		fresh    = make([]T, 0, n) // never grows: its elements are pointed to
+	)
+	if upserted {
+		extra = append(extra, &inserted)
 	}
-	for _, position := range s.rows {
-		v, ok := byKey[d.comparableKey(w.values[position])]
-		if !ok {
+	scanner := newRowScanner(w.repository.d.shape, extra...)
+	for rows.Next() {
+		if len(fresh) == n {
 			return errKeyChanged
 		}
-		w.fresh[position] = v
+		fresh = fresh[:len(fresh)+1]
+		row := &fresh[len(fresh)-1]
+		v := reflect.ValueOf(row).Elem()
+		if err := scanner.scan(rows, v); err != nil {
+			return err
+		}
+		position, ok := find.find(v)
+		if !ok || w.fresh[position] != nil {
+			return errKeyChanged
+		}
+		w.fresh[position] = row
+		if upserted {
+			w.inserted[position] = inserted
+		}
 	}
-	return nil
+	return rows.Err()
+}
+
+// matchMet reads rows that an upsert has left alone, and perhaps others, and tells them apart.
+func (w *bulk[T, K]) matchMet(rows pgx.Rows) error {
+	defer rows.Close()
+	scanner, find := newRowScanner(w.repository.d.shape), finder{ordering: w.told}
+	for rows.Next() {
+		row := new(T)
+		v := reflect.ValueOf(row).Elem()
+		if err := scanner.scan(rows, v); err != nil {
+			return err
+		}
+		if position, ok := find.find(v); ok && w.fresh[position] == nil {
+			w.fresh[position] = row
+		}
+	}
+	return rows.Err()
+}
+
+// columnsAt returns columns by their positions in the model.
+func (d *descriptor) columnsAt(positions []int) []*column {
+	columns := make([]*column, len(positions))
+	for i, position := range positions {
+		columns[i] = &d.columns[position]
+	}
+	return columns
+}
+
+// argColumns returns the columns of the arguments of an insert of this form.
+func (d *descriptor) argColumns(form []byte) []*column {
+	columns := make([]*column, 0, len(form))
+	for i, take := range form {
+		if take == takeArgument || take == takeClock {
+			columns = append(columns, &d.columns[i])
+		}
+	}
+	return columns
 }

@@ -1,11 +1,7 @@
 package repo
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 
@@ -13,9 +9,12 @@ import (
 )
 
 // UpdateMany writes the rows, any number of them: all or none. It is [Repository.Update] for each, in a transaction (that of
-// ctx, or one of its own) and in one round trip for some thousand rows, in the order of their keys so that concurrent calls
-// don't deadlock. Errors: [*RowError] with [ErrNotFound] or a [*StaleError]; [*InvalidError], also for a key that occurs
-// twice; [*ConstraintError] with the row's index.
+// ctx, or one of its own) and in the order of their keys so that concurrent calls don't deadlock. Few rows are a statement
+// each, some thousand of which travel in one round trip; from 256 rows on (see [StageFrom]) they are copied into a temp table
+// and written from there by one statement.
+//
+// Errors: [*RowError] with [ErrNotFound] or a [*StaleError]; [*InvalidError], also for a key that occurs twice;
+// [*ConstraintError] and [*RowError] with the index of the row that the database refused. Nothing has been written then.
 func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	if len(rows) == 0 {
 		return nil
@@ -23,107 +22,165 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	if r.d.texts.update == "" {
 		return &queryError{"update " + r.d.label + ": the model has nothing but its key"}
 	}
-	values, err := r.validMany(ctx, rows)
+	w, err := r.newBulk(ctx, "update", rows)
 	if err != nil {
 		return err
 	}
-	order, err := r.sorted(values, r.d.key)
-	if err != nil {
+	w.told = order(w.values, r.d.columnsAt(r.d.key))
+	if err := w.told.check(r.d.label, "key"); err != nil {
 		return err
 	}
-	work := &bulk[T, K]{repository: r, op: "update", values: values, together: true}
-	for _, i := range order {
-		work.statements = append(work.statements, bulkStatement{
-			sql: r.d.texts.update, rows: []int{i}, args: len(r.d.texts.setting) + len(r.d.key) + 2, //nolint:mnd // version and time
-			build: func(_ []any, position int) []any { return r.d.updateArgs(values[position]) },
-		})
+	w.absent = func(ctx context.Context, absent []int) error {
+		return &RowError{Table: r.d.label, Index: absent[0], err: r.whyNot(ctx, w.values.Index(absent[0]))}
 	}
-	work.absent = func(ctx context.Context, position int) error {
-		return &RowError{Table: r.d.label, Index: position, err: r.whyNot(ctx, values[position])}
+	singly := func(ctx context.Context) error {
+		statements := make([]bulkStatement, 0, len(rows))
+		for _, i := range w.positions(w.told) {
+			statements = append(statements, bulkStatement{
+				sql: r.d.texts.update, rows: []int{i}, args: len(r.d.texts.setting) + len(r.d.key) + 2, //nolint:mnd // version and time
+				build: func(_ []any, position int) []any { return r.d.updateArgs(w.values.Index(position)) },
+			})
+		}
+		return w.run(ctx, statements, true)
 	}
-	return work.run(ctx)
+	if !w.told.tells() || !r.d.stages(len(rows)) {
+		return singly(ctx)
+	}
+	return w.fastThenSingly(ctx, w.stagedUpdate, singly)
 }
 
 // UpsertMany is [Repository.Upsert] for each of the rows, any number of them: all or none, in a transaction (that of ctx, or
-// one of its own) and in one round trip for some thousand rows, in the order of their conflict columns so that concurrent
-// calls don't deadlock. It returns what became of each row. Errors: those of Upsert, [*RowError] with [ErrDeleted],
-// [*InvalidError] for two rows that would meet.
+// one of its own) and in the order of their conflict columns so that concurrent calls don't deadlock. It returns what became
+// of each row. Few rows are a statement each, some thousand of which travel in one round trip; from 256 rows on (see
+// [StageFrom]), and when all of them leave the same columns to the database, they are copied into a temp table and written
+// from there by one statement.
+//
+// Errors: those of Upsert; [*RowError] with [ErrDeleted]; [*InvalidError], also for two rows that would meet;
+// [*ConstraintError] and [*RowError] with the index of the row that the database refused. Nothing has been written then.
 func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...UpsertOption) ([]Outcome, error) {
 	u, err := r.d.newUpsert(opts)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
-	values, err := r.validMany(ctx, rows)
+	w, err := r.newBulk(ctx, "upsert", rows)
 	if err != nil {
 		return nil, err
 	}
-	var target []int
-	for _, name := range u.target.columns {
-		target = append(target, r.d.byName[name])
-	}
-	order, err := r.sorted(values, target)
+	target, err := r.targetOf(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	work := &bulk[T, K]{repository: r, op: "upsert", values: values, together: true, inserted: make([]bool, len(rows))}
-	for _, i := range order {
-		form := r.d.upsertForm(values[i])
-		if err := u.check(r.d, form); err != nil {
+	w.told = order(w.values, r.d.columnsAt(target))
+	if err := w.told.check(r.d.label, "conflict columns"); err != nil {
+		return nil, err
+	}
+	groups := w.groups(w.positions(w.told), r.d.upsertForm)
+	for _, g := range groups {
+		if err := u.check(r.d, g.form); err != nil {
 			return nil, err
 		}
-		work.add(u.text(r.d, form, 1), form, []int{i})
 	}
-	outcomes := make([]Outcome, len(rows))
-	met := make([]bool, len(rows))
-	work.absent = func(ctx context.Context, position int) error {
-		row, err := r.met(ctx, values[position], u)
-		if err != nil {
-			if errors.Is(err, pgx.ErrNoRows) {
-				err = errSuppressed
-			}
-			return &RowError{Table: r.d.label, Index: position, err: r.wrap("upsert", err)}
-		}
-		met[position] = true
-		work.fresh[position] = reflect.ValueOf(row).Elem()
-		return nil
+	w.inserted, w.unchanged = make([]bool, len(rows)), make([]bool, len(rows))
+	w.absent = func(ctx context.Context, absent []int) error { return w.meet(ctx, u, target, absent) }
+	singly := func(ctx context.Context) error { return w.run(ctx, w.upserts(u, groups), true) }
+	if len(groups) == 1 && w.told.tells() && r.d.stages(len(rows)) {
+		staged := func(ctx context.Context) error { return w.stagedUpsert(ctx, u, target, groups[0]) }
+		err = w.fastThenSingly(ctx, staged, singly)
+	} else {
+		err = singly(ctx)
 	}
-	if err := work.run(ctx); err != nil {
+	if err != nil {
 		return nil, err
 	}
+	outcomes := make([]Outcome, len(rows))
 	for i := range outcomes {
-		if !met[i] {
-			outcomes[i] = outcomeOf(work.inserted[i])
+		if !w.unchanged[i] {
+			outcomes[i] = outcomeOf(w.inserted[i])
 		}
 	}
 	return outcomes, nil
 }
 
+// upserts makes a statement of each row, in the order of the rows whatever their forms are.
+func (w *bulk[T, K]) upserts(u *upsert, groups []formGroup) []bulkStatement {
+	d := w.repository.d
+	forms := make([][]byte, len(w.rows))
+	for _, g := range groups {
+		for _, i := range g.rows {
+			forms[i] = g.form
+		}
+	}
+	statements := make([]bulkStatement, 0, len(w.rows))
+	for _, i := range w.positions(w.told) {
+		s := w.insertOf(forms[i], []int{i})
+		s.sql = u.text(d, forms[i], 1)
+		statements = append(statements, s)
+	}
+	return statements
+}
+
 // DeleteMany removes the rows with these keys, or marks them where a softdelete column is declared, and returns how many
-// there were: it is no error when one is gone already. It works in a transaction (that of ctx, or one of its own) and in one
-// round trip, in the order of the keys so that concurrent calls don't deadlock. Errors: [*ConstraintError]; nothing is then
-// removed.
+// there were: it is no error when one is gone already. Some thousand keys travel in one round trip, more of them in a
+// transaction (that of ctx, or one of its own), in the order of the keys so that concurrent calls don't deadlock. Errors:
+// [*ConstraintError] with the key's index; nothing is then removed.
 func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, error) {
 	if len(keys) == 0 {
 		return 0, nil
 	}
-	args := make([][]any, len(keys))
-	for i := range keys {
-		args[i] = r.keyArgs(nil, keys[i])
+	positions := make([]int, len(keys))
+	for i := range positions {
+		positions[i] = i
 	}
-	slices.SortStableFunc(args, func(a, b []any) int {
-		return slices.CompareFunc(a, b, func(a, b any) int { return compareValues(reflect.ValueOf(a), reflect.ValueOf(b)) })
-	})
-	batch := &pgx.Batch{}
-	for i := range args {
-		batch.Queue(r.d.texts.remove, r.d.clockArgs(args[i], r.d.softDelete >= 0 && r.d.usesClock(true))...)
+	if sorted := order(reflect.ValueOf(keys), r.d.keyFields()); sorted != nil {
+		positions = sorted.rows
+	}
+	size := maxBatchArgs / (len(r.d.key) + 1)
+	if len(keys) <= size {
+		return r.deleteBatch(ctx, keys, positions) // one batch is atomic by itself
 	}
 	var deleted int64
-	results := r.tx.SendBatch(ctx, batch) // one batch is atomic by itself
-	for range args {
+	err := r.tx.Do(ctx, func(ctx context.Context) error {
+		deleted = 0
+		for batch := range slices.Chunk(positions, size) {
+			n, err := r.deleteBatch(ctx, keys, batch)
+			if err != nil {
+				return err
+			}
+			deleted += n
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return deleted, nil
+}
+
+// keyFields returns the columns of the key as they are found in a K.
+func (d *descriptor) keyFields() []*column {
+	columns := make([]*column, len(d.key))
+	for i, position := range d.key {
+		c := d.columns[position]
+		if c.index = nil; d.keyIndex != nil {
+			c.index = d.keyIndex[i]
+		}
+		columns[i] = &c
+	}
+	return columns
+}
+
+func (r *Repository[T, K]) deleteBatch(ctx context.Context, keys []K, positions []int) (int64, error) {
+	batch := &pgx.Batch{}
+	for _, i := range positions {
+		batch.Queue(r.d.texts.remove, r.d.clockArgs(r.keyArgs(nil, keys[i]), r.d.softDelete >= 0 && r.d.usesClock(true))...)
+	}
+	var deleted int64
+	results := r.tx.SendBatch(ctx, batch)
+	for _, i := range positions {
 		tag, err := results.Exec()
 		if err != nil {
 			_ = results.Close() // the error that matters is the first
-			return 0, r.wrap("delete", err)
+			return 0, r.d.wrap("delete", err, i)
 		}
 		deleted += tag.RowsAffected()
 	}
@@ -131,62 +188,4 @@ func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, err
 		return 0, r.wrap("delete", err)
 	}
 	return deleted, nil
-}
-
-// sorted returns the positions of rows in the order of these columns. Two rows that are the same in them are an error. Rows
-// whose values can't be compared stay in their order.
-func (r *Repository[T, K]) sorted(values []reflect.Value, columns []int) ([]int, error) {
-	order := make([]int, len(values))
-	for i := range order {
-		order[i] = i
-	}
-	for _, position := range columns {
-		if c := &r.d.columns[position]; c.indirect || !exact(c.typ) {
-			return order, nil
-		}
-	}
-	if len(columns) == 0 {
-		return order, nil
-	}
-	compare := func(a, b int) int {
-		for _, position := range columns {
-			index := r.d.columns[position].index
-			if c := compareValues(values[a].FieldByIndex(index), values[b].FieldByIndex(index)); c != 0 {
-				return c
-			}
-		}
-		return 0
-	}
-	slices.SortStableFunc(order, compare)
-	for i := 1; i < len(order); i++ {
-		if compare(order[i-1], order[i]) == 0 {
-			return nil, &InvalidError{
-				Table: r.d.label, Index: order[i],
-				err: fmt.Errorf("it has the same key or conflict columns as the row at index %d", order[i-1]),
-			}
-		}
-	}
-	return order, nil
-}
-
-// compareValues compares two values of one exact type. Any order serves as long as it is always the same.
-func compareValues(a, b reflect.Value) int {
-	switch {
-	case a.CanInt():
-		return cmp.Compare(a.Int(), b.Int())
-	case a.CanUint():
-		return cmp.Compare(a.Uint(), b.Uint())
-	case a.Kind() == reflect.String:
-		return cmp.Compare(a.String(), b.String())
-	case isUUID(a.Type()):
-		return bytes.Compare(uuidBytes(a), uuidBytes(b))
-	}
-	return 0
-}
-
-// uuidBytes returns the bytes of a UUID of whatever type.
-func uuidBytes(v reflect.Value) []byte {
-	id := make([]byte, v.Len())
-	reflect.Copy(reflect.ValueOf(id), v)
-	return id
 }

@@ -50,22 +50,6 @@ func (e *MissingError) Error() string {
 // Is matches ErrNotFound.
 func (e *MissingError) Is(target error) bool { return target == ErrNotFound }
 
-// RowError says which row made a bulk write fail. Nothing has been written. It unwraps to what was wrong: [ErrNotFound],
-// [ErrDeleted] or a [*StaleError].
-type RowError struct {
-	// Table is the model's table, Index the position of the row.
-	Table string
-	Index int
-
-	err error
-}
-
-func (e *RowError) Error() string {
-	return fmt.Sprintf("repo: row at index %d for %s: %s", e.Index, e.Table, strings.TrimPrefix(e.err.Error(), "repo: "))
-}
-
-func (e *RowError) Unwrap() error { return e.err }
-
 // StaleError says that a row has been changed by somebody else since it was read: its version is another. Nothing has been
 // written. It matches [ErrStale]. Read the row again and decide.
 type StaleError struct {

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
-	"strconv"
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -75,12 +74,13 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 	if err := r.importTime(ctx, source); err != nil {
 		return 0, err
 	}
-	n, err := copyRows(ctx, r.tx, r.d.path, r.d.formColumns(source.form), source.next)
+	columns := r.d.formColumns(source.form)
+	n, err := copyRows(ctx, r.tx, r.d.path, columns, source.next)
 	if source.err != nil {
 		return 0, source.err
 	}
 	if err != nil {
-		return 0, r.d.wrap("import", err, copyLine(err))
+		return 0, r.d.wrapCopy("import", err, source.position, columns)
 	}
 	source.progress(true)
 	return n, nil
@@ -111,33 +111,6 @@ func (r *Repository[T, K]) importTime(ctx context.Context, source *importSource[
 	return err
 }
 
-// copyLine returns the position of the row that COPY refused, -1 when the server doesn't tell. Its words are translated, but
-// the line's number is the first there is behind the table's name.
-func copyLine(err error) int {
-	pg, ok := pgError(err)
-	if !ok {
-		return -1
-	}
-	_, place, found := strings.Cut(pg.Where, "COPY ")
-	if !found {
-		return -1
-	}
-	_, place, found = strings.Cut(place, ", ")
-	if !found {
-		return -1
-	}
-	place = strings.TrimLeft(place, "abcdefghijklmnopqrstuvwxyz ")
-	end := 0
-	for end < len(place) && isDigit(place[end]) {
-		end++
-	}
-	line, err := strconv.Atoi(place[:end])
-	if err != nil {
-		return -1
-	}
-	return line - 1
-}
-
 // importSource hands the rows of a sequence to COPY.
 type importSource[T any] struct {
 	ctx      context.Context //nolint:containedctx // it lives as long as the call, whose ctx it is
@@ -147,6 +120,7 @@ type importSource[T any] struct {
 	began    time.Time
 	now      time.Time
 	form     []byte // of the first row; all others must have it
+	buf      []byte // for the form of the current one
 	row      T
 	rows     int64
 	peeked   bool // the current row has been taken to learn the form
@@ -182,14 +156,14 @@ func (s *importSource[T]) take() error {
 	if err := s.d.validate(s.ctx, &s.row, int(s.rows)); err != nil {
 		return err
 	}
-	form := s.d.insertForm(s.value())
+	form := s.d.insertForm(s.buf, s.value())
 	for i, take := range form {
 		if take == takeNow || take == takeClock {
 			form[i] = takeArgument // fill knows the time
 		}
 	}
-	if s.form == nil {
-		s.form = form
+	if s.buf = form; s.form == nil {
+		s.form = slices.Clone(form)
 	}
 	if !bytes.Equal(form, s.form) {
 		return s.differs(form)
@@ -207,6 +181,14 @@ func (s *importSource[T]) differs(form []byte) error {
 		}
 	}
 	return nil
+}
+
+// position returns the position of the row with this number in the COPY, that of the last one for -1.
+func (s *importSource[T]) position(number int) int {
+	if number < 0 {
+		return int(s.rows) - 1
+	}
+	return number
 }
 
 func (s *importSource[T]) value() reflect.Value { return reflect.ValueOf(&s.row).Elem() }

@@ -62,6 +62,11 @@ func (r *Repository[T, K]) arrange(keys []K, rows []T) ([]T, error) {
 	return found, r.missing(missing)
 }
 
+// comparableKey returns a row's key, of one column, as a value that can be compared.
+func (d *descriptor) comparableKey(v reflect.Value) any {
+	return v.FieldByIndex(d.columns[d.key[0]].index).Interface()
+}
+
 // getOneByOne sends a statement for each key, all in one round trip.
 func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []QueryOption) ([]T, error) {
 	batch := &pgx.Batch{}

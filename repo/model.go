@@ -65,6 +65,7 @@ type shape struct {
 	// Positions of the columns that have these roles, -1 for none.
 	created, updated, version, softDelete int
 	indirect                              bool           // one of the columns is
+	partial                               bool           // there are fields that aren't columns
 	plans                                 *rowplan.Model // how rows are read; nil when a column is indirect
 }
 
@@ -120,12 +121,14 @@ func (s *shape) walk(at walk) error {
 	for f := range at.typ.Fields() {
 		tag, tagged := f.Tag.Lookup("db")
 		if tag == "-" || strings.HasPrefix(tag, "-,") {
+			s.partial = true
 			continue
 		}
 		if !f.IsExported() && !f.Anonymous {
 			if tagged {
 				return s.failure(at, f, "is not exported, so that its tag has no effect: export it or remove the tag")
 			}
+			s.partial = true
 			continue
 		}
 		if err := s.add(at, f, tag, tagged); err != nil {
@@ -151,6 +154,7 @@ func (s *shape) add(at walk, f reflect.StructField, tag string, tagged bool) err
 		if tagged || inner.Kind() == reflect.Struct {
 			return s.failure(at, f, "is embedded and can't be a column: give the field a name")
 		}
+		s.partial = true
 		return nil // as scany: only embedded structs count
 	case nested:
 		return s.descend(at, f, inner, name, roles, tagged)

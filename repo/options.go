@@ -20,6 +20,7 @@ type settings struct {
 	clock       func() time.Time
 	newKey      *keyMaker
 	validators  []validator
+	stageFrom   int
 }
 
 type optionFunc func(*settings)
@@ -68,6 +69,13 @@ func WithKeys[K any](next func() K) Option {
 	return optionFunc(func(s *settings) {
 		s.newKey = &keyMaker{typ: reflect.TypeFor[K](), make: func() reflect.Value { return reflect.ValueOf(next()) }}
 	})
+}
+
+// StageFrom sets from how many rows on [Repository.UpsertMany] and [Repository.UpdateMany] copy them into a temp table and
+// write them from there by one statement. Default: 256. A negative number switches it off, as for a role that isn't allowed to
+// make temp tables (privilege TEMPORARY of the database).
+func StageFrom(rows int) Option {
+	return optionFunc(func(s *settings) { s.stageFrom = rows })
 }
 
 // validator is a check of rows of one type.

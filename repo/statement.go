@@ -28,6 +28,10 @@ type texts struct {
 
 	inserts sync.Map  // of string, the form of an upsert, to its text
 	known   textCache // what was put together for a call
+	stages  sync.Map  // of string, positions of columns, to *stage
+	// constraints are the columns of constraints that upserts were told by name, of string to []string.
+	constraints sync.Map
+	probe       string
 }
 
 func (t *texts) compile(d *descriptor) {
@@ -56,6 +60,7 @@ func (t *texts) compile(d *descriptor) {
 		t.version = "select " + d.columns[d.version].ident + " from " + d.table + " where " + t.byKey + visible
 	}
 	t.update = t.compileUpdate(d, visible)
+	t.probe = d.probe()
 }
 
 // keyCondition returns the condition that picks a row by its key, whose arguments begin at number from.
@@ -152,8 +157,9 @@ const (
 )
 
 // insertForm returns what becomes of each column when the row v is inserted. Rows of the same form have the same statement.
-func (d *descriptor) insertForm(v reflect.Value) []byte {
-	form := make([]byte, len(d.columns))
+// form is where it is written, if there is room.
+func (d *descriptor) insertForm(form []byte, v reflect.Value) []byte {
+	form = slices.Grow(form[:0], len(d.columns))[:len(d.columns)]
 	for i := range d.columns {
 		c := &d.columns[i]
 		switch {

@@ -139,10 +139,21 @@ func TestDoNothingReturnsTheRowThatIsThere(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, repo.Inserted, outcome)
 
+	third := &User{Email: "ada", Age: 10}
+	outcome, err = users.Upsert(ctx, third, repo.DoNothing(), repo.OnConstraint("users_email_key"))
+	require.NoError(t, err)
+	assert.Equal(t, repo.Unchanged, outcome)
+	assert.Equal(t, ada, *third, "the constraint's columns are known from the catalog")
+	many := []User{{Email: "cleo"}, {Email: "ada"}}
+	outcomes, err := users.UpsertMany(ctx, many, repo.DoNothing(), repo.OnConstraint("users_email_key"))
+	require.NoError(t, err)
+	assert.Equal(t, []repo.Outcome{repo.Inserted, repo.Unchanged}, outcomes)
+	assert.Equal(t, ada, many[1])
+
 	for want, opts := range map[string][]repo.UpsertOption{
-		"DoNothing finds the row by": {repo.DoNothing(), repo.OnConstraint("users_email_key")},
-		"option is nil":              {nil},
-		"no column":                  {repo.OnConflict("nothing")},
+		`constraint "users_none"`: {repo.DoNothing(), repo.OnConstraint("users_none")},
+		"option is nil":           {nil},
+		"no column":               {repo.OnConflict("nothing")},
 	} {
 		_, err = users.Upsert(ctx, &User{Email: "x"}, opts...)
 		require.ErrorContains(t, err, want)

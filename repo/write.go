@@ -16,7 +16,7 @@ func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
 	if err != nil {
 		return err
 	}
-	form := r.d.insertForm(v)
+	form := r.d.insertForm(nil, v)
 	fresh, err := r.one(ctx, r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form))
 	return r.adopt("create", row, fresh, err)
 }

@@ -1,0 +1,154 @@
+package repo_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/repo"
+)
+
+// Event has nothing that the database makes or changes.
+type Event struct {
+	ID        uuid.UUID `db:"id,pk"`
+	Kind      string
+	Weight    *int32
+	Ratio     float64
+	Labels    []string
+	Payload   Payload `db:"payload,json"`
+	Body      []byte
+	At        time.Time
+	CreatedAt time.Time `db:"created_at,created"`
+	Version   int64     `db:"version,version"`
+}
+
+type Payload struct {
+	Theme string
+	Flags map[string]bool `json:"flags"`
+}
+
+const eventsDDL = `create table events (id uuid primary key, kind text not null constraint events_kind_check check (kind <> 'bad'),
+	weight integer, ratio double precision not null, labels text[], payload jsonb not null, body bytea, at timestamptz not null,
+	created_at timestamptz not null, version bigint not null)`
+
+func manyEvents(n int) []Event {
+	rows := make([]Event, n)
+	for i := range rows {
+		rows[i] = Event{
+			Kind: fmt.Sprintf("kind%d", i), Ratio: float64(i) / 3, Labels: []string{"a", "ü"}, Body: []byte{0, byte(i)},
+			Payload: Payload{Theme: "dark"}, At: time.Date(2024, 1, 1, 0, 0, i, 123456789, time.FixedZone("x", 3600)),
+		}
+		if i%2 == 0 {
+			weight := int32(i)
+			rows[i].Weight = &weight
+		}
+	}
+	return rows
+}
+
+func TestCreateManyCopiesWhatIsStoredAsItIs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rows   int
+		ddl    string
+		copied bool
+	}{
+		"few":            {rows: 63},
+		"many":           {rows: 64, copied: true},
+		"many thousand":  {rows: 5000, copied: true},
+		"a trigger":      {rows: 64, ddl: "create function f() returns trigger language plpgsql as $$begin new.ratio = 1; return new; end$$; create trigger f before insert on events for each row execute function f()"},
+		"a shorter time": {rows: 64, ddl: "alter table events alter at type timestamptz(0)"},
+		"a rounded one":  {rows: 64, ddl: "alter table events alter ratio type numeric(10, 2)"},
+		"padded text":    {rows: 64, ddl: "alter table events alter kind type char(10)"},
+		"row security":   {rows: 64, ddl: "alter table events enable row level security, force row level security; create policy p on events using (true)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			count := &counter{}
+			m := managerOf(t, newDB(t, tracer(count)), eventsDDL)
+			if c.ddl != "" {
+				_, err := m.Exec(t.Context(), c.ddl)
+				require.NoError(t, err)
+			}
+			events := newRepo[Event, uuid.UUID](t, m, "events", repo.WithKeys(uuid.New))
+			rows := manyEvents(c.rows)
+			count.take()
+			require.NoError(t, events.CreateMany(t.Context(), rows))
+			copied := slices.ContainsFunc(count.take(), func(text string) bool { return strings.HasPrefix(text, "copy") })
+			// The server's superuser passes row security, unless it is asked not to be one.
+			assert.Equal(t, c.copied || name == "row security", copied)
+			for i := range rows {
+				got, err := events.Get(t.Context(), rows[i].ID)
+				require.NoError(t, err)
+				require.Equal(t, *got, rows[i], "what the slice holds is what a read gives")
+				if i > 100 {
+					break
+				}
+			}
+			n, err := events.Count(t.Context())
+			require.NoError(t, err)
+			assert.EqualValues(t, c.rows, n)
+		})
+	}
+}
+
+func TestCreateManyNamesTheRowThatWasRefusedHoweverItTravels(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, eventsDDL)
+	events := newRepo[Event, uuid.UUID](t, m, "events", repo.WithKeys(uuid.New))
+	for _, n := range []int{5, 40, 100, 3000} {
+		bad := n - 2
+		for name, spoil := range map[string]func(*Event){
+			"check":        func(e *Event) { e.Kind = "bad" },
+			"not sendable": func(e *Event) { e.At = time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC) },
+			"not text":     func(e *Event) { e.Kind = "\xff" },
+			"not JSON":     func(e *Event) { e.Payload.Theme = "a\x00" },
+		} {
+			rows := manyEvents(n)
+			spoil(&rows[bad])
+			err := events.CreateMany(t.Context(), rows)
+			require.Error(t, err, "%s of %d", name, n)
+			require.ErrorContains(t, err, fmt.Sprintf("index %d", bad), "%s of %d", name, n)
+			require.NotContains(t, err.Error(), "300000")
+			assert.Zero(t, rows[0].Version, "nothing is brought back")
+		}
+		count, err := events.Count(t.Context())
+		require.NoError(t, err)
+		assert.Zero(t, count, "nothing is half-written")
+	}
+}
+
+// Hidden has a type with a say in its JSON, so that nobody knows beforehand what comes back.
+type Hidden struct {
+	ID  int64 `db:"id,pk"`
+	Doc Outer `db:"doc,json"`
+}
+
+type Outer struct{ Inner Twisted }
+
+type Twisted struct{ N int }
+
+func (t Twisted) MarshalJSON() ([]byte, error) { return json.Marshal(t.N + 1) }
+
+func (t *Twisted) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, &t.N) }
+
+func TestCreateManyBringsBackWhatATypeMakesOfItself(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table hidden (id bigint primary key, doc jsonb not null)")
+	r := newRepo[Hidden, int64](t, m, "hidden")
+	rows := make([]Hidden, 100)
+	for i := range rows {
+		rows[i] = Hidden{ID: int64(100 - i), Doc: Outer{Twisted{i}}}
+	}
+	require.NoError(t, r.CreateMany(t.Context(), rows))
+	for i := range rows {
+		require.Equal(t, Hidden{ID: int64(100 - i), Doc: Outer{Twisted{i + 1}}}, rows[i])
+	}
+}

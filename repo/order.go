@@ -1,0 +1,168 @@
+package repo
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+)
+
+// ordering tells the rows of a bulk write apart by some columns, and sorts them by these. Every call sorts alike, so that
+// concurrent ones lock rows in the same order and don't deadlock.
+type ordering struct {
+	columns []*column
+	keys    []sortKey // for each row one a column
+	rows    []int     // positions of the rows in their order
+	// twice is the position of a row that is the same as the one at first; -1 when no two rows are the same.
+	twice, first int
+	// nulls says that a row has a NULL among the columns, and so can't be told apart by them.
+	nulls bool
+}
+
+// sortKey is what a field is sorted by.
+type sortKey struct {
+	null   bool
+	hi, lo uint64
+	text   string
+}
+
+func (a sortKey) compare(b sortKey) int {
+	if a.hi != b.hi {
+		return cmp.Compare(a.hi, b.hi)
+	}
+	if a.lo != b.lo {
+		return cmp.Compare(a.lo, b.lo)
+	}
+	if c := cmp.Compare(a.text, b.text); c != 0 || a.null == b.null {
+		return c
+	}
+	if a.null {
+		return 1
+	}
+	return -1
+}
+
+// orderable reports whether the values of a column can be sorted, and are the same when they come back from the database.
+func (c *column) orderable() bool {
+	typ := c.typ
+	if typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	return !c.indirect && !c.roles.is(roleJSON) && exact(typ)
+}
+
+// exact reports whether a value of the type is the same when it comes back from the database.
+func exact(typ reflect.Type) bool {
+	switch typ.Kind() {
+	case reflect.String, reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return true
+	default:
+		return isUUID(typ)
+	}
+}
+
+// sortKeyOf returns what a field of an orderable column is sorted by. The field can be addressed.
+func sortKeyOf(f reflect.Value) sortKey {
+	if f.Kind() == reflect.Pointer {
+		if f.IsNil() {
+			return sortKey{null: true, hi: math.MaxUint64}
+		}
+		f = f.Elem()
+	}
+	switch {
+	case f.CanInt():
+		return sortKey{hi: uint64(f.Int()) ^ 1<<63} //nolint:gosec // the order of the bits is meant
+	case f.CanUint():
+		return sortKey{hi: f.Uint()}
+	case f.Kind() == reflect.String:
+		return sortKey{text: f.String()}
+	case f.Kind() == reflect.Bool && f.Bool():
+		return sortKey{hi: 1}
+	case isUUID(f.Type()):
+		id := f.Bytes()
+		return sortKey{hi: binary.BigEndian.Uint64(id), lo: binary.BigEndian.Uint64(id[8:])}
+	}
+	return sortKey{}
+}
+
+// order sorts rows, a slice of structs, by columns. It returns nil when there are no columns or one of them can't be sorted.
+func order(rows reflect.Value, columns []*column) *ordering {
+	if len(columns) == 0 || slices.ContainsFunc(columns, func(c *column) bool { return !c.orderable() }) {
+		return nil
+	}
+	n := rows.Len()
+	o := &ordering{columns: columns, keys: make([]sortKey, 0, n*len(columns)), rows: make([]int, n), twice: -1}
+	for i := range n {
+		o.rows[i] = i
+		o.keys = o.keysOf(o.keys, rows.Index(i))
+	}
+	slices.SortFunc(o.rows, func(a, b int) int {
+		return cmp.Or(slices.CompareFunc(o.at(a), o.at(b), sortKey.compare), cmp.Compare(a, b))
+	})
+	for i := range o.rows {
+		if slices.ContainsFunc(o.at(o.rows[i]), func(k sortKey) bool { return k.null }) {
+			o.nulls = true // NULLs are all different
+			continue
+		}
+		if i > 0 && slices.Equal(o.at(o.rows[i-1]), o.at(o.rows[i])) {
+			o.first, o.twice = o.rows[i-1], o.rows[i]
+			break
+		}
+	}
+	return o
+}
+
+func (o *ordering) keysOf(keys []sortKey, v reflect.Value) []sortKey {
+	for _, c := range o.columns {
+		f := v
+		if c.index != nil { // else v is not a row but a key of one column
+			f = v.FieldByIndex(c.index)
+		}
+		keys = append(keys, sortKeyOf(f))
+	}
+	return keys
+}
+
+// at returns the sort keys of a row.
+func (o *ordering) at(position int) []sortKey {
+	return o.keys[position*len(o.columns) : (position+1)*len(o.columns)]
+}
+
+// tells reports whether every row is told apart from the others.
+func (o *ordering) tells() bool { return o != nil && o.twice < 0 && !o.nulls }
+
+// check returns an error for two rows that are the same.
+func (o *ordering) check(table, what string) error {
+	if o == nil || o.twice < 0 {
+		return nil
+	}
+	return &InvalidError{Table: table, Index: o.twice, err: fmt.Errorf("it has the same %s as the row at index %d", what, o.first)}
+}
+
+// finder finds rows of an ordering by what came back from the database.
+type finder struct {
+	*ordering
+
+	buf  []sortKey
+	next int // where the row that is looked for is likely to be
+}
+
+// find returns the position of the row that is the same as v in the ordering's columns.
+func (f *finder) find(v reflect.Value) (int, bool) {
+	f.buf = f.keysOf(f.buf[:0], v)
+	if f.next < len(f.rows) && slices.Equal(f.at(f.rows[f.next]), f.buf) {
+		f.next++
+		return f.rows[f.next-1], true
+	}
+	at, found := slices.BinarySearchFunc(f.rows, f.buf, func(position int, keys []sortKey) int {
+		return slices.CompareFunc(f.at(position), keys, sortKey.compare)
+	})
+	if !found {
+		return 0, false
+	}
+	f.next = at + 1
+	return f.rows[at], true
+}

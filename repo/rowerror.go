@@ -1,0 +1,150 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// RowError says which row made a bulk write fail. Nothing has been written. It unwraps to what was wrong: [ErrNotFound],
+// [ErrDeleted], a [*StaleError], or what the server or the driver said of a value.
+type RowError struct {
+	// Table is the model's table, Index the position of the row.
+	Table string
+	Index int
+	// Column is the column whose value was refused, "" when that isn't known.
+	Column string
+
+	err error
+}
+
+func (e *RowError) Error() string {
+	text := fmt.Sprintf("repo: row at index %d for %s", e.Index, e.Table)
+	if e.Column != "" {
+		text += fmt.Sprintf(", column %q", e.Column)
+	}
+	return text + ": " + strings.TrimPrefix(e.err.Error(), "repo: ")
+}
+
+func (e *RowError) Unwrap() error { return e.err }
+
+// isAboutARow reports whether the server has refused what it was sent for a row, rather than the statement.
+func isAboutARow(pg *pgconn.PgError) bool {
+	switch pg.Code[:2] {
+	case "21", "22", "23", "44", "P0": // cardinality, data, constraints, check options of views, exceptions of triggers
+		return true
+	}
+	return false
+}
+
+// wrapRow is wrap for an error that one row is to blame for; index is -1 when nobody knows which.
+func (d *descriptor) wrapRow(op string, err error, index int, column string) error {
+	wrapped := d.wrap(op, err, index)
+	if index < 0 || wrapped == err { //nolint:errorlint // the very same
+		return wrapped
+	}
+	if pg, ok := pgError(err); ok && (!isAboutARow(pg) || constraintKind(pg.Code) != "") {
+		return wrapped
+	}
+	return &RowError{Table: d.label, Index: index, Column: column, err: wrapped}
+}
+
+// rowError is wrap for an error that the row at this index is to blame for.
+func (d *descriptor) rowError(op string, err error, index int) error {
+	return &RowError{Table: d.label, Index: index, err: d.wrap(op, err, index)}
+}
+
+// numberBehind returns the number that follows words in the driver's text.
+func numberBehind(text, words string) (uint64, bool) {
+	_, rest, found := strings.Cut(text, words)
+	if !found {
+		return 0, false
+	}
+	end := 0
+	for end < len(rest) && isDigit(rest[end]) {
+		end++
+	}
+	n, err := strconv.ParseUint(rest[:end], 10, 32)
+	return n, err == nil
+}
+
+// unsent reads the driver's words about an argument that it couldn't encode and returns its number.
+func unsent(err error) (arg int, ok bool) {
+	n, ok := numberBehind(err.Error(), "failed to encode args[")
+	return int(n), ok //nolint:gosec // it has 32 bits
+}
+
+// encodedAs returns the type that a value was to be encoded as, 0 when the driver doesn't tell.
+func encodedAs(err error) uint32 {
+	oid, _ := numberBehind(err.Error(), "(OID ")
+	return uint32(oid) //nolint:gosec // it has 32 bits
+}
+
+// encodes reports whether a value can be sent as a type that the driver knows from the start.
+func encodes(types *pgtype.Map, oid uint32, value any) bool {
+	for _, format := range []int16{pgtype.BinaryFormatCode, pgtype.TextFormatCode} {
+		if _, err := types.Encode(oid, format, value, nil); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// wrapCopy turns an error of a COPY into what a repository returns. position tells the position of a row by its number in the
+// COPY, that of the last one that was taken for -1; columns are those of the COPY.
+func (d *descriptor) wrapCopy(op string, err error, position func(number int) int, columns []*column) error {
+	name := func(copied string) string {
+		for _, c := range columns {
+			if c.name == copied { // in a stage it is another than in the model
+				return d.columns[slices.IndexFunc(d.columns, func(known column) bool { return known.field == c.field })].name
+			}
+		}
+		return ""
+	}
+	if err == nil {
+		return nil
+	}
+	if unsent, ok := errors.AsType[*encodeError](err); ok {
+		text := "repo: " + op + " " + d.label + ": " + unsent.Error()
+		return d.wrapRow(op, &statementError{text: text, err: unsent.err}, position(-1), name(unsent.column))
+	}
+	pg, ok := pgError(err)
+	if !ok {
+		return d.wrap(op, err, -1)
+	}
+	line, column := copyPlace(pg)
+	if line < 1 {
+		return d.wrap(op, err, -1)
+	}
+	return d.wrapRow(op, err, position(line-1), name(column))
+}
+
+// copyPlace returns the line and the column that COPY refused, 0 and "" when the server doesn't tell. Its words are
+// translated, but the line's number is the first there is behind the table's name, and the column follows it.
+func copyPlace(pg *pgconn.PgError) (line int, column string) {
+	_, place, found := strings.Cut(pg.Where, "COPY ")
+	if !found {
+		return 0, ""
+	}
+	place, _, _ = strings.Cut(place, "\n")
+	_, place, found = strings.Cut(place, ", ")
+	if !found {
+		return 0, ""
+	}
+	place = place[max(0, strings.IndexAny(place, "0123456789")):]
+	end := 0
+	for end < len(place) && isDigit(place[end]) {
+		end++
+	}
+	line, _ = strconv.Atoi(place[:end])
+	if rest, more := strings.CutPrefix(place[end:], ", "); more {
+		_, column, _ = strings.Cut(rest, " ")
+		column, _, _ = strings.Cut(column, ": ")
+	}
+	return line, column
+}

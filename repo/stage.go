@@ -1,0 +1,122 @@
+package repo
+
+import (
+	"context"
+	"encoding/hex"
+	"hash/fnv"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A stage is a temp table into which rows are copied, and from which one statement then writes them where they belong. It
+// has no constraints and lives no longer than the transaction.
+type stage struct {
+	name    string // quoted
+	path    pgx.Identifier
+	columns []*column // as the model's, but called c0, c1 and so on, so that no name means two things
+	// of tells what a column of the model is called in the stage, by its position.
+	of     map[int]string
+	create string
+}
+
+// stageFrom is from how many rows on upserts and updates are staged, unless [StageFrom] says otherwise.
+const stageFrom = 256
+
+// newStage describes a stage for the columns at these positions of the model. The same columns always give the same texts.
+func (d *descriptor) newStage(positions []int) *stage {
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(d.table))
+	s := &stage{of: make(map[int]string, len(positions))}
+	idents := make([]string, len(positions))
+	for i, position := range positions {
+		c := d.columns[position]
+		_, _ = sum.Write([]byte(c.ident))
+		s.of[position] = "c" + strconv.Itoa(i)
+		idents[i] = c.ident + " as " + s.of[position]
+		c.name, c.ident = s.of[position], s.of[position]
+		s.columns = append(s.columns, &c)
+	}
+	s.path = pgx.Identifier{"pg_temp", "rdsfx_" + hex.EncodeToString(sum.Sum(nil))}
+	s.name = s.path.Sanitize()
+	s.create = "create temp table " + s.path[1:].Sanitize() + " on commit drop as select " + strings.Join(idents, ", ") +
+		" from " + d.table + " with no data"
+	return s
+}
+
+// stageOf returns the stage for columns, which is described once.
+func (d *descriptor) stageOf(positions []int) *stage {
+	var key []byte
+	for _, position := range positions {
+		key = strconv.AppendInt(append(key, ' '), int64(position), 10)
+	}
+	if known, ok := d.texts.stages.Load(string(key)); ok {
+		return known.(*stage) //nolint:forcetypeassert // nothing else is stored
+	}
+	known, _ := d.texts.stages.LoadOrStore(string(key), d.newStage(positions))
+	return known.(*stage) //nolint:forcetypeassert // nothing else is stored
+}
+
+// meets returns the condition that a row t of the table and a row s of the stage are the same in these columns.
+func (s *stage) meets(d *descriptor, positions []int) string {
+	parts := make([]string, len(positions))
+	for i, position := range positions {
+		parts[i] = d.columns[position].ident + " = " + s.of[position]
+	}
+	return strings.Join(parts, " and ")
+}
+
+// drop is the statement that removes the stage before the transaction ends, so that the next one has the name to itself.
+func (s *stage) drop() string { return "drop table " + s.name }
+
+// fillStage makes the stage and copies rows into it, in this order.
+func (w *bulk[T, K]) fillStage(ctx context.Context, s *stage, positions []int, complete func(row reflect.Value)) error {
+	r := w.repository
+	if _, err := r.exec(ctx, s.create, nil); err != nil {
+		return r.wrap(w.op, err)
+	}
+	source := &sliceSource{rows: w.values, positions: positions, row: reflect.New(r.d.typ).Elem(), complete: complete}
+	_, err := copyRows(ctx, r.tx, s.path, s.columns, source.next)
+	return r.d.wrapCopy(w.op, err, source.position, s.columns)
+}
+
+// sliceSource hands out rows of a slice in some order. Each is a completed copy: the slice's own are not touched.
+type sliceSource struct {
+	rows      reflect.Value
+	positions []int
+	row       reflect.Value
+	complete  func(row reflect.Value)
+	taken     int
+}
+
+func (s *sliceSource) next() (reflect.Value, error) {
+	if s.taken == len(s.positions) {
+		return reflect.Value{}, errNoMore
+	}
+	s.row.Set(s.rows.Index(s.positions[s.taken]))
+	s.complete(s.row)
+	s.taken++
+	return s.row, nil
+}
+
+// position returns the position of the row with this number in the COPY, that of the last one for -1.
+func (s *sliceSource) position(number int) int {
+	if number < 0 {
+		number = s.taken - 1
+	}
+	if number < 0 || number >= len(s.positions) {
+		return -1
+	}
+	return s.positions[number]
+}
+
+// stages reports whether so many rows are staged.
+func (d *descriptor) stages(rows int) bool {
+	from := d.stageFrom
+	if from == 0 {
+		from = stageFrom
+	}
+	return from > 0 && rows >= from
+}

@@ -1,0 +1,144 @@
+package repo
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// stagedUpdate updates all rows by one statement, after another one has locked them in the order of their keys.
+func (w *bulk[T, K]) stagedUpdate(ctx context.Context) error {
+	d := w.repository.d
+	positions := slices.Concat(d.texts.setting, d.key)
+	if d.version >= 0 {
+		positions = append(positions, d.version)
+	}
+	s := d.stageOf(positions)
+	if err := w.fillStage(ctx, s, w.told.rows, func(reflect.Value) {}); err != nil {
+		return err
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(s.lock(d))
+	batch.Queue(s.update(d), d.clockArgs(nil, d.clock != nil && d.updated >= 0)...)
+	batch.Queue(s.drop())
+	return w.fromStage(ctx, batch, 1)
+}
+
+// lock returns the statement that locks the rows that are about to be updated.
+func (s *stage) lock(d *descriptor) string {
+	return "select count(*) from (select from " + d.table + " t join " + s.name + " s on " + s.meets(d, d.key) + d.andVisible() +
+		" order by s.ctid for no key update of t) locked"
+}
+
+// update returns the statement that updates them.
+func (s *stage) update(d *descriptor) string {
+	set := make([]string, 0, len(d.columns))
+	for _, position := range d.texts.setting {
+		set = append(set, d.columns[position].ident+" = "+s.of[position])
+	}
+	set = append(set, d.touches(d.clockText(1))...)
+	where := " where " + s.meets(d, d.key) + d.andVisible()
+	if d.version >= 0 {
+		where += " and " + d.columns[d.version].ident + " = " + s.of[d.version]
+	}
+	return "update " + d.table + " set " + strings.Join(set, ", ") + " from " + s.name + where + d.texts.returning
+}
+
+// andVisible returns the condition that a row isn't soft-deleted, to stand behind others.
+func (d *descriptor) andVisible() string {
+	if condition := d.visible(hideDeleted); condition != "" {
+		return " and " + condition
+	}
+	return ""
+}
+
+// stagedUpsert upserts all rows, which have one form, by one statement. It reads them in the order in which they were copied.
+func (w *bulk[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, g formGroup) error {
+	d := w.repository.d
+	var positions []int
+	for i, take := range g.form {
+		if take == takeArgument || take == takeClock {
+			positions = append(positions, i)
+		}
+	}
+	var now time.Time
+	if d.clock != nil {
+		now = d.now()
+	}
+	s := d.stageOf(positions)
+	err := w.fillStage(ctx, s, g.rows, func(row reflect.Value) {
+		if d.updated >= 0 { // an upsert's is always that of now
+			setTime(row.FieldByIndex(d.columns[d.updated].index), now)
+		}
+		d.fill(row, now)
+	})
+	if err != nil {
+		return err
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(s.upsert(d, u, g.form))
+	if !u.nothing {
+		batch.Queue(s.drop())
+		return w.fromStage(ctx, batch, 0)
+	}
+	// Rows that were in the way are read from where they are, by a statement that sees what the first one has met.
+	find := s.find(d, u, target)
+	w.absent = func(ctx context.Context, absent []int) error { return w.meetStaged(ctx, find, absent) }
+	if err := w.fromStage(ctx, batch, 0); err != nil {
+		return err
+	}
+	_, err = w.repository.exec(ctx, s.drop(), nil)
+	return w.repository.wrap(w.op, err)
+}
+
+// upsert returns the statement that upserts what is in the stage.
+func (s *stage) upsert(d *descriptor, u *upsert, form []byte) string {
+	var idents, values []string
+	for i, take := range form {
+		switch take {
+		case takeArgument, takeClock:
+			idents, values = append(idents, d.columns[i].ident), append(values, s.of[i])
+		case takeNow:
+			idents, values = append(idents, d.columns[i].ident), append(values, "now()")
+		}
+	}
+	return "insert into " + d.table + " (" + strings.Join(idents, ", ") + ") select " + strings.Join(values, ", ") + " from " + s.name +
+		u.clause(d, form) + d.texts.returning + ", " + d.wasInserted()
+}
+
+// find returns the statement that reads the rows that those in the stage meet.
+func (s *stage) find(d *descriptor, u *upsert, target []int) string {
+	b := newBuilder(d, d.texts.selects+" join "+s.name+" on "+s.meets(d, target))
+	if u.target.predicate != "" {
+		b.text(" where ").fragment(u.target.predicate, nil, false)
+	}
+	return b.sql.String()
+}
+
+// fromStage sends statements of which the one at this place returns the rows.
+func (w *bulk[T, K]) fromStage(ctx context.Context, batch *pgx.Batch, place int) error {
+	results := w.repository.tx.SendBatch(ctx, batch)
+	err := func() error {
+		for range place {
+			if _, err := results.Exec(); err != nil {
+				return err //nolint:wrapcheck // wrapped below
+			}
+		}
+		rows, err := results.Query()
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		return w.match(rows, len(w.rows), w.inserted != nil)
+	}()
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return w.repository.wrap(w.op, err)
+	}
+	return w.complete(ctx)
+}

@@ -1,0 +1,245 @@
+package repo_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// randomSource is one whose numbers SEED repeats.
+func randomSource(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if given, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
+		seed = given
+	}
+	t.Logf("SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+func noon() time.Time { return time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC) }
+
+// twins are two repositories on tables of the same kind, of which one writes many rows by way of a stage and the other never.
+type twins struct {
+	m              *txn.Manager
+	staged, singly *repo.Repository[User, uuid.UUID]
+}
+
+func newTwins(t *testing.T) *twins {
+	t.Helper()
+	m := newManager(t, "create schema staged", "create schema singly",
+		strings.Replace(usersDDL, "users", "staged.users", 1), strings.Replace(usersDDL, "users", "singly.users", 1))
+	return &twins{
+		m: m, staged: newRepo[User, uuid.UUID](t, m, "staged.users", repo.StageFrom(1), repo.WithClock(noon)),
+		singly: newRepo[User, uuid.UUID](t, m, "singly.users", repo.StageFrom(-1), repo.WithClock(noon)),
+	}
+}
+
+// seed empties both tables and puts the same users into them, some of them soft-deleted.
+func (w *twins) seed(t *testing.T, r *rand.Rand, n int) []User {
+	t.Helper()
+	ctx := t.Context()
+	rows := make([]User, n)
+	for i := range rows {
+		rows[i] = randomUser(r, "user"+strconv.Itoa(i))
+	}
+	_, err := w.m.Exec(ctx, "truncate staged.users, singly.users")
+	require.NoError(t, err)
+	for _, users := range []*repo.Repository[User, uuid.UUID]{w.staged, w.singly} {
+		same := append([]User(nil), rows...)
+		require.NoError(t, users.CreateMany(ctx, same))
+		for i := range same {
+			if i%7 == 3 {
+				require.NoError(t, users.Delete(ctx, same[i].ID))
+			}
+		}
+	}
+	seeded, err := w.singly.Find(ctx, repo.WithDeleted(), repo.Asc("email"))
+	require.NoError(t, err)
+	return seeded
+}
+
+func randomUser(r *rand.Rand, email string) User {
+	return User{
+		ID: uuid.New(), Email: email, Name: maybe(r, randomText(r)), Age: r.IntN(90), Status: pick(r, "old", "odd"),
+		Settings: Settings{Theme: randomText(r)}, Tags: pick(r, nil, []string{}, []string{"a", randomText(r)}),
+		Address: Address{Street: randomText(r), City: maybe(r, "x")},
+	}
+}
+
+// requireSame compares what both tables hold.
+func (w *twins) requireSame(t *testing.T) {
+	t.Helper()
+	dump := func(schema string) []string {
+		texts, err := repo.Pluck[string](t.Context(), w.m, "select u::text from "+schema+".users u order by id")
+		require.NoError(t, err)
+		return texts
+	}
+	require.Equal(t, dump("singly"), dump("staged"))
+}
+
+func requireSameError(t *testing.T, want, got error) {
+	t.Helper()
+	if want == nil {
+		require.NoError(t, got)
+		return
+	}
+	require.Error(t, got)
+	unify := strings.NewReplacer("staged.", "", "singly.", "", `, column "status"`, "") // COPY tells more
+	require.Equal(t, unify.Replace(want.Error()), unify.Replace(got.Error()))
+}
+
+func TestStagedUpsertsDoWhatSingleOnesDo(t *testing.T) {
+	t.Parallel()
+	r, w, ctx := randomSource(t), newTwins(t), t.Context()
+	for name, opts := range map[string][]repo.UpsertOption{
+		"by key":                 nil,
+		"by column":              {repo.OnConflict("email")},
+		"by constraint":          {repo.OnConstraint("users_email_key")},
+		"revived":                {repo.OnConflict("email"), repo.Revive()},
+		"nothing":                {repo.OnConflict("email"), repo.DoNothing()},
+		"nothing, by constraint": {repo.OnConstraint("users_email_key"), repo.DoNothing()},
+		"nothing, by key":        {repo.DoNothing()},
+	} {
+		for round := range 4 {
+			seeded := w.seed(t, r, 30)
+			rows := make([]User, 0, 40)
+			for i := range 20 {
+				row := randomUser(r, "fresh"+strconv.Itoa(i))
+				if i%2 == 0 {
+					old := seeded[i]
+					if row.Email = old.Email; name == "by key" || name == "nothing, by key" {
+						row.ID = old.ID
+					}
+					if old.DeletedAt != nil && round%2 == 0 && !strings.Contains(name, "nothing") {
+						continue // else it is an error
+					}
+				}
+				rows = append(rows, row)
+			}
+			if round == 3 {
+				rows[r.IntN(len(rows))].Age = -1 // which the server refuses
+			}
+			r.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+			same := append([]User(nil), rows...)
+			want, wantErr := w.singly.UpsertMany(ctx, rows, opts...)
+			got, err := w.staged.UpsertMany(ctx, same, opts...)
+			requireSameError(t, wantErr, err)
+			require.Equal(t, want, got, name)
+			require.Equal(t, rows, same, name)
+			w.requireSame(t)
+		}
+	}
+}
+
+func TestStagedUpdatesDoWhatSingleOnesDo(t *testing.T) {
+	t.Parallel()
+	r, w, ctx := randomSource(t), newTwins(t), t.Context()
+	for name, spoil := range map[string]func(*User){
+		"all well":     func(*User) {},
+		"stale":        func(u *User) { u.Version-- },
+		"missing":      func(u *User) { u.ID = uuid.New() },
+		"refused":      func(u *User) { u.Age = -1 },
+		"not sendable": func(u *User) { u.Status = "a\x00b" },
+		"unique":       func(u *User) { u.Email = "user29" },
+	} {
+		seeded := w.seed(t, r, 30)
+		rows := make([]User, 0, len(seeded))
+		for i := range seeded {
+			if old := seeded[i]; old.DeletedAt == nil && old.Email != "user29" {
+				row := randomUser(r, old.Email+"x")
+				row.ID, row.Version, row.CreatedAt = old.ID, old.Version, old.CreatedAt
+				rows = append(rows, row)
+			}
+		}
+		r.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+		spoil(&rows[5])
+		same := append([]User(nil), rows...)
+		wantErr := w.singly.UpdateMany(ctx, rows)
+		requireSameError(t, wantErr, w.staged.UpdateMany(ctx, same))
+		require.Equal(t, name == "all well", wantErr == nil, "%v", wantErr)
+		if wantErr != nil {
+			require.Contains(t, wantErr.Error(), "index 5", name)
+		}
+		require.Equal(t, rows, same, name)
+		w.requireSame(t)
+	}
+}
+
+// A stage's name must be free again when the next call in the same transaction, or in a savepoint of it, needs it.
+func TestStagesOfOneTransactionDoNotMeet(t *testing.T) {
+	t.Parallel()
+	r, w, ctx := randomSource(t), newTwins(t), t.Context()
+	w.seed(t, r, 3)
+	rows := []User{randomUser(r, "a"), randomUser(r, "b")}
+	require.NoError(t, w.m.Do(ctx, func(ctx context.Context) error {
+		for range 3 {
+			if _, err := w.staged.UpsertMany(ctx, rows); err != nil {
+				return err
+			}
+			if err := w.staged.UpdateMany(ctx, rows); err != nil {
+				return err
+			}
+			if _, err := w.staged.UpsertMany(ctx, rows, repo.DoNothing()); err != nil {
+				return err
+			}
+		}
+		bad := append([]User(nil), rows...)
+		bad[1].Age = -1
+		err := w.m.Do(ctx, func(ctx context.Context) error {
+			_, err := w.staged.UpsertMany(ctx, bad)
+			return err
+		}, txn.Nested())
+		require.ErrorIs(t, err, repo.ErrConstraint)
+		require.ErrorContains(t, err, "index 1")
+		_, err = w.staged.UpsertMany(ctx, rows)
+		return err
+	}))
+	assert.EqualValues(t, 7, rows[0].Version)
+	left, err := repo.QueryOne[int](ctx, w.m, "select count(*) from pg_class where relname like 'rdsfx%'")
+	require.NoError(t, err)
+	assert.Zero(t, left)
+}
+
+func TestConcurrentStagedUpsertsDoNotDeadlock(t *testing.T) {
+	t.Parallel()
+	r, w, ctx := randomSource(t), newTwins(t), t.Context()
+	w.seed(t, r, 0)
+	rows := make([]User, 50)
+	for i := range rows {
+		rows[i] = randomUser(r, strconv.Itoa(i))
+	}
+	done := make(chan error)
+	const calls = 8
+	for range calls {
+		mine := append([]User(nil), rows...)
+		r.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
+		go func() {
+			_, err := w.staged.UpsertMany(ctx, mine, repo.OnConflict("email"))
+			done <- err
+		}()
+	}
+	for range calls {
+		require.NoError(t, <-done)
+	}
+	count, err := w.staged.Count(ctx)
+	require.NoError(t, err)
+	assert.EqualValues(t, len(rows), count)
+	var version int64
+	require.NoError(t, pool(w.m).QueryRow(ctx, "select sum(version) from staged.users").Scan(&version))
+	assert.EqualValues(t, calls*len(rows), version)
+}
+
+func pool(m *txn.Manager) *pgxpool.Pool { return m.DB().Pool() }
