@@ -2,6 +2,7 @@ package rdsfx
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -40,11 +41,12 @@ func ModuleFor(name string) fx.Option {
 	}
 	optional, private := join(named, `optional:"true"`), `name:"`+scope+`.core"`
 	return fx.Module(scope,
+		fx.Supply(fx.Annotate(name, fx.ResultTags(`group:"rdsfx.databases"`))),
 		// The core is private and the one who makes everything, so that whatever is asked for starts all of it. The
 		// public values are only views of it: were they made one by one, a pool could live without its monitor.
 		fx.Provide(fx.Private, fx.Annotate(newCore(name),
 			fx.ParamTags("", `optional:"true"`, optional, `optional:"true"`, optional, `group:"pgfx.options"`, `group:"pgfx.setup"`,
-				`group:"health.observers"`, `group:"txn.options"`, `group:"repo.models"`, `group:"rdsfx.schema"`),
+				`group:"health.observers"`, `group:"txn.options"`, `group:"repo.models"`, `group:"rdsfx.schema"`, `group:"rdsfx.databases"`),
 			fx.ResultTags(private))),
 		fx.Provide(
 			fx.Annotate(publish, fx.ParamTags(private), fx.ResultTags(named, named, named)),
@@ -90,8 +92,11 @@ func publishMonitor(c *core, checks []health.Check) *health.Monitor {
 func newCore(name string) any {
 	return func(
 		lc fx.Lifecycle, logger *zap.Logger, cfg, base pgfx.Config, endpoint pgfx.Endpoint, opts []pgfx.Option, setups []pgfx.Setup,
-		observers []health.Observer, managing []txn.ManagerOption, models []repo.Model, policies []SchemaPolicy,
+		observers []health.Observer, managing []txn.ManagerOption, models []repo.Model, policies []SchemaPolicy, databases []string,
 	) (*core, error) {
+		if name == slices.Min(databases) { // once is enough
+			warnOfStrays(logger, databases, setups, observers)
+		}
 		setups = append(setups, schemaCheck(name, logger, models, policies))
 		params := pgfx.Params{Lifecycle: lc, Config: cfg, Endpoint: endpoint, Logger: logger, Options: opts, Setups: setups}
 		database, err := pgfx.New(params.Named(name).Inherit(base))
@@ -107,5 +112,25 @@ func newCore(name string) any {
 			return nil, err
 		}
 		return &core{db: database.DB, monitor: watched.Monitor, tx: transactions.Manager}, nil
+	}
+}
+
+// warnOfStrays tells of what never happens because no database has the name that it was given. An application may leave a
+// database of its modules out, so that it is no error.
+func warnOfStrays(logger *zap.Logger, databases []string, setups []pgfx.Setup, observers []health.Observer) {
+	if logger == nil {
+		return
+	}
+	warn := func(kind, name, database string) {
+		if !slices.Contains(databases, database) {
+			logger.Named("rdsfx").Warn("for a database that the application doesn't have", zap.String(kind, name),
+				zap.String("database", database), zap.Strings("databases", databases))
+		}
+	}
+	for _, s := range setups {
+		warn("setup", s.Name, s.Database)
+	}
+	for _, o := range observers {
+		warn("observer", o.Name, o.Database)
 	}
 }

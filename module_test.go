@@ -195,6 +195,18 @@ func TestNamedDatabasesAreApart(t *testing.T) {
 	require.ErrorContains(t, err, "42P01", "setup of the other database")
 }
 
+func TestASetupStepForADatabaseThatIsNotThereIsToldOf(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.WarnLevel)
+	config := pgfx.Config{URL: fxtest.URL(t)}
+	fxapp.New(t, fx.NopLogger, rdsfx.Module, rdsfx.ModuleFor("reporting"), fx.Supply(config, zap.New(core)),
+		pgfx.OnSetup(usersTable("reporting"), usersTable("reprting")), health.Observe(health.Observer{Name: "pager", Database: "billing"}),
+		fx.Invoke(func(*pgfx.DB) {})).RequireStart().RequireStop()
+	require.Equal(t, 2, logs.FilterMessage("for a database that the application doesn't have").Len())
+	assert.Equal(t, "reprting", logs.All()[0].ContextMap()["database"])
+	assert.Equal(t, "pager", logs.All()[1].ContextMap()["observer"])
+}
+
 func TestIncludingADatabaseTwiceIsToldByFx(t *testing.T) {
 	t.Parallel()
 	config := fx.Supply(pgfx.Config{URL: "postgres://app@localhost/app"})
