@@ -3,10 +3,12 @@ package fxtest_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -91,6 +93,56 @@ func TestALostCommitNeverHappens(t *testing.T) {
 			execute(t, other, "begin", "insert into entries values (2)", "commit") // it happens once
 		})
 	}
+}
+
+func TestEachCommitCanHaveAFateOfItsOwn(t *testing.T) {
+	t.Parallel()
+	proxy, direct := newProxy(t)
+	fates := []fxtest.CommitFate{fxtest.CommitPasses, fxtest.CommitLost, fxtest.AckLost, fxtest.CommitPasses, fxtest.CommitLost}
+	asked := 0
+	proxy.OnCommit(func() fxtest.CommitFate { asked++; return fates[asked-1] })
+	commit := func(id int) error {
+		conn := connect(t, proxy.URL())
+		_, err := conn.Exec(t.Context(), fmt.Sprintf("begin; insert into entries values (%d); commit", id))
+		return err
+	}
+	require.NoError(t, commit(0))
+	require.Error(t, commit(1))
+	require.Error(t, commit(2))
+	proxy.LoseCommitAck() // comes first
+	require.Error(t, commit(3))
+	proxy.OnCommit(nil)
+	require.NoError(t, commit(4))
+	assert.Equal(t, 3, asked)
+	assert.Equal(t, "{0,2,3,4}", query[string](t, direct, "select array_agg(n order by n)::text from entries"))
+}
+
+func TestAnAcknowledgementsFateDoesntOutliveACommitThatFails(t *testing.T) {
+	t.Parallel()
+	proxy, _ := newProxy(t)
+	conn := connect(t, proxy.URL())
+	proxy.OnCommit(func() fxtest.CommitFate { return fxtest.AckLost })
+	_, err := conn.Exec(t.Context(), "begin; insert into entries values (1), (1); commit")
+	require.ErrorContains(t, err, "23505")
+	proxy.OnCommit(nil)
+	execute(t, conn, "rollback", "begin", "commit")
+}
+
+func TestAHeldCommitLeavesItsTransactionOpen(t *testing.T) {
+	t.Parallel()
+	proxy, direct := newProxy(t)
+	conn := connect(t, proxy.URL())
+	proxy.OnCommit(func() fxtest.CommitFate { return fxtest.CommitHeld })
+	execute(t, conn, "begin", "insert into entries values (1)")
+	_, err := conn.Exec(t.Context(), "commit")
+	require.Error(t, err)
+	open := fmt.Sprintf("select count(*) from pg_stat_activity where state = 'idle in transaction' and pid = %d", conn.PgConn().PID())
+	assert.Equal(t, 1, query[int](t, direct, open))
+	proxy.Cut()
+	require.Eventually(t, func() bool {
+		return query[int](t, direct, open) == 0
+	}, patience, time.Millisecond)
+	assert.Zero(t, query[int](t, direct, "select count(*) from entries"))
 }
 
 func TestACommitThatFailsIsAnsweredAndTheNextAcknowledgementIsLost(t *testing.T) {

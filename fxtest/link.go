@@ -18,8 +18,9 @@ type link struct {
 	// What follows is guarded by the proxy's lock.
 	server     net.Conn
 	over       bool
-	held       bool // nothing passes until the proxy heals
-	muted      bool // nothing passes any more
+	held       bool       // nothing passes until the proxy heals
+	muted      bool       // nothing passes any more
+	fate       CommitFate // of the COMMIT that is under way
 	clientGone bool
 	loggedIn   bool
 	// negotiating holds between a client's question for encryption and the server's answer of one byte.
@@ -229,6 +230,10 @@ func (s *stream) forward(next piece, to net.Conn) bool {
 	case muteHere:
 		s.await(next.at) // until the link ends
 		return false
+	case holdHere:
+		reset(s.link.client)
+		<-s.link.done // the server ends it, or the test
+		return false
 	case pass:
 	}
 	return true
@@ -305,7 +310,7 @@ func (s *stream) encrypted() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.link.encrypted = true
-	if p.faults.commit != commitPasses || p.faults.kill == AfterLogin {
+	if p.faults.commit != CommitPasses || p.faults.decide != nil || p.faults.kill == AfterLogin {
 		p.tb.Error("fxtest: proxy: a connection is encrypted, so that the fault can't be timed: connect with sslmode=disable")
 	}
 }
@@ -319,27 +324,57 @@ func (s *stream) judge(kind byte, body []byte) verdict {
 	case s.direction == ToServer && kind == startupMessage:
 		s.link.negotiating = negotiates(body)
 	case s.direction == ToServer:
-		if s.frontend.isCommit(kind, body) && p.faults.commit == commitLost {
-			p.faults.commit = commitPasses
-			return cutBefore
+		if s.frontend.isCommit(kind, body) {
+			return s.link.commit()
 		}
 	case kind == 'C' && isCommitTag(body):
-		fault := p.faults.commit
-		if fault != ackLost && fault != ackMuted {
-			break
-		}
-		p.faults.commit = commitPasses
-		if fault == ackLost {
-			return cutBefore
-		}
-		s.link.muted = true
-		return muteHere
+		return s.link.acknowledge()
 	case kind == 'Z':
 		first := !s.link.loggedIn
 		s.link.loggedIn = true
+		s.link.fate = CommitPasses
 		if first && p.faults.kill == AfterLogin {
 			return cutAfter
 		}
+	}
+	return pass
+}
+
+// commit decides about a COMMIT. The proxy's lock must be held.
+func (l *link) commit() verdict {
+	faults := &l.proxy.faults
+	fate := CommitPasses
+	switch {
+	case faults.commit == CommitLost:
+		faults.commit, fate = CommitPasses, CommitLost
+	case faults.commit == CommitPasses && faults.decide != nil:
+		fate = faults.decide()
+	}
+	switch fate {
+	case CommitLost:
+		return cutBefore
+	case CommitHeld:
+		return holdHere
+	case CommitPasses, AckLost, AckMuted:
+	}
+	l.fate = fate
+	return pass
+}
+
+// acknowledge decides about the acknowledgement of a COMMIT. The proxy's lock must be held.
+func (l *link) acknowledge() verdict {
+	faults := &l.proxy.faults
+	fate := l.fate
+	if order := faults.commit; order == AckLost || order == AckMuted {
+		faults.commit, fate = CommitPasses, order
+	}
+	switch fate {
+	case AckLost:
+		return cutBefore
+	case AckMuted:
+		l.muted = true
+		return muteHere
+	case CommitPasses, CommitLost, CommitHeld:
 	}
 	return pass
 }

@@ -9,7 +9,8 @@ type faults struct {
 	latency time.Duration
 	rate    int // bytes a second, 0 for no limit
 	drop    [2]*dropOrder
-	commit  commitFault
+	commit  CommitFate        // of the next one
+	decide  func() CommitFate // of each one
 }
 
 // Direction is one of the two ways through a [Proxy].
@@ -25,14 +26,21 @@ const (
 // dropOrder is one order to drop. Which connection has used up how much of it is known to the connection.
 type dropOrder struct{ bytes int }
 
-// commitFault is what happens to the next COMMIT.
-type commitFault int
+// CommitFate is what becomes of a COMMIT, see [Proxy.OnCommit].
+type CommitFate int
 
 const (
-	commitPasses commitFault = iota
-	commitLost
-	ackLost
-	ackMuted
+	// CommitPasses lets it and its acknowledgement through.
+	CommitPasses CommitFate = iota
+	// CommitLost is the fate that [Proxy.LoseCommit] gives.
+	CommitLost
+	// CommitHeld keeps it from the server, as CommitLost does, and resets the client's side only: the server isn't told that its
+	// client has gone, and the transaction stays open.
+	CommitHeld
+	// AckLost is the fate that [Proxy.LoseCommitAck] gives.
+	AckLost
+	// AckMuted is the fate that [Proxy.MuteCommitAck] gives.
+	AckMuted
 )
 
 // Kill says when [Proxy.AcceptThenKill] kills a connection.
@@ -101,16 +109,21 @@ func (p *Proxy) DropAfter(direction Direction, n int) {
 // connections.
 //
 // COMMITs are recognised in the protocol, so that connections must not be encrypted (sslmode=disable).
-func (p *Proxy) LoseCommitAck() { p.onCommit(ackLost) }
+func (p *Proxy) LoseCommitAck() { p.onCommit(func(f *faults) { f.commit = AckLost }) }
 
 // MuteCommitAck is [Proxy.LoseCommitAck] with a connection that stays open: the client waits for an answer that doesn't come.
-func (p *Proxy) MuteCommitAck() { p.onCommit(ackMuted) }
+func (p *Proxy) MuteCommitAck() { p.onCommit(func(f *faults) { f.commit = AckMuted }) }
 
 // LoseCommit makes the next COMMIT disappear before it reaches the server, and the connection with it: the transaction is
 // rolled back. See [Proxy.LoseCommitAck].
-func (p *Proxy) LoseCommit() { p.onCommit(commitLost) }
+func (p *Proxy) LoseCommit() { p.onCommit(func(f *faults) { f.commit = CommitLost }) }
 
-func (p *Proxy) onCommit(fault commitFault) {
+// OnCommit has decide called when a COMMIT passes, and gives it the fate that decide returns: for many at once, and for tests
+// that act at the moment of a COMMIT. nil ends it. decide is called by one goroutine at a time and must not call the proxy's
+// methods. The orders for a single COMMIT are carried out first.
+func (p *Proxy) OnCommit(decide func() CommitFate) { p.onCommit(func(f *faults) { f.decide = decide }) }
+
+func (p *Proxy) onCommit(order func(*faults)) {
 	p.tb.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +132,7 @@ func (p *Proxy) onCommit(fault commitFault) {
 			p.tb.Fatal("fxtest: proxy: a connection is encrypted, so that its COMMIT can't be seen: connect with sslmode=disable")
 		}
 	}
-	p.faults.commit = fault
+	order(&p.faults)
 }
 
 // RefuseNew makes new connections fail with "connection refused". Those that exist go on.

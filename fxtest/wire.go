@@ -27,6 +27,7 @@ const (
 	cutBefore         // neither the message nor anything behind it is passed on
 	cutAfter          // nothing behind the message is passed on
 	muteHere          // as cutBefore, but the connection stays open and silent
+	holdHere          // as cutBefore, but the other side isn't told
 )
 
 // scanner follows the messages of one direction through the pieces in which they arrive. A message that is looked at is held
@@ -83,7 +84,7 @@ func (s *scanner) step(rest []byte, see func(kind byte, body []byte) verdict) (i
 			}
 			s.untyped = s.untyped && negotiates(body)
 			switch v := see(kind, body); v {
-			case cutBefore, muteHere:
+			case cutBefore, muteHere, holdHere:
 				return 0, v
 			case cutAfter:
 				return size, v
