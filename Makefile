@@ -7,6 +7,10 @@ PKG ?= ./...
 BENCH ?= .
 COUNT ?= 6
 
+# ROUNDS is how many commits are lost for each fault, TREES how many trees of scopes are run.
+ROUNDS ?= 1000
+TREES ?= 10000
+
 TOOL := GOWORK=off go tool -modfile=$(CURDIR)/tools/go.mod
 
 .DEFAULT_GOAL := help
@@ -65,6 +69,14 @@ bench-fxtest: ## Show what a test pays for a database of its own
 .PHONY: recovery
 recovery: ## Show how the pool comes through outages, beside plain pgxpool (minutes; docs/recovery.md)
 	go test -run='^$$' -bench='^BenchmarkRecovery$$' -benchtime=1x -timeout=20m ./health
+
+.PHONY: lost-commits
+lost-commits: ## Lose commits in every way and look for wrong answers (minutes): make lost-commits ROUNDS=1000
+	RDSFX_TXN_ROUNDS=$(ROUNDS) go test -count=1 -v -timeout=60m -run='NeverMisreported$$' ./txn
+
+.PHONY: scope-trees
+scope-trees: ## Run random trees of transaction scopes against their model (minutes): make scope-trees TREES=10000
+	RDSFX_TXN_TREES=$(TREES) go test -count=1 -v -timeout=60m -run='RandomTrees' ./txn
 
 .PHONY: quickstart
 quickstart: ## Run the quickstart on a PostgreSQL of its own

@@ -169,8 +169,8 @@ func TestABeginThatTheServerRefusesGivesTheConnectionBack(t *testing.T) {
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }))
 
 	proxy := newProxy(t)
-	behind := managerOf(t, openDB(t, newDatabase(t), proxy.through, maxConns(1)))
-	proxy.cutAll()
+	behind := managerOf(t, openDB(t, proxy.URL(), maxConns(1)))
+	proxy.Cut()
 	err := behind.Do(t.Context(), func(context.Context) error { t.Error("the closure ran"); return nil })
 	require.ErrorContains(t, err, "txn: begin: ")
 	settled(t, behind.DB())
@@ -302,10 +302,10 @@ func TestAConnectionLostBeforeCommitIsCertainlyRolledBack(t *testing.T) {
 func TestARollbackThatFailsIsNotTheCallersProblem(t *testing.T) {
 	t.Parallel()
 	proxy := newProxy(t)
-	m := managerOf(t, openDB(t, newDatabase(t), proxy.through, maxConns(1)))
+	m := managerOf(t, openDB(t, proxy.URL(), maxConns(1)))
 	err := m.Do(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, insert(ctx, m, "gone"))
-		proxy.cutAll()
+		proxy.Cut()
 		return errTest
 	})
 	assert.Equal(t, errTest, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -20,7 +21,12 @@ func Example() {
 }
 
 func transfers(ctx context.Context) error {
-	db, err := pgfx.Open(pgfx.Config{URL: server.URL()})
+	server, err := embedded.Shared(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Stop(ctx) }()
+	db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Pool: pgfx.PoolConfig{MaxConns: 1}}) // one, for its temporary table
 	if err != nil {
 		return err
 	}
@@ -32,10 +38,9 @@ func transfers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, "create table example_accounts (id text primary key, balance int not null check (balance >= 0))"); err != nil {
+	if _, err := tx.Exec(ctx, "create temp table example_accounts (id text primary key, balance int not null check (balance >= 0))"); err != nil {
 		return err
 	}
-	defer func() { _, _ = tx.Exec(ctx, "drop table example_accounts") }()
 	if _, err := tx.Exec(ctx, "insert into example_accounts values ('ann', 100), ('bob', 0)"); err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func TestALockIsWaitedForUntilTheContextEnds(t *testing.T) {
 	m := newManager(t)
 	inside(t, m, func(ctx context.Context) {
 		require.NoError(t, txn.Lock(ctx, "a"))
-		err := m.Do(t.Context(), func(ctx context.Context) error { return txn.Lock(ctx, "a") }, txn.Timeout(20*time.Millisecond))
+		err := m.Do(t.Context(), func(ctx context.Context) error { return txn.Lock(ctx, "a") }, txn.Timeout(200*time.Millisecond))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, `txn: lock "a"`)
 		err = m.Do(t.Context(), func(ctx context.Context) error {

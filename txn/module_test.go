@@ -7,8 +7,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
-	"go.uber.org/fx/fxtest"
+	uberfxtest "go.uber.org/fx/fxtest"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -16,8 +17,8 @@ import (
 func TestTheModuleProvidesAManagerAndClosesIt(t *testing.T) {
 	t.Parallel()
 	var m *txn.Manager
-	config := newDatabase(t)
-	app := fxtest.New(t, pgfx.Module, txn.Module, fx.Supply(config), fx.Populate(&m), fx.NopLogger,
+	url := fxtest.URL(t)
+	app := uberfxtest.New(t, pgfx.Module, txn.Module, fx.Supply(pgfx.Config{URL: url}), fx.Populate(&m), fx.NopLogger,
 		txn.Options(txn.WithDefaults(txn.Serializable()), txn.WithDefaults(txn.ReadOnly()).For("reporting")))
 	app.RequireStart()
 	var isolation, readOnly string
@@ -29,13 +30,7 @@ func TestTheModuleProvidesAManagerAndClosesIt(t *testing.T) {
 	assert.Equal(t, "off", readOnly, "that option is another database's")
 	require.Equal(t, 1, witnesses(t, m))
 	app.RequireStop()
-	assert.Zero(t, witnesses(t, newManagerOf(t, config)))
-}
-
-// newManagerOf returns a manager on a database that exists.
-func newManagerOf(t *testing.T, config pgfx.Config) *txn.Manager {
-	t.Helper()
-	return managerOf(t, openDB(t, config))
+	assert.Zero(t, witnesses(t, managerOf(t, openDB(t, url))))
 }
 
 func TestTheModuleValidates(t *testing.T) {

@@ -3,7 +3,6 @@ package txn_test
 import (
 	"context"
 	"errors"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,63 +12,55 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 // doubtful returns a manager whose COMMITs can be tampered with, and which has its witness.
-func doubtful(t *testing.T, opts ...txn.ManagerOption) (*txn.Manager, *proxy) {
+func doubtful(t *testing.T, opts ...txn.ManagerOption) (*txn.Manager, *fxtest.Proxy) {
 	t.Helper()
 	proxy := newProxy(t)
-	m := managerOf(t, openDB(t, newDatabase(t), proxy.through, maxConns(2)), opts...)
+	m := managerOf(t, openDB(t, proxy.URL(), maxConns(2)), opts...)
 	require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }))
 	return m, proxy
 }
 
-// rounds is how often the suite of lost commits loses one. RDSFX_TXN_ROUNDS sets it.
-func rounds(t *testing.T, usually int) int {
-	t.Helper()
-	text, ok := os.LookupEnv("RDSFX_TXN_ROUNDS")
-	if !ok {
-		return usually
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err)
-	return n
+// losses are the two ways in which the answer to a COMMIT can be lost.
+var losses = []struct {
+	stored bool
+	lose   func(*fxtest.Proxy)
+}{
+	{true, (*fxtest.Proxy).LoseCommitAck},
+	{false, (*fxtest.Proxy).LoseCommit},
 }
 
 func TestALostCommitIsReportedAsWhatItWas(t *testing.T) {
 	t.Parallel()
 	for _, by := range []txn.Resolution{txn.ByWitness, txn.ByMarker} {
 		m, proxy := doubtful(t, txn.WithDefaults(txn.Outcome(by)))
-		n := rounds(t, 30)
-		for i := range n {
-			name := strconv.Itoa(i)
-			lost := []verdict{loseAnswer, loseCommit}[i%2]
-			proxy.onCommit(once(lost))
-			ran := ""
+		for _, loss := range losses {
+			loss.lose(proxy)
+			name, ran := strconv.FormatBool(loss.stored), ""
 			err := m.Do(t.Context(), func(ctx context.Context) error {
 				require.NoError(t, txn.AfterCommit(ctx, func(context.Context) { ran += "committed" }))
 				require.NoError(t, txn.AfterRollback(ctx, func(context.Context, error) { ran += "rolled back" }))
 				return insert(ctx, m, name)
 			})
-			if lost == loseAnswer {
+			if loss.stored {
 				require.NoError(t, err)
 				require.Equal(t, "committed", ran)
-				require.Contains(t, entries(t, m.DB()), name)
 			} else {
 				require.ErrorContains(t, err, "the server has rolled back")
 				require.NotErrorIs(t, err, txn.ErrOutcomeUnknown)
 				require.Equal(t, "rolled back", ran)
-				require.NotContains(t, entries(t, m.DB()), name)
 			}
 		}
-		proxy.onCommit(once(forward))
+		assert.Equal(t, []string{"true"}, entries(t, m.DB()))
 		stats := m.Stats()
-		assert.Equal(t, txn.InDoubt{Committed: int64(n+1) / 2, Aborted: int64(n) / 2}, stats.InDoubt)
-		assert.Equal(t, int64(n+1)/2+1, stats.Committed)
-		assert.Equal(t, int64(n)/2, stats.RolledBack.Lost)
+		assert.Equal(t, txn.InDoubt{Committed: 1, Aborted: 1}, stats.InDoubt)
+		assert.EqualValues(t, 2, stats.Committed)
+		assert.EqualValues(t, 1, stats.RolledBack.Lost)
 		settled(t, m.DB())
 	}
 }
@@ -77,15 +68,15 @@ func TestALostCommitIsReportedAsWhatItWas(t *testing.T) {
 func TestACommitThatWasRolledBackIsRetriedWhenThePolicySaysSo(t *testing.T) {
 	t.Parallel()
 	m, proxy := doubtful(t)
-	for _, lost := range []verdict{loseAnswer, loseCommit} {
-		proxy.onCommit(once(lost))
+	for _, loss := range losses {
+		loss.lose(proxy)
 		calls := 0
 		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
 			calls++
 			_, err := m.Exec(ctx, "insert into entries values ('x', 1) on conflict (name) do update set n = entries.n + 1")
 			return err
 		}, txn.Retry(txn.RetryPolicy{LostConnections: true, Delay: time.Millisecond})))
-		if lost == loseAnswer {
+		if loss.stored {
 			assert.Equal(t, 1, calls)
 		} else {
 			assert.Equal(t, 2, calls)
@@ -99,8 +90,8 @@ func TestACommitThatWasRolledBackIsRetriedWhenThePolicySaysSo(t *testing.T) {
 func TestAnOutcomeIsUnknownWhenResolutionIsOff(t *testing.T) {
 	t.Parallel()
 	m, proxy := doubtful(t)
-	for _, lost := range []verdict{loseAnswer, loseCommit} {
-		proxy.onCommit(once(lost))
+	for _, loss := range losses {
+		loss.lose(proxy)
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			require.NoError(t, txn.AfterCommit(ctx, func(context.Context) { t.Error("nobody knows that") }))
 			require.NoError(t, txn.AfterRollback(ctx, func(context.Context, error) { t.Error("nobody knows that") }))
@@ -119,7 +110,7 @@ func TestAnOutcomeIsUnknownWithoutAWitness(t *testing.T) {
 	m, proxy := doubtful(t)
 	for _, stage := range []string{"before", "during"} {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
-			proxy.onCommit(once(loseAnswer))
+			proxy.LoseCommitAck()
 			if stage == "during" {
 				killWitness(t, m)
 			}
@@ -143,7 +134,7 @@ func TestAnOutcomeIsUnknownWithoutAWitness(t *testing.T) {
 		_ = m.Do(t.Context(), func(context.Context) error { return nil })
 		return witnesses(t, m) == 1
 	}, patience, time.Millisecond)
-	proxy.onCommit(once(loseAnswer))
+	proxy.LoseCommitAck()
 	require.Eventually(t, func() bool {
 		return m.Do(t.Context(), insertOnceIn(m)) == nil
 	}, patience, time.Millisecond)
@@ -175,10 +166,11 @@ func TestACommitThatNeverArrivedIsEndedOnTheServer(t *testing.T) {
 	t.Parallel()
 	for _, by := range []txn.Resolution{txn.ByWitness, txn.ByMarker} {
 		m, proxy := doubtful(t, txn.WithDefaults(txn.Outcome(by)), txn.WithOutcomeTimeout(patience))
-		proxy.onCommit(once(holdCommit))
+		proxy.OnCommit(func() fxtest.CommitFate { return fxtest.CommitHeld })
 		err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 		require.ErrorContains(t, err, "the server has rolled back")
 		require.NotErrorIs(t, err, txn.ErrOutcomeUnknown)
+		proxy.OnCommit(nil)
 		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }), "its locks are gone")
 	}
 }
@@ -186,7 +178,7 @@ func TestACommitThatNeverArrivedIsEndedOnTheServer(t *testing.T) {
 func TestAnAnswerThatNeverComesIsResolvedAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	m, proxy := doubtful(t)
-	proxy.onCommit(once(mute))
+	proxy.MuteCommitAck()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.NoError(t, m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "x") }))
@@ -251,24 +243,20 @@ func TestAMarkersTableThatCantBeMadeFailsTheBegin(t *testing.T) {
 
 func TestATransactionBeginsWithoutAWitnessWhenThereCanBeNone(t *testing.T) {
 	t.Parallel()
-	proxy, config := newProxy(t), newDatabase(t)
-	proxy.through(&config)
-	db, err := pgfx.Open(config, pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
+	proxy := newProxy(t)
+	db := fxtest.DB(t, fxtest.At(proxy.URL()), fxtest.Pool(pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
 		if strings.HasSuffix(cc.RuntimeParams["application_name"], "/witness") {
 			return errTest
 		}
 		return nil
-	}))
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, db.Close(context.Background())) })
-	require.NoError(t, db.Start(t.Context()))
+	})))
 	m := managerOf(t, db)
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
 		_, err := m.Exec(ctx, "create table things ()")
 		return err
 	}))
-	proxy.onCommit(once(loseAnswer))
-	err = m.Do(t.Context(), func(context.Context) error { return nil })
+	proxy.LoseCommitAck()
+	err := m.Do(t.Context(), func(context.Context) error { return nil })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	assert.ErrorContains(t, err, "no witness")
 }
@@ -288,7 +276,7 @@ func TestAClosedManagerStillWorks(t *testing.T) {
 	require.NoError(t, m.Close(t.Context()))
 	require.Eventually(t, func() bool { return witnesses(t, m) == 0 }, patience, time.Millisecond)
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }))
-	proxy.onCommit(once(loseAnswer))
+	proxy.LoseCommitAck()
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "y") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	assert.ErrorContains(t, err, "no witness")
@@ -310,44 +298,36 @@ func TestAWitnessIsCheckedNowAndThen(t *testing.T) {
 
 func TestAWitnessOfAnotherServerIsNone(t *testing.T) {
 	t.Parallel()
-	other, err := embedded.Start(t.Context())
+	cluster := fxtest.NewCluster(t)
+	primary, standby := fxtest.NewProxy(t, cluster.Primary().URL()), fxtest.NewProxy(t, cluster.Standby().URL())
+	name := fxtest.NewResolver(t, "writer.test", primary.URL())
+	db := fxtest.DB(t, fxtest.At(name.URL()), fxtest.Pool(name.Option()))
+	m := managerOf(t, db)
+	_, err := m.Exec(t.Context(), makeEntries)
 	require.NoError(t, err)
-	defer func() { assert.NoError(t, other.Stop(context.Background())) }()
-	if other.External() || server.External() {
-		t.Skip("there is one server only")
-	}
-	m, proxy := doubtful(t)
-	config, err := pgx.ParseConfig(other.URL())
-	require.NoError(t, err)
-	admin, err := pgx.ConnectConfig(t.Context(), config)
-	require.NoError(t, err)
-	_, err = admin.Exec(t.Context(), "create database "+m.DB().Config().Database)
-	require.NoError(t, err)
-	require.NoError(t, admin.Close(t.Context()))
+	require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }), "now there is a witness")
+	require.NoError(t, cluster.AwaitReplay(t.Context()))
 
-	proxy.leadTo(t, other.URL()) // as a failover does: new connections go there, the witness stays where it is
-	m.DB().Reset()
-	_, err = m.Exec(t.Context(), "create table entries (name text primary key, n int not null default 0)")
-	require.NoError(t, err)
-	proxy.onCommit(once(loseAnswer))
+	cluster.Promote() // the old primary lives on, and the witness with it
+	name.Point(standby.URL())
+	db.Reset()
+	standby.LoseCommitAck()
 	err = m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	require.ErrorContains(t, err, "no witness")
-	assert.Equal(t, []string{"x"}, entries(t, m.DB()))
+	assert.Equal(t, []string{"x"}, entries(t, db))
 
 	require.Eventually(t, func() bool { // the next one has a witness there
-		proxy.onCommit(once(loseAnswer))
+		standby.LoseCommitAck()
 		return m.Do(t.Context(), insertOnceIn(m)) == nil
 	}, patience, 10*time.Millisecond)
-	require.NoError(t, m.Close(t.Context()))
-	require.NoError(t, m.DB().Close(t.Context()))
 }
 
 func TestAWitnessServedByAnotherSessionIsNone(t *testing.T) {
 	t.Parallel()
 	m, proxy := doubtful(t)
 	m.SwapWitness()
-	proxy.onCommit(once(loseAnswer))
+	proxy.LoseCommitAck()
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	assert.ErrorContains(t, err, "another session")

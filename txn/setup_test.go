@@ -3,10 +3,6 @@ package txn_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -25,67 +21,33 @@ const patience = 20 * time.Second
 
 var errTest = errors.New("the closure's own error")
 
-// server is the server that all tests of this package share.
-var server *embedded.Server
-
-type withServer struct{ *testing.M }
-
-func (m withServer) Run() int {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	var err error
-	if server, err = embedded.Start(ctx, embedded.Setting("max_connections", "200")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = server.Stop(context.Background()) }()
-	return m.M.Run()
-}
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(withServer{m}) }
-
-var databases atomic.Int64
-
-// newDatabase creates a database that is dropped at the test's end, and returns its address.
-func newDatabase(tb testing.TB) pgfx.Config {
-	tb.Helper()
-	name := fmt.Sprintf("txn_%d_%d", os.Getpid(), databases.Add(1))
-	admin := func(sql string) {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		conn, err := pgx.Connect(ctx, server.URL())
-		require.NoError(tb, err)
-		defer func() { _ = conn.Close(ctx) }()
-		_, err = conn.Exec(ctx, sql)
-		require.NoError(tb, err)
-	}
-	admin("create database " + name)
-	tb.Cleanup(func() { admin("drop database " + name + " with (force)") })
-	return pgfx.Config{URL: server.URL(), Database: name, ApplicationName: strings.ToLower(tb.Name())}
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newDB returns a started database of the test's own, with a table entries.
 func newDB(tb testing.TB, opts ...func(*pgfx.Config)) *pgfx.DB {
 	tb.Helper()
-	return openDB(tb, newDatabase(tb), opts...)
+	return openDB(tb, fxtest.URL(tb), opts...)
 }
 
-func openDB(tb testing.TB, config pgfx.Config, opts ...func(*pgfx.Config)) *pgfx.DB {
+// openDB returns the database at an address, with a table entries.
+func openDB(tb testing.TB, url string, opts ...func(*pgfx.Config)) *pgfx.DB {
 	tb.Helper()
+	var config pgfx.Config
 	for _, opt := range opts {
 		opt(&config)
 	}
-	db, err := pgfx.Open(config)
-	require.NoError(tb, err)
-	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		assert.NoError(tb, db.Close(ctx))
-	})
-	require.NoError(tb, db.Start(tb.Context()))
-	_, err = db.Pool().Exec(tb.Context(), `create table if not exists entries (name text primary key, n int not null default 0)`)
+	db := fxtest.DB(tb, fxtest.At(url), fxtest.Config(config))
+	_, err := db.Pool().Exec(tb.Context(), makeEntries)
 	require.NoError(tb, err)
 	return db
+}
+
+const makeEntries = "create table if not exists entries (name text primary key, n int not null default 0)"
+
+// newProxy returns a proxy in front of a database of the test's own.
+func newProxy(tb testing.TB) *fxtest.Proxy {
+	tb.Helper()
+	return fxtest.NewProxy(tb, fxtest.URL(tb))
 }
 
 // newManager returns a manager on a database of its own.

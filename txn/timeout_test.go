@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -50,21 +51,21 @@ func timeoutsHold(t *testing.T, m *txn.Manager) {
 
 func TestTimeoutsCostNoRoundTrip(t *testing.T) {
 	t.Parallel()
-	proxy := newProxy(t)
-	m := managerOf(t, openDB(t, newDatabase(t), proxy.through, maxConns(1)))
-	trips := func(opts ...txn.Option) int64 {
-		least := int64(math.MaxInt64)
-		for range 5 { // at first there are statements to be prepared, and old markers to be swept
-			before := proxy.trips.Load()
+	m := newManager(t, maxConns(1))
+	counter := fxtest.Statements(t, m.DB())
+	trips := func(opts ...txn.Option) int {
+		least := math.MaxInt
+		for range 5 { // at first there are old markers to be swept
+			counter.Reset()
 			require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }, opts...))
-			least = min(least, proxy.trips.Load()-before)
+			least = min(least, counter.RoundTrips())
 		}
 		return least
 	}
 	all := []txn.Option{txn.StatementTimeout(time.Second), txn.LockTimeout(time.Second), txn.IdleTimeout(time.Minute), txn.Serializable()}
 	for _, by := range []txn.Resolution{txn.ByWitness, txn.ByMarker, txn.Unresolved} {
-		assert.EqualValues(t, 2, trips(txn.Outcome(by)), by)
-		assert.EqualValues(t, 2, trips(append(all, txn.Outcome(by))...), by)
+		assert.Equal(t, 2, trips(txn.Outcome(by)), by)
+		assert.Equal(t, 2, trips(append(all, txn.Outcome(by))...), by)
 	}
 }
 
