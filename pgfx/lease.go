@@ -223,7 +223,8 @@ func (l *leases) cut() {
 
 // WithConn calls fn with one connection of the pool, for work that needs the same session throughout: temporary tables,
 // session settings, LISTEN. It opens no transaction. The connection goes back when fn returns or panics; fn must not keep
-// it. ctx bounds the acquire and is handed to fn.
+// it. Whoever gets it next finds in its session what fn has left there: undo it, or use [DB.Connect]. ctx bounds the acquire
+// and is handed to fn.
 func (db *DB) WithConn(ctx context.Context, fn func(ctx context.Context, conn *pgx.Conn) error) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {

@@ -45,7 +45,8 @@ func Expr(condition Sqlizer) Filter {
 	})
 }
 
-// Eq matches rows whose column has the value; a nil value matches NULL.
+// Eq matches rows whose column has the value; a nil value, and one that is sent as NULL such as a sql.NullString that isn't
+// valid, matches NULL. A value for a column with the role json is compared as JSON.
 func Eq(column string, value any) Filter {
 	if isNil(value) {
 		return IsNull(column)
@@ -81,7 +82,10 @@ func compare(column, operator string, value any) Filter {
 		if isNil(value) {
 			b.failf("column %q can't be compared (%s) with nil; use IsNull or NotNull", column, strings.TrimSpace(operator))
 		}
-		b.column(column).text(operator).arg(value)
+		b.column(column).text(operator)
+		if c, err := b.d.column(column); err == nil {
+			b.arg(columnArg(value, c))
+		}
 	})
 }
 
@@ -153,13 +157,19 @@ func concrete(list reflect.Value) any {
 	return typed.Interface()
 }
 
-// isNil reports whether a value is nil, or a pointer that is.
+// isNil reports whether a value is sent as NULL. UUIDs, which convert themselves too, are never asked: they are hot.
 func isNil(value any) bool {
 	if value == nil {
 		return true
 	}
-	v := reflect.ValueOf(value)
-	return v.Kind() == reflect.Pointer && v.IsNil()
+	switch v := reflect.ValueOf(value); v.Kind() {
+	case reflect.Pointer:
+		return v.IsNil()
+	case reflect.Slice, reflect.Map, reflect.Struct:
+		return holdsNull(v)
+	default:
+		return false
+	}
 }
 
 // Like matches rows whose column matches the pattern, in which % and _ have their meaning in SQL and \ takes it away. Use

@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"testing"
 	"time"
@@ -22,6 +23,23 @@ type sqlizer struct {
 
 func (s sqlizer) ToSql() (string, []any, error) { return s.sql, s.args, s.err } //nolint:revive,staticcheck // squirrel's name
 
+// Noted has a value of any kind as JSON.
+type Noted struct {
+	ID   int `db:"id,pk"`
+	Note any `db:"note,json"`
+}
+
+func TestAFilterComparesWithAColumnOfJSONAsTheFieldIsWritten(t *testing.T) {
+	t.Parallel()
+	rows := newRepo[Noted, int](t, newManager(t, "create table noted (id int primary key, note jsonb)"), "noted")
+	for i, note := range []any{"5", 5.0, map[string]any{"a": 1.0}, nil} {
+		require.NoError(t, rows.Create(t.Context(), &Noted{ID: i, Note: note}))
+		got, err := rows.Find(t.Context(), repo.Eq("note", note))
+		require.NoError(t, err)
+		assert.Equal(t, []Noted{{ID: i, Note: note}}, got)
+	}
+}
+
 func TestFiltersPickTheRowsTheyDescribe(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
@@ -41,6 +59,9 @@ func TestFiltersPickTheRowsTheyDescribe(t *testing.T) {
 		{"eq", repo.Eq("name", "Ada"), []string{"a"}},
 		{"eq nil", repo.Eq("name", nil), []string{"c"}},
 		{"eq nil pointer", repo.Eq("name", noName), []string{"c"}},
+		{"eq invalid null type", repo.Eq("name", sql.NullString{}), []string{"c"}},
+		{"eq nil slice", repo.Eq("tags", []string(nil)), []string{"d"}},
+		{"in with an invalid null type", repo.In("name", sql.NullString{String: "Ada", Valid: true}, sql.NullString{}), []string{"a", "c"}},
 		{"not eq takes null for different", repo.NotEq("name", "Ada"), []string{"b", "c", "d"}},
 		{"not eq nil", repo.NotEq("name", nil), []string{"a", "b", "d"}},
 		{"lt", repo.Lt("age", 2), []string{"a"}},
