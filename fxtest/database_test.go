@@ -50,8 +50,9 @@ func TestMigrationsRunInTheOrderOfTheirNamesAndOnce(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{
 		"002_fill.sql":   sql("insert into stages values (2); select pg_sleep(0.01);"),
-		"001_create.sql": sql("create table stages (id int); insert into stages values (1);"),
+		"001_create.sql": sql("\ufeffcreate table stages (id int); insert into stages values (1);"),
 		"010_last.sql":   sql("insert into stages values (3)"),
+		"010.down.sql":   sql("drop table stages"),
 		"notes.txt":      sql("not a migration"),
 		"sub/003.sql":    sql("this is not read"),
 	}
@@ -63,7 +64,7 @@ func TestMigrationsRunInTheOrderOfTheirNamesAndOnce(t *testing.T) {
 		return err
 	})
 	for range 3 {
-		db := fxtest.DB(t, fxtest.Seeds(fstest.MapFS{"000.sql": sql("insert into stages values (5)")}), fxtest.Migrations(files), counted)
+		db := fxtest.DB(t, nil, fxtest.Seeds(fstest.MapFS{"000.sql": sql("insert into stages values (5)")}), fxtest.Migrations(files), counted)
 		rows, err := db.Pool().Query(t.Context(), "select id from stages order by ctid")
 		require.NoError(t, err)
 		ids, err := pgx.CollectRows(rows, pgx.RowTo[int])
@@ -120,6 +121,9 @@ func TestBrokenInputIsToldWithItsPlace(t *testing.T) {
 		},
 		"missing directory":   {fxtest.Migrations(os.DirFS("no/such/dir")), []string{"migrations", "can't be read", "no such file"}},
 		"no migration":        {fxtest.Migrations(fstest.MapFS{"readme.md": sql("")}), []string{"no *.sql file"}},
+		"goose":               {fxtest.Migrations(fstest.MapFS{"1.sql": sql("-- +goose Up\n-- +goose Down")}), []string{"1.sql goes up and down again (-- +goose Down)"}},
+		"dbmate":              {fxtest.Seeds(fstest.MapFS{"1.sql": sql("--migrate:down transaction:false")}), []string{"seeds: 1.sql goes up and down again (--migrate:down)"}},
+		"tern":                {fxtest.Migrations(fstest.MapFS{"1.sql": sql("select 1;\n\n---- create above / drop below ----\n")}), []string{"run the migration tool's own runner"}},
 		"nowhere":             {fxtest.At(""), []string{"the address is empty"}},
 		"no version":          {fxtest.Migrate("", nil), []string{"give a version"}},
 		"unknown extension":   {fxtest.Extensions("no_such_extension"), []string{"extension no_such_extension"}},

@@ -1,10 +1,12 @@
 package fxtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +39,9 @@ type migration struct {
 func collect(opts []Option) (settings, error) {
 	var s settings
 	for _, opt := range opts {
+		if opt == nil {
+			continue
+		}
 		if err := opt(&s); err != nil {
 			return settings{}, err
 		}
@@ -88,7 +93,8 @@ func Config(cfg pgfx.Config) Option {
 
 // Migrations applies the *.sql files of a directory, in the order of their names, to the template that the test's database
 // is cloned from. Each file is sent as one script, which PostgreSQL runs as one transaction unless it says otherwise.
-// Subdirectories are not read; use fs.Sub for one.
+// Subdirectories are not read; use fs.Sub for one. Files that are named *.down.sql are left out. A file that holds the way up
+// and the way back, as goose, dbmate, sql-migrate and tern have them, is an error: give the tool's own runner to [Migrate].
 func Migrations(files fs.FS) Option {
 	return func(s *settings) error {
 		found, err := scripts("migrations", files)
@@ -106,6 +112,9 @@ func Seeds(files fs.FS) Option {
 	}
 }
 
+// wayBack is the line behind which files of migration tools undo what is in front of it.
+var wayBack = regexp.MustCompile(`(?mi)^[ \t]*--[ \t]*(\+goose[ \t]+down|\+migrate[ \t]+down|migrate:down|-- create above / drop below)\b`)
+
 func scripts(what string, files fs.FS) ([]migration, error) {
 	names, err := fs.Glob(files, "*.sql")
 	if err != nil {
@@ -119,11 +128,18 @@ func scripts(what string, files fs.FS) ([]migration, error) {
 	}
 	found := make([]migration, 0, len(names))
 	for _, name := range names { // fs.Glob sorts
+		if strings.HasSuffix(name, ".down.sql") {
+			continue
+		}
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
-		found = append(found, script(name, string(text)))
+		if line := wayBack.Find(text); line != nil {
+			return nil, fmt.Errorf("%s: %s goes up and down again (%s): run the migration tool's own runner with Migrate",
+				what, name, bytes.TrimSpace(line))
+		}
+		found = append(found, script(name, strings.TrimPrefix(string(text), "\ufeff")))
 	}
 	return found, nil
 }
