@@ -32,7 +32,8 @@ const (
 // a statement that met a busy connection for one worth repeating. Of a refused login it reports true, too: once, and with
 // fresh credentials, it may succeed.
 //
-// It is false for what must reach the caller at once: [ErrUnavailable], [ErrAcquireTimeout], [ErrClosed], an ended ctx.
+// It is false for what must reach the caller at once: [ErrUnavailable], [ErrAcquireTimeout], [ErrClosed], an ended ctx; and for
+// a [*RetryError]: somebody has tried again already, and attempts must not multiply.
 func CanRetry(err error, work Work) bool {
 	switch remedyOf(err) {
 	case sqlstate.Reconnect, sqlstate.Refresh, sqlstate.Redo, sqlstate.Evict:
@@ -48,6 +49,9 @@ func remedyOf(err error) sqlstate.Remedy {
 	_, dialing := errors.AsType[*pgconn.ConnectError](err)
 	_, connecting := errors.AsType[*ConnectError](err)
 	connecting = connecting || dialing
+	if _, gaveUp := errors.AsType[*RetryError](err); gaveUp {
+		return sqlstate.Never
+	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrClosed) || errors.Is(err, ErrAcquireTimeout) && !connecting {
 		return sqlstate.Never
 	}
@@ -214,7 +218,7 @@ func (r *Retries) Next(ctx context.Context) bool {
 	}
 	least := min(max(p.MinDelay, 0), r.longest)
 	wait := least + rand.N(r.longest-least+1)
-	if p.MaxElapsed != Off && time.Since(r.began)+wait > p.MaxElapsed || !p.Budget.withdraw() || !sleep(ctx, wait) {
+	if p.MaxElapsed != Off && time.Since(r.began)+wait > p.MaxElapsed || !p.Budget.Withdraw() || !sleep(ctx, wait) {
 		return false
 	}
 	r.attempts++

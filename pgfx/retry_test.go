@@ -31,6 +31,7 @@ func TestWhatMayBeDoneAgainDependsOnTheErrorAndTheWork(t *testing.T) {
 	require.Error(t, raw)
 	_, shut := db.Pool().Acquire(t.Context())
 	require.ErrorIs(t, shut, pgfx.ErrUnavailable)
+	gaveUp := pgfx.Retry(t.Context(), pgfx.RetryPolicy{Delay: time.Nanosecond}, func(context.Context) error { return errConflict })
 	for name, test := range map[string]struct {
 		err                error
 		atomic, repeatable bool
@@ -40,6 +41,7 @@ func TestWhatMayBeDoneAgainDependsOnTheErrorAndTheWork(t *testing.T) {
 		"cannot connect, pgx's error":    {fmt.Errorf("wrapped: %w", raw), true, true},
 		"refused in a running statement": {syscall.ECONNREFUSED, false, true},
 		"serialization failure":          {errConflict, true, true},
+		"tried again by somebody else":   {gaveUp, false, false},
 		"deadlock":                       {&pgconn.PgError{Code: "40P01"}, true, true},
 		"read-only server":               {&pgconn.PgError{Code: "25006"}, true, true},
 		"wrong role":                     {&pgfx.RoleError{}, true, true},

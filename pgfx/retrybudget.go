@@ -52,8 +52,9 @@ func (b *RetryBudget) deposit() {
 	}
 }
 
-// withdraw takes a retry out, or reports that there is none.
-func (b *RetryBudget) withdraw() bool {
+// Withdraw takes a retry out, or returns false when there is none left: for those who count attempts by themselves. What goes
+// by a [RetryPolicy] with the budget in it has it withdrawn already.
+func (b *RetryBudget) Withdraw() bool {
 	if b == nil {
 		return true
 	}

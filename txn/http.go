@@ -49,7 +49,7 @@ func (m *Manager) Middleware(config HTTPConfig) func(http.Handler) http.Handler 
 	if config.OnError == nil {
 		config.OnError = answerError
 	}
-	write := append(append([]Option(nil), config.Options...), Retry(RetryPolicy{MaxAttempts: 1}))
+	write := append(append([]Option(nil), config.Options...), Retry(pgfx.RetryPolicy{MaxAttempts: 1}))
 	read := append(append([]Option(nil), write...), ReadOnly())
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -18,6 +18,11 @@ import (
 //
 // A Manager is safe for concurrent use; a transaction is not. Several managers of one database share their transactions;
 // transactions of different databases in one context don't mix.
+//
+// Outside of a transaction a statement runs on the pool. When no connection for it could be made, so that nothing was sent,
+// it is tried again as the configuration has it (pgfx's Config.Retry); so is the beginning of a transaction. What was sent is
+// never sent again: the manager can't know what a statement does. A read that should survive a lost connection is
+// repeated by whoever knows it for one: a repository, pgfx.Retry with pgfx.WorkRepeatable, or a [ReadOnly] transaction with [Retry].
 type Manager struct {
 	db       *pgfx.DB
 	pool     *pgxpool.Pool
@@ -30,6 +35,8 @@ type Manager struct {
 	misuse   Misuse
 	places   places
 	open     pgfx.LeaseLimit // how long transactions may be open
+	unsent   pgfx.RetryPolicy
+	budget   *pgfx.RetryBudget
 }
 
 // NewManager makes a manager without Fx. It opens no connection before the first transaction. [Manager.Close] it before the
@@ -37,6 +44,8 @@ type Manager struct {
 func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	m := &Manager{db: db, pool: db.Pool(), logger: db.Logger().Named("txn"), key: scopeKey{db.Pool()}, maxConns: db.Pool().Config().MaxConns}
 	m.resolver.init(m)
+	m.unsent = db.RetryPolicy()
+	m.budget = m.unsent.Budget
 	m.open = pgfx.LeaseLimit{After: defaultLeak, Exceeds: openForLong, Ended: "a transaction that was open for long has ended"}
 	for _, opt := range opts {
 		if opt.apply == nil {
@@ -108,7 +117,7 @@ func (m *Manager) DB() *pgfx.DB { return m.db }
 // the whole can only be rolled back: an outer closure that goes on and returns nil gets a [*RollbackOnlyError].
 //
 // Errors: fn's own, as it is (with that of ctx added when the server cancelled a statement because ctx had ended); those of
-// beginning and committing; [*RollbackOnlyError], [*FailedStatementError], [*ConflictError], [*RetriesError], and
+// beginning and committing; [*RollbackOnlyError], [*FailedStatementError], [*ConflictError], *pgfx.RetryError, and
 // [*OutcomeUnknownError] when COMMIT was sent and its answer was lost. After every other error the transaction has not been committed.
 // A panic goes on with its value and its stack.
 //
@@ -150,19 +159,22 @@ func (m *Manager) run(ctx context.Context, fn func(context.Context) error, terms
 		ctx, cancel = context.WithTimeout(ctx, terms.timeout)
 		defer cancel()
 	}
-	if terms.retry.MaxAttempts > 1 {
+	if terms.retry != nil {
 		return m.retry(ctx, fn, terms)
 	}
 	_, err := m.attempt(ctx, fn, terms, 1)
 	return err
 }
 
-// attempt calls fn in a transaction once. The first result tells whether doing it again can help.
-func (m *Manager) attempt(ctx context.Context, fn func(context.Context) error, terms *settings, n int) (bool, error) {
+// attempt calls fn in a transaction once. again is the error because of which doing it again can help, nil when it can't.
+func (m *Manager) attempt(ctx context.Context, fn func(context.Context) error, terms *settings, n int) (again, err error) {
 	t, err := m.begin(ctx, terms, n)
 	if err != nil {
 		m.counters.beginFailed.Add(1)
-		return terms.retry.retryable(err), err
+		if terms.retryable(err, true) {
+			again = err
+		}
+		return again, err
 	}
 	returned := false
 	defer func() {
@@ -208,7 +220,7 @@ func (m *Manager) Exec(ctx context.Context, sql string, args ...any) (pgconn.Com
 		return pgconn.CommandTag{}, err
 	}
 	if s == nil {
-		return m.pool.Exec(ctx, sql, args...) //nolint:wrapcheck // of the caller's own statement
+		return m.poolExec(ctx, sql, args)
 	}
 	return s.t.Exec(ctx, sql, args...)
 }
@@ -221,7 +233,7 @@ func (m *Manager) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 		return failedResult(err), err
 	}
 	if s == nil {
-		return m.pool.Query(ctx, sql, args...) //nolint:wrapcheck // of the caller's own statement
+		return m.poolQuery(ctx, sql, args)
 	}
 	return s.t.Query(ctx, sql, args...)
 }
@@ -234,7 +246,7 @@ func (m *Manager) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 		return (*resultRow)(failedResult(err))
 	}
 	if s == nil {
-		return m.pool.QueryRow(ctx, sql, args...)
+		return m.poolQueryRow(ctx, sql, args)
 	}
 	return s.t.QueryRow(ctx, sql, args...)
 }
@@ -247,7 +259,7 @@ func (m *Manager) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResu
 		return pgx.FailedBatchResults(batch, err)
 	}
 	if s == nil {
-		return m.pool.SendBatch(ctx, batch)
+		return m.poolSendBatch(ctx, batch)
 	}
 	return s.t.SendBatch(ctx, batch)
 }
@@ -260,7 +272,7 @@ func (m *Manager) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 		return 0, err
 	}
 	if s == nil {
-		return m.pool.CopyFrom(ctx, table, columns, rows) //nolint:wrapcheck // of the caller's own statement
+		return m.poolCopyFrom(ctx, table, columns, rows)
 	}
 	return s.t.CopyFrom(ctx, table, columns, rows)
 }

@@ -29,7 +29,7 @@ type settings struct {
 
 	withinDeadline bool
 	propagation    propagation
-	retry          RetryPolicy
+	retry          *pgfx.RetryPolicy // nil for none
 	outcome        Resolution
 
 	begin string // of terms that are complete, see setBegin

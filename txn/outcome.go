@@ -172,7 +172,7 @@ func (t *transaction) settle(lost error) error {
 		c.inDoubtAborted.Add(1)
 		log.Info("the answer to a commit was lost; it has been rolled back")
 		t.broken = true
-		t.again = t.terms.retry.retryable(lost)
+		t.repeatable(lost)
 		return fmt.Errorf("txn: commit: the connection was lost, and the server has rolled back: %w", lost)
 	case undecided:
 	}

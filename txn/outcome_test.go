@@ -75,7 +75,7 @@ func TestACommitThatWasRolledBackIsRetriedWhenThePolicySaysSo(t *testing.T) {
 			calls++
 			_, err := m.Exec(ctx, "insert into entries values ('x', 1) on conflict (name) do update set n = entries.n + 1")
 			return err
-		}, txn.Retry(txn.RetryPolicy{LostConnections: true, Delay: time.Millisecond})))
+		}, repeatable))
 		if loss.stored {
 			assert.Equal(t, 1, calls)
 		} else {

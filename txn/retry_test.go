@@ -4,21 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 // eager is a policy for tests: it gives up late and waits little.
-var eager = txn.Retry(txn.RetryPolicy{MaxAttempts: 1000, MaxElapsed: patience, Delay: time.Millisecond, MaxDelay: 20 * time.Millisecond})
+var eager = txn.Retry(pgfx.RetryPolicy{MaxAttempts: 1000, MaxElapsed: patience, Delay: time.Millisecond, MaxDelay: 20 * time.Millisecond})
 
 // fail makes the server answer with a SQLSTATE.
 func fail(ctx context.Context, m *txn.Manager, code string) error {
@@ -79,7 +83,6 @@ func TestOnlyConflictsAreRetried(t *testing.T) {
 		"own error":           func(context.Context) error { return errTest },
 		"constraint":          func(ctx context.Context) error { return fail(ctx, m, "23505") },
 		"cancelled statement": func(ctx context.Context) error { return fail(ctx, m, "57014") },
-		"read-only server":    func(ctx context.Context) error { return fail(ctx, m, "25006") },
 		"lost connection": func(ctx context.Context) error {
 			_, err := m.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
 			return err
@@ -88,6 +91,7 @@ func TestOnlyConflictsAreRetried(t *testing.T) {
 			_ = m.Do(ctx, func(ctx context.Context) error { return fail(ctx, m, "40001") }, txn.Nested())
 			return errTest
 		},
+		"another connection's loss": func(context.Context) error { return io.ErrUnexpectedEOF },
 	} {
 		calls := 0
 		require.Error(t, m.Do(t.Context(), func(ctx context.Context) error { calls++; return closure(ctx) }, eager), name)
@@ -98,7 +102,7 @@ func TestOnlyConflictsAreRetried(t *testing.T) {
 func TestNothingIsRetriedUnlessAskedFor(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	for _, opts := range [][]txn.Option{nil, {txn.Retry(txn.RetryPolicy{MaxAttempts: 1})}} {
+	for _, opts := range [][]txn.Option{nil, {txn.Retry(pgfx.RetryPolicy{MaxAttempts: 1})}} {
 		calls := 0
 		err := m.Do(t.Context(), func(ctx context.Context) error { calls++; return fail(ctx, m, "40001") }, opts...)
 		require.ErrorContains(t, err, "40001")
@@ -112,35 +116,28 @@ func TestRetriesEndWithTheirPolicy(t *testing.T) {
 	calls := 0
 	always := func(ctx context.Context) error { calls++; return fail(ctx, m, "40001") }
 
-	err := m.Do(t.Context(), always, txn.Retry(txn.RetryPolicy{MaxAttempts: 3, Delay: time.Nanosecond}))
-	require.ErrorContains(t, err, "txn: gave up after 3 attempts")
+	err := m.Do(t.Context(), always, txn.Retry(pgfx.RetryPolicy{MaxAttempts: 3, Delay: time.Nanosecond}))
+	require.ErrorContains(t, err, "gave up after 3 attempts")
 	var conflict *pgconn.PgError
 	require.ErrorAs(t, err, &conflict)
-	retries, ok := errors.AsType[*txn.RetriesError](err)
+	retries, ok := errors.AsType[*pgfx.RetryError](err)
 	require.True(t, ok)
 	assert.Equal(t, 3, retries.Attempts)
 	assert.Equal(t, 3, calls)
 
 	calls = 0
-	err = m.Do(t.Context(), always, txn.Retry(txn.RetryPolicy{MaxElapsed: time.Nanosecond}))
+	err = m.Do(t.Context(), always, txn.Retry(pgfx.RetryPolicy{MaxElapsed: time.Nanosecond}))
 	require.ErrorContains(t, err, "40001")
 	assert.NotErrorAs(t, err, &retries)
 	assert.Equal(t, 1, calls)
 
-	calls = 0
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	err = m.Do(ctx, always, txn.Retry(txn.RetryPolicy{Delay: time.Hour, MaxElapsed: 2 * time.Hour}))
-	require.ErrorContains(t, err, "40001", "waiting beyond the deadline is pointless")
-	assert.Equal(t, 1, calls)
-
-	ctx, cancel = context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	err = m.Do(ctx, func(ctx context.Context) error {
 		err := fail(ctx, m, "40001")
 		context.AfterFunc(ctx, func() {})
 		time.AfterFunc(time.Millisecond, cancel)
 		return err
-	}, txn.Retry(txn.RetryPolicy{Delay: time.Hour, MaxElapsed: 2 * time.Hour}))
+	}, txn.Retry(pgfx.RetryPolicy{Delay: time.Hour, MaxElapsed: 2 * time.Hour}))
 	require.ErrorContains(t, err, "40001", "a cancelled wait ends with what went wrong")
 }
 
@@ -165,15 +162,19 @@ func TestOnlyTheOutermostDoRetries(t *testing.T) {
 	}
 }
 
+// repeatable is a policy for tests that survives lost connections.
+var repeatable = txn.Retry(pgfx.RetryPolicy{Delay: time.Millisecond, Work: pgfx.WorkRepeatable})
+
+func terminated(ctx context.Context, m *txn.Manager) error {
+	_, err := m.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
+	return err
+}
+
 func TestLostConnectionsAreRetriedWhenThePolicySaysSo(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	policy := txn.Retry(txn.RetryPolicy{LostConnections: true, Delay: time.Millisecond})
 	for name, lose := range map[string]func(ctx context.Context) error{
-		"terminated": func(ctx context.Context) error {
-			_, err := m.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
-			return err
-		},
+		"terminated": func(ctx context.Context) error { return terminated(ctx, m) },
 		"socket closed": func(ctx context.Context) error {
 			tx, _ := m.Tx(ctx)
 			require.NoError(t, tx.Conn().PgConn().Conn().Close())
@@ -189,17 +190,119 @@ func TestLostConnectionsAreRetriedWhenThePolicySaysSo(t *testing.T) {
 				return lose(ctx)
 			}
 			return nil
-		}, policy), name)
+		}, repeatable), name)
 		assert.Equal(t, 2, calls, name)
 		assert.Equal(t, before+1, connected(m.DB()), "%s: the next attempt has another connection", name)
 	}
 	assert.Len(t, entries(t, m.DB()), 3)
 }
 
+func TestAServerThatTakesNoWritesIsLeftForAnother(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, maxConns(1))
+	for _, tt := range []struct {
+		opts  []txn.Option
+		calls int
+	}{
+		{[]txn.Option{eager}, 2},
+		{[]txn.Option{eager, txn.ReadOnly()}, 1}, // there the closure is to blame
+		{nil, 1},
+	} {
+		calls, before := 0, connected(m.DB())
+		err := m.Do(t.Context(), func(ctx context.Context) error {
+			if calls++; calls == 1 {
+				return fail(ctx, m, "25006")
+			}
+			return nil
+		}, tt.opts...)
+		assert.Equal(t, tt.calls, calls)
+		assert.Equal(t, tt.calls == 2, err == nil)
+		assert.EqualValues(t, tt.calls-1, connected(m.DB())-before)
+	}
+}
+
+func TestThePoolsBudgetHoldsTheRetriesOfAnOutageAndNotThoseOfConflicts(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, maxConns(1))
+	attempts := func(policy pgfx.RetryPolicy, lose func(ctx context.Context) error) (calls int) {
+		policy.MaxAttempts, policy.Delay, policy.MaxDelay = 2*pgfx.DefaultRetryReserve, time.Nanosecond, time.Nanosecond
+		require.Error(t, m.Do(t.Context(), func(ctx context.Context) error { calls++; return lose(ctx) }, txn.Retry(policy)))
+		return calls
+	}
+	conflict := func(ctx context.Context) error { return fail(ctx, m, "40001") }
+	for range 5 {
+		assert.Equal(t, 2*pgfx.DefaultRetryReserve, attempts(pgfx.RetryPolicy{}, conflict))
+	}
+	assert.Equal(t, 2, attempts(pgfx.RetryPolicy{Budget: pgfx.NewRetryBudget(0, 1)}, conflict), "a budget of its own holds all")
+	assert.Zero(t, m.DB().Stats().Retries.Retries)
+	attempts(pgfx.RetryPolicy{Work: pgfx.WorkRepeatable}, func(ctx context.Context) error { return terminated(ctx, m) })
+	attempts(pgfx.RetryPolicy{Work: pgfx.WorkRepeatable}, func(ctx context.Context) error { return terminated(ctx, m) })
+	assert.Positive(t, m.DB().Stats().Retries.Refused)
+}
+
+func TestWhatWasNeverSentIsTriedAgainOutsideOfATransaction(t *testing.T) {
+	t.Parallel()
+	proxy := newProxy(t)
+	m := managerOf(t, openDB(t, proxy.URL(), maxConns(1), func(c *pgfx.Config) {
+		c.Retry = pgfx.RetryConfig{MaxRetries: 1000, Delay: 5 * time.Millisecond, MaxDelay: 5 * time.Millisecond, Budget: pgfx.Off}
+	}))
+	for name, work := range map[string]func(ctx context.Context) error{
+		"exec": func(ctx context.Context) error { return insert(ctx, m, "exec") },
+		"query": func(ctx context.Context) error {
+			rows, err := m.Query(ctx, "insert into entries values ('query')")
+			rows.Close()
+			return errors.Join(err, rows.Err())
+		},
+		"query row": func(ctx context.Context) error {
+			var name string
+			return m.QueryRow(ctx, "insert into entries values ('row') returning name").Scan(&name)
+		},
+		"batch": func(ctx context.Context) error {
+			batch := &pgx.Batch{}
+			batch.Queue("insert into entries values ('batch')")
+			return m.SendBatch(ctx, batch).Close()
+		},
+		"copy": func(ctx context.Context) error {
+			_, err := m.CopyFrom(ctx, pgx.Identifier{"entries"}, []string{"name"}, pgx.CopyFromRows([][]any{{"copy"}}))
+			return err
+		},
+		"transaction": func(ctx context.Context) error {
+			return m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "transaction") })
+		},
+	} {
+		proxy.AcceptThenKill(fxtest.AtOnce)
+		proxy.Cut()
+		m.DB().Reset()
+		before := proxy.Accepted()
+		done := make(chan error)
+		go func() { done <- work(t.Context()) }()
+		require.NoError(t, proxy.AwaitAccepted(t.Context(), before+3), name)
+		proxy.Heal()
+		require.NoError(t, <-done, name)
+		settled(t, m.DB())
+	}
+	assert.Len(t, entries(t, m.DB()), 6, "each once")
+}
+
+func TestWhatMayHaveBeenDoneIsNeverSentAgain(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, maxConns(1))
+	_, err := m.Exec(t.Context(), "create sequence calls")
+	require.NoError(t, err)
+	const once = "select pg_terminate_backend(pg_backend_pid()), nextval('calls')"
+	_, err = m.Exec(t.Context(), once)
+	require.ErrorContains(t, err, "57P01")
+	require.ErrorContains(t, m.QueryRow(t.Context(), once).Scan(nil, nil), "57P01")
+	rows, _ := m.Query(t.Context(), once)
+	rows.Close()
+	require.ErrorContains(t, rows.Err(), "57P01")
+	assert.Zero(t, m.DB().Stats().Retries.Retries)
+}
+
 func TestAPolicyThatMakesNoSenseIsRefused(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	for _, policy := range []txn.RetryPolicy{
+	for _, policy := range []pgfx.RetryPolicy{
 		{MaxAttempts: -1}, {MaxElapsed: -1}, {Delay: -1}, {MaxDelay: -1}, {Multiplier: 0.5}, {Multiplier: math.NaN()},
 	} {
 		require.ErrorContains(t, m.Do(t.Context(), unreachable(t), txn.Retry(policy)), "txn: Retry")

@@ -60,7 +60,7 @@ type transaction struct {
 	failed        error // what put the transaction into the failed state or broke the connection
 	broken        bool  // the connection was lost before COMMIT was sent
 	refused       bool  // the server refused the COMMIT
-	again         bool  // doing it again can help
+	again         error // because of which doing it again can help
 	doubt         *doubt
 	tx            pgx.Tx // pgx's own, where it was needed
 	free          []result
@@ -75,7 +75,7 @@ func (m *Manager) begin(ctx context.Context, terms *settings, attempt int) (*tra
 	t := &transaction{m: m, terms: terms, attempt: attempt, started: time.Now()}
 	t.root = scope{Context: ctx, t: t}
 	t.innermost = &t.root
-	conn, err := m.pool.Acquire(ctx)
+	conn, err := m.acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("txn: begin: %w", err)
 	}
@@ -136,13 +136,19 @@ func (t *transaction) look(inUse, err error) {
 	}
 	pg := t.conn.Conn().PgConn()
 	t.broken = pg.IsClosed()
-	retry := &t.terms.retry
-	t.again = retry.retryable(err)
+	t.repeatable(err)
 	if t.failed != nil && (t.broken || pg.TxStatus() == statusFailed) { // whatever the closure made of it
-		t.again = t.again || retry.retryable(t.failed)
+		t.repeatable(t.failed)
 	}
-	if t.again && sqlstate.Code(err) == sqlstate.ReadOnlySQLTransaction {
+	if t.again != nil && sqlstate.Code(err) == sqlstate.ReadOnlySQLTransaction {
 		_ = pg.Conn().Close() // it leads to a server that can't be written to
+	}
+}
+
+// repeatable notes err when the transaction can be done again because of it. Nothing of it is stored.
+func (t *transaction) repeatable(err error) {
+	if t.again == nil && t.terms.retryable(err, t.broken) {
+		t.again = err
 	}
 }
 
@@ -205,7 +211,7 @@ func (t *transaction) commit() error {
 		return t.settle(err)
 	}
 	t.refused = t.root.Err() == nil
-	t.again = t.terms.retry.retryable(err)
+	t.repeatable(err)
 	t.rollBack()
 	return fmt.Errorf("txn: commit: %w", err)
 }
