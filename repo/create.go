@@ -9,8 +9,9 @@ import (
 // trips, and all columns come back into the slice's elements; they are told apart by key or by what else is different in
 // each of them, never by their position.
 //
-// How they travel depends on their number and on the model. Few rows are a statement each, in one round trip. From 32 rows
-// on, and where each can be told apart, many of them share a statement, in a transaction (that of ctx, or one of their own).
+// How they travel depends on their number and on the model. Few rows are a statement each and are sent at once. From 32 rows
+// on, and where each can be told apart, many of them share a statement. Several rows are written in a transaction, that of ctx or
+// one of their own: that a trigger has suppressed one of them shows when all have been sent.
 // From 64 rows on they are copied (COPY), if nothing has to come back: the key is known, no column is left to the database,
 // and values of these types are stored as they are; it takes two round trips. Rows with known keys are sent in the order of
 // the keys, so that concurrent calls don't deadlock.
@@ -40,7 +41,7 @@ func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
 			return err
 		}
 	}
-	singly := func(ctx context.Context) error { return w.run(ctx, w.singles(groups), false) }
+	singly := func(ctx context.Context) error { return w.run(ctx, w.singles(groups), len(rows) > 1) }
 	if len(rows) < groupFrom {
 		return singly(ctx)
 	}

@@ -64,10 +64,10 @@ func TestEachMethodTakesTheRoundTripsItStates(t *testing.T) {
 		{"DeleteWhere", func(ctx context.Context) error { return second(users.DeleteWhere(ctx, repo.Eq("email", "c"))) }, one},
 		{"CreateMany", func(ctx context.Context) error {
 			return users.CreateMany(ctx, []User{{Email: "m1"}, {Email: "m2"}})
-		}, []string{"batch"}},
+		}, []string{"batch", "batch", "commit"}},
 		{"CreateMany with keys", func(ctx context.Context) error {
 			return keyed.CreateMany(ctx, []User{{Email: "k1"}, {Email: "k2"}})
-		}, []string{"batch"}},
+		}, []string{"batch", "batch", "commit"}},
 		{"UpdateMany", func(ctx context.Context) error {
 			fresh, err := users.Get(ctx, rows[3].ID)
 			require.NoError(t, err)
