@@ -1,0 +1,66 @@
+package contest
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// rower is what a transaction and a manager have in common.
+type rower interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// threeStatements is what all transactions do.
+func threeStatements(ctx context.Context, q rower) error {
+	var n int64
+	for i := range int64(3) {
+		if err := q.QueryRow(ctx, "select $1::bigint", i).Scan(&n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BeginFunc is a transaction with pgx.BeginFunc.
+func BeginFunc() Contender {
+	return Contender{"BeginFunc", func(ctx context.Context, env Env) (*Client, error) {
+		pool, err := plainPool(ctx, env)
+		if err != nil {
+			return nil, err
+		}
+		return &Client{
+			Transaction: func(ctx context.Context) error {
+				return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return threeStatements(ctx, tx) })
+			},
+			Result: func() any { return nil },
+			Close:  pool.Close,
+		}, nil
+	}}
+}
+
+// Do is a transaction with txn.Manager.Do, whose options say what happens to a COMMIT whose answer is lost.
+func Do(name string, opts ...txn.Option) Contender {
+	return Contender{name, func(ctx context.Context, env Env) (*Client, error) {
+		db, err := openDB(ctx, env)
+		if err != nil {
+			return nil, err
+		}
+		manager, err := txn.NewManager(db, txn.WithDefaults(opts...))
+		if err != nil {
+			return nil, err
+		}
+		return &Client{
+			Transaction: func(ctx context.Context) error {
+				return manager.Do(ctx, func(ctx context.Context) error { return threeStatements(ctx, manager) })
+			},
+			Result: func() any { return nil },
+			Close: func() {
+				_ = manager.Close(context.Background())
+				_ = db.Close(context.Background())
+			},
+		}, nil
+	}}
+}

@@ -1,0 +1,152 @@
+package measure
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
+)
+
+// outcome is what an operation returned and left in the table.
+type outcome struct {
+	returned any
+	stored   []string
+}
+
+// Check lets every contender do an operation once, live and from its recording, and returns an error unless all of them
+// return the same and leave the same rows. What doesn't return rows is compared by what it leaves.
+func (a *Arena) Check(ctx context.Context, op *contest.Operation) error {
+	var first outcome
+	for i, contender := range op.Contenders {
+		live, err := a.outcome(ctx, op, contender, Live)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			first = live
+		}
+		if err := first.differs(live); err != nil {
+			return fmt.Errorf("%s: %s and %s differ: %w", op.Slug, op.Contenders[0].Name, contender.Name, err)
+		}
+		replayed, err := a.outcome(ctx, op, contender, Replay)
+		if err != nil {
+			return err
+		}
+		replayed.stored = live.stored
+		if err := live.differs(replayed); err != nil {
+			return fmt.Errorf("%s: %s: live and replayed differ: %w", op.Slug, contender.Name, err)
+		}
+	}
+	return nil
+}
+
+func (a *Arena) outcome(ctx context.Context, op *contest.Operation, contender contest.Contender, mode Mode) (outcome, error) {
+	seat, err := a.Seat(ctx, op, contender, mode)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer seat.Close()
+	if err := seat.Restore(ctx); err != nil {
+		return outcome{}, err
+	}
+	seat.Session.Prepare()
+	if err := seat.Session.Call(ctx, 0); err != nil {
+		return outcome{}, fmt.Errorf("%s: %s: %w", op.Slug, contender.Name, err)
+	}
+	o := outcome{returned: seat.Session.Result()}
+	if mode == Live {
+		if o.stored, err = a.stored(ctx, op); err != nil {
+			return outcome{}, err
+		}
+	}
+	items, ok := o.returned.([]contest.Item)
+	if !ok {
+		return o, seat.Err()
+	}
+	items = contest.Normal(items)
+	if op.MakesKeys {
+		if mode == Live {
+			if err := a.checkKeys(ctx, items); err != nil {
+				return outcome{}, fmt.Errorf("%s: %s: %w", op.Slug, contender.Name, err)
+			}
+		}
+		for i := range items {
+			items[i].ID = uuid.Nil
+		}
+	}
+	o.returned = items
+	return o, seat.Err()
+}
+
+// stored returns the table's rows as text, but for keys that the database has made.
+func (a *Arena) stored(ctx context.Context, op *contest.Operation) ([]string, error) {
+	columns := "id, name"
+	if op.MakesKeys {
+		columns = "name"
+	}
+	rows, err := a.conn.Query(ctx,
+		"select row("+columns+", note, quantity, active, attributes, price, created_at, updated_at)::text from items order by name, id")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// checkKeys makes sure that the keys that came back are those of their rows. A row without one says nothing.
+func (a *Arena) checkKeys(ctx context.Context, items []contest.Item) error {
+	rows, err := a.conn.Query(ctx, "select name, id from items")
+	if err != nil {
+		return err
+	}
+	keys := make(map[string]uuid.UUID, len(items))
+	var name string
+	var id uuid.UUID
+	if _, err := pgx.ForEachRow(rows, []any{&name, &id}, func() error {
+		keys[name] = id
+		return nil
+	}); err != nil {
+		return err
+	}
+	for i := range items {
+		if item := &items[i]; item.ID != uuid.Nil && item.ID != keys[item.Name] {
+			return fmt.Errorf("row %d came back with the key of another", i)
+		}
+	}
+	return nil
+}
+
+func (o outcome) differs(other outcome) error {
+	if len(o.stored) != len(other.stored) {
+		return fmt.Errorf("%d rows stored, and %d", len(o.stored), len(other.stored))
+	}
+	for i := range o.stored {
+		if o.stored[i] != other.stored[i] {
+			return fmt.Errorf("stored row %d:\n%s\n%s", i, o.stored[i], other.stored[i])
+		}
+	}
+	items, ok := o.returned.([]contest.Item)
+	others, okToo := other.returned.([]contest.Item)
+	if !ok || !okToo || len(items) != len(others) {
+		if !reflect.DeepEqual(o.returned, other.returned) {
+			return fmt.Errorf("returned %T of %v, and %T of %v", o.returned, size(o.returned), other.returned, size(other.returned))
+		}
+		return nil
+	}
+	for i := range items {
+		if !reflect.DeepEqual(items[i], others[i]) {
+			return fmt.Errorf("returned row %d:\n%+v\n%+v", i, items[i], others[i])
+		}
+	}
+	return nil
+}
+
+func size(v any) any {
+	if items, ok := v.([]contest.Item); ok {
+		return fmt.Sprintf("%d rows", len(items))
+	}
+	return v
+}
