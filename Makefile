@@ -62,6 +62,10 @@ bench: ## Run the benchmarks and compare: make bench BENCH=Get COUNT=10
 	cd benchmarks && go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) ./... >"$(CURDIR)/bench.out"
 	$(TOOL) benchstat bench.out
 
+.PHONY: bench-table
+bench-table: ## Let rdsfx compete with its peers and write the table in docs/performance.md (minutes)
+	go run ./benchmarks/cmd/table -o docs/performance.md
+
 .PHONY: bench-fxtest
 bench-fxtest: ## Show what a test pays for a database of its own
 	go test -run='^$$' -bench=FreshDatabase ./fxtest

@@ -1,7 +1,9 @@
-// Package benchmarks measures the library side by side with its peers: raw pgx, scany, sqlx, bun and GORM. It is a module
-// of its own, so that nobody who uses the library inherits them.
+// Package benchmarks measures the library side by side with its peers: hand-written pgx, pgx's mapper, scany, sqlx, bun, GORM
+// and the form of code that sqlc generates. It is a module of its own, so that nobody who uses the library inherits them.
 //
-// Each benchmark runs all contenders in one process, and what counts is their ratio:
+// What counts are ratios within one run. Package contest has the contenders, package replay takes the server out of a
+// measurement, and package measure lets them compete:
 //
-//	make bench
+//	make bench-table
+//	make bench BENCH=Contest/op=get
 package benchmarks

@@ -47,7 +47,8 @@ const (
 	getSQL    = "select " + columns + " from items where id = $1"
 	listSQL   = "select " + columns + " from items order by id limit $1"
 	insertSQL = "insert into items (" + columns + ") values (" + places + ") returning " + columns
-	upsertSQL = "insert into items (" + columns + ") values (" + places + ") on conflict (id) do update set " + replaced + " returning " + columns
+	upsertSQL = "insert into items (" + columns + ") values (" + places + ") " +
+		"on conflict (id) do update set " + replaced + " returning " + columns
 	countSQL  = "select count(*) from items where active = $1"
 	existsSQL = "select exists (select from items where id = $1)"
 )
@@ -68,7 +69,7 @@ func Key(i int) (id uuid.UUID) {
 func Row(i int) Item {
 	at := time.Date(2026, time.January, 2, 3, 4, 5, 678_900_000, time.UTC).Add(time.Duration(i) * time.Second)
 	row := Item{
-		ID: Key(i), Name: fmt.Sprintf("item number %06d", i), Quantity: int32(i % 1000), Active: i%2 == 0, //nolint:gosec // small
+		ID: Key(i), Name: fmt.Sprintf("item number %06d", i), Quantity: int32(i % 1000), Active: i%2 == 0,
 		Attributes: json.RawMessage(fmt.Sprintf(`{"tags": ["new", "blue"], "colour": "blue", "weight": %d}`, i)),
 		Price:      float64(i) + 0.25, CreatedAt: at, UpdatedAt: at.Add(time.Hour),
 	}

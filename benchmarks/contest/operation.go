@@ -65,6 +65,9 @@ func (o *Operation) Session(client *Client) *Session {
 	return s
 }
 
+// ours is the contender that goals are set for.
+const ours = "rdsfx"
+
 // Numbers of rows.
 const (
 	bulk    = 10_000
@@ -81,44 +84,44 @@ func Operations() []Operation {
 	return []Operation{
 		{
 			Name: "Get by key", Slug: "get", Contenders: everybody(), Rows: 1, Setup: seed(seeded), session: getSession,
-			Goals: []Goal{{Contender: "rdsfx", Replay: 0.50, Allocs: 22, Text: "replay ≤ 0.50, ≤ 22 allocations"}},
+			Goals: []Goal{{Contender: ours, Replay: 0.50, Allocs: 22, Text: "replay ≤ 0.50, ≤ 22 allocations"}},
 		},
 		{
 			Name: "List 1,000 rows", Slug: "list", Contenders: everybody(), Rows: Listed, Setup: seed(Listed),
 			session: callSession(func(c *Client) func(context.Context) error { return c.List }),
-			Goals:   []Goal{{Contender: "rdsfx", Replay: 0.40, Live: 0.65, Text: "replay ≤ 0.40, live ≤ 0.65"}},
+			Goals:   []Goal{{Contender: ours, Replay: 0.40, Live: 0.65, Text: "replay ≤ 0.40, live ≤ 0.65"}},
 		},
 		{
 			Name: "Insert returning", Slug: "insert", Contenders: everybody(), Rows: 1, Setup: seed(0),
 			session: writeSession(func(c *Client) writeFunc { return c.Insert }, false),
-			Goals:   []Goal{{Contender: "rdsfx", Replay: 0.60, Text: "replay ≤ 0.60"}},
+			Goals:   []Goal{{Contender: ours, Replay: 0.60, Text: "replay ≤ 0.60"}},
 		},
 		{
 			Name: "Upsert returning", Slug: "upsert", Contenders: everybody(), Rows: 1, Setup: seed(seeded),
 			session: writeSession(func(c *Client) writeFunc { return c.Upsert }, true),
-			Goals:   []Goal{{Contender: "rdsfx", Replay: 0.60, Text: "replay ≤ 0.60"}},
+			Goals:   []Goal{{Contender: ours, Replay: 0.60, Text: "replay ≤ 0.60"}},
 		},
 		{
 			Name: "Count", Slug: "count", Contenders: some(), Rows: 1, Setup: seed(seeded),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Count }),
-			Goals:   []Goal{{Contender: "rdsfx", MoreAllocs: 1, Text: "+ 0 allocations"}},
+			Goals:   []Goal{{Contender: ours, MoreAllocs: 1, Text: "+ 0 allocations"}},
 		},
 		{
 			Name: "Exists", Slug: "exists", Contenders: some(), Rows: 1, Setup: seed(seeded), session: existsSession,
-			Goals: []Goal{{Contender: "rdsfx", MoreAllocs: 1, Text: "+ 0 allocations"}},
+			Goals: []Goal{{Contender: ours, MoreAllocs: 1, Text: "+ 0 allocations"}},
 		},
 		{
 			Name: "Bulk insert of 10,000, no keys needed", Slug: "insert-10000", Rows: bulk, Setup: seed(0), Single: true, MakesKeys: true,
 			Contenders: []Contender{CopyFrom(), RDSFX(), Unnest(), MultiValues(), Batch(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.InsertMany }, bulk, withoutKeys),
-			Goals:      []Goal{{Contender: "rdsfx", Live: 1.00, Allocs: 4, Text: "live ≤ 1.00, ≤ 4 allocations a row"}},
+			Goals:      []Goal{{Contender: ours, Live: 1.00, Allocs: 4, Text: "live ≤ 1.00, ≤ 4 allocations a row"}},
 		},
 		{
 			Name: "Bulk insert of 10,000, keys returned", Slug: "insert-10000-keys", Rows: bulk, Setup: seed(0), Single: true, MakesKeys: true,
 			Contenders: []Contender{CopyFrom(), RDSFX(), RDSFXKeys(), Unnest(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.InsertReturning }, bulk, withoutKeys),
 			Goals: []Goal{
-				{Contender: "rdsfx", Live: 1.75, Text: "live ≤ 1.75"},
+				{Contender: ours, Live: 1.75, Text: "live ≤ 1.75"},
 				{Contender: "rdsfx+keys", Live: 1.75, Text: "live ≤ 1.75 (stretch 1.00)"},
 			},
 		},
@@ -126,13 +129,13 @@ func Operations() []Operation {
 			Name: "Bulk update of 1,000", Slug: "update-1000", Rows: updated, Setup: seed(updated), Single: true,
 			Contenders: []Contender{Raw(), RDSFX(), Unnest(), Batch(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.UpdateMany }, updated, changed),
-			Goals:      []Goal{{Contender: "rdsfx", Live: 1.0 / 15, Allocs: 5, Text: "live ≤ 1/15, ≤ 5 allocations a row"}},
+			Goals:      []Goal{{Contender: ours, Live: 1.0 / 15, Allocs: 5, Text: "live ≤ 1/15, ≤ 5 allocations a row"}},
 		},
 		{
 			Name: "Bulk upsert of 10,000", Slug: "upsert-10000", Rows: bulk, Setup: seed(bulk / 2), Single: true,
 			Contenders: []Contender{Unnest(), RDSFX(), MultiValues(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.UpsertMany }, bulk, changed),
-			Goals:      []Goal{{Contender: "rdsfx", Live: 0.85, Text: "live ≤ 0.85"}},
+			Goals:      []Goal{{Contender: ours, Live: 0.85, Text: "live ≤ 0.85"}},
 		},
 		{
 			Name: "Transaction around 3 statements", Slug: "transaction", Rows: 1,
@@ -149,14 +152,14 @@ func Operations() []Operation {
 			Name: "Statistics for a statement", Slug: "statement", Rows: 1, Contenders: pools(),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Statement }),
 			Goals: []Goal{
-				{Contender: "rdsfx", MoreTime: 300, MoreAllocs: 2, Text: "≤ + 0.3 µs, ≤ + 1 allocation"},
+				{Contender: ours, MoreTime: 300, MoreAllocs: 2, Text: "≤ + 0.3 µs, ≤ + 1 allocation"},
 				{Contender: "unwatched", MoreAllocs: 1, Text: "nothing"},
 			},
 		},
 		{
 			Name: "Acquire and release", Slug: "acquire", Rows: 1, Contenders: pools(),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Acquire }),
-			Goals:   []Goal{{Contender: "rdsfx", MoreTime: 100, MoreAllocs: 1, Text: "≤ + 100 ns, + 0 allocations"}},
+			Goals:   []Goal{{Contender: ours, MoreTime: 100, MoreAllocs: 1, Text: "≤ + 100 ns, + 0 allocations"}},
 		},
 	}
 }

@@ -48,9 +48,8 @@ func Bun() Contender {
 				_, err := upsert(db.NewInsert().Model(item)).Returning("*").Exec(ctx)
 				return err
 			},
-			Count: func(ctx context.Context) error {
-				n, err := db.NewSelect().Model((*Item)(nil)).Where("active = ?", true).Count(ctx)
-				last.n = int64(n)
+			Count: func(ctx context.Context) (err error) {
+				last.n, err = db.NewSelect().Model((*Item)(nil)).Where("active = ?", true).Count(ctx)
 				return err
 			},
 			Exists: func(ctx context.Context, id uuid.UUID) (err error) {

@@ -19,9 +19,9 @@ func pools() []Contender {
 			if err != nil {
 				return nil, err
 			}
-			return poolClient(ctx, pool, pool.Close)
+			return poolClient(pool, pool.Close), nil
 		}},
-		watchedPool("rdsfx", pgfx.WatchConfig{}),
+		watchedPool(ours, pgfx.WatchConfig{}),
 		watchedPool("unwatched", pgfx.WatchConfig{Disabled: true}),
 		{"own-histogram", func(ctx context.Context, env Env) (*Client, error) {
 			cfg, err := pgxpool.ParseConfig(env.URL)
@@ -37,7 +37,7 @@ func pools() []Contender {
 			if err != nil {
 				return nil, err
 			}
-			return poolClient(ctx, pool, pool.Close)
+			return poolClient(pool, pool.Close), nil
 		}},
 	}
 }
@@ -49,17 +49,12 @@ func watchedPool(name string, watch pgfx.WatchConfig) Contender {
 		if err != nil {
 			return nil, err
 		}
-		return poolClient(ctx, db.Pool(), func() { _ = db.Close(context.Background()) })
+		return poolClient(db.Pool(), func() { _ = db.Close(context.Background()) }), nil
 	}}
 }
 
-// poolClient holds one connection for its statements and leaves the others to be acquired.
-func poolClient(ctx context.Context, pool *pgxpool.Pool, closeAll func()) (*Client, error) {
-	held, err := pool.Acquire(ctx)
-	if err != nil {
-		closeAll()
-		return nil, err
-	}
+func poolClient(pool *pgxpool.Pool, closeAll func()) *Client {
+	var held *pgxpool.Conn // by whoever measures statements
 	return &Client{
 		Acquire: func(ctx context.Context) error {
 			conn, err := pool.Acquire(ctx)
@@ -68,16 +63,23 @@ func poolClient(ctx context.Context, pool *pgxpool.Pool, closeAll func()) (*Clie
 			}
 			return err
 		},
-		Statement: func(ctx context.Context) error {
-			_, err := held.Exec(ctx, "select 1")
+		Statement: func(ctx context.Context) (err error) {
+			if held == nil {
+				if held, err = pool.Acquire(ctx); err != nil {
+					return err
+				}
+			}
+			_, err = held.Exec(ctx, "select 1")
 			return err
 		},
 		Result: func() any { return nil },
 		Close: func() {
-			held.Release()
+			if held != nil {
+				held.Release()
+			}
 			closeAll()
 		},
-	}, nil
+	}
 }
 
 // histogram is what a histogram of the statements' times takes at least.

@@ -34,7 +34,6 @@ func RawCodecs() Contender {
 	}}
 }
 
-
 func rawClient(pool *pgxpool.Pool, closeAll func()) *Client {
 	last := &result{}
 	scan := func(row pgx.Row, item *Item) error {
@@ -192,8 +191,9 @@ func Batch() Contender {
 func Unnest() Contender {
 	return rawBulk("unnest", func(pool *pgxpool.Pool, client *Client) {
 		const arrays = "$1::text[], $2::text[], $3::int[], $4::bool[], $5::jsonb[], $6::float8[], $7::timestamptz[], $8::timestamptz[]"
-		insert := "insert into items (" + freshColumns + ") select * from unnest(" + arrays + ")"
-		upsert := "insert into items (" + freshColumns + ", id) select * from unnest(" + arrays + ", $9::uuid[]) " +
+		insert := "insert into items (" + freshColumns + ") select " + freshColumns + " from unnest(" + arrays + ") as new(" + freshColumns + ")"
+		upsert := "insert into items (" + freshColumns + ", id) select " + freshColumns + ", id from unnest(" + arrays + ", $9::uuid[]) as new(" +
+			freshColumns + ", id) " +
 			"on conflict (id) do update set " + replaced
 		update := "update items set name = new.name, note = new.note, quantity = new.quantity, active = new.active, " +
 			"attributes = new.attributes, price = new.price, created_at = new.created_at, updated_at = new.updated_at " +

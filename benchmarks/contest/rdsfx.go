@@ -36,7 +36,7 @@ func openWith(ctx context.Context, env Env, cfg pgfx.Config) (*pgfx.DB, error) {
 }
 
 // RDSFX is a repository.
-func RDSFX() Contender { return repository("rdsfx") }
+func RDSFX() Contender { return repository(ours) }
 
 // RDSFXKeys is a repository that makes keys in the application.
 func RDSFXKeys() Contender {

@@ -20,7 +20,6 @@ type sqlcItem struct {
 	UpdatedAt  pgtype.Timestamptz
 }
 
-
 func (row *sqlcItem) item() Item {
 	item := Item{
 		ID: row.ID.Bytes, Name: row.Name, Quantity: row.Quantity, Active: row.Active, Attributes: row.Attributes, Price: row.Price,

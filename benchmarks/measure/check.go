@@ -98,7 +98,7 @@ func (a *Arena) stored(ctx context.Context, op *contest.Operation) ([]string, er
 
 // checkKeys makes sure that the keys that came back are those of their rows. A row without one says nothing.
 func (a *Arena) checkKeys(ctx context.Context, items []contest.Item) error {
-	rows, err := a.conn.Query(ctx, "select name, id from items")
+	rows, err := a.conn.Query(ctx, "select name, id from items") //nolint:rowserrcheck // ForEachRow does
 	if err != nil {
 		return err
 	}

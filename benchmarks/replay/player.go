@@ -53,7 +53,7 @@ func (p *player) Write(b []byte) (int, error) {
 				return 0, p.fail(p.tape.unknown(rest))
 			}
 			p.state = r.after
-			p.answers = append(p.answers, r.answer)
+			p.answers = append(p.answers, r.answer())
 			p.served.Add(1)
 			p.more.Broadcast()
 		}

@@ -109,7 +109,7 @@ func (r *recorder) received(p []byte) {
 // ended puts the exchange that has got its answer on the tape.
 func (r *recorder) ended(state uint64) {
 	if len(r.waiting) > 0 {
-		r.tape.keep(mix(r.waiting[0], r.state), &record{answer: append([]byte(nil), r.answer[:r.read]...), after: state})
+		r.tape.keep(mix(r.waiting[0], r.state), append([]byte(nil), r.answer[:r.read]...), state)
 		r.waiting = r.waiting[1:]
 	}
 	r.state = state

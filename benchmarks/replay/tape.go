@@ -1,10 +1,12 @@
 package replay
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"hash/maphash"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -24,10 +26,19 @@ type Tape struct {
 	err     error
 }
 
-// record is one exchange.
+// record is what was answered to an exchange, each time that it was recorded.
 type record struct {
-	answer []byte
-	after  uint64 // the state of the connection behind it
+	answers [][]byte
+	played  atomic.Uint32
+	after   uint64 // the state of the connection behind it
+}
+
+// answer returns the next answer.
+func (r *record) answer() []byte {
+	if len(r.answers) == 1 {
+		return r.answers[0]
+	}
+	return r.answers[int(r.played.Add(1)-1)%len(r.answers)]
 }
 
 // New returns an empty tape that records. dial makes the connections to record; nil is a [net.Dialer].
@@ -56,7 +67,16 @@ func (t *Tape) Dial(ctx context.Context, network, address string) (net.Conn, err
 
 // Play ends recording: connections that are dialed from now on are served from the tape. What is still open goes on with
 // the real server and isn't recorded any more.
-func (t *Tape) Play() { t.playing.Store(true) }
+func (t *Tape) Play() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.playing.Store(true)
+	for _, r := range t.records {
+		if differs := func(answer []byte) bool { return !bytes.Equal(answer, r.answers[0]) }; !slices.ContainsFunc(r.answers, differs) {
+			r.answers = r.answers[:1]
+		}
+	}
+}
 
 // Err returns what went wrong first, nil when all that was written had been recorded. It is what to look at after a
 // measurement: a client may have tried again and thereby hidden an error.
@@ -77,13 +97,19 @@ func (t *Tape) Served() int64 {
 	return n
 }
 
-// keep stores an exchange. The first one of a form stays.
-func (t *Tape) keep(key uint64, r *record) {
+// keep stores an exchange.
+func (t *Tape) keep(key uint64, answer []byte, after uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.records[key]; !ok && !t.playing.Load() {
+	if t.playing.Load() {
+		return
+	}
+	r, ok := t.records[key]
+	if !ok {
+		r = &record{after: after}
 		t.records[key] = r
 	}
+	r.answers = append(r.answers, answer)
 }
 
 func (t *Tape) fail(err error) error {
