@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// ImportOption shapes an import: [OnProgress] or [ImportTotal].
+// ImportOption shapes an import: [OnProgress], [ImportTotal] or [SkipBad].
 type ImportOption interface {
 	applyImport(*importSettings)
 }
@@ -23,12 +23,15 @@ type importSettings struct {
 	every  int64
 	report func(Progress)
 	total  int64
+	skip   func(error) error
 }
 
 // Progress tells how far an import is.
 type Progress struct {
-	// Rows have been sent so far, and Total is how many there will be, 0 when nobody knows.
+	// Rows have been taken from the sequence so far, and Total is how many there will be, 0 when nobody knows.
 	Rows, Total int64
+	// Skipped is how many of the rows were bad (see [SkipBad]).
+	Skipped int64
 	// Elapsed is the time since the import began, and Remaining what is left at the same rate, 0 when the total isn't known.
 	Elapsed, Remaining time.Duration
 	// Rate is in rows per second.
@@ -50,6 +53,7 @@ func ImportTotal(rows int64) ImportOption {
 // none. It is the fastest way in, and the one by which nothing comes back: the rows are not changed. created, updated and
 // version are filled as by Create, the times with that of the import's begin. A column with the role default is left to the
 // database when it is zero in the first row, and then has to be in all; else the first one that differs is an error.
+// With [SkipBad] bad rows are left out and reported.
 //
 // An error of the sequence ends the import and comes back as it is. It takes two round trips and what COPY sends, one less
 // without created and updated or with [WithClock]. Errors: [*InvalidError] and [*ConstraintError] with the row's index.
@@ -60,6 +64,10 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 			return 0, &queryError{r.d.label + ": an import option is nil"}
 		}
 		opt.applyImport(&source.settings)
+	}
+	source.due = source.settings.every
+	if source.settings.skip != nil {
+		return r.importSkipping(ctx, source, rows)
 	}
 	pull, stop := iter.Pull2(rows)
 	defer stop()
@@ -100,7 +108,7 @@ func (d *descriptor) formColumns(form []byte) []*column {
 // importTime asks for the time of the import's begin, if it is needed.
 func (r *Repository[T, K]) importTime(ctx context.Context, source *importSource[T]) error {
 	switch {
-	case !bytes.ContainsAny(source.form, string([]byte{takeNow, takeClock})) && r.d.created < 0 && r.d.updated < 0:
+	case r.d.created < 0 && r.d.updated < 0:
 		return nil
 	case r.d.clock != nil:
 		source.now = r.d.now()
@@ -123,7 +131,9 @@ type importSource[T any] struct {
 	buf      []byte // for the form of the current one
 	row      T
 	rows     int64
-	peeked   bool // the current row has been taken to learn the form
+	skipped  int64
+	due      int64 // the number of rows at which progress is reported next
+	peeked   bool  // the current row has been taken to learn the form
 	err      error
 }
 
@@ -156,12 +166,7 @@ func (s *importSource[T]) take() error {
 	if err := s.d.validate(s.ctx, &s.row, int(s.rows)); err != nil {
 		return err
 	}
-	form := s.d.insertForm(s.buf, s.value())
-	for i, take := range form {
-		if take == takeNow || take == takeClock {
-			form[i] = takeArgument // fill knows the time
-		}
-	}
+	form := s.d.importForm(s.buf, s.value())
 	if s.buf = form; s.form == nil {
 		s.form = slices.Clone(form)
 	}
@@ -192,16 +197,3 @@ func (s *importSource[T]) position(number int) int {
 }
 
 func (s *importSource[T]) value() reflect.Value { return reflect.ValueOf(&s.row).Elem() }
-
-// progress reports, if it is time or the end.
-func (s *importSource[T]) progress(end bool) {
-	if s.settings.report == nil || !end && s.rows%s.settings.every != 0 {
-		return
-	}
-	p := Progress{Rows: s.rows, Total: s.settings.total, Elapsed: time.Since(s.began)}
-	p.Rate = float64(p.Rows) / max(p.Elapsed.Seconds(), time.Nanosecond.Seconds())
-	if p.Total > p.Rows {
-		p.Remaining = time.Duration(float64(p.Total-p.Rows) / p.Rate * float64(time.Second))
-	}
-	s.settings.report(p)
-}
