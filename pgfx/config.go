@@ -187,8 +187,8 @@ type RetryConfig struct {
 	Multiplier float64 `env:"MULTIPLIER" json:"multiplier,omitempty" koanf:"multiplier" mapstructure:"multiplier" yaml:"multiplier,omitempty"`
 	// MaxDelay is the longest wait between two attempts. Default: 5 s.
 	MaxDelay time.Duration `env:"MAX_DELAY" json:"max_delay,omitempty" koanf:"max_delay" mapstructure:"max_delay" yaml:"max_delay,omitempty"`
-	// Budget is how many retries there may be for each call, from 0 to 1, beyond a reserve of ten; connecting while starting
-	// doesn't count. See [RetryBudget]. Default: 0.1. Off: no limit.
+	// Budget is how many retries there may be for each call, from 0 to 1, beyond a reserve of ten or of
+	// Pool.MaxConns, whichever is more; connecting while starting doesn't count. See [RetryBudget]. Default: 0.1. Off: no limit.
 	Budget float64 `env:"BUDGET" json:"budget,omitempty" koanf:"budget" mapstructure:"budget" yaml:"budget,omitempty"`
 }
 

@@ -251,7 +251,8 @@ func (db *DB) retryPolicy() RetryPolicy {
 		p.MaxAttempts = cfg.MaxRetries + 1
 	}
 	if cfg.Budget != Off {
-		p.Budget = NewRetryBudget(cfg.Budget, 0)
+		// A failover ends all connections at once, each in the middle of a read perhaps.
+		p.Budget = NewRetryBudget(cfg.Budget, max(DefaultRetryReserve, db.config.Pool.MaxConns))
 	}
 	return p
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
@@ -30,7 +31,7 @@ func FuzzFragment(f *testing.F) {
 	}
 	model, err := repo.ModelOf[Tag, string]("tags")
 	require.NoError(f, err)
-	conn, err := pgx.Connect(f.Context(), server.URL())
+	conn, err := pgx.Connect(f.Context(), fxtest.URL(f))
 	require.NoError(f, err)
 	f.Cleanup(func() { _ = conn.Close(context.Background()) })
 	f.Fuzz(func(t *testing.T, sql string) {

@@ -181,6 +181,7 @@ func TestImportThatSkipsIsNotDoneAgain(t *testing.T) {
 	require.NoError(t, err)
 	again, err := txn.NewManager(m.DB(), txn.WithDefaults(txn.Retry(txn.RetryPolicy{})))
 	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, again.Close(context.Background())) })
 	entries := newRepo[Entry, int64](t, again, "entries")
 	_, err = entries.Import(t.Context(), sequence(3, func(i int) (Entry, error) { return Entry{ID: int64(i), AccountID: 1}, nil }),
 		repo.SkipBad(nil))

@@ -77,9 +77,24 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 		}
 		batch.Queue(sql, args...)
 	}
-	found, missing := make([]T, 0, len(keys)), []int(nil)
+	found, missing, err := r.readBatch(ctx, batch)
+	if err != nil && r.mayRead(ctx, err) {
+		err = r.readAgain(ctx, err, func() error {
+			found, missing, err = r.readBatch(ctx, batch)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, r.wrap("read", err)
+	}
+	return found, r.missing(missing)
+}
+
+// readBatch reads a row by each statement of a batch and tells which of them found none.
+func (r *Repository[T, K]) readBatch(ctx context.Context, batch *pgx.Batch) (found []T, missing []int, err error) {
+	found = make([]T, 0, batch.Len())
 	results := r.tx.SendBatch(ctx, batch)
-	for i := range keys {
+	for i := range batch.Len() {
 		rows, err := results.Query()
 		var row *T
 		if err == nil {
@@ -90,15 +105,12 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 			missing = append(missing, i)
 		case err != nil:
 			_ = results.Close() // the error that matters is the first
-			return nil, r.wrap("read", err)
+			return nil, nil, err
 		default:
 			found = append(found, *row)
 		}
 	}
-	if err := results.Close(); err != nil {
-		return nil, r.wrap("read", err)
-	}
-	return found, r.missing(missing)
+	return found, missing, results.Close() //nolint:wrapcheck // the caller wraps it with the operation
 }
 
 // keyStatement reads one of several rows.
@@ -143,27 +155,35 @@ func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Se
 		defer cancel()
 		_, inside := r.tx.Tx(ctx)
 		stopped := false
-		over := func(rows pgx.Rows) {
-			if !inside {
-				cancel()
-			}
-			rows.Close()
-		}
-		err := r.query(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
-			reader := reader[T]{shape: r.d.shape}
-			defer over(rows) // after a panic of the loop's body, too
+		var failed error // behind the first row, after which nothing is read again
+		err := r.reading(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
+			reader, begun, exhausted := reader[T]{shape: r.d.shape}, false, false
+			defer func() { // after a panic of the loop's body, too
+				if !inside && !exhausted {
+					cancel()
+				}
+				rows.Close()
+			}()
 			for rows.Next() {
 				row := new(T)
-				if err := reader.read(rows, row); err != nil {
-					return err
+				if failed = reader.read(rows, row); failed != nil {
+					return nil
 				}
-				if !yield(row, nil) {
-					stopped = true
+				begun = true
+				if stopped = !yield(row, nil); stopped {
 					return nil
 				}
 			}
+			exhausted = true
+			if begun {
+				failed = rows.Err()
+				return nil
+			}
 			return rows.Err()
 		})
+		if err == nil {
+			err = failed
+		}
 		if err != nil && !stopped {
 			yield(nil, r.wrap("read", err))
 		}
@@ -179,7 +199,7 @@ func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string
 		return nil, b.err
 	}
 	values := []V{}
-	err := r.query(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
+	err := r.reading(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
 		var err error
 		values, err = pgx.AppendRows(values[:0], rows, pgx.RowTo[V])
 		return err //nolint:wrapcheck // wrapped below

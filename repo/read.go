@@ -14,7 +14,7 @@ func (r *Repository[T, K]) Get(ctx context.Context, key K, opts ...QueryOption) 
 	if err != nil {
 		return nil, err
 	}
-	return r.found(r.one(ctx, sql, args))
+	return r.found(r.first(ctx, sql, args))
 }
 
 func (r *Repository[T, K]) getStatement(key K, opts []QueryOption) (sql string, args []any, err error) {
@@ -61,7 +61,7 @@ func (r *Repository[T, K]) First(ctx context.Context, opts ...QueryOption) (*T, 
 	if err != nil {
 		return nil, err
 	}
-	return r.found(r.one(ctx, sql, args))
+	return r.found(r.first(ctx, sql, args))
 }
 
 func (r *Repository[T, K]) firstStatement(opts []QueryOption) (sql string, args []any, err error) {
@@ -97,7 +97,7 @@ func (r *Repository[T, K]) findStatement(opts []QueryOption) (sql string, args [
 // list reads the rows of a statement.
 func (r *Repository[T, K]) list(ctx context.Context, sql string, args []any, sizeHint int) ([]T, error) {
 	var found []T
-	err := r.query(ctx, sql, args, func(rows pgx.Rows) error {
+	err := r.reading(ctx, sql, args, func(rows pgx.Rows) error {
 		var err error
 		found, err = collect[T](rows, r.d.shape, sizeHint)
 		return err
@@ -143,7 +143,7 @@ func (r *Repository[T, K]) existsStatement(opts []QueryOption) (sql string, args
 // scalar runs a statement that gives one value.
 func scalar[V, T, K any](ctx context.Context, r *Repository[T, K], sql string, args []any) (V, error) {
 	var value V
-	err := r.query(ctx, sql, args, func(rows pgx.Rows) error {
+	err := r.reading(ctx, sql, args, func(rows pgx.Rows) error {
 		var err error
 		value, err = one[V](rows)
 		return err

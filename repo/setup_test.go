@@ -2,20 +2,16 @@ package repo_test
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/repo"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -23,51 +19,12 @@ import (
 // patience bounds waits for events that come at once when everything is right.
 const patience = 20 * time.Second
 
-// server is the server that all tests of this package share.
-var server *embedded.Server
+func TestMain(m *testing.M) { fxtest.Main(m) }
 
-type withServer struct{ *testing.M }
-
-func (m withServer) Run() int {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	var err error
-	if server, err = embedded.Start(ctx, embedded.Setting("max_connections", "200")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = server.Stop(context.Background()) }()
-	return m.M.Run()
-}
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(withServer{m}) }
-
-var databases atomic.Int64
-
-// newDB returns a started database of the test's own, which is dropped at its end.
+// newDB returns a started database of the test's own.
 func newDB(tb testing.TB, opts ...pgfx.Option) *pgfx.DB {
 	tb.Helper()
-	name := fmt.Sprintf("repo_%d_%d", os.Getpid(), databases.Add(1))
-	admin := func(sql string) {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		conn, err := pgx.Connect(ctx, server.URL())
-		require.NoError(tb, err)
-		defer func() { _ = conn.Close(ctx) }()
-		_, err = conn.Exec(ctx, sql)
-		require.NoError(tb, err)
-	}
-	admin("create database " + name)
-	tb.Cleanup(func() { admin("drop database " + name + " with (force)") })
-	db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Database: name, Pool: pgfx.PoolConfig{MaxConns: 4}}, opts...)
-	require.NoError(tb, err)
-	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		require.NoError(tb, db.Close(ctx))
-	})
-	require.NoError(tb, db.Start(tb.Context()))
-	return db
+	return fxtest.DB(tb, fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 4}}), fxtest.Pool(opts...))
 }
 
 // newManager returns a manager on a database of the test's own, in which the DDL has been run.
@@ -80,6 +37,11 @@ func managerOf(tb testing.TB, db *pgfx.DB, ddl ...string) *txn.Manager {
 	tb.Helper()
 	m, err := txn.NewManager(db)
 	require.NoError(tb, err)
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		require.NoError(tb, m.Close(ctx))
+	})
 	for _, statement := range ddl {
 		_, err := m.Exec(tb.Context(), statement)
 		require.NoError(tb, err)

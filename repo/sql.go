@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"sync"
 
 	"github.com/georgysavva/scany/v2/pgxscan"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Querier is what runs a query: a *txn.Manager, whose queries follow the transaction of their ctx, a pool, a connection or a
@@ -90,6 +92,75 @@ func QueryOne[U any](ctx context.Context, q Querier, sql string, args ...any) (U
 	return found, nil
 }
 
+// Stream is [Query] for any number of rows: it reads one after the other and holds none. A row is the loop's own. Breaking off
+// early cancels the statement and gives the connection back; in a transaction, or where q is neither a manager nor a pool and
+// might be in one, the rest of the rows is read over instead. Within a transaction the loop's body can't use the transaction.
+//
+// The last thing that the loop sees is the error, if there is one.
+func Stream[U any](ctx context.Context, q Querier, sql string, args ...any) iter.Seq2[U, error] {
+	return func(yield func(U, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stopped := false
+		var failed error // behind the first row, after which nothing is read again
+		err := run(ctx, q, sql, args, func(rows pgx.Rows) error {
+			exhausted, begun := false, false
+			defer func() { // after a panic of the loop's body, too
+				if !exhausted && !inTransaction(ctx, q) {
+					cancel()
+				}
+				rows.Close()
+			}()
+			read, err := rowReader[U](rows)
+			if err != nil {
+				return err
+			}
+			for rows.Next() {
+				var row U
+				if failed = read(&row); failed != nil {
+					return nil
+				}
+				begun = true
+				if stopped = !yield(row, nil); stopped {
+					return nil
+				}
+			}
+			exhausted = true
+			if begun {
+				failed = rows.Err()
+				return nil
+			}
+			return rows.Err()
+		})
+		if err == nil {
+			err = wrapError("query", "", nil, failed, -1)
+		}
+		if err != nil && !stopped {
+			var zero U
+			yield(zero, err)
+		}
+	}
+}
+
+// rowReader returns a function that reads the current row.
+func rowReader[U any](rows pgx.Rows) (func(*U) error, error) {
+	if single[U]() {
+		return func(row *U) (err error) {
+			*row, err = pgx.RowTo[U](rows)
+			return err
+		}, nil
+	}
+	if r := newNamedReader[U](rows); r != nil {
+		return func(row *U) error { return r.read(rows, row) }, nil
+	}
+	api, err := scannerFor[U]()
+	if err != nil {
+		return nil, err
+	}
+	scanner := api.NewRowScanner(rows)
+	return func(row *U) error { return scanner.Scan(row) }, nil
+}
+
 // Pluck runs the application's own SQL and reads its only column. No rows are an empty slice.
 func Pluck[V any](ctx context.Context, q Querier, sql string, args ...any) ([]V, error) {
 	found := []V{}
@@ -119,8 +190,11 @@ func run(ctx context.Context, q Querier, sql string, args []any, read func(pgx.R
 	}
 }
 
-// inTransaction reports whether a query runs in a transaction, as far as can be seen. Only a manager can say no.
+// inTransaction reports whether a query runs in a transaction, as far as can be seen. Only a manager and a pool can say no.
 func inTransaction(ctx context.Context, q Querier) bool {
+	if _, ok := q.(*pgxpool.Pool); ok {
+		return false
+	}
 	manager, ok := q.(interface {
 		Tx(ctx context.Context) (pgx.Tx, bool)
 	})

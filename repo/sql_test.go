@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
@@ -95,6 +97,73 @@ func TestOwnSQLSaysWhatDoesNotFit(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+func streamed[U any](ctx context.Context, q repo.Querier, most int, sql string, args ...any) (found []U, err error) {
+	for row, failed := range repo.Stream[U](ctx, q, sql, args...) {
+		if failed != nil {
+			return found, failed
+		}
+		if found = append(found, row); len(found) == most {
+			break
+		}
+	}
+	return found, nil
+}
+
+func TestAStreamReadsRowsOneByOne(t *testing.T) {
+	t.Parallel()
+	m := managerOf(t, fxtest.DB(t, fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 1}})))
+	ctx := t.Context()
+	type Row struct {
+		N    int
+		Text *string
+	}
+	const many = "select n, n::text as text from generate_series(1, 100000) n"
+	rows, err := streamed[Row](ctx, m, -1, "select n, nullif(n::text, @hidden) as text from generate_series(1, 3) n",
+		pgx.NamedArgs{"hidden": "2"})
+	require.NoError(t, err)
+	one, three := "1", "3"
+	assert.Equal(t, []Row{{1, &one}, {2, nil}, {3, &three}}, rows)
+	numbers, err := streamed[int](ctx, m, -1, "select n from generate_series(1, 3) n")
+	require.NoError(t, err)
+	assert.Equal(t, []int{1, 2, 3}, numbers)
+	times, err := streamed[time.Time](ctx, m, -1, "select now() from generate_series(1, 3) n")
+	require.NoError(t, err)
+	assert.Len(t, times, 3)
+	maps, err := streamed[map[string]any](ctx, m, -1, "select 1 as a, 'x' as b")
+	require.NoError(t, err)
+	assert.Equal(t, []map[string]any{{"a": int32(1), "b": "x"}}, maps)
+
+	for _, q := range []repo.Querier{m, m.DB().Pool()} {
+		rows, err = streamed[Row](ctx, q, 2, many)
+		require.NoError(t, err)
+		assert.Len(t, rows, 2)
+		require.NoError(t, m.DB().Pool().Ping(ctx), "the only connection is back")
+		assert.Panics(t, func() {
+			for range repo.Stream[Row](ctx, q, many) { //nolint:errcheck // it panics before
+				panic("in the body")
+			}
+		})
+		require.NoError(t, m.DB().Pool().Ping(ctx), "the only connection is back")
+		rows, err = streamed[Row](ctx, q, -1, "select 6 / (4 - n) as n, null as text from generate_series(1, 9) n")
+		require.ErrorContains(t, err, "22012")
+		assert.Regexp(t, "^repo: query: ", err.Error())
+		assert.LessOrEqual(t, len(rows), 3)
+		_, err = streamed[Row](ctx, q, -1, "select 1 as other")
+		require.ErrorContains(t, err, "no correspond")
+		_, err = streamed[Node](ctx, q, -1, "select 1 as id")
+		require.ErrorContains(t, err, "contains itself")
+		_, err = streamed[Row](ctx, q, -1, "selekt")
+		require.ErrorContains(t, err, "42601")
+	}
+	require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
+		rows, err = streamed[Row](ctx, m, 2, many)
+		require.NoError(t, err)
+		assert.Len(t, rows, 2)
+		_, err = m.Exec(ctx, "select 1")
+		return err
+	}), "the transaction goes on behind a loop that has been left")
+}
+
 func TestOwnSQLFollowsTheTransaction(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
@@ -126,11 +195,20 @@ func TestAStatementThatDDLMadeStaleHealsOutsideOfATransaction(t *testing.T) {
 		_, err := repo.Query[Plain](ctx, m, "select id, note from plain")
 		return err
 	}
+	each := func() {
+		for _, err := range r.All(ctx) {
+			require.NoError(t, err)
+		}
+		for _, err := range repo.Stream[Plain](ctx, m.DB().Pool(), "select note, id from plain") {
+			require.NoError(t, err)
+		}
+	}
 	use := func() {
 		require.NoError(t, second(r.Get(ctx, row.ID)))
 		require.NoError(t, r.Create(ctx, &Plain{Note: "2"}))
 		require.NoError(t, r.CreateMany(ctx, []Plain{{Note: "3"}}))
 		require.NoError(t, read(ctx))
+		each()
 	}
 	use()
 	alter("varchar(5)")

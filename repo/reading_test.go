@@ -1,0 +1,119 @@
+package repo_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// fragile returns users in a database that is reached by one connection, which is never asked whether it lives, and a function
+// that ends its backend.
+func fragile(t *testing.T) (m *txn.Manager, users *repo.Repository[User, uuid.UUID], kill func(), other *pgx.Conn) {
+	t.Helper()
+	url := fxtest.URL(t, fxtest.SQL(usersDDL))
+	m = managerOf(t, fxtest.DB(t, fxtest.At(url), fxtest.Config(pgfx.Config{
+		Pool: pgfx.PoolConfig{MaxConns: 1}, Timeouts: pgfx.TimeoutConfig{Validate: pgfx.Off},
+	})))
+	other, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, other.Close(context.Background())) })
+	return m, newRepo[User, uuid.UUID](t, m, "users"), func() {
+		var pid int
+		require.NoError(t, m.DB().Pool().AcquireFunc(t.Context(), func(conn *pgxpool.Conn) error {
+			pid = int(conn.Conn().PgConn().PID())
+			return nil
+		}))
+		end(t, other, pid)
+	}, other
+}
+
+// end ends a backend and waits until it is gone.
+func end(t *testing.T, other *pgx.Conn, pid int) {
+	t.Helper()
+	var ended bool
+	require.NoError(t, other.QueryRow(t.Context(), "select pg_terminate_backend($1, 20000)", pid).Scan(&ended))
+	require.True(t, ended)
+}
+
+func TestReadsSurviveTheLossOfTheConnection(t *testing.T) {
+	t.Parallel()
+	m, users, kill, _ := fragile(t)
+	ada := create(t, users, "ada", "bob")[0]
+	key := ada.ID
+	for name, read := range map[string]func(context.Context) error{
+		"Get":     func(ctx context.Context) error { return second(users.Get(ctx, key)) },
+		"First":   func(ctx context.Context) error { return second(users.First(ctx)) },
+		"Find":    func(ctx context.Context) error { return second(users.Find(ctx)) },
+		"GetMany": func(ctx context.Context) error { return second(users.GetMany(ctx, []uuid.UUID{key})) },
+		"Count":   func(ctx context.Context) error { return second(users.Count(ctx)) },
+		"Exists":  func(ctx context.Context) error { return second(users.Exists(ctx)) },
+		"Column":  func(ctx context.Context) error { return second(repo.Column[string](ctx, users, "email")) },
+		"Page":    func(ctx context.Context) error { return second(users.Page(ctx, "", 1, repo.WithTotal())) },
+		"All": func(ctx context.Context) error {
+			n := 0
+			for _, err := range users.All(ctx) {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			assert.Equal(t, 2, n)
+			return nil
+		},
+	} {
+		before := m.DB().RetryPolicy().Budget.Stats().Retries
+		kill()
+		require.NoError(t, read(t.Context()), name)
+		assert.Greater(t, m.DB().RetryPolicy().Budget.Stats().Retries, before, name)
+	}
+}
+
+func TestWritesAndTransactionsAreNotDoneAgain(t *testing.T) {
+	t.Parallel()
+	m, users, kill, other := fragile(t)
+	ada := create(t, users, "ada")[0]
+	for name, call := range map[string]func(context.Context) error{
+		"Create": func(ctx context.Context) error { return users.Create(ctx, &User{Email: "eve"}) },
+		"Update": func(ctx context.Context) error { row := ada; return users.Update(ctx, &row) },
+		"Delete": func(ctx context.Context) error { return users.Delete(ctx, ada.ID) },
+		"UpdateWhere": func(ctx context.Context) error {
+			return second(users.UpdateWhere(ctx, []repo.Change{repo.Set("age", 7)}, repo.AllRows()))
+		},
+	} {
+		kill()
+		require.Error(t, call(t.Context()), name)
+		require.NoError(t, heal(t, m), name)
+	}
+	calls := 0
+	err := m.Do(t.Context(), func(ctx context.Context) error {
+		calls++
+		if _, err := users.Get(ctx, ada.ID); err != nil {
+			return err
+		}
+		tx, inside := m.Tx(ctx)
+		require.True(t, inside)
+		end(t, other, int(tx.Conn().PgConn().PID()))
+		_, err := users.Get(ctx, ada.ID)
+		return err
+	})
+	require.Error(t, err)
+	assert.Equal(t, 1, calls)
+}
+
+// heal waits until the pool has a connection again.
+func heal(t *testing.T, m *txn.Manager) error {
+	t.Helper()
+	return pgfx.Retry(t.Context(), pgfx.RetryPolicy{Work: pgfx.WorkRepeatable}, func(ctx context.Context) error {
+		return m.DB().Pool().Ping(ctx)
+	})
+}
