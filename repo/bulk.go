@@ -163,16 +163,16 @@ func wantsSingly(err error) bool {
 	return ok && isAboutARow(pg)
 }
 
-// run sends statements: in one round trip if they fit, which is atomic by itself, else in a transaction. together demands
-// one: something may have to be taken back.
-func (w *bulk[T, K]) run(ctx context.Context, statements []bulkStatement, together bool) error {
+// run sends statements in a transaction: what the others have done may have to be taken back although the server has refused
+// nothing, when a row is missing or a trigger has dropped one. A single one is its own.
+func (w *bulk[T, K]) run(ctx context.Context, statements []bulkStatement) error {
 	w.begin()
-	batches := batchesOf(statements)
+	send := func(ctx context.Context) error { return w.sendAll(ctx, batchesOf(statements)) }
 	var err error
-	if len(batches) == 1 && !together {
-		err = w.sendAll(ctx, batches)
+	if len(statements) == 1 {
+		err = send(ctx)
 	} else {
-		err = w.repository.tx.Do(ctx, func(ctx context.Context) error { return w.sendAll(ctx, batches) })
+		err = w.repository.tx.Do(ctx, send)
 	}
 	if err == nil {
 		w.bringBack()

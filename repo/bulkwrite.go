@@ -41,7 +41,7 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 				build: func(_ []any, position int) []any { return r.d.updateArgs(w.values.Index(position)) },
 			})
 		}
-		return w.run(ctx, statements, true)
+		return w.run(ctx, statements)
 	}
 	if !w.told.tells() || !r.d.stages(len(rows)) {
 		return singly(ctx)
@@ -82,7 +82,7 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	}
 	w.inserted, w.unchanged = make([]bool, len(rows)), make([]bool, len(rows))
 	w.absent = func(ctx context.Context, absent []int) error { return w.meet(ctx, u, target, absent) }
-	singly := func(ctx context.Context) error { return w.run(ctx, w.upserts(u, groups), true) }
+	singly := func(ctx context.Context) error { return w.run(ctx, w.upserts(u, groups)) }
 	if len(groups) == 1 && w.told.tells() && r.d.stages(len(rows)) {
 		staged := func(ctx context.Context) error { return w.stagedUpsert(ctx, u, target, groups[0]) }
 		err = w.fastThenSingly(ctx, staged, singly)

@@ -11,8 +11,7 @@ import (
 //
 // How they travel depends on their number and on the model. Few rows are a statement each and are sent at once. From 32 rows
 // on, and where each can be told apart, many of them share a statement. Several rows are written in a transaction, that of ctx or
-// one of their own: that a trigger has suppressed one of them shows when all have been sent.
-// From 64 rows on they are copied (COPY), if nothing has to come back: the key is known, no column is left to the database,
+// one of their own: that a trigger has suppressed one of them shows when all have been sent. From 64 rows on they are copied (COPY), if nothing has to come back: the key is known, no column is left to the database,
 // and values of these types are stored as they are; it takes two round trips. Rows with known keys are sent in the order of
 // the keys, so that concurrent calls don't deadlock.
 //
@@ -41,7 +40,7 @@ func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
 			return err
 		}
 	}
-	singly := func(ctx context.Context) error { return w.run(ctx, w.singles(groups), len(rows) > 1) }
+	singly := func(ctx context.Context) error { return w.run(ctx, w.singles(groups)) }
 	if len(rows) < groupFrom {
 		return singly(ctx)
 	}

@@ -152,3 +152,24 @@ func TestCreateManyBringsBackWhatATypeMakesOfItself(t *testing.T) {
 		require.Equal(t, Hidden{ID: int64(100 - i), Doc: Outer{Twisted{i + 1}}}, rows[i])
 	}
 }
+
+func TestCreateManyWritesNothingWhenARowIsSuppressed(t *testing.T) {
+	t.Parallel()
+	m, users := newUsers(t)
+	_, err := m.Exec(t.Context(), `create function f() returns trigger language plpgsql as $$begin
+		if new.age = 1 then return null; end if; return new; end$$; create trigger f before insert on users for each row execute function f()`)
+	require.NoError(t, err)
+	keyed := newRepo[User, uuid.UUID](t, m, "users", repo.WithKeys(uuid.New))
+	for _, n := range []int{2, 31, 32, 64, 3000} {
+		for _, r := range []*repo.Repository[User, uuid.UUID]{users, keyed} {
+			rows := make([]User, n)
+			for i := range rows {
+				rows[i] = User{Email: fmt.Sprint("user", i), Age: i}
+			}
+			require.ErrorContains(t, r.CreateMany(t.Context(), rows), "suppressed the write", n)
+			count, err := r.Count(t.Context())
+			require.NoError(t, err)
+			require.Zero(t, count, n)
+		}
+	}
+}

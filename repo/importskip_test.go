@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/repo"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -179,7 +180,7 @@ func TestImportThatSkipsIsNotDoneAgain(t *testing.T) {
 	_, err := m.Exec(t.Context(), `create function f() returns trigger language plpgsql as
 		$$begin raise exception 'again' using errcode = '40001'; end$$; create trigger f before insert on entries execute function f()`)
 	require.NoError(t, err)
-	again, err := txn.NewManager(m.DB(), txn.WithDefaults(txn.Retry(txn.RetryPolicy{})))
+	again, err := txn.NewManager(m.DB(), txn.WithDefaults(txn.Retry(pgfx.RetryPolicy{})))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, again.Close(context.Background())) })
 	entries := newRepo[Entry, int64](t, again, "entries")

@@ -2,6 +2,8 @@ package repo_test
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -14,15 +16,21 @@ import (
 func TestEachMethodTakesTheRoundTripsItStates(t *testing.T) {
 	t.Parallel()
 	count := &counter{}
-	m := managerOf(t, newDB(t, tracer(count)), usersDDL, itemsDDL)
+	m := managerOf(t, newDB(t, tracer(count)), usersDDL, itemsDDL, eventsDDL,
+		"create table pairs (left_id bigint, right_id text, note text not null, primary key (left_id, right_id))")
 	users := newRepo[User, uuid.UUID](t, m, "users", repo.OnConflict("email"))
 	keyed := newRepo[User, uuid.UUID](t, m, "users", repo.WithKeys(uuid.New))
 	items := newRepo[Item, int](t, m, "items")
+	events := newRepo[Event, uuid.UUID](t, m, "events", repo.WithKeys(uuid.New))
+	pairs := newRepo[LeftRight, pairKey](t, m, "pairs")
 	ctx := t.Context()
+	stored := manyEvents(300)
+	require.NoError(t, events.CreateMany(ctx, stored))
 	rows := create(t, users, "a", "b", "c", "d", "e")
 	require.NoError(t, items.CreateMany(ctx, []Item{{ID: 1}, {ID: 2}}))
 	row := &rows[0]
 	set := []repo.Change{repo.Set("age", 1)}
+	const stage = "copy a stage"
 	list := []string{"batch", "batch", "commit"} // the first is how txn begins
 	one := []string{"one"}
 	for _, c := range []struct {
@@ -64,21 +72,55 @@ func TestEachMethodTakesTheRoundTripsItStates(t *testing.T) {
 		{"DeleteWhere", func(ctx context.Context) error { return second(users.DeleteWhere(ctx, repo.Eq("email", "c"))) }, one},
 		{"CreateMany", func(ctx context.Context) error {
 			return users.CreateMany(ctx, []User{{Email: "m1"}, {Email: "m2"}})
-		}, []string{"batch", "batch", "commit"}},
+		}, list},
 		{"CreateMany with keys", func(ctx context.Context) error {
 			return keyed.CreateMany(ctx, []User{{Email: "k1"}, {Email: "k2"}})
-		}, []string{"batch", "batch", "commit"}},
+		}, list},
 		{"UpdateMany", func(ctx context.Context) error {
 			fresh, err := users.Get(ctx, rows[3].ID)
 			require.NoError(t, err)
 			return users.UpdateMany(ctx, []User{*fresh})
-		}, append([]string{"one"}, list...)},
+		}, []string{"one", "batch"}},
 		{"UpsertMany", func(ctx context.Context) error {
 			return second(users.UpsertMany(ctx, []User{{Email: "m1"}, {Email: "m3"}}))
 		}, list},
 		{"DeleteMany", func(ctx context.Context) error {
 			return second(users.DeleteMany(ctx, []uuid.UUID{rows[3].ID, rows[4].ID}))
 		}, []string{"batch"}},
+		{"CreateMany of one", func(ctx context.Context) error { return users.CreateMany(ctx, []User{{Email: "m4"}}) }, []string{"batch"}},
+		{"CreateMany of 100, rows sharing statements", func(ctx context.Context) error {
+			return users.CreateMany(ctx, manyUsers("c"))
+		}, list},
+		{
+			"CreateMany of 100 by COPY", func(ctx context.Context) error { return events.CreateMany(ctx, manyEvents(100)) },
+			[]string{"one", `copy "events"`},
+		}, // and what COPY asks for the types
+		{"Import", func(ctx context.Context) error {
+			return second(users.Import(ctx, sequence(3, func(i int) (User, error) { return User{Email: "i" + strconv.Itoa(i)}, nil })))
+		}, []string{"one", `copy "users"`}},
+		{"Import that skips", func(ctx context.Context) error {
+			return second(users.Import(ctx, sequence(3, func(i int) (User, error) { return User{Email: "s" + strconv.Itoa(i)}, nil }),
+				repo.SkipBad(nil)))
+		}, []string{"batch", "one", "one", `copy "users"`, "one", "commit"}},
+		{"UpsertMany of 300, staged", func(ctx context.Context) error {
+			return second(users.UpsertMany(ctx, append(append(manyUsers("d"), manyUsers("e")...), manyUsers("f")...)))
+		}, []string{"batch", "one", stage, "batch", "commit"}},
+		{
+			"UpdateMany of 300, staged", func(ctx context.Context) error { return events.UpdateMany(ctx, stored) },
+			[]string{"batch", "one", stage, "batch", "commit"},
+		},
+		{"Lock", func(ctx context.Context) error {
+			return m.Do(ctx, func(ctx context.Context) error { return second(users.Lock(ctx, row.ID)) })
+		}, []string{"batch", "one", "commit"}},
+		{"Claim", func(ctx context.Context) error {
+			return m.Do(ctx, func(ctx context.Context) error { return second(users.Claim(ctx, 2)) })
+		}, []string{"batch", "one", "commit"}},
+		{"GetMany of composite keys", func(ctx context.Context) error {
+			_, err := pairs.GetMany(ctx, []pairKey{{"a", 1}, {"b", 2}})
+			require.ErrorIs(t, err, repo.ErrNotFound)
+			return nil
+		}, []string{"batch"}},
+		{"Stream", func(ctx context.Context) error { return second(streamed[int](ctx, m, -1, "select 1")) }, one},
 		{"Query", func(ctx context.Context) error { return second(repo.Query[int](ctx, m, "select 1")) }, one},
 		{"QueryOne", func(ctx context.Context) error { return second(repo.QueryOne[int](ctx, m, "select 1")) }, one},
 		{"Pluck", func(ctx context.Context) error { return second(repo.Pluck[int](ctx, m, "select 1")) }, one},
@@ -88,10 +130,21 @@ func TestEachMethodTakesTheRoundTripsItStates(t *testing.T) {
 		require.NoError(t, c.call(ctx), c.name)
 		sent := count.take()
 		for i, text := range sent {
-			if text != "batch" && text != "commit" {
+			switch {
+			case strings.HasPrefix(text, `copy "pg_temp"`):
+				sent[i] = stage
+			case text != "batch" && text != "commit" && !strings.HasPrefix(text, "copy"):
 				sent[i] = "one"
 			}
 		}
 		assert.Equal(t, c.want, sent, c.name)
 	}
+}
+
+func manyUsers(name string) []User {
+	rows := make([]User, 100)
+	for i := range rows {
+		rows[i] = User{Email: name + strconv.Itoa(i)}
+	}
+	return rows
 }
