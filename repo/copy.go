@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -34,7 +35,12 @@ type rowSource func() (reflect.Value, error)
 func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, columns []*column, next rowSource) (int64, error) {
 	c := &copier{columns: columns, next: next}
 	err := tx.WithConn(ctx, func(ctx context.Context, conn *pgx.Conn) error { return c.run(ctx, conn, table) })
-	if c.failure != nil {
+	switch {
+	case c.panicked != nil:
+		panic(c.panicked)
+	case c.exited:
+		runtime.Goexit()
+	case c.failure != nil:
 		return 0, c.failure
 	}
 	return c.tag.RowsAffected(), err
@@ -70,6 +76,10 @@ type copier struct {
 	largest int    // row so far, in bytes
 	end     error  // what Read returns once there is nothing more
 	failure error  // of the source
+	// panicked is what the source has panicked with, and exited that it has ended its goroutine: the driver's, and not the
+	// caller's, where both go on.
+	panicked any
+	exited   bool
 }
 
 var _ io.Reader = (*copier)(nil)
@@ -136,7 +146,7 @@ func (c *copier) Read(p []byte) (int, error) {
 
 // take appends the next row, or notes the end.
 func (c *copier) take(buf []byte) []byte {
-	row, err := c.next()
+	row, err := c.ask()
 	if err == errNoMore { //nolint:errorlint // it is never wrapped
 		c.end = io.EOF
 		return buf
@@ -158,6 +168,26 @@ func (c *copier) take(buf []byte) []byte {
 		return buf
 	}
 	return longer
+}
+
+// ask calls the source, whose panic would end the process here. When it ends the goroutine the driver would wait for ever, so that
+// the connection has to go.
+func (c *copier) ask() (row reflect.Value, err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if c.panicked = recover(); c.panicked != nil {
+			err = errBroken
+			return
+		}
+		c.exited, c.end = true, errBroken
+		_ = c.conn.PgConn().Conn().Close()
+	}()
+	row, err = c.next()
+	returned = true
+	return row, err
 }
 
 func (c *copier) prepare(typ reflect.Type) {

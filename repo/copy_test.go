@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -116,7 +118,7 @@ func TestACopyWhoseConnectionIsLostTakesNoMoreRows(t *testing.T) {
 		defer func() { running = false }()
 		for i := range int64(1 << 40) {
 			if i == 10_000 {
-				_, err := m.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where query like 'copy%' and pid <> pg_backend_pid()")
+				_, err := m.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like 'copy%' and pid <> pg_backend_pid()")
 				assert.NoError(t, err) //nolint:testifylint // on another goroutine
 			}
 			if !yield(Thing{ID: i}, nil) {
@@ -129,6 +131,41 @@ func TestACopyWhoseConnectionIsLostTakesNoMoreRows(t *testing.T) {
 	n, err := things.Count(t.Context())
 	require.NoError(t, err)
 	assert.Zero(t, n)
+}
+
+// What a sequence does happens on the driver's goroutine, where a panic would end the process, and where the driver would wait for
+// ever for a goroutine that has ended.
+func TestAPanicOrTheEndOfTheGoroutineInASequenceIsTheCallers(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, thingsDDL)
+	things := newRepo[Thing, int64](t, m, "things")
+	for _, at := range []int64{0, 1, 20_000} {
+		breaking := func(with func()) iter.Seq2[Thing, error] {
+			return func(yield func(Thing, error) bool) {
+				for i := range at {
+					if !yield(Thing{ID: i}, nil) {
+						return
+					}
+				}
+				with()
+			}
+		}
+		for _, opts := range [][]repo.ImportOption{nil, {repo.SkipBad(nil)}} {
+			assert.PanicsWithValue(t, "mine", func() { _, _ = things.Import(t.Context(), breaking(func() { panic("mine") }), opts...) })
+			ended := make(chan bool)
+			go func() {
+				returned := false
+				defer func() { ended <- !returned }()
+				_, _ = things.Import(t.Context(), breaking(runtime.Goexit), opts...)
+				returned = true
+			}()
+			assert.True(t, <-ended)
+		}
+	}
+	n, err := things.Count(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	assert.Eventually(t, func() bool { return m.DB().Pool().Stat().AcquiredConns() == 0 }, patience, time.Millisecond)
 }
 
 func TestACopyIsSeenByTracers(t *testing.T) {

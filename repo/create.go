@@ -10,10 +10,11 @@ import (
 // each of them, never by their position.
 //
 // How they travel depends on their number and on the model. Few rows are a statement each and are sent at once. From 32 rows
-// on, and where each can be told apart, many of them share a statement. Several rows are written in a transaction, that of ctx or
-// one of their own: that a trigger has suppressed one of them shows when all have been sent. From 64 rows on they are copied (COPY), if nothing has to come back: the key is known, no column is left to the database,
-// and values of these types are stored as they are; it takes two round trips. Rows with known keys are sent in the order of
-// the keys, so that concurrent calls don't deadlock.
+// on, and where each can be told apart, many of them share a statement. Several rows are written in a transaction, that of
+// ctx or one of their own: that a trigger has suppressed one of them shows when all have been sent. From 64 rows on they are
+// copied (COPY), if nothing has to come back: the key is known, no column is left to the database, and values of these types
+// are stored as they are; it takes three round trips. Rows with known keys are sent in the order of the keys, so that
+// concurrent calls don't deadlock.
 //
 // Errors: [*InvalidError] with the row's index, also for a key that occurs twice; [*ConstraintError] and [*RowError] with the
 // index of the row that the database refused. Nothing has been written then, and the rows are as they were but for the keys
