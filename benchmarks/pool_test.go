@@ -2,10 +2,7 @@ package benchmarks_test
 
 import (
 	"context"
-	"runtime"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -60,40 +57,22 @@ func poolContenders(b *testing.B) []poolContender {
 	}
 }
 
-// takeTurns measures the contenders by turns, in blocks of runs, so that they meet the same weather, and reports for each
-// the median of its blocks and the difference to the first.
+// takeTurns measures the contenders by turns and reports for each the median of its blocks and the difference to the first.
 func takeTurns(b *testing.B, contenders []poolContender, runs int, op func(pool *pgxpool.Pool) error) {
 	b.Helper()
-	took := make([][]float64, len(contenders))
-	mallocs := make([]uint64, len(contenders))
-	var before, after runtime.MemStats
-	for b.Loop() {
-		for i, c := range contenders {
-			runtime.ReadMemStats(&before)
-			began := time.Now()
-			for range runs {
-				if err := op(c.pool); err != nil {
-					b.Fatal(err)
-				}
-			}
-			took[i] = append(took[i], float64(time.Since(began))/float64(runs))
-			runtime.ReadMemStats(&after)
-			mallocs[i] += after.Mallocs - before.Mallocs
-		}
-	}
-	b.ReportMetric(0, "ns/op") // of all contenders together: it says nothing
-	var first float64
+	turns := make([]turn, len(contenders))
 	for i, c := range contenders {
-		blocks := len(took[i])
-		slices.Sort(took[i])
-		median := took[i][blocks/2]
+		turns[i] = turn{c.name, func() error { return op(c.pool) }}
+	}
+	results := byTurns(b, turns, runs)
+	first := results[0].median()
+	for i, c := range contenders {
+		median := results[i].median()
 		b.ReportMetric(median, c.name+"-ns/op")
-		b.ReportMetric(float64(mallocs[i]/uint64(blocks*runs)), c.name+"-allocs/op")
-		if i == 0 {
-			first = median
-			continue
+		b.ReportMetric(float64(int(results[i].allocs)), c.name+"-allocs/op")
+		if i > 0 {
+			b.ReportMetric(median-first, c.name+"-more-ns/op")
 		}
-		b.ReportMetric(median-first, c.name+"-more-ns/op")
 	}
 }
 

@@ -193,17 +193,20 @@ func (s *settings) statementTimeout(ctx context.Context) time.Duration {
 // local is a setting of the server for one transaction.
 type local struct{ name, value string }
 
+// maxLocals is how many settings there may be.
+const maxLocals = 3
+
 // locals returns the settings that go with BEGIN.
 func (s *settings) locals(ctx context.Context) []local {
 	if s.statement == 0 && s.lock == 0 && s.idle == 0 && !s.withinDeadline {
 		return nil
 	}
-	all := [...]local{
+	all := [maxLocals]local{
 		{"statement_timeout", milliseconds(s.statementTimeout(ctx))},
 		{"lock_timeout", milliseconds(s.lock)},
 		{"idle_in_transaction_session_timeout", milliseconds(s.idle)},
 	}
-	set := make([]local, 0, len(all))
+	set := make([]local, 0, maxLocals)
 	for _, l := range all {
 		if l.value != "" {
 			set = append(set, l)

@@ -30,7 +30,7 @@ const (
 type witness struct {
 	pid    int32
 	since  time.Time // when its session began
-	server string    // the serverIdentity of its server
+	server time.Time // the serverIdentity of its server
 
 	checked atomic.Int64 // Unix nanoseconds
 
@@ -137,7 +137,7 @@ func (w *witness) status(ctx context.Context, d *doubt) (string, error) {
 	defer w.mu.Unlock()
 	var (
 		pid         int32
-		server      string
+		server      time.Time
 		since       time.Time
 		xid, status *string
 	)
@@ -149,7 +149,7 @@ func (w *witness) status(ctx context.Context, d *doubt) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the witness doesn't answer: %w", err)
 	}
-	if pid != w.pid || server != w.server || !since.Equal(w.since) {
+	if pid != w.pid || !server.Equal(w.server) || !since.Equal(w.since) {
 		return "", errOtherSession
 	}
 	if status == nil {
