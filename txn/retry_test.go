@@ -303,7 +303,7 @@ func TestAPolicyThatMakesNoSenseIsRefused(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, policy := range []pgfx.RetryPolicy{
-		{MaxAttempts: -1}, {MaxElapsed: -1}, {Delay: -1}, {MaxDelay: -1}, {Multiplier: 0.5}, {Multiplier: math.NaN()},
+		{MaxAttempts: -2}, {MaxElapsed: -2}, {Delay: -1}, {MaxDelay: -1}, {Multiplier: 0.5}, {Multiplier: math.NaN()},
 	} {
 		require.ErrorContains(t, m.Do(t.Context(), unreachable(t), txn.Retry(policy)), "txn: Retry")
 	}
