@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -34,18 +33,6 @@ import (
 
 // crowd is how many transactions meet one fault.
 const crowd = 25
-
-// number returns the value of an environment variable.
-func number(tb testing.TB, name string, usually uint64) uint64 {
-	tb.Helper()
-	text, ok := os.LookupEnv(name)
-	if !ok {
-		return usually
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	require.NoError(tb, err)
-	return n
-}
 
 // suite is the part of the suite that belongs to one fault and one way to resolve.
 type suite struct {

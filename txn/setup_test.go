@@ -3,6 +3,8 @@ package txn_test
 import (
 	"context"
 	"errors"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -94,4 +96,16 @@ func connected(db *pgfx.DB) int64 { return db.Stats().Pool.Connected }
 func settled(tb testing.TB, db *pgfx.DB) {
 	tb.Helper()
 	require.Eventually(tb, func() bool { return db.Stats().Pool.InUse == 0 }, patience, time.Millisecond, "a connection is still held")
+}
+
+// number returns the value of an environment variable.
+func number(tb testing.TB, name string, usually uint64) uint64 {
+	tb.Helper()
+	text, ok := os.LookupEnv(name)
+	if !ok {
+		return usually
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	require.NoError(tb, err)
+	return n
 }

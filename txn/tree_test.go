@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -314,17 +313,7 @@ func (m *modelRun) body(tx *modelTx, dead bool, t *tree) (ok, ended bool) {
 
 func TestRandomTreesOfScopesDoWhatTheModelSays(t *testing.T) {
 	t.Parallel()
-	trees, seed := 1000, uint64(time.Now().UnixNano())
-	for name, value := range map[string]func(uint64){
-		"RDSFX_TXN_TREES": func(n uint64) { trees = int(n) },
-		"RDSFX_TXN_SEED":  func(n uint64) { seed = n },
-	} {
-		if text, ok := os.LookupEnv(name); ok {
-			n, err := strconv.ParseUint(text, 10, 64)
-			require.NoError(t, err)
-			value(n)
-		}
-	}
+	trees, seed := int(number(t, "RDSFX_TXN_TREES", 1000)), number(t, "RDSFX_TXN_SEED", rand.Uint64())
 	t.Logf("seed %d: run again with RDSFX_TXN_SEED=%d", seed, seed)
 	m := newManager(t, maxConns(8))
 	_, err := m.Exec(t.Context(), "create table rows (tree int, id int, primary key (tree, id))")
