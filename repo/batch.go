@@ -50,8 +50,8 @@ func (r *Result[V]) fail(err error) {
 // errNotSent is what a result holds before its batch has been sent.
 var errNotSent = errors.New("repo: the batch has not been sent: call Batch.Send first")
 
-// BatchError says which call of a batch has failed. Nothing has been written. It unwraps to what the call would have
-// returned by itself.
+// BatchError says which call of a batch has failed. It unwraps to what the call would have returned by itself, and nothing has
+// been written; or to a [*txn.CommittedError] or [*txn.OutcomeUnknownError], which say otherwise.
 type BatchError struct {
 	// Index is the position of the call in the batch, from 0; -1 when it isn't known, as when the connection was lost.
 	Index int
@@ -80,6 +80,7 @@ type batchCall struct {
 	// begin is called before anything is sent and completes the statements; nil when there is nothing to do.
 	begin      func(ctx context.Context) error
 	statements []batchStatement
+	writes     bool
 	// read reads the answer to a statement and closes the rows.
 	read func(statement int, rows pgx.Rows) error
 	// done is called when all of the batch has happened; fail when it hasn't.
@@ -100,8 +101,9 @@ func (b *Batch) add(c *batchCall) { b.calls = append(b.calls, c) }
 // others commit meanwhile; for one view of all send it in a transaction that is txn.RepeatableRead. ctx bounds it.
 //
 // That a row isn't there is the result of a call and no failure. Errors: [*BatchError], for the first call that fails; then
-// nothing is written, unless the connection was lost while a batch outside of a transaction was carried out: then nobody
-// knows, as with a single write. A transaction (txn.Manager.Do) finds that out.
+// nothing is written. Outside of a transaction it may also hold what txn.Manager.DoBatch says: [*txn.CommittedError] when all
+// is written and a row that came back doesn't fit its struct, [*txn.OutcomeUnknownError] when the connection was lost while
+// writes were carried out.
 func (b *Batch) Send(ctx context.Context) error {
 	index, err := b.send(ctx)
 	if err == nil {
@@ -161,13 +163,38 @@ func (b *Batch) wrap(index int, err error) error {
 
 // try sends the batch once.
 func (b *Batch) try(ctx context.Context, tx *txn.Manager) (int, error) {
+	index := -1
+	read := func(results pgx.BatchResults) (err error) {
+		index, err = b.read(results)
+		return err
+	}
+	if slices.ContainsFunc(b.calls, func(c *batchCall) bool { return c.writes }) {
+		err := tx.DoBatch(ctx, b.queue, read)
+		if index < 0 && err != nil {
+			index = b.culprit(-1, err)
+		}
+		return index, err
+	}
 	batch := &pgx.Batch{}
+	b.queue(batch)
+	results := tx.SendBatch(ctx, batch)
+	err := read(results)
+	if closed := results.Close(); err == nil {
+		err = closed
+	}
+	return index, err
+}
+
+func (b *Batch) queue(batch *pgx.Batch) {
 	for _, c := range b.calls {
 		for _, s := range c.statements {
 			batch.Queue(s.sql, s.args...)
 		}
 	}
-	results := tx.SendBatch(ctx, batch)
+}
+
+// read reads the answers. The first result is the position of the call to which the error belongs, -1 for none in particular.
+func (b *Batch) read(results pgx.BatchResults) (int, error) {
 	for i, c := range b.calls {
 		for statement := range c.statements {
 			rows, err := results.Query() //nolint:rowserrcheck // read sees to it
@@ -175,12 +202,11 @@ func (b *Batch) try(ctx context.Context, tx *txn.Manager) (int, error) {
 				err = c.read(statement, rows)
 			}
 			if err != nil {
-				_ = results.Close() // the error that matters is the first
 				return b.culprit(i, err), err
 			}
 		}
 	}
-	return -1, results.Close() //nolint:wrapcheck // wrapped above
+	return -1, nil
 }
 
 // culprit returns the position of the call to which an error belongs that was found when the answer to the call at index was

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 // Part has a key of two columns.
@@ -216,4 +217,30 @@ func TestABatchHealsWhenATableHasChanged(t *testing.T) {
 		assert.Equal(t, int64(2), value(t, thing).Count)
 		require.NoError(t, second(m.Exec(t.Context(), "alter table things alter column count type "+typ)))
 	}
+}
+
+func TestABatchWhoseRowsDoNotFitSaysThatItIsWritten(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table parts (shelf text, place integer, name text, primary key (shelf, place))",
+		"insert into parts values ('s', 9, null)")
+	parts := newRepo[Part, PartKey](t, m, "parts")
+	run := func(ctx context.Context) error {
+		var batch repo.Batch
+		parts.In(&batch).Get(PartKey{"s", 9})
+		parts.In(&batch).Create(&Part{"s", 1, "screw"})
+		err := batch.Send(ctx)
+		var failure *repo.BatchError
+		require.ErrorAs(t, err, &failure)
+		assert.Equal(t, 0, failure.Index)
+		require.ErrorContains(t, err, "cannot scan NULL into *string")
+		return err
+	}
+	require.NotErrorAs(t, m.Do(t.Context(), run), new(*txn.CommittedError))
+	n, err := parts.Count(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, int64(1), n, "in a transaction it is undone")
+	require.ErrorAs(t, run(t.Context()), new(*txn.CommittedError))
+	n, err = parts.Count(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, int64(2), n)
 }

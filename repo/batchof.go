@@ -97,6 +97,7 @@ func (q BatchOf[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]T] {
 func (q BatchOf[T, K]) Create(row *T) *Result[*T] {
 	r := q.r
 	result, c := newCall[*T](q, "Create", "create")
+	c.writes = true
 	c.begin = func(ctx context.Context) error {
 		v, err := r.valid(ctx, "create", row)
 		if err != nil {
@@ -133,10 +134,12 @@ func (q BatchOf[T, K]) HardDelete(key K) *Result[bool] {
 
 func (q BatchOf[T, K]) mark(name, sql string, key K, clock bool) *Result[bool] {
 	args := q.r.d.clockArgs(q.r.keyArgs(nil, key), clock)
-	return call(q, name, "delete", sql, args, nil, func(rows pgx.Rows) (bool, error) {
+	result := call(q, name, "delete", sql, args, nil, func(rows pgx.Rows) (bool, error) {
 		rows.Close()
 		return rows.CommandTag().RowsAffected() > 0, rows.Err()
 	})
+	q.b.calls[len(q.b.calls)-1].writes = true
+	return result
 }
 
 // row adds a call that gives one row.
