@@ -66,6 +66,14 @@ bench: ## Run the benchmarks and compare: make bench BENCH=Get COUNT=10
 bench-table: ## Let rdsfx compete with its peers and write the table in docs/performance.md (minutes)
 	go run ./benchmarks/cmd/table -o docs/performance.md
 
+.PHONY: bench-growth
+bench-growth: ## Show how cost grows with rows, statements and goroutines, as pictures in docs (minutes)
+	go run ./benchmarks/cmd/growth -o docs
+
+.PHONY: bench-allocs
+bench-allocs: ## Write down the allocations of each operation, which CI compares exactly
+	go test -count=1 -run='^TestAllocations' ./benchmarks -update
+
 .PHONY: bench-fxtest
 bench-fxtest: ## Show what a test pays for a database of its own
 	go test -run='^$$' -bench=FreshDatabase ./fxtest

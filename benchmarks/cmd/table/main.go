@@ -123,7 +123,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		fmt.Fprintf(&table, "Load after: %s.\n", load())
 	}
 	if s.output != "" {
-		return replace(s.output, table.String())
+		return measure.Replace(s.output, "table", table.String())
 	}
 	_, err = io.WriteString(out, table.String())
 	return err
@@ -137,19 +137,4 @@ func load() string {
 	}
 	minute, _, _ := strings.Cut(string(text), " ")
 	return minute
-}
-
-// replace puts the table into a file.
-func replace(name, table string) error {
-	const from, to = "<!-- table -->\n", "<!-- end of table -->"
-	text, err := os.ReadFile(name) //nolint:gosec // the caller names it
-	if err != nil {
-		return err
-	}
-	head, rest, found := strings.Cut(string(text), from)
-	_, tail, foundToo := strings.Cut(rest, to)
-	if !found || !foundToo {
-		return fmt.Errorf("%s has no lines %q and %q", name, strings.TrimSpace(from), to)
-	}
-	return os.WriteFile(name, []byte(head+from+"\n"+table+"\n"+to+tail), 0o644) //nolint:gosec // a document
 }

@@ -1,0 +1,77 @@
+package benchmarks_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
+	"github.com/rdsfx-go/rdsfx/benchmarks/measure"
+)
+
+var update = flag.Bool("update", false, "write the numbers of allocations of the present code to "+baseline)
+
+const (
+	baseline  = "testdata/allocs.txt"
+	howUpdate = "make bench-allocs"
+)
+
+// platform is what the numbers hold for: the compiler decides what escapes to the heap.
+func platform() string {
+	release := regexp.MustCompile(`^go1\.\d+`).FindString(runtime.Version())
+	return fmt.Sprintf("%s %s/%s", release, runtime.GOOS, runtime.GOARCH)
+}
+
+// TestAllocationsAreThoseOfTheBaseline compares the allocations of each operation with a file, exactly: more of them are a
+// regression, and fewer are to be kept.
+func TestAllocationsAreThoseOfTheBaseline(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+	if raceEnabled {
+		t.Skip("the race detector allocates, too")
+	}
+	want, err := os.ReadFile(baseline)
+	if !*update {
+		require.NoError(t, err)
+		if header, _, _ := strings.Cut(string(want), "\n"); !strings.HasSuffix(header, " "+platform()) {
+			t.Skipf("%s is for another platform than %s: %s", baseline, platform(), header)
+		}
+	}
+	var got strings.Builder
+	got.WriteString("# Allocations of one replayed call. Written by: " + howUpdate + "; on " + platform() + "\n")
+	arena, err := measure.NewArena(t.Context())
+	require.NoError(t, err)
+	defer arena.Close()
+	operations := contest.Operations()
+	for i := range operations {
+		op := &operations[i]
+		for place, contender := range op.Contenders {
+			if place > 0 && !strings.HasPrefix(contender.Name, "rdsfx") && !strings.HasPrefix(contender.Name, "Do-") {
+				continue // others' numbers are theirs to watch; the first is what ours are compared with
+			}
+			n, err := arena.Allocations(t.Context(), op, contender)
+			require.NoError(t, err)
+			fmt.Fprintf(&got, "%-18s %-14s %d\n", op.Slug, contender.Name, n)
+		}
+	}
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(baseline, []byte(got.String()), 0o644))
+		return
+	}
+	before := strings.Split(string(want), "\n")
+	for i, line := range strings.Split(got.String(), "\n") {
+		was := ""
+		if i < len(before) {
+			was = before[i]
+		}
+		if line != was {
+			t.Errorf("allocations have changed.\n  %s: %s\n  now: %s\n"+
+				"If that is meant, write them down with: %s", baseline, was, line, howUpdate)
+		}
+	}
+}

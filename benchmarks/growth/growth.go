@@ -1,0 +1,325 @@
+package growth
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// Point is what was measured for one number of something.
+type Point struct {
+	N     int
+	Value float64
+}
+
+// Line is one contender's points.
+type Line struct {
+	Name   string
+	Points []Point
+}
+
+// Chart is one picture.
+type Chart struct {
+	File, Title, X, Y string
+	Lines             []Line
+}
+
+func (c *Chart) add(line string, n int, value float64) {
+	i := slices.IndexFunc(c.Lines, func(l Line) bool { return l.Name == line })
+	if i < 0 {
+		c.Lines = append(c.Lines, Line{Name: line})
+		i = len(c.Lines) - 1
+	}
+	c.Lines[i].Points = append(c.Lines[i].Points, Point{n, value})
+}
+
+// poolSize is the number of connections.
+const poolSize = 8
+
+// open returns the library's pool and a plain one.
+func open(ctx context.Context, address string) (db *pgfx.DB, plain *pgxpool.Pool, closeAll func(), err error) {
+	if db, err = pgfx.Open(pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxConns: poolSize}}); err != nil {
+		return nil, nil, nil, err
+	}
+	closeAll = func() { _ = db.Close(context.Background()) }
+	if err = db.Start(ctx); err != nil {
+		closeAll()
+		return nil, nil, nil, err
+	}
+	u, err := url.Parse(address)
+	if err == nil {
+		query := u.Query()
+		query.Set("pool_max_conns", strconv.Itoa(poolSize))
+		u.RawQuery = query.Encode()
+		plain, err = pgxpool.New(ctx, u.String())
+	}
+	if err != nil {
+		closeAll()
+		return nil, nil, nil, err
+	}
+	closeDB := closeAll
+	return db, plain, func() {
+		plain.Close()
+		closeDB()
+	}, nil
+}
+
+// Rows imports and reads tables of up to most rows, one after the other, and returns what a row took and how much memory was
+// in use at most.
+func Rows(ctx context.Context, address string, most int, tell func(what string, n int)) (cost, memory Chart, err error) {
+	t := table{tell: tell}
+	t.cost = Chart{File: "growth-rows.svg", Title: "Time for a row", X: "rows", Y: "µs"}
+	t.memory = Chart{File: "growth-memory.svg", Title: "Heap of the whole program, at most", X: "rows", Y: "MB"}
+	var closeAll func()
+	if t.db, _, closeAll, err = open(ctx, address); err != nil {
+		return cost, memory, err
+	}
+	defer closeAll()
+	manager, err := txn.NewManager(t.db)
+	if err != nil {
+		return cost, memory, err
+	}
+	defer func() { _ = manager.Close(context.Background()) }()
+	if t.items, err = repo.New[contest.Item, uuid.UUID](manager, "items"); err != nil {
+		return cost, memory, err
+	}
+	for n := 1; n <= most && err == nil; n *= 10 {
+		err = t.grow(ctx, n)
+	}
+	return t.cost, t.memory, err
+}
+
+// table is the table that Rows works on.
+type table struct {
+	db           *pgfx.DB
+	items        *repo.Repository[contest.Item, uuid.UUID]
+	cost, memory Chart
+	tell         func(what string, n int)
+}
+
+// grow measures n rows.
+func (t *table) grow(ctx context.Context, n int) error {
+	fill := func() error {
+		if n >= 1000 { // with few rows, emptying the table would be what is measured
+			if err := t.empty(ctx); err != nil {
+				return err
+			}
+		}
+		_, err := t.items.Import(ctx, rows(n))
+		return err
+	}
+	if err := t.record("Import", n, fill); err != nil {
+		return err
+	}
+	if err := t.empty(ctx); err != nil {
+		return err
+	}
+	if _, err := t.items.Import(ctx, rows(n)); err != nil {
+		return err
+	}
+	return t.record("All", n, func() error {
+		read := 0
+		for _, err := range t.items.All(ctx) {
+			if err != nil {
+				return err
+			}
+			read++
+		}
+		if read != n {
+			return fmt.Errorf("%d rows of %d", read, n)
+		}
+		return nil
+	})
+}
+
+func (t *table) empty(ctx context.Context) error {
+	_, err := t.db.Pool().Exec(ctx, "truncate items")
+	return err
+}
+
+// record measures fn, which is about n rows, three times, and keeps the medians. Few rows are done over until they are a
+// thousand, so that they take long enough to be measured.
+func (t *table) record(name string, n int, fn func() error) error {
+	t.tell(name, n)
+	times := max(1, 1000/n)
+	var took, peaks [3]float64
+	for round := range took {
+		stop, began := watchHeap(), time.Now()
+		var err error
+		for i := 0; i < times && err == nil; i++ {
+			err = fn()
+		}
+		took[round] = float64(time.Since(began).Microseconds()) / float64(n*times)
+		peaks[round] = float64(stop()) / 1e6
+		if err != nil {
+			return err
+		}
+	}
+	slices.Sort(took[:])
+	slices.Sort(peaks[:])
+	t.cost.add(name, n, took[1])
+	t.memory.add(name, n, peaks[1])
+	return nil
+}
+
+// rows makes n rows one after the other, without holding them. The database makes their keys.
+func rows(n int) func(yield func(contest.Item, error) bool) {
+	row := contest.Row(1)
+	row.ID = uuid.Nil
+	return func(yield func(contest.Item, error) bool) {
+		for i := range n {
+			row.Quantity = int32(i)
+			if !yield(row, nil) {
+				return
+			}
+		}
+	}
+}
+
+// watchHeap begins to watch how much memory objects take, garbage included; stop returns the most.
+func watchHeap() (stop func() uint64) {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	read := func() uint64 {
+		metrics.Read(sample)
+		return sample[0].Value.Uint64()
+	}
+	runtime.GC() //nolint:revive // what is left of earlier is not counted
+	most, done, ended := read(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(time.Millisecond)
+		defer ticker.Stop()
+		for {
+			most = max(most, read())
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	return func() uint64 {
+		close(done)
+		<-ended
+		return most
+	}
+}
+
+// Statements runs up to most distinct statements in turn and returns what one took.
+func Statements(ctx context.Context, address string, most int, tell func(what string, n int)) (Chart, error) {
+	chart := Chart{File: "growth-statements.svg", Title: "Time for a statement", X: "distinct statements", Y: "µs"}
+	db, plain, closeAll, err := open(ctx, address)
+	if err != nil {
+		return chart, err
+	}
+	defer closeAll()
+	texts := make([]string, most)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("select $1::bigint as answer_%d", i)
+	}
+	for n := 1; n <= most; n *= 10 {
+		tell("statements", n)
+		took := map[string][]float64{}
+		for range 3 {
+			for _, contender := range []struct {
+				name string
+				pool *pgxpool.Pool
+			}{{"rdsfx", db.Pool()}, {"pgxpool", plain}} {
+				calls := max(2*n, 1000)
+				began := time.Now()
+				for i := range calls {
+					var answer int64
+					if err := contender.pool.QueryRow(ctx, texts[i%n], i).Scan(&answer); err != nil {
+						return chart, err
+					}
+				}
+				took[contender.name] = append(took[contender.name], float64(time.Since(began).Microseconds())/float64(calls))
+			}
+		}
+		for _, name := range []string{"rdsfx", "pgxpool"} {
+			slices.Sort(took[name])
+			chart.add(name, n, took[name][len(took[name])/2])
+		}
+	}
+	return chart, nil
+}
+
+// Acquire lets more and more goroutines share a pool of eight connections, on which each runs a statement, and returns how
+// long they waited for one.
+func Acquire(ctx context.Context, address string, goroutines []int, tell func(what string, n int)) (Chart, error) {
+	chart := Chart{File: "growth-acquire.svg", Title: "Wait for one of 8 connections", X: "goroutines", Y: "µs"}
+	db, plain, closeAll, err := open(ctx, address)
+	if err != nil {
+		return chart, err
+	}
+	defer closeAll()
+	for _, n := range goroutines {
+		tell("goroutines", n)
+		waits := map[string][]float64{}
+		for range 3 {
+			for _, contender := range []struct {
+				name string
+				pool *pgxpool.Pool
+			}{{"rdsfx", db.Pool()}, {"pgxpool", plain}} {
+				found, err := crowd(ctx, contender.pool, n)
+				if err != nil {
+					return chart, err
+				}
+				waits[contender.name] = append(waits[contender.name], found...)
+			}
+		}
+		for _, name := range []string{"rdsfx", "pgxpool"} {
+			slices.Sort(waits[name])
+			chart.add(name+", median", n, waits[name][len(waits[name])/2])
+			chart.add(name+", 99 %", n, waits[name][len(waits[name])*99/100])
+		}
+	}
+	return chart, nil
+}
+
+// crowd lets n goroutines acquire at the same time, and returns their waits in microseconds.
+func crowd(ctx context.Context, pool *pgxpool.Pool, n int) ([]float64, error) {
+	each := max(20, 8000/n)
+	waits, failures := make([][]float64, n), make([]error, n)
+	var wg sync.WaitGroup
+	for g := range n {
+		wg.Go(func() {
+			for range each {
+				began := time.Now()
+				conn, err := pool.Acquire(ctx)
+				if err != nil {
+					failures[g] = err
+					return
+				}
+				waits[g] = append(waits[g], float64(time.Since(began).Nanoseconds())/1e3)
+				_, err = conn.Exec(ctx, "select 1")
+				conn.Release()
+				if err != nil {
+					failures[g] = err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range failures {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return slices.Concat(waits...), nil
+}

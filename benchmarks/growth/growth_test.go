@@ -1,0 +1,42 @@
+package growth_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/benchmarks/growth"
+	"github.com/rdsfx-go/rdsfx/benchmarks/measure"
+	"github.com/rdsfx-go/rdsfx/fxtest"
+)
+
+func TestMain(m *testing.M) { fxtest.Main(m) }
+
+func TestEachKindOfGrowthBecomesAPicture(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	arena, err := measure.NewArena(ctx)
+	require.NoError(t, err)
+	t.Cleanup(arena.Close)
+	tell := func(string, int) {}
+	cost, memory, err := growth.Rows(ctx, arena.URL(), 10, tell)
+	require.NoError(t, err)
+	texts, err := growth.Statements(ctx, arena.URL(), 10, tell)
+	require.NoError(t, err)
+	waits, err := growth.Acquire(ctx, arena.URL(), []int{1, 16}, tell)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	for _, chart := range []*growth.Chart{&cost, &memory, &texts, &waits} {
+		for _, line := range chart.Lines {
+			require.Len(t, line.Points, 2, line.Name)
+			require.Positive(t, line.Points[1].Value, line.Name)
+			require.Contains(t, chart.Markdown(), line.Name)
+		}
+		require.NoError(t, chart.Save(dir))
+		picture, err := os.ReadFile(filepath.Join(dir, chart.File))
+		require.NoError(t, err)
+		require.Contains(t, string(picture), "<svg")
+	}
+}
