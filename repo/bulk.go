@@ -258,7 +258,7 @@ func (w *bulk[T, K]) blame(statements []bulkStatement, failed int, err error) er
 	d := w.repository.d
 	if arg, ok := unsent(err); ok {
 		if position, c := w.unsendable(statements, arg, encodedAs(err)); c != nil {
-			return d.wrapRow(w.op, err, position, c.name)
+			return d.unsentError(w.op, err, position, c.name)
 		}
 		return d.wrap(w.op, err, -1)
 	}

@@ -1,7 +1,9 @@
 package repo_test
 
 import (
+	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -172,4 +174,49 @@ func TestCreateManyWritesNothingWhenARowIsSuppressed(t *testing.T) {
 			require.Zero(t, count, n)
 		}
 	}
+}
+
+// Loose has a field of a type that only the driver knows whether it can send.
+type Loose struct {
+	ID    int64 `db:"id,pk"`
+	Plain Odd   `db:"plain"`
+}
+
+type Odd struct{ Text string } //nolint:recvcheck // as sql.Scanner and driver.Valuer want it
+
+func (o Odd) Value() (driver.Value, error) {
+	if o.Text == "odd" {
+		return nil, errors.New("the value is odd: hush-hush")
+	}
+	return o.Text, nil
+}
+
+func (o *Odd) Scan(src any) error {
+	o.Text, _ = src.(string)
+	return nil
+}
+
+func TestAValueThatCanNotBeSentIsNamedAndNotShown(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table loose (id bigint primary key, plain text not null)")
+	r := newRepo[Loose, int64](t, m, "loose")
+	for _, n := range []int{1, 5, 40, 300} {
+		rows := make([]Loose, n)
+		for i := range rows {
+			rows[i].ID = int64(i)
+		}
+		rows[n-1].Plain.Text = "odd"
+		want := fmt.Sprintf(`repo: row at index %d for loose, column "plain": `, n-1)
+		err := r.CreateMany(t.Context(), rows)
+		require.ErrorContains(t, err, "can't be sent as its column's type")
+		require.NotContains(t, err.Error(), "hush")
+		require.NotContains(t, err.Error(), "batch")
+		_, upserting := r.UpsertMany(t.Context(), rows)
+		if n == 300 { // by COPY, which tells the column
+			require.EqualError(t, upserting, want+"upsert loose: a value can't be sent as its column's type")
+		}
+		require.NotContains(t, upserting.Error(), "hush")
+	}
+	err := r.Create(t.Context(), &Loose{Plain: Odd{"odd"}})
+	require.EqualError(t, err, "repo: create loose: argument 1 (counted from 0) can't be sent as its column's type")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -247,9 +248,8 @@ func serverText(label string, pg *pgconn.PgError) string {
 // driverText tells what the driver said. Its messages about encoding quote the argument, so that only its number is told.
 func driverText(err error) string {
 	text := err.Error()
-	if rest, found := strings.CutPrefix(text, "failed to encode args["); found {
-		number, _, _ := strings.Cut(rest, "]")
-		return "argument " + number + " (counted from 0) can't be sent as its column's type"
+	if number, found := unsent(err); found {
+		return "argument " + strconv.Itoa(number) + " (counted from 0) can't be sent as its column's type"
 	}
 	if before, _, found := strings.Cut(text, "unable to encode"); found {
 		return before + "a value can't be sent as its column's type"

@@ -79,6 +79,15 @@ func unsent(err error) (arg int, ok bool) {
 	return int(n), ok //nolint:gosec // it has 32 bits
 }
 
+// unsentError is wrapRow for what the driver said of a value, which it quotes.
+func (d *descriptor) unsentError(op string, err error, index int, column string) error {
+	unsent := &statementError{text: "repo: " + op + " " + d.label + ": " + (&encodeError{}).Error(), err: err}
+	if index < 0 {
+		return unsent
+	}
+	return &RowError{Table: d.label, Index: index, Column: column, err: unsent}
+}
+
 // encodedAs returns the type that a value was to be encoded as, 0 when the driver doesn't tell.
 func encodedAs(err error) uint32 {
 	oid, _ := numberBehind(err.Error(), "(OID ")
@@ -110,8 +119,7 @@ func (d *descriptor) wrapCopy(op string, err error, position func(number int) in
 		return nil
 	}
 	if unsent, ok := errors.AsType[*encodeError](err); ok {
-		text := "repo: " + op + " " + d.label + ": " + unsent.Error()
-		return d.wrapRow(op, &statementError{text: text, err: unsent.err}, position(-1), name(unsent.column))
+		return d.unsentError(op, unsent.err, position(-1), name(unsent.column))
 	}
 	pg, ok := pgError(err)
 	if !ok {
