@@ -26,9 +26,8 @@ type texts struct {
 	// setting are the columns that an update sets from the struct, in the order of their arguments.
 	setting []int
 
-	inserts sync.Map  // of string, the form of an upsert, to its text
-	known   textCache // what was put together for a call
-	stages  sync.Map  // of string, positions of columns, to *stage
+	known  textCache // what was put together for a call
+	stages sync.Map  // of string, positions of columns, to *stage
 	// constraints are the columns of constraints that upserts were told by name, of string to []string.
 	constraints sync.Map
 	probe       string

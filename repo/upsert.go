@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -134,12 +135,22 @@ func (u *upsert) check(d *descriptor, form []byte) error {
 
 // text returns the statement that upserts a row of this form.
 func (u *upsert) text(d *descriptor, form []byte, rows int) string {
-	key := fmt.Sprintf("%d%s %+v", rows, form, *u.target) + fmt.Sprint(u.nothing, u.revive)
-	if text, ok := d.texts.inserts.Load(key); ok {
-		return text.(string) //nolint:forcetypeassert // nothing else is stored
+	var room [256]byte
+	key := strconv.AppendInt(append(room[:0], "upsert "...), int64(rows), 10)
+	key = append(append(key, ' '), form...)
+	key = strconv.AppendBool(strconv.AppendBool(key, u.nothing), u.revive)
+	for _, name := range u.target.columns {
+		key = appendPart(key, name)
 	}
-	text, _ := d.texts.inserts.LoadOrStore(key, d.compileInsert(form, rows)+u.clause(d, form)+d.texts.returning+", "+d.wasInserted())
-	return text.(string) //nolint:forcetypeassert // nothing else is stored
+	key = appendPart(appendPart(append(key, '/'), u.target.constraint), u.target.predicate)
+	return d.texts.known.made(key, func() string {
+		return d.compileInsert(form, rows) + u.clause(d, form) + d.texts.returning + ", " + d.wasInserted()
+	})
+}
+
+// appendPart appends a part of a key, which nobody can mistake for two.
+func appendPart(key []byte, part string) []byte {
+	return append(append(strconv.AppendInt(key, int64(len(part)), 10), ':'), part...)
 }
 
 // wasInserted returns the expression that tells an inserted row from an updated one. An updated row has an xmax; rows that
