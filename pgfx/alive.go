@@ -18,7 +18,7 @@ func (db *DB) shouldPing(ctx context.Context, params pgxpool.ShouldPingParams) b
 	if state == nil {
 		return false
 	}
-	state.suspect = params.IdleDuration > db.freshFor
+	state.suspect = params.IdleDuration > db.freshFor || state.refused
 	acquire, ok := ctx.(*acquireCtx)
 	if !ok {
 		return false
@@ -47,13 +47,14 @@ func (db *DB) beforeUse(ctx context.Context, conn *pgx.Conn) (bool, error) {
 }
 
 // validate reports whether a connection that was idle may be handed out. It has to prove within Timeouts.Validate that it is
-// alive, and tells its role in the same round trip; one that fails is replaced. The caller's ctx waits for so long.
+// alive, and tells its role in the same round trip; one that fails is replaced. One that was used a moment ago is asked, too,
+// when a write was refused on it (SQLSTATE 25006): the application's own read-only transaction, or a server that was demoted. The caller's ctx waits for so long.
 //
 // One that doesn't answer at all speaks for all that were made with it: the whole pool is reset, once, so that callers
 // don't meet them one by one. Its socket is closed by hand, because pgx would wait for it to drain, up to 15 seconds, and
 // hold its place in the pool all the while.
 func (db *DB) validate(conn *pgx.Conn, state *connState) bool {
-	state.suspect = false
+	state.suspect, state.refused = false, false
 	readOnly, err := askReadOnly(conn, db.validateTimeout)
 	if err != nil {
 		_ = conn.PgConn().Conn().Close() // it is given up: nobody can act on an error

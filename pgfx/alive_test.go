@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -57,6 +58,42 @@ func TestAConnectionWhoseServerWasDemotedIsReplaced(t *testing.T) {
 			require.NoError(t, err)
 		}
 		assert.Equal(t, settled, db.Stats().Pool.Connected, "what was read-only when it was opened is what it was: role %q", role)
+		readOnly("off")
+	}
+}
+
+func TestAConnectionThatWasRefusedAWriteIsAskedAtOnce(t *testing.T) {
+	t.Parallel()
+	cfg, readOnly := ownServer(t)
+	for name, watch := range map[string]pgfx.WatchConfig{"watched": {}, "unwatched": {Disabled: true}} {
+		cfg.Watch = watch
+		db := started(t, cfg)
+		refuse := func() {
+			_, err := db.Pool().Exec(t.Context(), "create table t (n int)")
+			require.ErrorContains(t, err, "25006", name)
+			_, err = db.Pool().Exec(t.Context(), "select 1")
+			require.NoError(t, err, name)
+		}
+		before := db.Stats().Pool.Connected
+		err := pgx.BeginTxFunc(t.Context(), db.Pool(), pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), "create table t (n int)")
+			return err
+		})
+		require.ErrorContains(t, err, "25006", name)
+		_, err = db.Pool().Exec(t.Context(), "select 1")
+		require.NoError(t, err, name)
+		assert.Equal(t, before, db.Stats().Pool.Connected, "%s: the server can write, the transaction could not", name)
+
+		readOnly("on")
+		require.Eventually(t, func() bool { // the backend takes the setting over by itself
+			var on string
+			err := db.Pool().QueryRow(t.Context(), "show transaction_read_only").Scan(&on)
+			return err == nil && on == "on"
+		}, eventually, tick, name)
+		refuse()
+		assert.Equal(t, before+1, db.Stats().Pool.Connected, "%s: the server can't: its connection is replaced", name)
+		refuse()
+		assert.Equal(t, before+1, db.Stats().Pool.Connected, "%s: what it leads to is known from the beginning now", name)
 		readOnly("off")
 	}
 }

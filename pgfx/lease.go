@@ -56,10 +56,11 @@ type connState struct {
 	conn *pgx.Conn
 	// generation counts the resets of the pool before the connection was made.
 	generation int64
-	// suspect and writer belong to whoever is acquiring the connection: whether it was idle for long enough to be asked,
-	// and whether it could write when it was last asked. So does back, when it was last returned, 0 before.
-	suspect, writer bool
-	back            time.Duration
+	// refused belongs to whoever holds the connection: the server has refused to write on it. suspect and writer belong to
+	// whoever is acquiring it: whether it is to be asked, because it was idle for long enough or was refused a write, and
+	// whether it could write when it was last asked. So does back, when it was last returned, 0 before.
+	refused, suspect, writer bool
+	back                     time.Duration
 	// types are the types that the connection knows; they belong to whoever is acquiring it, too.
 	types *typeSet
 	// trimmed belongs to whoever is releasing it: it was closed for being one too many.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 // watch is the one tracer of a pool. It sees every acquire, release and statement of whoever uses the pool. What it costs
@@ -125,6 +127,9 @@ func (w *watch) end(conn *pgx.Conn, rows int64, err error) {
 	state := stateOf(conn)
 	if state == nil { // the connection is being made: what its hooks do is not the pool's traffic
 		return
+	}
+	if err != nil && sqlstate.Code(err) == sqlstate.ReadOnlySQLTransaction {
+		state.refused = true
 	}
 	if w.off {
 		w.db.counters.untimed.Add(1)
