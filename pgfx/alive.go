@@ -48,7 +48,8 @@ func (db *DB) beforeUse(ctx context.Context, conn *pgx.Conn) (bool, error) {
 
 // validate reports whether a connection that was idle may be handed out. It has to prove within Timeouts.Validate that it is
 // alive, and tells its role in the same round trip; one that fails is replaced. One that was used a moment ago is asked, too,
-// when a write was refused on it (SQLSTATE 25006): the application's own read-only transaction, or a server that was demoted. The caller's ctx waits for so long.
+// when a write was refused on it (SQLSTATE 25006): the application's own read-only transaction, or a server that was
+// demoted. The caller's ctx waits for so long.
 //
 // One that doesn't answer at all speaks for all that were made with it: the whole pool is reset, once, so that callers
 // don't meet them one by one. Its socket is closed by hand, because pgx would wait for it to drain, up to 15 seconds, and
@@ -69,6 +70,9 @@ func (db *DB) validate(conn *pgx.Conn, state *connState) bool {
 	}
 	return true
 }
+
+// minds reports whether it matters that a server is read-only.
+func (db *DB) minds() bool { return db.config.Role == RoleAuto || db.config.Role == RoleWriter }
 
 // askReadOnly asks the server for its role, which costs what a ping costs. The time is bounded by the socket's deadline:
 // a ctx that ends would make pgx ask the server, over another connection, to cancel, and wait for the answer.

@@ -52,6 +52,15 @@ type Config struct {
 	// that is one. See [Role].
 	Role Role `env:"ROLE" json:"role,omitempty" koanf:"role" mapstructure:"role" yaml:"role,omitempty"`
 
+	// Pooler is direct or transaction: what stands between the application and the server. See [PoolerMode]. Default: direct.
+	Pooler PoolerMode `env:"POOLER" json:"pooler,omitempty" koanf:"pooler" mapstructure:"pooler" yaml:"pooler,omitempty"`
+	// ExecMode is how statements with arguments run: cache_statement, cache_describe, describe_exec, exec or simple_protocol.
+	// See [ExecMode]. Default: what the URL's default_query_exec_mode says, else cache_statement, behind a transaction pooler
+	// cache_describe; without a cache describe_exec and exec.
+	ExecMode ExecMode `env:"EXEC_MODE" json:"exec_mode,omitempty" koanf:"exec_mode" mapstructure:"exec_mode" yaml:"exec_mode,omitempty"`
+	// StatementCache is how many statements, or descriptions of them, each connection remembers for ExecMode. Default: what the
+	// URL's statement_cache_capacity and description_cache_capacity say, else 512. Off: none.
+	StatementCache int `env:"STATEMENT_CACHE" json:"statement_cache,omitempty" koanf:"statement_cache" mapstructure:"statement_cache" yaml:"statement_cache,omitempty"`
 	// StockCodecs leaves uuid, json, jsonb and timestamptz to pgx's own codecs. Default: false, which is codecs that take fewer
 	// allocations for UUIDs, raw JSON and times; they give the same values, and rows.Values and destinations of type any stay
 	// pgx's own in any case.
@@ -151,6 +160,20 @@ type TimeoutConfig struct {
 	Lock time.Duration `env:"LOCK_TIMEOUT" json:"lock,omitempty" koanf:"lock" mapstructure:"lock" yaml:"lock,omitempty"`
 	// IdleInTransaction sets idle_in_transaction_session_timeout.
 	IdleInTransaction time.Duration `env:"IDLE_IN_TRANSACTION_TIMEOUT" json:"idle_in_transaction,omitempty" koanf:"idle_in_transaction" mapstructure:"idle_in_transaction" yaml:"idle_in_transaction,omitempty"`
+}
+
+// serverTimeout is one of the timeouts that the server keeps.
+type serverTimeout struct {
+	field, name string
+	value       time.Duration
+}
+
+func (t TimeoutConfig) settings() []serverTimeout {
+	return []serverTimeout{
+		{"Timeouts.Statement", "statement_timeout", t.Statement},
+		{"Timeouts.Lock", "lock_timeout", t.Lock},
+		{"Timeouts.IdleInTransaction", "idle_in_transaction_session_timeout", t.IdleInTransaction},
+	}
 }
 
 // StartConfig says what starting the application has to do with the database.

@@ -66,11 +66,11 @@ func expected(err error) string {
 // hasAddress reports whether c itself says where the server is.
 func (c Config) hasAddress() bool { return c.URL != "" || c.Host != "" }
 
-// withAddressOf returns c with the address, and what belongs to it (names, password, TLS), of other.
+// withAddressOf returns c with the address, and what belongs to it (names, password, TLS, pooler), of other.
 func (c Config) withAddressOf(other Config) Config {
 	c.URL, c.Host, c.Port, c.Database = other.URL, other.Host, other.Port, other.Database
 	c.Username, c.Password, c.PasswordFile, c.TLS = other.Username, other.Password, other.PasswordFile, other.TLS
-	c.TargetSessionAttrs = other.TargetSessionAttrs
+	c.TargetSessionAttrs, c.Pooler = other.TargetSessionAttrs, other.Pooler
 	return c
 }
 

@@ -145,7 +145,7 @@ func fieldComments(t *testing.T) map[string]string {
 // plain is a comment without line breaks and links.
 func plain(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
-	for _, link := range []string{"[*AcquireTimeoutError]", "[*RoleError]", "[Role]"} {
+	for _, link := range []string{"[*AcquireTimeoutError]", "[*RoleError]", "[Role]", "[PoolerMode]", "[ExecMode]", "[RetryBudget]"} {
 		text = strings.ReplaceAll(text, link, "`"+strings.Trim(link, "[]*")+"`")
 	}
 	return strings.ReplaceAll(text, "|", "\\|")

@@ -65,6 +65,7 @@ func (c Config) Validate() error {
 	v.timeouts(c.Timeouts)
 	v.start(c)
 	v.watch(c.Watch)
+	v.execMode(c)
 	if len(v.problems) == 0 {
 		v.parse(c)
 	}
@@ -184,12 +185,7 @@ func (v *validator) timeouts(t TimeoutConfig) {
 	v.duration("Timeouts.Connect", t.Connect)
 	v.duration("Timeouts.Validate", t.Validate)
 	v.duration("Timeouts.Unacknowledged", t.Unacknowledged)
-	for _, setting := range []struct {
-		field string
-		value time.Duration
-	}{
-		{"Timeouts.Statement", t.Statement}, {"Timeouts.Lock", t.Lock}, {"Timeouts.IdleInTransaction", t.IdleInTransaction},
-	} {
+	for _, setting := range t.settings() {
 		v.duration(setting.field, setting.value)
 		if setting.value > 0 && setting.value < time.Millisecond {
 			v.add(setting.field, setting.value, "set 1ms or more, the resolution of the server's setting")
@@ -252,6 +248,7 @@ func (v *validator) positive(field string, d time.Duration) {
 func (v *validator) parse(c Config) {
 	parsed, err := pgxpool.ParseConfig(c.connString())
 	if err == nil {
+		v.execModeWithURL(c, parsed.ConnConfig, c.urlParams())
 		database := parsed.ConnConfig.Database
 		if c.Database != "" {
 			database = ""

@@ -13,10 +13,19 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
-// Connect opens a connection outside the pool: for a probe, a lock that lives as long as its session, LISTEN. It is the one
-// way to do so, with the same credentials, TLS, hooks and timeouts as the pool's connections, and it passes a shut gate.
-// purpose is a short word that pg_stat_activity shows behind the application's name. ctx bounds connecting, not the
-// connection's life; several addresses share its time. The caller closes the connection. Errors are [*ConnectError].
+// Session is [DB.Connect] for what lasts as long as a session of the server: advisory locks, LISTEN, prepared statements,
+// settings. Behind a transaction pooler there is none, and the error is [ErrNoSession].
+func (db *DB) Session(ctx context.Context, purpose string) (*pgx.Conn, error) {
+	if db.config.Pooler == PoolerTransaction {
+		return nil, ErrNoSession
+	}
+	return db.Connect(ctx, purpose)
+}
+
+// Connect opens a connection outside the pool, for a probe for example; for what needs a session there is [DB.Session]. It
+// is the one way to do so, with the same credentials, TLS, hooks and timeouts as the pool's connections, and it passes a
+// shut gate. purpose is a short word that pg_stat_activity shows behind the application's name. ctx bounds connecting, not
+// the connection's life; several addresses share its time. The caller closes the connection. Errors are [*ConnectError].
 //
 // The connection counts on the server and not in the pool; Close of the DB doesn't wait for it.
 func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
@@ -123,6 +132,13 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	}
 	generation := db.generation.Load()
 	writer := !reportedReadOnly(conn)
+	if db.config.Pooler == PoolerTransaction && db.minds() { // it may tell what it once heard from another server
+		readOnly, err := askReadOnly(conn, max(db.validateTimeout, defaultValidateTimeout))
+		if err != nil {
+			return fmt.Errorf("pgfx: ask for the role of the server: %w", err)
+		}
+		writer = !readOnly
+	}
 	if !writer && db.config.Role == RoleWriter {
 		return &RoleError{Target: db.target}
 	}

@@ -20,6 +20,9 @@ var (
 	ErrAcquireTimeout = errors.New("pgfx: no connection in time")
 	// ErrClosed is returned by a [DB] that was closed.
 	ErrClosed = errors.New("pgfx: the database handle is closed")
+	// ErrNoSession is what needs a session gets behind a transaction pooler (see [PoolerTransaction]).
+	ErrNoSession = errors.New("pgfx: a transaction pooler gives no session: for session locks, LISTEN and the like open a database " +
+		"with Config.Pooler direct, past the pooler")
 	// ErrNotStarted is the cause in an [*UnavailableError] before Start.
 	ErrNotStarted = errors.New("the database handle is not started yet; with Fx, use it from OnStart on and not in constructors")
 )

@@ -18,7 +18,7 @@ import (
 
 // Lease is one connection in somebody's hands.
 type Lease struct {
-	// PID is the process ID of the server's backend, as in pg_stat_activity.
+	// PID is the process ID of the server's backend, as in pg_stat_activity; behind a pooler its invention.
 	PID uint32
 	// Since is when the connection was acquired.
 	Since time.Time
@@ -223,9 +223,9 @@ func (l *leases) cut() {
 }
 
 // WithConn calls fn with one connection of the pool, for work that needs the same session throughout: temporary tables,
-// session settings, LISTEN. It opens no transaction. The connection goes back when fn returns or panics; fn must not keep
-// it. Whoever gets it next finds in its session what fn has left there: undo it, or use [DB.Connect]. ctx bounds the acquire
-// and is handed to fn.
+// session settings, LISTEN. Behind a transaction pooler there is no such session. It opens no transaction. The connection
+// goes back when fn returns or panics; fn must not keep it. Whoever gets it next finds in its session what fn has left
+// there: undo it, or use [DB.Session]. ctx bounds the acquire and is handed to fn.
 func (db *DB) WithConn(ctx context.Context, fn func(ctx context.Context, conn *pgx.Conn) error) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {

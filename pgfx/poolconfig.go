@@ -4,14 +4,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -89,11 +87,7 @@ const (
 // poolConfig turns c, which has its defaults and is valid, into pgxpool's configuration without hooks.
 func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 	connString := c.connString()
-	conn, err := pgx.ParseConfig(connString)
-	if err != nil {
-		return nil, errors.New("pgfx: the connection string can't be parsed; Config.Validate says why")
-	}
-	inURL := maps.Clone(conn.RuntimeParams) // still holds the pool_… parameters
+	inURL := c.urlParams()
 	pool, err := pgxpool.ParseConfig(connString)
 	if err != nil {
 		return nil, errors.New("pgfx: the connection string can't be parsed; Config.Validate says why")
@@ -128,12 +122,20 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 	if given.Timeouts.Connect != 0 || cc.ConnectTimeout == 0 {
 		cc.ConnectTimeout = orElse(c.Timeouts.Connect, 0)
 	}
+	c.setExecMode(cc, inURL)
 	cc.DialFunc = dialer(orElse(c.Timeouts.Unacknowledged, 0))
 	c.setRuntimeParams(given, cc.RuntimeParams)
-	cc.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: pg, DeadlineDelay: cancelDeadline}
-	}
+	cc.BuildContextWatcherHandler = c.cancelHandler
 	return pool, nil
+}
+
+// urlParams returns the parameters of the connection string that aren't libpq's: pgxpool's, pgx's and the server's.
+func (c Config) urlParams() map[string]string {
+	parsed, err := pgconn.ParseConfig(c.connString())
+	if err != nil { // Validate tells
+		return nil
+	}
+	return parsed.RuntimeParams
 }
 
 // complete sets what a connection string can't say, for every address and fallback that is reached by TLS.
@@ -161,16 +163,12 @@ func (c Config) setRuntimeParams(given Config, params map[string]string) {
 	if given.ApplicationName != "" || params["application_name"] == "" {
 		params["application_name"] = c.ApplicationName
 	}
-	for name, value := range map[string]time.Duration{
-		"statement_timeout":                   c.Timeouts.Statement,
-		"lock_timeout":                        c.Timeouts.Lock,
-		"idle_in_transaction_session_timeout": c.Timeouts.IdleInTransaction,
-	} {
+	for _, setting := range c.Timeouts.settings() {
 		switch {
-		case value > 0:
-			params[name] = strconv.FormatInt(value.Milliseconds(), 10)
-		case value == Off:
-			params[name] = "0"
+		case setting.value > 0:
+			params[setting.name] = strconv.FormatInt(setting.value.Milliseconds(), 10)
+		case setting.value == Off:
+			params[setting.name] = "0"
 		}
 	}
 }

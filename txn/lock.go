@@ -55,7 +55,7 @@ var ErrLockLost = errors.New("txn: the connection that held the lock was lost")
 
 // WithSessionLock calls fn while it holds the advisory lock of this key, for work that takes longer than a transaction
 // should, or that needs several. It waits until the lock is free or ctx ends. The lock is held by a connection of its own,
-// outside of the pool, and shares its keys with [Lock].
+// outside of the pool, and shares its keys with [Lock]. Behind a transaction pooler it fails with pgfx.ErrNoSession.
 //
 // When that connection is lost, and the lock with it, fn's context ends with the cause [ErrLockLost], which is returned
 // too. A lost connection is noticed when the network tells so, which a server that has vanished may not: what fn writes should
@@ -72,7 +72,7 @@ func (m *Manager) TryWithSessionLock(ctx context.Context, key string, fn func(ct
 }
 
 func (m *Manager) withSessionLock(ctx context.Context, key, lock string, fn func(context.Context) error) (got bool, err error) {
-	conn, err := m.db.Connect(ctx, "lock")
+	conn, err := m.db.Session(ctx, "lock")
 	if err != nil {
 		return false, fmt.Errorf("txn: lock %q: %w", key, err)
 	}

@@ -100,10 +100,7 @@ func (r *resolver) lookForMarker(ctx context.Context, d *doubt, grace time.Time)
 		return undecided, errStandby
 	}
 	for {
-		_, err := conn.Exec(ctx, fmt.Sprintf("set statement_timeout = %d", inProgressGrace.Milliseconds()))
-		if err == nil {
-			_, err = conn.Exec(ctx, "insert into "+markerTable+" (id, aborted) values ($1, true) on conflict do nothing", d.marker)
-		}
+		err := d.disown(ctx, conn)
 		if err == nil {
 			break
 		}
@@ -125,4 +122,16 @@ func (r *resolver) lookForMarker(ctx context.Context, d *doubt, grace time.Time)
 		return aborted, nil
 	}
 	return committed, nil
+}
+
+// disown writes the row of an aborted transaction, unless there is one, and doesn't wait for long. The timeout goes with the
+// transaction: a pooler may give the session to somebody else.
+func (d *doubt) disown(ctx context.Context, conn *pgx.Conn) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { //nolint:wrapcheck // the caller wraps it
+		_, err := tx.Exec(ctx, fmt.Sprintf("set local statement_timeout = %d", inProgressGrace.Milliseconds()))
+		if err == nil {
+			_, err = tx.Exec(ctx, "insert into "+markerTable+" (id, aborted) values ($1, true) on conflict do nothing", d.marker)
+		}
+		return err //nolint:wrapcheck // as above
+	})
 }

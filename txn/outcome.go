@@ -24,7 +24,8 @@ const (
 	// ByWitness asks the server for the status of the transaction, and believes "committed" only if a witness shows that the
 	// server hasn't crashed meanwhile: after a crash or a promotion, PostgreSQL gives an ID whose commit was not yet safe on
 	// disk to somebody else. The witness is a connection of the manager's own, outside of the pool, that was open before
-	// BEGIN and is still served by the same process. Without one the outcome stays unknown. It is the default.
+	// BEGIN and is still served by the same process. Without one the outcome stays unknown, as it does behind a transaction
+	// pooler. It is the default.
 	//
 	// What the old primary of a failover has committed and the new one lacks is lost all the same, whether its answer arrived or
 	// the witness gave it.
@@ -110,6 +111,9 @@ func (t *transaction) beginTracked(ctx context.Context) error {
 	r, conn := &t.m.resolver, t.conn.Conn()
 	o := &opening{doubt: doubt{pid: conn.PgConn().PID()}}
 	d := &o.doubt
+	if t.m.pooled() { // the process ID is the pooler's invention
+		d.pid = 0
+	}
 	if t.terms.outcome == ByMarker {
 		err := r.makeTable(ctx, conn)
 		if err != nil {
@@ -214,6 +218,7 @@ const (
 
 var (
 	errNotAsked   = errors.New("resolution is switched off")
+	errPooled     = errors.New("behind a transaction pooler no session can be a witness: use txn.ByMarker, or connect directly")
 	errNoWitness  = errors.New("there is no witness from before the transaction, so that a crash of the server can't be excluded")
 	errInProgress = errors.New("the server is still committing")
 )
@@ -278,6 +283,9 @@ func (r *resolver) resolve(ctx context.Context, d *doubt) (verdict, error) {
 	if d.marked() {
 		return r.byMarker(ctx, d)
 	}
+	if d.witness == nil && r.m.pooled() {
+		return undecided, errPooled
+	}
 	if d.witness == nil {
 		return undecided, errNoWitness
 	}
@@ -311,7 +319,7 @@ func (r *resolver) resolve(ctx context.Context, d *doubt) (verdict, error) {
 // endSession ends the session of a transaction to which nobody listens any more, so that it is decided and its locks are
 // gone. One that waits for a synchronous standby is left alone: ending that would commit without it.
 const endSession = `select pg_terminate_backend(pid) from pg_stat_activity
-	where pid = $1 and backend_xid::text = $2 and wait_event is distinct from 'SyncRep'`
+	where ($1 = 0 or pid = $1) and backend_xid::text = $2 and wait_event is distinct from 'SyncRep'`
 
 // shortXID returns the transaction ID without its epoch, as pg_stat_activity has it.
 func (d *doubt) shortXID() string { return strconv.FormatUint(d.xid&math.MaxUint32, 10) }

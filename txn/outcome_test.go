@@ -105,6 +105,25 @@ func TestAnOutcomeIsUnknownWhenResolutionIsOff(t *testing.T) {
 	settled(t, m.DB())
 }
 
+func TestBehindAPoolerOnlyAMarkerTells(t *testing.T) {
+	t.Parallel()
+	proxy := newProxy(t)
+	db := openDB(t, proxy.URL(), maxConns(2), func(c *pgfx.Config) { c.Pooler = pgfx.PoolerTransaction })
+	m := managerOf(t, db)
+	for _, loss := range losses {
+		loss.lose(proxy)
+		err := m.Do(t.Context(), func(ctx context.Context) error { return insertOnce(ctx, m) })
+		require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
+		require.ErrorContains(t, err, "behind a transaction pooler")
+	}
+	loss := losses[0]
+	loss.lose(proxy)
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insertOnce(ctx, m) }, txn.Outcome(txn.ByMarker)))
+	assert.Zero(t, witnesses(t, m), "none is kept, for it would prove nothing")
+	err := m.WithSessionLock(t.Context(), "key", func(context.Context) error { t.Error("without a lock"); return nil })
+	require.ErrorIs(t, err, pgfx.ErrNoSession)
+}
+
 func TestAnOutcomeIsUnknownWithoutAWitness(t *testing.T) {
 	t.Parallel()
 	m, proxy := doubtful(t)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
 const (
@@ -41,9 +43,15 @@ type witness struct {
 // identity tells which session answers, and on which server.
 const identity = `pg_backend_pid(), ` + serverIdentity + `, (select backend_start from pg_stat_activity where pid = pg_backend_pid())`
 
+// pooled reports whether sessions are somebody else's after each transaction.
+func (m *Manager) pooled() bool { return m.db.Config().Pooler == pgfx.PoolerTransaction }
+
 // present returns the witness that there is before a transaction begins, nil when there is none. The manager's first
 // transaction waits for it; later ones don't: when it has to be opened again or checked, that happens meanwhile.
 func (r *resolver) present(ctx context.Context) *witness {
+	if r.m.pooled() {
+		return nil
+	}
 	w, now := r.current.Load(), time.Now()
 	switch {
 	case w == nil && r.nextTry.CompareAndSwap(0, math.MaxInt64):

@@ -1,0 +1,102 @@
+package pgfx_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// pgBouncer runs a PgBouncer with transaction pooling in front of the shared server, with so many connections to it. It
+// returns the address of a fresh database behind it and the database's own.
+func pgBouncer(t *testing.T, serverConns int) (behind, direct pgfx.Config) {
+	t.Helper()
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		if program = "/usr/sbin/pgbouncer"; !exists(program) {
+			t.Skip("PgBouncer is not installed: apt-get install pgbouncer")
+		}
+	}
+	to, err := pgx.ParseConfig(server.URL())
+	require.NoError(t, err)
+	database := freshDatabase(t)
+	direct = serverConfig()
+	direct.Database = database
+
+	dir, err := os.MkdirTemp("", "rdsfx-pgbouncer-") //nolint:usetesting // shorter, for the socket's path
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	require.NoError(t, os.Chmod(dir, 0o777)) // PgBouncer refuses to run as root and becomes somebody else
+	config := fmt.Sprintf(`[databases]
+* = host=%s port=%d user=%s password=%s
+
+[pgbouncer]
+pool_mode = transaction
+default_pool_size = %d
+auth_type = any
+listen_addr =
+unix_socket_dir = %s
+listen_port = 6432
+server_login_retry = 1
+query_wait_timeout = 20
+`, to.Host, to.Port, to.User, to.Password, serverConns, dir)
+	file := filepath.Join(dir, "pgbouncer.ini")
+	require.NoError(t, os.WriteFile(file, []byte(config), 0o644))
+	args := []string{file}
+	if os.Geteuid() == 0 {
+		args = append(args, "-u", "nobody")
+	}
+	var output bytes.Buffer
+	process := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
+	process.Stdout, process.Stderr = &output, &output
+	require.NoError(t, process.Start())
+	t.Cleanup(func() {
+		require.NoError(t, process.Process.Signal(os.Interrupt))
+		_ = process.Wait() // it ends with a signal
+		if t.Failed() {
+			t.Log(output.String())
+		}
+	})
+	behind = pgfx.Config{
+		URL: "postgres:///" + database + "?port=6432&user=" + url.QueryEscape(to.User) + "&host=" + dir, Pooler: pgfx.PoolerTransaction,
+	}
+	require.Eventually(t, func() bool {
+		conn, err := pgx.Connect(t.Context(), behind.URL)
+		if err != nil {
+			return false
+		}
+		return conn.Close(t.Context()) == nil
+	}, eventually, 10*time.Millisecond, "PgBouncer answers")
+	return behind, direct
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+// freshDatabase makes a database on the shared server for the test.
+func freshDatabase(t *testing.T) string {
+	t.Helper()
+	admin := started(t, serverConfig())
+	name := "pgfx_" + strings.ToLower(strings.NewReplacer("/", "_", "#", "_").Replace(t.Name()))
+	name = name[:min(len(name), 60)]
+	_, err := admin.Pool().Exec(t.Context(), "create database "+pgx.Identifier{name}.Sanitize())
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := admin.Pool().Exec(context.Background(), "drop database "+pgx.Identifier{name}.Sanitize()+" with (force)")
+		require.NoError(t, err)
+	})
+	return name
+}

@@ -1,0 +1,193 @@
+package pgfx_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/health"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+type parcel struct {
+	ID      uuid.UUID         `db:"id,pk"`
+	Label   string            `db:"label"`
+	Tags    []string          `db:"tags"`
+	Details map[string]string `db:"details"`
+	Sent    time.Time         `db:"sent"`
+	Grams   int               `db:"grams"`
+}
+
+const parcels = `create table parcels (id uuid primary key, label text not null, tags text[] not null, details jsonb not null,
+	sent timestamptz not null, grams int not null)`
+
+func TestEverythingWorksBehindATransactionPooler(t *testing.T) {
+	t.Parallel()
+	behind, direct := pgBouncer(t, 2)
+	behind.Pool.MaxConns = 6
+	db := started(t, behind)
+	db.AskAlways()
+	_, err := db.Pool().Exec(t.Context(), parcels+"; create type mood as enum ('sad', 'ok')")
+	require.NoError(t, err)
+	manager, err := txn.NewManager(db, txn.WithDefaults(txn.Timeout(10*time.Second)))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, manager.Close(context.WithoutCancel(t.Context()))) })
+	repository, err := repo.New[parcel, uuid.UUID](manager, "parcels")
+	require.NoError(t, err)
+
+	const workers, rounds = 6, 15
+	failed := make(chan error, workers)
+	var group sync.WaitGroup
+	for worker := range workers {
+		group.Go(func() {
+			for round := range rounds {
+				if err := poolerRound(t.Context(), manager, repository, worker, round); err != nil {
+					failed <- fmt.Errorf("round %d: %w", round, err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	close(failed)
+	for err := range failed {
+		require.NoError(t, err)
+	}
+	assert.Greater(t, db.Stats().Pool.Open, 2, "there were more connections than sessions")
+
+	watch := started(t, direct)
+	var prepared, left int
+	for range 20 { // whichever session PgBouncer gives
+		require.NoError(t, db.Pool().QueryRow(t.Context(), "select count(*) from pg_prepared_statements where name <> ''").Scan(&prepared))
+		require.Zero(t, prepared, "no statement is prepared under a name")
+	}
+	require.NoError(t, watch.Pool().QueryRow(t.Context(), "select count(*) from parcels").Scan(&left))
+	assert.Equal(t, workers*rounds, left)
+	var sessions int
+	require.NoError(t, watch.Pool().QueryRow(t.Context(), `select count(*) from pg_stat_activity
+		where datname = current_database() and pid <> pg_backend_pid()`).Scan(&sessions))
+	assert.LessOrEqual(t, sessions, 2)
+}
+
+// poolerRound does a bit of everything: a row by the repository, its change in a transaction with a timeout of its own, a
+// batch, a COPY that is rolled back.
+func poolerRound(ctx context.Context, m *txn.Manager, parcels *repo.Repository[parcel, uuid.UUID], worker, round int) error {
+	row := parcel{
+		ID: uuid.New(), Label: fmt.Sprintf("%d/%d", worker, round), Tags: []string{"a", "b,c"}, Details: map[string]string{"k": "v"},
+		Sent: time.Unix(1_700_000_000, 0).UTC(), Grams: round,
+	}
+	if err := parcels.Create(ctx, &row); err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
+	got, err := parcels.Get(ctx, row.ID)
+	if err != nil {
+		return fmt.Errorf("get: %w", err)
+	}
+	if got.Label != row.Label || got.Details["k"] != "v" || len(got.Tags) != 2 || !got.Sent.Equal(row.Sent) {
+		return fmt.Errorf("got %+v", got)
+	}
+	return m.Do(ctx, func(ctx context.Context) error {
+		if err := txn.Lock(ctx, "parcels"); err != nil {
+			return err
+		}
+		batch := &pgx.Batch{}
+		batch.Queue("update parcels set grams = grams + $1 where id = $2", 1, row.ID)
+		batch.Queue("select grams from parcels where id = $1", row.ID)
+		if err := m.SendBatch(ctx, batch).Close(); err != nil {
+			return fmt.Errorf("batch: %w", err)
+		}
+		err := m.Do(ctx, func(ctx context.Context) error {
+			_, err := m.CopyFrom(ctx, pgx.Identifier{"parcels"}, []string{"id", "label", "tags", "details", "sent", "grams"},
+				pgx.CopyFromRows([][]any{{uuid.New(), "copied", []string{}, map[string]string{}, time.Now(), 1}}))
+			if err != nil {
+				return fmt.Errorf("copy: %w", err)
+			}
+			return errNotKept
+		}, txn.Nested())
+		if err != errNotKept { //nolint:errorlint // as it is
+			return fmt.Errorf("nested: %w", err)
+		}
+		return nil
+	})
+}
+
+var errNotKept = errors.New("not to be kept")
+
+func TestTimeoutsAndCancelsBehindAPoolerLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
+	behind, _ := pgBouncer(t, 1)
+	behind.Pool.MaxConns = 3
+	db := started(t, behind)
+	manager, err := txn.NewManager(db)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, manager.Close(context.WithoutCancel(t.Context()))) })
+
+	before := db.Stats().Pool.Connected
+	_, err = db.Pool().Exec(within(t, 100*time.Millisecond), "select pg_sleep($1)", 60)
+	require.ErrorContains(t, err, "57014")
+	_, err = db.Pool().Exec(within(t, eventually), "select 1")
+	require.NoError(t, err, "the cancelled statement doesn't keep the one session")
+	assert.Equal(t, before, db.Stats().Pool.Connected, "nor does it cost the connection")
+
+	err = manager.Do(t.Context(), func(ctx context.Context) error {
+		_, err := manager.Exec(ctx, "select pg_sleep(60)")
+		return err
+	}, txn.StatementTimeout(100*time.Millisecond))
+	require.ErrorContains(t, err, "57014")
+	var timeout string
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "show statement_timeout").Scan(&timeout))
+	assert.Equal(t, "0", timeout, "the setting went with the transaction")
+}
+
+func TestBehindAPoolerWhatNeedsASessionSaysSo(t *testing.T) {
+	t.Parallel()
+	behind, _ := pgBouncer(t, 2)
+	db := started(t, behind)
+	_, err := db.Session(t.Context(), "listen")
+	require.ErrorIs(t, err, pgfx.ErrNoSession)
+	manager, err := txn.NewManager(db)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, manager.Close(context.WithoutCancel(t.Context()))) })
+	err = manager.WithSessionLock(t.Context(), "key", func(context.Context) error { t.Error("without a lock"); return nil })
+	require.ErrorIs(t, err, pgfx.ErrNoSession)
+
+	monitor, err := health.NewMonitor(db)
+	require.NoError(t, err)
+	require.NoError(t, monitor.Start(t.Context()))
+	t.Cleanup(func() { require.NoError(t, monitor.Stop(context.WithoutCancel(t.Context()))) })
+	for range 5 {
+		status, err := monitor.CheckNow(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, health.Up, status.State)
+	}
+}
+
+func TestTheRoleIsAskedOfTheServerAndNotOfThePooler(t *testing.T) {
+	t.Parallel()
+	behind, direct := pgBouncer(t, 1)
+	behind.Role = pgfx.RoleWriter
+	db := started(t, behind)
+	admin := started(t, direct)
+	var database string
+	require.NoError(t, admin.Pool().QueryRow(t.Context(), "select current_database()").Scan(&database))
+	_, err := admin.Pool().Exec(t.Context(), "alter database "+pgx.Identifier{database}.Sanitize()+" set default_transaction_read_only = on")
+	require.NoError(t, err)
+	_, err = admin.Pool().Exec(t.Context(), `select pg_terminate_backend(pid, 5000) from pg_stat_activity
+		where datname = current_database() and pid <> pg_backend_pid()`)
+	require.NoError(t, err)
+	db.Reset()
+	require.Eventually(t, func() bool { // PgBouncer itself still says what it heard from the first session
+		_, err := db.Pool().Exec(t.Context(), "select 1")
+		return pgfx.CauseOf(err) == pgfx.CauseReadOnly
+	}, eventually, tick)
+}
