@@ -91,7 +91,6 @@ func TestOnlyConflictsAreRetried(t *testing.T) {
 			_ = m.Do(ctx, func(ctx context.Context) error { return fail(ctx, m, "40001") }, txn.Nested())
 			return errTest
 		},
-		"another connection's loss": func(context.Context) error { return io.ErrUnexpectedEOF },
 	} {
 		calls := 0
 		require.Error(t, m.Do(t.Context(), func(ctx context.Context) error { calls++; return closure(ctx) }, eager), name)
@@ -195,6 +194,11 @@ func TestLostConnectionsAreRetriedWhenThePolicySaysSo(t *testing.T) {
 		assert.Equal(t, before+1, connected(m.DB()), "%s: the next attempt has another connection", name)
 	}
 	assert.Len(t, entries(t, m.DB()), 3)
+
+	calls := 0
+	err := m.Do(t.Context(), func(context.Context) error { calls++; return io.ErrUnexpectedEOF }, repeatable)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	assert.Equal(t, 1, calls, "the closure has lost a connection of its own")
 }
 
 func TestAServerThatTakesNoWritesIsLeftForAnother(t *testing.T) {
