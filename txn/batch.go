@@ -71,7 +71,7 @@ func (m *Manager) once(ctx context.Context, queue func(*pgx.Batch), read func(pg
 	t := &transaction{m: m, terms: &m.defaults}
 	t.root = scope{Context: ctx, t: t}
 	var err error
-	if t.conn, err = m.pool.Acquire(ctx); err != nil {
+	if t.conn, err = m.acquire(ctx); err != nil {
 		return fmt.Errorf("txn: begin: %w", err)
 	}
 	defer t.conn.Release()

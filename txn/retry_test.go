@@ -413,5 +413,5 @@ func TestADeadlockEndsWellForBoth(t *testing.T) {
 	var sum int
 	require.NoError(t, m.QueryRow(ctx, "select sum(n) from entries").Scan(&sum))
 	assert.Equal(t, 4, sum)
-	assert.EqualValues(t, 1, m.Stats().RolledBack.Conflict)
+	assert.Positive(t, m.Stats().RolledBack.Conflict) // more than one when the victim is back before the other one has woken up
 }
