@@ -1,6 +1,14 @@
 package repo
 
-import "reflect"
+import (
+	"context"
+	"reflect"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/rowplan"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
 
 // Tokens returns the kinds and texts of a fragment's tokens.
 func Tokens(sql string) (kinds []int, texts []string) {
@@ -52,3 +60,79 @@ var (
 	PlaceOf  = placeOf
 	PlaceArg = placeArg
 )
+
+// Core is what a repository is made of, for a struct type that is known at run time only: its methods have the statements and
+// the ways of arguments and rows in common with a Repository's.
+type Core struct {
+	tx *txn.Manager
+	d  *descriptor
+}
+
+// NewCore makes a core for a model whose key is its first field.
+func NewCore(tx *txn.Manager, typ reflect.Type, table string) (*Core, error) {
+	d, err := describe(typ, typ.Field(0).Type, table, nil)
+	return &Core{tx, d}, err
+}
+
+// Insert is Create without bringing anything back.
+func (c *Core) Insert(ctx context.Context, row reflect.Value) error {
+	form := c.d.insertForm(nil, row)
+	_, err := c.tx.Exec(ctx, c.d.createText(form), c.d.insertArgs(nil, row, form)...)
+	return err
+}
+
+// Update is Update without bringing anything back.
+func (c *Core) Update(ctx context.Context, row reflect.Value) error {
+	_, err := c.tx.Exec(ctx, c.d.texts.update, c.d.updateArgs(row)...)
+	return err
+}
+
+// Copy copies one row.
+func (c *Core) Copy(ctx context.Context, row reflect.Value) error {
+	taken := false
+	_, err := copyRows(ctx, c.tx, c.d.path, c.d.formColumns(c.d.insertForm(nil, row)), func() (reflect.Value, error) {
+		if taken {
+			return reflect.Value{}, errNoMore
+		}
+		taken = true
+		return row, nil
+	})
+	return err
+}
+
+// All is Find, by the row plan or by pgx's Scan.
+func (c *Core) All(ctx context.Context, plan bool, orderBy string) ([]reflect.Value, error) {
+	return c.read(ctx, plan, c.d.texts.selects+" order by "+orderBy)
+}
+
+// Get is Get.
+func (c *Core) Get(ctx context.Context, plan bool, key reflect.Value) (reflect.Value, error) {
+	rows, err := c.read(ctx, plan, c.d.texts.get, c.d.keyArgs(nil, key)...)
+	if err != nil {
+		return reflect.Value{}, err
+	}
+	if len(rows) != 1 {
+		return reflect.Value{}, pgx.ErrNoRows
+	}
+	return rows[0], nil
+}
+
+func (c *Core) read(ctx context.Context, plan bool, sql string, args ...any) ([]reflect.Value, error) {
+	rows, err := c.tx.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var found []reflect.Value
+	for rows.Next() {
+		row := reflect.New(c.d.typ).Elem()
+		if !plan || !rowplan.ScanValue(c.d.plans.For(rows, 0), rows.RawValues(), row) {
+			row.SetZero()
+			if err := newRowScanner(c.d.shape).scan(rows, row); err != nil {
+				return nil, err
+			}
+		}
+		found = append(found, row)
+	}
+	return found, rows.Err()
+}

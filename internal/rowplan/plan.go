@@ -181,6 +181,14 @@ func Scan[T any](p *Plan, values [][]byte, row *T) bool {
 	return p.scan(values, unsafe.Pointer(row)) //nolint:gosec // the struct's type is the model's, whose offsets are the plan's
 }
 
+// ScanValue is Scan for a struct, which can be addressed, of a type that is known at run time only.
+func ScanValue(p *Plan, values [][]byte, row reflect.Value) bool {
+	if row.Type() != p.model.typ || len(values) < len(p.columns) {
+		return false
+	}
+	return p.scan(values, row.Addr().UnsafePointer())
+}
+
 func (p *Plan) scan(values [][]byte, row unsafe.Pointer) bool {
 	p.texts.expect(p, values)
 	for i := range p.columns {

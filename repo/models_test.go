@@ -1,0 +1,402 @@
+package repo_test
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/georgysavva/scany/v2/pgxscan"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// fieldKind is a type of fields, the types of columns that it meets, and values.
+type fieldKind struct {
+	typ     reflect.Type
+	role    string
+	columns []string // the first one fits, and most of the others
+	value   func(r *rand.Rand) any
+}
+
+func kind[V any](columns string, value func(r *rand.Rand) V) fieldKind {
+	return fieldKind{reflect.TypeFor[V](), "", strings.Split(columns, ";"), func(r *rand.Rand) any { return value(r) }}
+}
+
+func (k fieldKind) as(role string) fieldKind {
+	k.role = role
+	return k
+}
+
+type (
+	mood  string
+	grade int16
+)
+
+func randomString(r *rand.Rand) string {
+	return pick(r, "", "sad", "happy", " blank ", "1", "-7.5", "true", "2024-02-29", "{1,2}", `{"a": [1, null]}`, "漢字 🎈", `quote ' " \`,
+		"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", strings.Repeat("long ", 60))
+}
+
+// fieldKinds are the kinds of fields that random models have.
+func fieldKinds() []fieldKind {
+	ints := func(r *rand.Rand) int64 {
+		return pick(r, 0, 1, -1, 7, 99, math.MaxInt16, math.MaxInt32, pick(r, math.MinInt64, r.Int64()))
+	}
+	return []fieldKind{
+		kind("text;text;text;varchar(300);char(9);mood;jsonb;integer;uuid;date;text[]", randomString),
+		kind("text;varchar(20);mood;bytea", func(r *rand.Rand) *string { return maybe(r, randomString(r)) }),
+		kind("text;varchar(5);inet", func(r *rand.Rand) sql.NullString {
+			return sql.NullString{String: randomString(r), Valid: r.IntN(2) == 0}
+		}),
+		kind("text;jsonb", func(r *rand.Rand) pgtype.Text { return pgtype.Text{String: randomString(r), Valid: r.IntN(2) == 0} }),
+		kind("mood;mood;text;integer", func(r *rand.Rand) mood { return pick[mood](r, "sad", "happy", "none") }),
+		kind("bigint;bigint;integer;smallint;numeric;text;double precision", ints),
+		kind("bigint;integer;numeric(5);timestamptz", func(r *rand.Rand) int { return int(ints(r)) }),
+		kind("integer;bigint;smallint;text", func(r *rand.Rand) int32 { return int32(ints(r)) }),
+		kind("smallint;integer;boolean", func(r *rand.Rand) grade { return grade(ints(r)) }),
+		kind("bigint;smallint", func(r *rand.Rand) *int64 { return maybe(r, ints(r)) }),
+		kind("bigint;integer;numeric", func(r *rand.Rand) uint32 { return uint32(ints(r)) }),
+		kind("bigint;integer", func(r *rand.Rand) sql.NullInt64 { return sql.NullInt64{Int64: ints(r), Valid: r.IntN(2) == 0} }),
+		kind("boolean;boolean;text;integer", func(r *rand.Rand) bool { return r.IntN(2) == 0 }),
+		kind("boolean", func(r *rand.Rand) *bool { return maybe(r, true) }),
+		kind("double precision;double precision;real;numeric;text", func(r *rand.Rand) float64 {
+			return pick(r, 0, -1.5, math.Inf(1), math.MaxFloat64, math.SmallestNonzeroFloat64, math.Copysign(0, -1), r.NormFloat64())
+		}),
+		kind("real;double precision;integer", func(r *rand.Rand) float32 { return pick(r, 0, -1.5, math.MaxFloat32, float32(r.NormFloat64())) }),
+		kind("numeric;numeric(8,2);text", func(r *rand.Rand) pgtype.Numeric {
+			return pick(r, pgtype.Numeric{}, pgtype.Numeric{NaN: true, Valid: true},
+				pgtype.Numeric{Int: big.NewInt(r.Int64N(1e8)), Exp: -5, Valid: true})
+		}),
+		kind("bytea;bytea;text;jsonb", func(r *rand.Rand) []byte { return pick(r, nil, []byte{}, []byte{0, 255, '\\'}, []byte("{}")) }),
+		kind("uuid;uuid;text;bytea", func(r *rand.Rand) uuid.UUID { return pick(r, uuid.UUID{}, randomUUID(r)) }),
+		kind("uuid;text", func(r *rand.Rand) *uuid.UUID { return maybe(r, randomUUID(r)) }),
+		kind("uuid", func(r *rand.Rand) uuid.NullUUID { return uuid.NullUUID{UUID: randomUUID(r), Valid: r.IntN(2) == 0} }),
+		kind("timestamptz;timestamptz;timestamptz(0);timestamp;date;text", randomTime),
+		kind("timestamptz;date", func(r *rand.Rand) *time.Time { return maybe(r, randomTime(r)) }),
+		kind("timestamptz", func(r *rand.Rand) sql.NullTime { return sql.NullTime{Time: randomTime(r), Valid: r.IntN(2) == 0} }),
+		kind("timestamp;timestamptz", func(r *rand.Rand) pgtype.Timestamp {
+			return pick(r, pgtype.Timestamp{}, pgtype.Timestamp{Time: time.Unix(r.Int64N(4e9), 5000).UTC(), Valid: true},
+				pgtype.Timestamp{InfinityModifier: pgtype.NegativeInfinity, Valid: true})
+		}),
+		kind("date;timestamptz", func(r *rand.Rand) pgtype.Date {
+			return pick(r, pgtype.Date{}, pgtype.Date{Time: time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC), Valid: true})
+		}),
+		kind("interval;interval;bigint;text", func(r *rand.Rand) time.Duration {
+			return pick(r, 0, time.Duration(r.Int64N(1e15)), -time.Hour, time.Nanosecond)
+		}),
+		kind("inet;cidr;text", func(r *rand.Rand) netip.Addr {
+			return pick(r, netip.MustParseAddr("::1"), netip.MustParseAddr("10.0.0.1"))
+		}),
+		kind("int4range;int8range", func(r *rand.Rand) pgtype.Range[pgtype.Int4] {
+			return pick(r, pgtype.Range[pgtype.Int4]{}, pgtype.Range[pgtype.Int4]{
+				Lower: pgtype.Int4{Int32: 1, Valid: true}, LowerType: pgtype.Exclusive, UpperType: pgtype.Unbounded, Valid: true,
+			})
+		}),
+		kind("text[];text[];varchar(3)[];text;jsonb", func(r *rand.Rand) []string { return pick(r, nil, []string{}, []string{randomString(r), "a,b"}) }),
+		kind("integer[];bigint[];smallint[]", func(r *rand.Rand) []int32 { return pick(r, nil, []int32{}, []int32{1, math.MinInt32}) }),
+		kind("bigint[];bigint[]", func(r *rand.Rand) [][]int64 { return pick(r, nil, [][]int64{{1, 2}, {3, 4}}) }),
+		kind("uuid[]", func(r *rand.Rand) []uuid.UUID { return pick(r, nil, []uuid.UUID{randomUUID(r), {}}) }),
+		kind("text[]", func(r *rand.Rand) []*string { return pick(r, nil, []*string{nil, maybe(r, "x")}) }),
+		kind("jsonb;json;text", func(r *rand.Rand) json.RawMessage {
+			return pick(r, nil, json.RawMessage(`{"a": [1, null]}`), json.RawMessage(`"x"`))
+		}),
+		kind("jsonb;json;text", func(r *rand.Rand) map[string]any {
+			return pick(r, nil, map[string]any{}, map[string]any{"a": []any{1.5, nil, "x"}})
+		}).as("json"),
+		kind("jsonb;json", func(r *rand.Rand) Settings {
+			return Settings{Theme: randomString(r), Flags: pick(r, nil, map[string]bool{"x": true})}
+		}).as("json"),
+		kind("jsonb", func(r *rand.Rand) []Settings { return pick(r, nil, []Settings{}, []Settings{{Theme: "ü"}}) }).as("json"),
+		kind("jsonb", func(r *rand.Rand) *Settings { return maybe(r, Settings{Theme: "x"}) }).as("json"),
+	}
+}
+
+func randomUUID(r *rand.Rand) (id uuid.UUID) {
+	for i := range id {
+		id[i] = byte(r.Uint32())
+	}
+	return id
+}
+
+// randomModel is a struct type made at run time, and a table for it.
+type randomModel struct {
+	typ     reflect.Type
+	columns []string // names
+	paths   [][]int  // of their fields
+	kinds   []fieldKind
+	ddl     string // of the table's columns
+}
+
+const keyColumns = 1
+
+func newRandomModel(r *rand.Rand) *randomModel {
+	m := &randomModel{}
+	var fields []reflect.StructField
+	var ddl []string
+	kinds := fieldKinds()
+	add := func(k fieldKind, roles, column string) {
+		i := len(fields)
+		name := pick(r, "f", "F", "select", "from ", `quo"te`, "ünï", "per%cent", "$1", "q?", "a.b", ":x", "@y") + strconv.Itoa(i)
+		tag := name + roles
+		if k.role != "" {
+			tag += "," + k.role
+		}
+		fields = append(fields, reflect.StructField{
+			Name: "F" + strconv.Itoa(i), Type: k.typ, Tag: reflect.StructTag("db:" + strconv.Quote(tag)),
+		})
+		m.columns, m.paths, m.kinds = append(m.columns, name), append(m.paths, []int{i}), append(m.kinds, k)
+		ddl = append(ddl, pgx.Identifier{name}.Sanitize()+" "+column)
+	}
+	key := pick(r,
+		kind("bigint;integer;numeric", func(r *rand.Rand) int64 { return r.Int64N(1 << 31) }),
+		kind("uuid;text", randomUUID),
+		kind("text;varchar(90)", func(r *rand.Rand) string { return randomUUID(r).String() }),
+		kind("timestamptz", func(r *rand.Rand) time.Time { return time.Unix(r.Int64N(4e9), 0) }))
+	add(key, ",pk", pick(r, key.columns...)+" primary key")
+	for range 1 + r.IntN(12) {
+		k := pick(r, kinds...)
+		column := k.columns[0]
+		if r.IntN(4) == 0 {
+			column = pick(r, k.columns...)
+		}
+		if r.IntN(8) == 0 {
+			column += " not null"
+		}
+		add(k, "", column)
+	}
+	if r.IntN(3) == 0 { // a nested struct
+		i := len(fields)
+		fields = append(fields, reflect.StructField{Name: "Home", Type: reflect.TypeFor[Address]()})
+		text := func(r *rand.Rand) any { return randomString(r) }
+		textN := func(r *rand.Rand) any { return maybe(r, randomString(r)) }
+		m.columns = append(m.columns, "home.street", "home.city")
+		m.paths = append(m.paths, []int{i, 0}, []int{i, 1})
+		m.kinds = append(m.kinds, fieldKind{value: text}, fieldKind{value: textN})
+		ddl = append(ddl, `"home.street" text`, `"home.city" varchar(300)`)
+	}
+	ddl = append(ddl, `"one more" integer not null default 7`, `"and another" text`)
+	r.Shuffle(len(ddl), func(i, j int) { ddl[i], ddl[j] = ddl[j], ddl[i] })
+	m.typ, m.ddl = reflect.StructOf(fields), strings.Join(ddl, ", ")
+	return m
+}
+
+// row returns a random row.
+func (m *randomModel) row(r *rand.Rand) reflect.Value {
+	row := reflect.New(m.typ).Elem()
+	for i, path := range m.paths {
+		row.FieldByIndex(path).Set(reflect.ValueOf(m.kinds[i].value(r)))
+	}
+	return row
+}
+
+// args returns a row's values as somebody hands them to the driver who writes SQL by hand.
+func (m *randomModel) args(t *testing.T, row reflect.Value) []any {
+	t.Helper()
+	args := make([]any, len(m.paths))
+	for i, path := range m.paths {
+		f := row.FieldByIndex(path)
+		switch {
+		case m.kinds[i].role == "":
+			args[i] = f.Interface()
+		case f.Kind() != reflect.Struct && f.IsNil():
+		default:
+			data, err := json.Marshal(f.Interface())
+			require.NoError(t, err)
+			args[i] = string(data)
+		}
+	}
+	return args
+}
+
+func (m *randomModel) list() string {
+	idents := make([]string, len(m.columns))
+	for i, name := range m.columns {
+		idents[i] = pgx.Identifier{name}.Sanitize()
+	}
+	return strings.Join(idents, ", ")
+}
+
+// insert is the statement of somebody who writes SQL by hand.
+func (m *randomModel) insert(table string) string {
+	numbers := make([]string, len(m.columns))
+	for i := range numbers {
+		numbers[i] = "$" + strconv.Itoa(i+1)
+	}
+	return "insert into " + table + " (" + m.list() + ") values (" + strings.Join(numbers, ", ") + ")"
+}
+
+func (m *randomModel) update(table string) string {
+	var set []string
+	for i, name := range m.columns[keyColumns:] {
+		set = append(set, pgx.Identifier{name}.Sanitize()+" = $"+strconv.Itoa(i+keyColumns+1))
+	}
+	return "update " + table + " set " + strings.Join(set, ", ") + " where " + pgx.Identifier{m.columns[0]}.Sanitize() + " = $1"
+}
+
+// TestRandomModelsAgreeWithHandWrittenSQLAndScany makes models of random structs and tables that mostly fit and sometimes
+// don't, writes random rows by hand and by the repository's machinery, and reads them by it and by scany. What is stored and
+// what is read must be the same, or both ways must fail. SEED repeats a run; RDSFX_REPO_MODELS says how many models.
+func TestRandomModelsAgreeWithHandWrittenSQLAndScany(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	if given, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
+		seed = given
+	}
+	models := 30
+	if given, err := strconv.Atoi(os.Getenv("RDSFX_REPO_MODELS")); err == nil {
+		models = given
+	}
+	t.Logf("SEED=%d", seed)
+	m := newManager(t, "create type mood as enum ('sad', 'happy')")
+	var all tally
+	for i := range models {
+		c := &contest{t: t, m: m, r: rand.New(rand.NewPCG(seed, uint64(i))), tally: &all, number: strconv.Itoa(i)}
+		c.name = fmt.Sprintf("SEED=%d model %d", seed, i)
+		c.run()
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("%+v", all)
+	require.Positive(t, all.Written)
+	require.Positive(t, all.Read)
+	require.Positive(t, all.Refused, "some rows must not fit")
+}
+
+// tally counts what both ways did.
+type tally struct{ Written, Refused, Copied, Uncopied, Updated, Read, Unread int }
+
+// contest is the test of one model.
+type contest struct {
+	t     *testing.T
+	m     *txn.Manager
+	r     *rand.Rand
+	tally *tally
+	// name and number say which model it is.
+	name, number string
+	model        *randomModel
+}
+
+func (c *contest) exec(sql string) {
+	c.t.Helper()
+	_, err := c.m.Exec(c.t.Context(), sql)
+	require.NoError(c.t, err, c.name+": "+sql)
+}
+
+// both requires two errors to be of the same kind, or none.
+func (c *contest) both(what string, hand, ours error) bool {
+	c.t.Helper()
+	if (hand == nil) != (ours == nil) {
+		c.t.Fatalf("%s: %s:\nby hand: %v\nby repo: %v\n%v\n%s", c.name, what, hand, ours, c.model.typ, c.model.ddl)
+	}
+	return hand == nil
+}
+
+func (c *contest) run() {
+	c.t.Helper()
+	ctx := c.t.Context()
+	c.model = newRandomModel(c.r)
+	// Tables of other models have other names: pgx's own COPY believes what it once heard of a table's columns.
+	hand, ours, handCopy, oursCopy := "hand"+c.number, "ours"+c.number, "hand_copy"+c.number, "ours_copy"+c.number
+	like := "; create unlogged table %s (like " + hand + " including all)"
+	c.exec("create unlogged table " + hand + " (" + c.model.ddl + ")" + fmt.Sprintf(strings.Repeat(like, 3), ours, handCopy, oursCopy))
+	defer c.exec("drop table " + strings.Join([]string{hand, ours, handCopy, oursCopy}, ", "))
+	core, err := repo.NewCore(c.m, c.model.typ, ours)
+	require.NoError(c.t, err, c.name)
+	copies, err := repo.NewCore(c.m, c.model.typ, oursCopy)
+	require.NoError(c.t, err, c.name)
+	var rows []reflect.Value
+	for range 8 {
+		row := c.model.row(c.r)
+		args := c.model.args(c.t, row)
+		_, err := c.m.Exec(ctx, c.model.insert(hand), args...)
+		if count(c.both("insert", err, core.Insert(ctx, row)), &c.tally.Written, &c.tally.Refused); err == nil {
+			rows = append(rows, row)
+		}
+		_, err = c.m.CopyFrom(ctx, pgx.Identifier{handCopy}, c.model.columns, pgx.CopyFromRows([][]any{args}))
+		count(c.both("copy", err, copies.Copy(ctx, row)), &c.tally.Copied, &c.tally.Uncopied)
+	}
+	c.sameTables(hand, ours)
+	c.sameTables(handCopy, oursCopy)
+	for _, row := range rows[:len(rows)/2] {
+		changed := c.model.row(c.r)
+		changed.Field(0).Set(row.Field(0))
+		_, err := c.m.Exec(ctx, c.model.update(hand), c.model.args(c.t, changed)...)
+		if c.both("update", err, core.Update(ctx, changed)) {
+			c.tally.Updated++
+		}
+	}
+	c.sameTables(hand, ours)
+	c.read(core, ours, rows)
+}
+
+func count(yes bool, if1, else1 *int) {
+	if yes {
+		*if1++
+	} else {
+		*else1++
+	}
+}
+
+// read reads all rows and each of them by scany, by the row plan and by pgx's Scan.
+func (c *contest) read(core *repo.Core, table string, rows []reflect.Value) {
+	c.t.Helper()
+	ctx := c.t.Context()
+	key := pgx.Identifier{c.model.columns[0]}.Sanitize()
+	list := reflect.New(reflect.SliceOf(c.model.typ))
+	scany := pgxscan.Select(ctx, c.m, list.Interface(), "select "+c.model.list()+" from "+table+" order by "+key)
+	for _, plan := range []bool{true, false} {
+		got, err := core.All(ctx, plan, key)
+		if !c.both("read all", scany, err) {
+			continue
+		}
+		require.Len(c.t, got, list.Elem().Len())
+		for i := range got {
+			c.sameRow(list.Elem().Index(i), got[i])
+		}
+	}
+	for _, row := range rows {
+		want := reflect.New(c.model.typ)
+		scany := pgxscan.Get(ctx, c.m, want.Interface(), "select "+c.model.list()+" from "+table+" where "+key+" = $1", row.Field(0).Interface())
+		for _, plan := range []bool{true, false} {
+			got, err := core.Get(ctx, plan, row.Field(0))
+			if count(c.both("read", scany, err), &c.tally.Read, &c.tally.Unread); err == nil {
+				c.sameRow(want.Elem(), got)
+			}
+		}
+	}
+}
+
+func (c *contest) sameRow(want, got reflect.Value) {
+	c.t.Helper()
+	for i, path := range c.model.paths {
+		require.Equal(c.t, want.FieldByIndex(path).Interface(), got.FieldByIndex(path).Interface(), "%s: column %q: %v\n%s",
+			c.name, c.model.columns[i], c.model.typ, c.model.ddl)
+	}
+}
+
+// sameTables requires two tables to hold the same.
+func (c *contest) sameTables(a, b string) {
+	c.t.Helper()
+	texts := func(table string) []string {
+		list, err := repo.Pluck[string](c.t.Context(), c.m, "select ("+c.model.list()+", 0)::text from "+table+" t order by 1")
+		require.NoError(c.t, err, c.name)
+		return list
+	}
+	require.Equal(c.t, texts(a), texts(b), "%s: %v\n%s", c.name, c.model.typ, c.model.ddl)
+}
