@@ -6,6 +6,9 @@ PKG ?= ./...
 # BENCH and COUNT choose benchmarks and repetitions.
 BENCH ?= .
 COUNT ?= 6
+# FUZZTIME is how long each fuzz target runs, MODELS how many random models there are.
+FUZZTIME ?= 60s
+MODELS ?= 1000
 
 # ROUNDS is how many commits are lost for each fault, TREES how many trees of scopes are run.
 ROUNDS ?= 1000
@@ -77,6 +80,17 @@ bench-allocs: ## Write down the allocations of each operation, which CI compares
 .PHONY: bench-fxtest
 bench-fxtest: ## Show what a test pays for a database of its own
 	go test -run='^$$' -bench=FreshDatabase ./fxtest
+
+.PHONY: fuzz
+fuzz: ## Run the fuzz targets of a package, one after the other: make fuzz PKG=./repo FUZZTIME=60s
+	@for target in $$(go test -list '^Fuzz' $(PKG) | grep '^Fuzz'); do \
+		echo "$$target"; \
+		go test $(PKG) -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=1x || exit 1; \
+	done
+
+.PHONY: models
+models: ## Hold the repository to hand-written SQL and scany over many random models: make models MODELS=1000
+	RDSFX_REPO_MODELS=$(MODELS) go test -count=1 -run=RandomModels -v ./repo
 
 .PHONY: recovery
 recovery: ## Show how the pool comes through outages, beside plain pgxpool (minutes; docs/recovery.md)
