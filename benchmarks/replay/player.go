@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"encoding/binary"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -35,12 +37,22 @@ func newPlayer(t *Tape, network, where string) *player {
 	return p
 }
 
+// A request to cancel is the only message of its connection (PostgreSQL manual, "Message Formats").
+const (
+	cancelSize = 16
+	cancelCode = 80877102
+)
+
 // Write takes what the client writes. An exchange that isn't on the tape is an error.
 func (p *player) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return 0, net.ErrClosed
+	}
+	if !p.form.started && len(b) == cancelSize && binary.BigEndian.Uint32(b[4:]) == cancelCode {
+		_ = p.fail(io.EOF) // as a server does; nothing runs that could be cancelled
+		return len(b), nil
 	}
 	for rest := b; len(rest) > 0; {
 		after, sum, ended, err := p.form.next(rest)

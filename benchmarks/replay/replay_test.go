@@ -180,6 +180,22 @@ func TestWhatWasNotRecordedFails(t *testing.T) {
 	}
 }
 
+func TestWhatIsExcusedFailsForTheClientOnly(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), start(t).URL()
+	tape := replay.New(nil)
+	live := open(t, tape, url)
+	require.NoError(t, live.Ping(ctx))
+	live.Close()
+	tape.Play()
+	tape.Excuse("an answer to nobody")
+	pool := open(t, tape, url)
+	_, err := pool.Exec(ctx, "select 'an answer to nobody'")
+	require.ErrorContains(t, err, "this hasn't been recorded")
+	pool.Close() // with it, pgx's request to cancel what it has given up
+	require.NoError(t, tape.Err())
+}
+
 func TestACallerThatIsCancelledGetsItsError(t *testing.T) {
 	t.Parallel()
 	tape := replay.New(nil)
