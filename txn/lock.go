@@ -57,7 +57,8 @@ var ErrLockLost = errors.New("txn: the connection that held the lock was lost")
 // should, or that needs several. It waits until the lock is free or ctx ends. The lock is held by a connection of its own,
 // outside of the pool, and shares its keys with [Lock]. Behind a transaction pooler it fails with pgfx.ErrNoSession.
 //
-// When that connection is lost, and the lock with it, fn's context ends with the cause [ErrLockLost], which is returned
+// When the manager is closed, as an application's stop does, fn's context ends with the cause pgfx.ErrClosed, and the stop waits for
+// fn. When that connection is lost, and the lock with it, fn's context ends with the cause [ErrLockLost], which is returned
 // too. A lost connection is noticed when the network tells so, which a server that has vanished may not: what fn writes should
 // bear that somebody else has begun.
 func (m *Manager) WithSessionLock(ctx context.Context, key string, fn func(ctx context.Context) error) error {
@@ -88,6 +89,7 @@ func (m *Manager) withSessionLock(ctx context.Context, key, lock string, fn func
 		return false, nil
 	}
 	held, end := context.WithCancelCause(ctx)
+	defer m.sessions.enter(end)()
 	watched := make(chan error, 1)
 	go func() {
 		err := watch(conn)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -154,4 +155,27 @@ func TestALostSessionLockEndsTheClosuresContext(t *testing.T) {
 	})
 	require.ErrorIs(t, err, txn.ErrLockLost)
 	require.ErrorIs(t, err, errTest)
+}
+
+func TestClosingEndsWhatHoldsSessionLocks(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	began, ended := make(chan struct{}), make(chan error, 1)
+	stubborn := make(chan struct{})
+	go func() {
+		ended <- m.WithSessionLock(context.Background(), "job", func(ctx context.Context) error {
+			close(began)
+			<-ctx.Done()
+			<-stubborn
+			return context.Cause(ctx)
+		})
+	}()
+	<-began
+	short, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorContains(t, m.Close(short), "1 closures still hold session locks")
+	close(stubborn)
+	require.NoError(t, m.Close(t.Context()))
+	require.ErrorIs(t, <-ended, pgfx.ErrClosed)
+	assert.True(t, free(t, m, "job"))
 }

@@ -3,6 +3,7 @@ package txn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +38,7 @@ type Manager struct {
 	open     pgfx.LeaseLimit // how long transactions may be open
 	unsent   pgfx.RetryPolicy
 	budget   *pgfx.RetryBudget
+	sessions sessions // that hold locks
 }
 
 // NewManager makes a manager without Fx. It opens no connection before the first transaction. [Manager.Close] it before the
@@ -65,9 +67,12 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	return m, nil
 }
 
-// Close ends what the manager does in the background and closes its connection outside of the pool (see [ByWitness]). It does
+// Close ends what the manager does in the background and closes its connection outside of the pool (see [ByWitness]). The
+// contexts of closures that hold a session lock end with the cause pgfx.ErrClosed, and Close waits for these closures. It does
 // not end transactions, and a manager can still be used after it. ctx bounds it; Close may be called any number of times.
-func (m *Manager) Close(ctx context.Context) error { return m.resolver.close(ctx) }
+func (m *Manager) Close(ctx context.Context) error {
+	return errors.Join(m.sessions.end(ctx), m.resolver.close(ctx))
+}
 
 // ManagerOption shapes a manager.
 type ManagerOption struct {

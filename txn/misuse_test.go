@@ -387,3 +387,41 @@ func TestWithConnGivesTheConnectionOfTheTransactionOrOneOfThePool(t *testing.T) 
 	require.ErrorAs(t, err, &failed)
 	require.ErrorContains(t, failed.Cause, "division by zero")
 }
+
+func TestAClosureThatEndsTheTransactionByItselfIsFoundAlthoughAnotherOneRuns(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	for _, sql := range []string{"commit and chain", "commit; begin", "commit; start transaction", "commit"} {
+		err := m.Do(t.Context(), func(ctx context.Context) error {
+			_, err := m.Exec(ctx, sql)
+			return err
+		})
+		require.ErrorContains(t, err, "leave commit and rollback to Do", sql)
+	}
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+		_, err := m.Exec(ctx, "savepoint s; rollback to s; release s")
+		return err
+	}))
+}
+
+func TestWhoHasPassedTheGateWhenTheDatabaseIsClosedIsToldSo(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	m.DB().Pool().Close() // the gate is still open
+	_, err := m.Exec(t.Context(), "select 1")
+	require.EqualError(t, err, "closed pool")
+	require.NoError(t, m.DB().Close(t.Context()))
+	calls := map[string]func(context.Context) error{
+		"Do":    func(ctx context.Context) error { return m.Do(ctx, func(context.Context) error { return nil }) },
+		"Exec":  func(ctx context.Context) error { _, err := m.Exec(ctx, "select 1"); return err },
+		"Query": func(ctx context.Context) error {
+			rows, err := m.Query(ctx, "select 1")
+			rows.Close()
+			return errors.Join(err, rows.Err())
+		},
+	}
+	for name, call := range calls {
+		require.ErrorIs(t, call(t.Context()), pgfx.ErrClosed, name)
+		require.ErrorIs(t, call(t.Context()), pgfx.ErrUnavailable, name)
+	}
+}

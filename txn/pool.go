@@ -19,13 +19,28 @@ import (
 func (m *Manager) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	conn, err := m.pool.Acquire(ctx)
 	if err == nil || !unsent(err) {
-		return conn, err //nolint:wrapcheck // the caller's to wrap
+		return conn, m.orClosed(err)
 	}
 	retries := m.unsent.Begin()
 	for err != nil && unsent(err) && retries.Again(ctx, err) {
 		conn, err = m.pool.Acquire(ctx)
 	}
 	return conn, retries.Wrap(err)
+}
+
+// closedPool is what the pool's own pool says (puddle.ErrClosedPool).
+const closedPool = "closed pool"
+
+// orClosed puts the gate's error in the place of the pool's own "closed pool", which meets whoever has passed the gate just
+// before the database was closed.
+func (m *Manager) orClosed(err error) error {
+	if err == nil || err.Error() != closedPool {
+		return err
+	}
+	if closed := m.db.Gate().Err(); closed != nil {
+		return closed
+	}
+	return err
 }
 
 // unsent reports whether err says that a connection could not be made.
@@ -48,7 +63,7 @@ func (m *Manager) poolExec(ctx context.Context, sql string, args []any) (pgconn.
 func (m *Manager) poolQuery(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
 	rows, err := m.pool.Query(ctx, sql, args...)
 	if err == nil || !unsent(err) {
-		return rows, err //nolint:wrapcheck // of the caller's own statement
+		return rows, m.orClosed(err)
 	}
 	retries := m.unsent.Begin()
 	for err != nil && unsent(err) && retries.Again(ctx, err) {

@@ -60,6 +60,7 @@ type transaction struct {
 	failed        error // what put the transaction into the failed state or broke the connection
 	broken        bool  // the connection was lost before COMMIT was sent
 	refused       bool  // the server refused the COMMIT
+	endedInside   bool  // a statement of the closure has ended it, and perhaps begun another one
 	again         error // because of which doing it again can help
 	doubt         *doubt
 	tx            pgx.Tx // pgx's own, where it was needed
@@ -180,6 +181,9 @@ func (t *transaction) obstacle(inUse error) error {
 	case statusFailed:
 		return &FailedStatementError{Cause: t.failed}
 	case statusIdle:
+		return errEndedInside
+	}
+	if t.endedInside {
 		return errEndedInside
 	}
 	if err := t.root.Err(); err != nil {

@@ -59,6 +59,10 @@ func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn
 	defer t.leave(stateCalling)
 	tag, err := t.conn.Conn().Exec(ctx, sql, args...)
 	t.note(err)
+	switch tag.String() {
+	case "COMMIT", "BEGIN", "START TRANSACTION", "PREPARE TRANSACTION": // another one may have begun at once
+		t.endedInside = true
+	}
 	return tag, err //nolint:wrapcheck // of the caller's own statement
 }
 
