@@ -67,3 +67,8 @@ func (s *SlowLog) Texts() []string {
 	}
 	return texts
 }
+
+// ConfigFromMap is ConfigFromEnvPrefix for an environment that is given.
+func ConfigFromMap(prefix string, environment map[string]string) (Config, error) {
+	return configFromEnv(prefix, environment)
+}

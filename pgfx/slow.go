@@ -127,3 +127,21 @@ func (w *watch) sawSlow(r run, pid uint32, rows int64, err error) {
 	}
 	db.logger.Warn("slow statement", fields...)
 }
+
+// logStatement writes a line for a run, when somebody reads them.
+func (w *watch) logStatement(r run, pid uint32, rows int64, err error) {
+	line := w.db.logger.Check(zap.DebugLevel, "statement")
+	if line == nil {
+		return
+	}
+	fields := []zap.Field{
+		zap.String("statement", string(normalise(nil, r.text))), zap.Duration("took", r.took), zap.Int64("rows", rows), zap.Uint32("pid", pid),
+	}
+	if r.batch > 0 {
+		fields = append(fields, zap.Int("batch", r.batch))
+	}
+	if err != nil { // its text may quote values
+		fields = append(fields, zap.Bool("failed", true), zap.String("sqlstate", sqlstate.Code(err)))
+	}
+	line.Write(fields...)
+}

@@ -17,6 +17,7 @@ type watch struct {
 	db   *DB
 	off  bool          // Config.Watch.Disabled: failures are seen, and the number of statements and leases
 	slow time.Duration // 0: no statement is
+	log  bool          // each statement, at debug level
 	half int64         // half of the pool's connections
 
 	// acquires are the contexts of acquires that found a connection at once and that nobody else has seen.
@@ -40,7 +41,7 @@ const callersOfAcquire = 5
 func newWatch(db *DB, maxConns int32) *watch {
 	cfg := db.config.Watch
 	w := &watch{
-		db: db, off: cfg.Disabled, slow: orElse(cfg.Slow, 0), half: int64(maxConns+1) / 2, shared: len(db.options.tracers) > 0,
+		db: db, off: cfg.Disabled, slow: orElse(cfg.Slow, 0), log: cfg.Log, half: int64(maxConns+1) / 2, shared: len(db.options.tracers) > 0,
 	}
 	w.acquires.New = func() any { return &acquireCtx{db: db} }
 	db.leaks.db = db
@@ -152,6 +153,9 @@ func (w *watch) end(conn *pgx.Conn, rows int64, err error) {
 		w.db.counters.statements.Record(ended.took)
 		if ended.entry != nil {
 			ended.entry.record(ended.took, rows, err)
+		}
+		if w.log {
+			w.logStatement(ended, conn.PgConn().PID(), rows, err)
 		}
 		if w.slow > 0 && ended.took >= w.slow {
 			w.sawSlow(ended, conn.PgConn().PID(), rows, err)

@@ -13,6 +13,9 @@ type WatchConfig struct {
 	// Statements is how many different texts DB.Statements keeps, at most 10000; each takes about 5 KB. When there are
 	// more, the one that took the least time makes room. Default: 500. Off: none are kept.
 	Statements int `env:"STATEMENTS" json:"statements,omitempty" koanf:"statements" mapstructure:"statements" yaml:"statements,omitempty"`
+	// Log writes each statement into the log at debug level, as in DB.Slow: with its normalised text, and so without values.
+	// Default: false.
+	Log bool `env:"LOG" json:"log,omitempty" koanf:"log" mapstructure:"log" yaml:"log,omitempty"`
 	// Disabled switches off whatever takes a clock, a lock or memory for each statement and lease: of statements and leases
 	// DB.Stats has their number and no times, DB.Statements, DB.Slow and DB.Leases are empty, and errors name no
 	// holders of connections. Failures are counted all the same. Default: false.
@@ -35,6 +38,9 @@ func (w *WatchConfig) setDefaults() {
 func (v *validator) watch(w WatchConfig) {
 	v.duration("Watch.Slow", w.Slow)
 	v.duration("Watch.Leak", w.Leak)
+	if w.Log && w.Disabled {
+		v.add("Watch.Log", w.Log, "leave Watch.Disabled false: nobody looks at statements otherwise")
+	}
 	switch {
 	case w.Statements < Off:
 		v.add("Watch.Statements", w.Statements, "set 1 or more, 0 for the default or pgfx.Off (-1) to keep none")

@@ -1,0 +1,82 @@
+package pgfx_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+func TestStatementsAreLoggedAtDebugLevelWithoutValues(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		on    bool
+		level zapcore.Level
+		lines int
+	}{
+		"on":           {true, zapcore.DebugLevel, 3},
+		"off":          {false, zapcore.DebugLevel, 0},
+		"nobody reads": {true, zapcore.InfoLevel, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			core, logs := observer.New(test.level)
+			cfg := serverConfig()
+			cfg.Watch.Log = test.on
+			db := started(t, cfg, pgfx.WithLogger(zap.New(core)))
+			_, err := db.Pool().Exec(t.Context(), "select $1::text, 'hunter1'", "hunter2")
+			require.NoError(t, err)
+			_, err = db.Pool().Exec(t.Context(), "select $1::int / 0", 1)
+			require.Error(t, err)
+			batch := &pgx.Batch{}
+			batch.Queue("select $1::text", "hunter3")
+			batch.Queue("select 2")
+			require.NoError(t, db.Pool().SendBatch(t.Context(), batch).Close())
+
+			lines := logs.FilterMessage("statement").All()
+			require.Len(t, lines, test.lines)
+			assert.NotContains(t, fmt.Sprint(logs.All()), "hunter")
+			if test.lines == 0 {
+				return
+			}
+			assert.Equal(t, "select ?::text, ?", lines[0].ContextMap()["statement"])
+			assert.EqualValues(t, 1, lines[0].ContextMap()["rows"])
+			assert.Equal(t, "22012", lines[1].ContextMap()["sqlstate"])
+			assert.EqualValues(t, 2, lines[2].ContextMap()["batch"])
+		})
+	}
+}
+
+func TestWhoeverGuardsAcquiresIsAskedForEachOne(t *testing.T) {
+	t.Parallel()
+	db := started(t, serverConfig())
+	refused := errors.New("not here")
+	db.GuardAcquire(func(ctx context.Context) error {
+		if ctx.Value(guardedKey{}) != nil {
+			return refused
+		}
+		return nil
+	})
+	marked := context.WithValue(t.Context(), guardedKey{}, true)
+	_, err := db.Pool().Exec(marked, "select 1")
+	require.ErrorIs(t, err, refused)
+	require.ErrorIs(t, db.WithConn(marked, func(context.Context, *pgx.Conn) error { t.Error("without a connection"); return nil }), refused)
+	_, err = db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err, "others pass")
+	assert.Zero(t, db.Stats().Pool.InUse)
+
+	db.GuardAcquire(nil)
+	_, err = db.Pool().Exec(marked, "select 1")
+	require.NoError(t, err, "nobody guards any more")
+}
+
+type guardedKey struct{}
