@@ -257,3 +257,18 @@ func TestValidationRunsBeforeEveryWriteOfAWholeRow(t *testing.T) {
 	require.ErrorIs(t, accounts.Create(ctx, &Account{ID: 1, Balance: -1}), repo.ErrInvalid)
 	require.NoError(t, accounts.Create(ctx, &Account{ID: 1, Balance: 1}))
 }
+
+func TestUpsertsOnDifferentTargetsAreDifferentStatements(t *testing.T) {
+	t.Parallel()
+	_, users := newUsers(t)
+	row := create(t, users, "a")[0]
+	again := User{ID: row.ID, Email: "b"}
+	outcome, err := users.Upsert(t.Context(), &again)
+	require.NoError(t, err)
+	assert.Equal(t, repo.Updated, outcome)
+	other := User{ID: uuid.New(), Email: "b", Age: 7}
+	outcome, err = users.Upsert(t.Context(), &other, repo.OnConflict("email"))
+	require.NoError(t, err)
+	assert.Equal(t, repo.Updated, outcome)
+	assert.Equal(t, row.ID, other.ID)
+}
