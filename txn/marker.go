@@ -124,14 +124,12 @@ func (r *resolver) lookForMarker(ctx context.Context, d *doubt, grace time.Time)
 	return committed, nil
 }
 
-// disown writes the row of an aborted transaction, unless there is one, and doesn't wait for long. The timeout goes with the
-// transaction: a pooler may give the session to somebody else.
+// disown writes the row of an aborted transaction, unless there is one, and doesn't wait for long. Both statements are one
+// message and so one transaction: the timeout goes with it, as a pooler may give the session to somebody else, and no COMMIT
+// of its own can get lost.
 func (d *doubt) disown(ctx context.Context, conn *pgx.Conn) error {
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { //nolint:wrapcheck // the caller wraps it
-		_, err := tx.Exec(ctx, fmt.Sprintf("set local statement_timeout = %d", inProgressGrace.Milliseconds()))
-		if err == nil {
-			_, err = tx.Exec(ctx, "insert into "+markerTable+" (id, aborted) values ($1, true) on conflict do nothing", d.marker)
-		}
-		return err //nolint:wrapcheck // as above
-	})
+	_, err := conn.PgConn().Exec(ctx, fmt.Sprintf("set local statement_timeout = %d; "+
+		"insert into %s (id, aborted) values ('%x', true) on conflict do nothing",
+		inProgressGrace.Milliseconds(), markerTable, d.marker)).ReadAll() // a marker is a UUID
+	return err //nolint:wrapcheck // the caller wraps it
 }

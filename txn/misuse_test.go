@@ -412,8 +412,8 @@ func TestWhoHasPassedTheGateWhenTheDatabaseIsClosedIsToldSo(t *testing.T) {
 	require.EqualError(t, err, "closed pool")
 	require.NoError(t, m.DB().Close(t.Context()))
 	calls := map[string]func(context.Context) error{
-		"Do":    func(ctx context.Context) error { return m.Do(ctx, func(context.Context) error { return nil }) },
-		"Exec":  func(ctx context.Context) error { _, err := m.Exec(ctx, "select 1"); return err },
+		"Do":   func(ctx context.Context) error { return m.Do(ctx, func(context.Context) error { return nil }) },
+		"Exec": func(ctx context.Context) error { _, err := m.Exec(ctx, "select 1"); return err },
 		"Query": func(ctx context.Context) error {
 			rows, err := m.Query(ctx, "select 1")
 			rows.Close()
