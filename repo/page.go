@@ -200,8 +200,11 @@ func (k keyset) parse(at string) (cursor, error) {
 		return c, nil
 	}
 	bad := &queryError{k.d.label + ": the cursor is damaged, or of another table or order; begin without one"}
-	data, err := base64.RawURLEncoding.DecodeString(at)
-	if err != nil || len(data) < checksumSize || !bytes.Equal(k.checksum(data[checksumSize:]), data[:checksumSize]) {
+	data, err := base64.RawURLEncoding.DecodeString(at) // which passes over line breaks and bits that mean nothing
+	if err != nil || base64.RawURLEncoding.EncodeToString(data) != at || len(data) < checksumSize {
+		return c, bad
+	}
+	if !bytes.Equal(k.checksum(data[checksumSize:]), data[:checksumSize]) {
 		return c, bad
 	}
 	if err := json.Unmarshal(data[checksumSize:], &c); err != nil || len(c.Values) != len(k.orders) {
