@@ -77,8 +77,7 @@ func TestAClusterFailsOver(t *testing.T) { //nolint:tparallel // the steps of on
 		assert.Equal(t, "25006", code(insert()), "a connection stays where it is")
 		name.Point(cluster.Standby().URL())
 		cluster.KillPrimary()
-		require.Error(t, insert())
-		require.NoError(t, insert())
+		require.NoError(t, insert(), "a connection that was refused a write is looked at before it is used again")
 		assert.Equal(t, 6, entries(t, connect(t, cluster.Standby().URL())), "of the two before the failover, one was sent")
 	})
 	t.Run("a standby that was promoted replays nothing any more", func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -105,8 +106,18 @@ func TestAStatementWhoseAnswerIsLostIsGivenUp(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- tx.Commit(context.Background()) }()
 	require.Eventually(t, func() bool { return len(db.Stalled(time.Millisecond)) == 1 }, patience, time.Millisecond)
-	exec(t, direct, "select from written") // waits for the commit
+	require.Eventually(t, func() bool { return isThere(t, direct, "written") }, patience, time.Millisecond) // it has been committed
 	p.freeze(false)
 	require.Error(t, <-ended, "no deadline has passed: there is none")
 	assert.Empty(t, transitions)
+}
+
+// isThere reports whether a table is there for others.
+func isThere(t *testing.T, url, table string) (there bool) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, conn.Close(context.Background())) }()
+	require.NoError(t, conn.QueryRow(t.Context(), "select to_regclass($1) is not null", table).Scan(&there))
+	return there
 }

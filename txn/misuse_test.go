@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -400,8 +401,21 @@ func TestAClosureThatEndsTheTransactionByItselfIsFoundAlthoughAnotherOneRuns(t *
 	}
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
 		_, err := m.Exec(ctx, "savepoint s; rollback to s; release s")
+		require.NoError(t, err)
+		_, err = m.Exec(ctx, "begin")
 		return err
 	}))
+	calls := 0
+	err := m.Do(t.Context(), func(ctx context.Context) error {
+		calls++
+		_, err := m.Exec(ctx, "commit and chain")
+		require.NoError(t, err)
+		_, err = m.Exec(ctx, "do $$ begin raise exception 'again' using errcode = '40001'; end $$")
+		return err
+	}, txn.Retry(pgfx.RetryPolicy{MaxAttempts: 3, Delay: time.Millisecond}))
+	require.ErrorContains(t, err, "40001")
+	require.ErrorContains(t, err, "leave commit and rollback to Do")
+	assert.Equal(t, 1, calls, "what was committed must not be done again")
 }
 
 func TestWhoHasPassedTheGateWhenTheDatabaseIsClosedIsToldSo(t *testing.T) {

@@ -124,6 +124,9 @@ func (t *transaction) end(err error) error {
 		t.look(inUse, err)
 		t.rollBack()
 	}
+	if t.endedInside && !errors.Is(err, errEndedInside) { // what came before is stored, whatever the closure says
+		err = errors.Join(err, errEndedInside)
+	}
 	t.ended(err)
 	err = t.withContextError(err)
 	t.root.takeHooks().afterRollback(t.root.Context, err)
@@ -148,7 +151,7 @@ func (t *transaction) look(inUse, err error) {
 
 // repeatable notes err when the transaction can be done again because of it. Nothing of it is stored.
 func (t *transaction) repeatable(err error) {
-	if t.again == nil && t.terms.retryable(err, t.broken) {
+	if t.again == nil && !t.endedInside && t.terms.retryable(err, t.broken) {
 		t.again = err
 	}
 }

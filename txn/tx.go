@@ -3,6 +3,7 @@ package txn
 
 import (
 	"context"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -60,8 +61,10 @@ func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn
 	tag, err := t.conn.Conn().Exec(ctx, sql, args...)
 	t.note(err)
 	switch tag.String() {
-	case "COMMIT", "BEGIN", "START TRANSACTION", "PREPARE TRANSACTION": // another one may have begun at once
+	case "COMMIT", "PREPARE TRANSACTION": // with "and chain" another one has begun at once
 		t.endedInside = true
+	case "BEGIN", "START TRANSACTION": // by itself it does nothing inside of a transaction
+		t.endedInside = t.endedInside || strings.Contains(sql, ";")
 	}
 	return tag, err //nolint:wrapcheck // of the caller's own statement
 }
