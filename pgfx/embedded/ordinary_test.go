@@ -38,6 +38,10 @@ func copyOfThisBinary(t *testing.T) string {
 	source, err := os.Open("/proc/self/exe")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, source.Close()) }()
+	// A process that is begun meanwhile would have the file open for writing, too, until it has become another program, and
+	// nobody can run a file that is being written.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	target, err := os.OpenFile(program, os.O_WRONLY|os.O_CREATE, 0o755)
 	require.NoError(t, err)
 	_, err = io.Copy(target, source)
