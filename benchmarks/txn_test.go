@@ -12,27 +12,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
 	"github.com/rdsfx-go/rdsfx/benchmarks/replay"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
-
-// rower is what a transaction and a manager have in common.
-type rower interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
-// threeStatements is what all transactions do.
-func threeStatements(ctx context.Context, q rower) error {
-	var n int64
-	for i := range int64(3) {
-		if err := q.QueryRow(ctx, "select $1::bigint", i).Scan(&n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // wire dials, and counts what is sent: a round trip is one write.
 type wire struct {
@@ -88,7 +73,7 @@ func transactions(b *testing.B, url string, w *wire, maxConns int) (turns []turn
 		"set_config('idle_in_transaction_session_timeout', '60000', true)"
 	begin := func(pool *pgxpool.Pool) func() error {
 		return func() error {
-			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return threeStatements(ctx, tx) })
+			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return contest.ThreeStatements(ctx, tx) })
 		}
 	}
 	do := func(opts ...txn.Option) func() error {
@@ -98,7 +83,7 @@ func transactions(b *testing.B, url string, w *wire, maxConns int) (turns []turn
 		}
 		managers = append(managers, m)
 		return func() error {
-			return m.Do(ctx, func(ctx context.Context) error { return threeStatements(ctx, m) })
+			return m.Do(ctx, func(ctx context.Context) error { return contest.ThreeStatements(ctx, m) })
 		}
 	}
 	set := []txn.Option{txn.StatementTimeout(5 * time.Second), txn.LockTimeout(time.Second), txn.IdleTimeout(time.Minute)}
@@ -107,7 +92,7 @@ func transactions(b *testing.B, url string, w *wire, maxConns int) (turns []turn
 		{"BeginFunc-plain", begin(plain)},
 		{"popular-plain", func() error {
 			return popular.Do(ctx, func(ctx context.Context) error {
-				return threeStatements(ctx, trmpgx.DefaultCtxGetter.DefaultTrOrDB(ctx, plain))
+				return contest.ThreeStatements(ctx, trmpgx.DefaultCtxGetter.DefaultTrOrDB(ctx, plain))
 			})
 		}},
 		{"Do-unresolved", do(txn.Outcome(txn.Unresolved))},
@@ -119,7 +104,7 @@ func transactions(b *testing.B, url string, w *wire, maxConns int) (turns []turn
 				if _, err := tx.Exec(ctx, timeouts); err != nil {
 					return err
 				}
-				return threeStatements(ctx, tx)
+				return contest.ThreeStatements(ctx, tx)
 			})
 		}},
 		{"Do-unresolved-timeouts", do(append(set, txn.Outcome(txn.Unresolved))...)},

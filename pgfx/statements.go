@@ -2,6 +2,7 @@ package pgfx
 
 import (
 	"cmp"
+	"container/heap"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +50,7 @@ type statementEntry struct {
 	text         string
 	since        time.Duration // on the DB's clock
 	credit       time.Duration // see statementTable
+	worth        time.Duration // its value when the table last looked
 	evicted      atomic.Bool
 	errors, rows atomic.Int64
 	times        Histogram
@@ -70,14 +72,37 @@ func (e *statementEntry) value() time.Duration { return e.credit + e.times.total
 // (knownTexts), so that its lock is for texts that a connection hasn't met.
 //
 // When it is full the entry of the least value makes room. An entry's value is the time it took, and the value of the
-// entry that it replaced: newcomers are not at once the next to go, and what was busy only long ago goes in the end.
+// entry that it replaced: newcomers are not at once the next to go, and what was busy only long ago goes in the end. Values
+// only grow, so that a heap finds the least one although its order is that of earlier looks: when the first entry is worth
+// what it was, no other one can be worth less.
 type statementTable struct {
 	capacity int // 0: no statement is kept
 
 	mu      sync.Mutex
 	byText  map[string]*statementEntry
-	entries []*statementEntry
+	entries statementHeap
 	evicted int64
+}
+
+// statementHeap is a heap (container/heap) of entries, the one that was worth least on top.
+type statementHeap []*statementEntry
+
+func (h *statementHeap) Len() int           { return len(*h) }
+func (h *statementHeap) Less(i, j int) bool { return (*h)[i].worth < (*h)[j].worth }
+func (h *statementHeap) Swap(i, j int)      { (*h)[i], (*h)[j] = (*h)[j], (*h)[i] }
+
+// Push is called by heap.Push.
+func (h *statementHeap) Push(entry any) {
+	if e, ok := entry.(*statementEntry); ok {
+		*h = append(*h, e)
+	}
+}
+
+// Pop is called by nobody: a full table replaces.
+func (h *statementHeap) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
 }
 
 // find returns the entry of a normalised text. It makes one where there is none.
@@ -92,7 +117,7 @@ func (t *statementTable) find(text []byte, now time.Duration) *statementEntry {
 		t.byText = make(map[string]*statementEntry)
 	}
 	if len(t.entries) < t.capacity {
-		t.entries = append(t.entries, e)
+		heap.Push(&t.entries, e)
 	} else {
 		t.replace(e)
 	}
@@ -100,25 +125,24 @@ func (t *statementTable) find(text []byte, now time.Duration) *statementEntry {
 	return e
 }
 
+// replace puts e into the place of the entry that is worth least.
 func (t *statementTable) replace(e *statementEntry) {
-	least, leastValue := 0, t.entries[0].value()
-	for i, other := range t.entries {
-		if value := other.value(); value < leastValue {
-			least, leastValue = i, value
-		}
+	for value := t.entries[0].value(); value > t.entries[0].worth; value = t.entries[0].value() {
+		t.entries[0].worth = value
+		heap.Fix(&t.entries, 0)
 	}
-	old := t.entries[least]
+	old := t.entries[0]
 	old.evicted.Store(true)
 	delete(t.byText, old.text)
-	e.credit = leastValue
-	t.entries[least] = e
+	e.credit, e.worth = old.worth, old.worth
+	t.entries[0] = e // worth the same: the heap stays one
 	t.evicted++
 }
 
 func (t *statementTable) all() []*statementEntry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Clone(t.entries)
+	return slices.Clone([]*statementEntry(t.entries))
 }
 
 func (t *statementTable) evictions() int64 {

@@ -8,13 +8,13 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// rower is what a transaction and a manager have in common.
-type rower interface {
+// Rower is what a transaction and a manager have in common.
+type Rower interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// threeStatements is what all transactions do.
-func threeStatements(ctx context.Context, q rower) error {
+// ThreeStatements is what all transactions do.
+func ThreeStatements(ctx context.Context, q Rower) error {
 	var n int64
 	for i := range int64(3) {
 		if err := q.QueryRow(ctx, "select $1::bigint", i).Scan(&n); err != nil {
@@ -33,7 +33,7 @@ func BeginFunc() Contender {
 		}
 		return &Client{
 			Transaction: func(ctx context.Context) error {
-				return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return threeStatements(ctx, tx) })
+				return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return ThreeStatements(ctx, tx) })
 			},
 			Result: func() any { return nil },
 			Close:  pool.Close,
@@ -54,7 +54,7 @@ func Do(name string, opts ...txn.Option) Contender {
 		}
 		return &Client{
 			Transaction: func(ctx context.Context) error {
-				return manager.Do(ctx, func(ctx context.Context) error { return threeStatements(ctx, manager) })
+				return manager.Do(ctx, func(ctx context.Context) error { return ThreeStatements(ctx, manager) })
 			},
 			Result: func() any { return nil },
 			Close: func() {
