@@ -57,10 +57,10 @@ var ErrLockLost = errors.New("txn: the connection that held the lock was lost")
 // should, or that needs several. It waits until the lock is free or ctx ends. The lock is held by a connection of its own,
 // outside of the pool, and shares its keys with [Lock]. Behind a transaction pooler it fails with pgfx.ErrNoSession.
 //
-// When the manager is closed, as an application's stop does, fn's context ends with the cause pgfx.ErrClosed, and the stop waits for
-// fn. When that connection is lost, and the lock with it, fn's context ends with the cause [ErrLockLost], which is returned
-// too. A lost connection is noticed when the network tells so, which a server that has vanished may not: what fn writes should
-// bear that somebody else has begun.
+// When the manager is closed, as an application's stop does, waiting for the lock ends, fn's context ends with the cause
+// pgfx.ErrClosed, and the stop waits for fn; from then on the error is pgfx.ErrClosed. When that connection is lost, and the
+// lock with it, fn's context ends with the cause [ErrLockLost], which is returned too. A lost connection is noticed when the
+// network tells so, which a server that has vanished may not: what fn writes should bear that somebody else has begun.
 func (m *Manager) WithSessionLock(ctx context.Context, key string, fn func(ctx context.Context) error) error {
 	_, err := m.withSessionLock(ctx, key, "select true from pg_advisory_lock($1)", fn)
 	return err
@@ -73,23 +73,28 @@ func (m *Manager) TryWithSessionLock(ctx context.Context, key string, fn func(ct
 }
 
 func (m *Manager) withSessionLock(ctx context.Context, key, lock string, fn func(context.Context) error) (got bool, err error) {
-	conn, err := m.db.Session(ctx, "lock")
+	held, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	leave, err := m.sessions.enter(end)
 	if err != nil {
-		return false, fmt.Errorf("txn: lock %q: %w", key, err)
+		return false, lockError(held, key, err)
+	}
+	defer leave() // when the connection is closed
+	conn, err := m.db.Session(held, "lock")
+	if err != nil {
+		return false, lockError(held, key, err)
 	}
 	defer func() {
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
 		_ = conn.Close(cleanup) // the lock has been given back, or goes with the session
 	}()
-	if err := conn.QueryRow(ctx, lock, LockKey(key)).Scan(&got); err != nil {
-		return false, fmt.Errorf("txn: lock %q: %w", key, err)
+	if err := conn.QueryRow(held, lock, LockKey(key)).Scan(&got); err != nil {
+		return false, lockError(held, key, err)
 	}
 	if !got {
 		return false, nil
 	}
-	held, end := context.WithCancelCause(ctx)
-	defer m.sessions.enter(end)()
 	watched := make(chan error, 1)
 	go func() {
 		err := watch(conn)
@@ -110,6 +115,14 @@ func (m *Manager) withSessionLock(ctx context.Context, key, lock string, fn func
 		}
 	}()
 	return true, fn(held)
+}
+
+// lockError says why there is no lock, and what has ended ctx if that is why.
+func lockError(ctx context.Context, key string, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("txn: lock %q: %w: %w", key, cause, err)
+	}
+	return fmt.Errorf("txn: lock %q: %w", key, err)
 }
 
 // watch returns nil when the connection's read deadline has passed, and an error when the connection is lost.

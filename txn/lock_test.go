@@ -179,3 +179,26 @@ func TestClosingEndsWhatHoldsSessionLocks(t *testing.T) {
 	require.ErrorIs(t, <-ended, pgfx.ErrClosed)
 	assert.True(t, free(t, m, "job"))
 }
+
+func TestClosingEndsWhatWaitsForSessionLocks(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	m, other := managerOf(t, db), managerOf(t, db)
+	require.NoError(t, other.WithSessionLock(t.Context(), "job", func(context.Context) error {
+		ended := make(chan error, 1)
+		go func() { ended <- m.WithSessionLock(context.Background(), "job", unreachable(t)) }()
+		waiting := func() (n int) {
+			require.NoError(t, m.QueryRow(t.Context(), "select count(*) from pg_locks where locktype = 'advisory' and not granted "+
+				"and database = (select oid from pg_database where datname = current_database())").Scan(&n))
+			return n
+		}
+		require.Eventually(t, func() bool { return waiting() == 1 }, patience, time.Millisecond)
+		require.NoError(t, m.Close(t.Context()))
+		assert.Zero(t, waiting(), "nobody waits when Close has returned")
+		err := <-ended
+		require.ErrorIs(t, err, pgfx.ErrClosed)
+		require.ErrorContains(t, err, `txn: lock "job"`)
+		require.ErrorIs(t, m.WithSessionLock(t.Context(), "other", unreachable(t)), pgfx.ErrClosed, "nobody enters any more")
+		return nil
+	}))
+}

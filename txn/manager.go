@@ -69,7 +69,8 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 
 // Close ends what the manager does in the background and closes its connection outside of the pool (see [ByWitness]). The
 // contexts of closures that hold a session lock end with the cause pgfx.ErrClosed, and Close waits for these closures. It does
-// not end transactions, and a manager can still be used after it. ctx bounds it; Close may be called any number of times.
+// not end transactions, and a manager can still be used after it, but for session locks. ctx bounds it; Close may be called any
+// number of times.
 func (m *Manager) Close(ctx context.Context) error {
 	return errors.Join(m.sessions.end(ctx), m.resolver.close(ctx))
 }
