@@ -100,6 +100,8 @@ func (b *Batch) add(c *batchCall) { b.calls = append(b.calls, c) }
 // of a transaction a batch is one by itself: its writes are done together or not at all. Its reads still see what
 // others commit meanwhile; for one view of all send it in a transaction that is txn.RepeatableRead. ctx bounds it.
 //
+// A batch that only reads is sent again when the connection was lost, outside of a transaction, as a read by itself is.
+//
 // That a row isn't there is the result of a call and no failure. Errors: [*BatchError], for the first call that fails; then
 // nothing is written. Outside of a transaction it may also hold what txn.Manager.DoBatch says: [*txn.CommittedError] when all
 // is written and a row that came back doesn't fit its struct, [*txn.OutcomeUnknownError] when the connection was lost while
@@ -143,15 +145,31 @@ func (b *Batch) send(ctx context.Context) (int, error) {
 			return i, err
 		}
 	}
+	index, err := b.attempt(ctx, tx)
+	if err != nil && !b.writes() && mayRead(ctx, tx, err) {
+		err = readAgain(ctx, tx, err, func() error {
+			index, err = b.attempt(ctx, tx)
+			return err
+		})
+	}
+	if err != nil {
+		return index, b.wrap(index, err)
+	}
+	return -1, nil
+}
+
+// attempt is try, once more when a table has changed under a prepared statement.
+func (b *Batch) attempt(ctx context.Context, tx *txn.Manager) (int, error) {
 	for attempt := 1; ; attempt++ {
 		index, err := b.try(ctx, tx)
-		if err == nil {
-			return -1, nil
-		}
-		if _, inside := tx.Tx(ctx); inside || attempt == attempts || !isStaleStatement(err) {
-			return index, b.wrap(index, err)
+		if _, inside := tx.Tx(ctx); err == nil || inside || attempt == attempts || !isStaleStatement(err) {
+			return index, err
 		}
 	}
+}
+
+func (b *Batch) writes() bool {
+	return slices.ContainsFunc(b.calls, func(c *batchCall) bool { return c.writes })
 }
 
 func (b *Batch) wrap(index int, err error) error {
@@ -168,7 +186,7 @@ func (b *Batch) try(ctx context.Context, tx *txn.Manager) (int, error) {
 		index, err = b.read(results)
 		return err
 	}
-	if slices.ContainsFunc(b.calls, func(c *batchCall) bool { return c.writes }) {
+	if b.writes() {
 		err := tx.DoBatch(ctx, b.queue, read)
 		if index < 0 && err != nil {
 			index = b.culprit(-1, err)

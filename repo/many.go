@@ -78,8 +78,8 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 		batch.Queue(sql, args...)
 	}
 	found, missing, err := r.readBatch(ctx, batch)
-	if err != nil && r.mayRead(ctx, err) {
-		err = r.readAgain(ctx, err, func() error {
+	if err != nil && mayRead(ctx, r.tx, err) {
+		err = readAgain(ctx, r.tx, err, func() error {
 			found, missing, err = r.readBatch(ctx, batch)
 			return err
 		})

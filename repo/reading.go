@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 // This file does reads again. What a repository writes is never done again: nobody knows whether it has happened.
@@ -15,10 +16,10 @@ import (
 // and as often as the pool's policy and its budget allow it (pgfx.RetryPolicy, group Retry of the configuration).
 func (r *Repository[T, K]) reading(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
 	err := r.query(ctx, sql, args, read)
-	if err == nil || !r.mayRead(ctx, err) {
+	if err == nil || !mayRead(ctx, r.tx, err) {
 		return err
 	}
-	return r.readAgain(ctx, err, func() error { return r.query(ctx, sql, args, read) })
+	return readAgain(ctx, r.tx, err, func() error { return r.query(ctx, sql, args, read) })
 }
 
 // first reads one row.
@@ -33,8 +34,8 @@ func (r *Repository[T, K]) first(ctx context.Context, sql string, args []any) (*
 }
 
 // mayRead reports whether a read that ended in err may be done again.
-func (r *Repository[T, K]) mayRead(ctx context.Context, err error) bool {
-	if _, inside := r.tx.Tx(ctx); inside {
+func mayRead(ctx context.Context, tx *txn.Manager, err error) bool {
+	if _, inside := tx.Tx(ctx); inside {
 		return false
 	}
 	_, given := errors.AsType[*pgfx.RetryError](err) // somebody below has done what can be done
@@ -42,12 +43,12 @@ func (r *Repository[T, K]) mayRead(ctx context.Context, err error) bool {
 }
 
 // readAgain calls read until it succeeds or the policy ends.
-func (r *Repository[T, K]) readAgain(ctx context.Context, err error, read func() error) error {
-	policy := r.tx.DB().RetryPolicy()
+func readAgain(ctx context.Context, tx *txn.Manager, err error, read func() error) error {
+	policy := tx.DB().RetryPolicy()
 	policy.Work = pgfx.WorkRepeatable
 	retries := policy.Begin()
 	for retries.Again(ctx, err) {
-		if err = read(); err == nil || !r.mayRead(ctx, err) {
+		if err = read(); err == nil || !mayRead(ctx, tx, err) {
 			return err
 		}
 	}

@@ -58,7 +58,21 @@ func TestReadsSurviveTheLossOfTheConnection(t *testing.T) {
 		"Count":   func(ctx context.Context) error { return second(users.Count(ctx)) },
 		"Exists":  func(ctx context.Context) error { return second(users.Exists(ctx)) },
 		"Column":  func(ctx context.Context) error { return second(repo.Column[string](ctx, users, "email")) },
-		"Page":    func(ctx context.Context) error { return second(users.Page(ctx, "", 1, repo.WithTotal())) },
+		"Batch": func(ctx context.Context) error {
+			var batch repo.Batch
+			row, n := users.In(&batch).Get(key), users.In(&batch).Count()
+			if err := batch.Send(ctx); err != nil {
+				return err
+			}
+			found, err := row.Value()
+			require.NoError(t, err)
+			assert.Equal(t, "ada", found.Email)
+			count, err := n.Value()
+			require.NoError(t, err)
+			assert.EqualValues(t, 2, count)
+			return nil
+		},
+		"Page": func(ctx context.Context) error { return second(users.Page(ctx, "", 1, repo.WithTotal())) },
 		"All": func(ctx context.Context) error {
 			n := 0
 			for _, err := range users.All(ctx) {
@@ -88,6 +102,12 @@ func TestWritesAndTransactionsAreNotDoneAgain(t *testing.T) {
 		"Delete": func(ctx context.Context) error { return users.Delete(ctx, ada.ID) },
 		"UpdateWhere": func(ctx context.Context) error {
 			return second(users.UpdateWhere(ctx, []repo.Change{repo.Set("age", 7)}, repo.AllRows()))
+		},
+		"Batch": func(ctx context.Context) error {
+			var batch repo.Batch
+			users.In(&batch).Count()
+			users.In(&batch).Delete(ada.ID)
+			return batch.Send(ctx)
 		},
 	} {
 		kill()
