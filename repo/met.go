@@ -1,0 +1,140 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// This file finds the rows that upserts have left alone.
+
+// met reads the row that an upsert has left alone. A soft-deleted one is ErrDeleted.
+func (r *Repository[T, K]) met(ctx context.Context, v reflect.Value, u *upsert) (*T, error) {
+	if err := u.mayMeet(r.d); err != nil {
+		return nil, err
+	}
+	target, err := r.targetOf(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	b := u.find(r.d, target, v)
+	row, err := r.one(ctx, b.sql.String(), b.args)
+	if err != nil {
+		return nil, err
+	}
+	return row, r.d.checkMet(reflect.ValueOf(row).Elem())
+}
+
+// mayMeet returns why there can be no row that was left alone, or why it can't be shown.
+func (u *upsert) mayMeet(d *descriptor) error {
+	switch {
+	case u.nothing:
+		return nil
+	case d.softDelete < 0 || u.revive:
+		return errSuppressed
+	}
+	return ErrDeleted
+}
+
+// checkMet returns ErrDeleted for a row that is soft-deleted.
+func (d *descriptor) checkMet(v reflect.Value) error {
+	if d.softDelete >= 0 && !fieldIsZero(v, &d.columns[d.softDelete]) {
+		return ErrDeleted
+	}
+	return nil
+}
+
+// find writes the statement that reads the row that v meets.
+func (u *upsert) find(d *descriptor, target []int, v reflect.Value) *builder {
+	b := newBuilder(d, d.texts.selects)
+	glue := " where "
+	for _, position := range target {
+		c := &d.columns[position]
+		b.text(glue).text(c.ident).text(" = ").arg(fieldArg(v, c))
+		glue = " and "
+	}
+	if u.target.predicate != "" {
+		b.text(glue).fragment(u.target.predicate, nil, false)
+	}
+	return b
+}
+
+// targetOf returns the columns in which rows that meet are the same. Those of a constraint are asked for once; there are none
+// for one that doesn't compare columns of the model, such as an exclusion constraint.
+func (r *Repository[T, K]) targetOf(ctx context.Context, u *upsert) ([]int, error) {
+	d, names := r.d, u.target.columns
+	if constraint := u.target.constraint; constraint != "" {
+		known, ok := d.texts.constraints.Load(constraint)
+		if !ok {
+			found, err := Pluck[string](ctx, r.tx, `select a.attname from pg_constraint c
+				join unnest(c.conkey) with ordinality k (number, place) on true
+				join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.number
+				where c.conrelid = to_regclass($1) and c.conname = $2 and c.contype in ('p', 'u') order by k.place`, d.table, constraint)
+			if err != nil {
+				return nil, err
+			}
+			known, _ = d.texts.constraints.LoadOrStore(constraint, found)
+		}
+		names, _ = known.([]string)
+	}
+	target := make([]int, len(names))
+	for i, name := range names {
+		position, ok := d.byName[name]
+		if !ok {
+			target = nil
+			break
+		}
+		target[i] = position
+	}
+	if len(target) == 0 && u.nothing {
+		return nil, &queryError{fmt.Sprintf("%s: constraint %q compares no columns of the model, so that DoNothing can't find the row "+
+			"that is there: name the columns with OnConflict", d.label, u.target.constraint)}
+	}
+	return target, nil
+}
+
+// meet reads the rows that a bulk upsert has left alone, in one round trip.
+func (w *bulk[T, K]) meet(ctx context.Context, u *upsert, target, absent []int) error {
+	d := w.repository.d
+	if err := u.mayMeet(d); err != nil {
+		return d.rowError(w.op, err, absent[0])
+	}
+	statements := make([]bulkStatement, len(absent))
+	for i, position := range absent {
+		b := u.find(d, target, w.values.Index(position))
+		statements[i] = bulkStatement{
+			sql: b.sql.String(), rows: []int{position}, args: len(b.args), build: func([]any, int) []any { return b.args }, met: true,
+		}
+	}
+	for _, batch := range batchesOf(statements) {
+		if err := w.send(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return w.checkMet(absent)
+}
+
+// meetStaged is meet where one statement finds all rows.
+func (w *bulk[T, K]) meetStaged(ctx context.Context, sql string, absent []int) error {
+	err := w.repository.query(ctx, sql, nil, func(rows pgx.Rows) error { return w.matchMet(rows) })
+	if err != nil {
+		return w.repository.wrap(w.op, err)
+	}
+	return w.checkMet(absent)
+}
+
+func (w *bulk[T, K]) checkMet(absent []int) error {
+	d := w.repository.d
+	for _, position := range absent {
+		if w.fresh[position] == nil {
+			return d.rowError(w.op, errSuppressed, position)
+		}
+		if err := d.checkMet(reflect.ValueOf(w.fresh[position]).Elem()); err != nil {
+			return d.rowError(w.op, err, position)
+		}
+		w.unchanged[position] = true
+	}
+	return nil
+}
