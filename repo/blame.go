@@ -1,0 +1,43 @@
+package repo
+
+import (
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// This file names the row on account of which a statement of a bulk write failed.
+
+// blame names the row on account of which a statement failed; failed is the statement's position, or -1.
+func (w *bulk[T, K]) blame(statements []bulkStatement, failed int, err error) error {
+	d := w.repository.d
+	if arg, ok := unsent(err); ok {
+		if position, c := w.unsendable(statements, arg, encodedAs(err)); c != nil {
+			return d.unsentError(w.op, err, position, c.name)
+		}
+		return d.wrap(w.op, err, -1)
+	}
+	index := -1
+	if failed >= 0 && len(statements[failed].rows) == 1 {
+		index = statements[failed].rows[0]
+	}
+	return d.wrapRow(w.op, err, index, "")
+}
+
+// unsendable looks for the row whose value the driver couldn't send. The driver tells the argument's number and the type that
+// it was to have, but not the statement.
+func (w *bulk[T, K]) unsendable(statements []bulkStatement, arg int, oid uint32) (int, *column) {
+	types := pgtype.NewMap()
+	if _, known := types.TypeForOID(oid); !known {
+		return -1, nil
+	}
+	for i := range statements {
+		s := &statements[i]
+		if len(s.columns) == 0 || arg >= s.args {
+			continue
+		}
+		position, at := s.rows[arg/len(s.columns)], arg%len(s.columns)
+		if !encodes(types, oid, s.build(nil, position)[at]) {
+			return position, s.columns[at]
+		}
+	}
+	return -1, nil
+}
