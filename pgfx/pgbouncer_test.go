@@ -3,6 +3,7 @@ package pgfx_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
@@ -22,18 +24,24 @@ import (
 // returns the address of a fresh database behind it and the database's own.
 func pgBouncer(t *testing.T, serverConns int) (behind, direct pgfx.Config) {
 	t.Helper()
+	database := freshDatabase(t)
+	direct = serverConfig()
+	direct.Database = database
+	return pgBouncerTo(t, server.URL(), database, serverConns), direct
+}
+
+// pgBouncerTo runs a PgBouncer in front of the server at an address, which may refuse it, and returns the address of a
+// database behind it.
+func pgBouncerTo(t *testing.T, address, database string, serverConns int) (behind pgfx.Config) {
+	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		if program = "/usr/sbin/pgbouncer"; !exists(program) {
 			t.Skip("PgBouncer is not installed: apt-get install pgbouncer")
 		}
 	}
-	to, err := pgx.ParseConfig(server.URL())
+	to, err := pgx.ParseConfig(address)
 	require.NoError(t, err)
-	database := freshDatabase(t)
-	direct = serverConfig()
-	direct.Database = database
-
 	dir, err := os.MkdirTemp("", "rdsfx-pgbouncer-") //nolint:usetesting // shorter, for the socket's path
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
@@ -74,11 +82,12 @@ query_wait_timeout = 20
 	require.Eventually(t, func() bool {
 		conn, err := pgx.Connect(t.Context(), behind.URL)
 		if err != nil {
-			return false
+			_, answers := errors.AsType[*pgconn.PgError](err)
+			return answers
 		}
 		return conn.Close(t.Context()) == nil
 	}, eventually, 10*time.Millisecond, "PgBouncer answers")
-	return behind, direct
+	return behind
 }
 
 func exists(name string) bool {

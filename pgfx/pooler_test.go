@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +15,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
@@ -190,4 +196,33 @@ func TestTheRoleIsAskedOfTheServerAndNotOfThePooler(t *testing.T) {
 		_, err := db.Pool().Exec(t.Context(), "select 1")
 		return pgfx.CauseOf(err) == pgfx.CauseReadOnly
 	}, eventually, tick)
+}
+
+func TestTheStartWaitsForAServerThatRefusesThePooler(t *testing.T) {
+	t.Parallel()
+	admin := started(t, serverConfig())
+	run := func(sql string) {
+		t.Helper()
+		_, err := admin.Pool().Exec(context.WithoutCancel(t.Context()), sql)
+		require.NoError(t, err)
+	}
+	database := freshDatabase(t)
+	run("create role pooled login password 'pooled'")
+	t.Cleanup(func() { run("drop role pooled") })
+	run("alter database " + database + " connection limit 0")
+	address, err := url.Parse(server.URL())
+	require.NoError(t, err)
+	address.User = url.UserPassword("pooled", "pooled")
+
+	core, logs := observer.New(zapcore.DebugLevel)
+	db := open(t, pgBouncerTo(t, address.String(), database, 1), pgfx.WithLogger(zap.New(core)))
+	begun := make(chan error, 1)
+	go func() { begun <- db.Start(within(t, time.Minute)) }()
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(logs.FilterMessage("trying again").All(), func(entry observer.LoggedEntry) bool {
+			return strings.Contains(fmt.Sprint(entry.ContextMap()["error"]), "08P01")
+		})
+	}, eventually, tick)
+	run("alter database " + database + " connection limit -1")
+	require.NoError(t, <-begun)
 }

@@ -13,6 +13,7 @@ import (
 
 // The codes that the library acts on, under the manual's condition names.
 const (
+	ProtocolViolation                 = "08P01"
 	InvalidAuthorizationSpecification = "28000"
 	InvalidPassword                   = "28P01"
 	InvalidCatalogName                = "3D000"
@@ -108,10 +109,7 @@ func Hint(err error) string {
 	case ShuttingDown:
 		return "the server is shutting down"
 	case ServerFull:
-		if strings.Contains(err.Error(), "for role") {
-			return "raise the role's connection limit or make the pools that use it smaller"
-		}
-		return "all connection slots of the server are taken: make pools smaller or raise max_connections"
+		return fullHint(err.Error())
 	case Killed:
 		return "something between here and the server closes connections, or the server crashes"
 	case ReadOnly:
@@ -119,4 +117,16 @@ func Hint(err error) string {
 	case None, Unknown:
 	}
 	return ""
+}
+
+// fullHint says who has no connection to give, by what it said.
+func fullHint(text string) string {
+	switch {
+	case strings.Contains(text, "max_client_conn"), strings.Contains(text, "query_wait_timeout"):
+		return "PgBouncer gives no connection: raise max_client_conn or the size of its pools, or make the applications' pools smaller"
+	case strings.Contains(text, "for role"):
+		return "raise the role's connection limit or make the pools that use it smaller"
+	default:
+		return "all connection slots of the server are taken: make pools smaller or raise max_connections"
+	}
 }

@@ -65,6 +65,17 @@ var (
 		{Code: "08004", Name: "sqlserver_rejected_establishment_of_sqlconnection", Cause: Refused, Connecting: Reconnect},
 		{Code: "08006", Name: "connection_failure", Cause: Killed, Connecting: Reconnect, Using: Repeat},
 		{Code: "08007", Name: "transaction_resolution_unknown", Cause: Unknown},
+		// PgBouncer gives this code to all that it says, in English: that it doesn't get to its server or hasn't asked it again since
+		// that refused it, that it has no connection to give, and what its server said when it refused it.
+		pooler("server_login_retry", Refused, Repeat),
+		pooler("cannot connect to server", Refused, Repeat),
+		pooler("server conn crashed", Killed, Repeat),
+		pooler("max_client_conn", ServerFull, Never),
+		pooler("query_wait_timeout", ServerFull, Repeat),
+		pooler("too many connections", ServerFull, Never),
+		pooler("too many clients", ServerFull, Never),
+		pooler("connection slots", ServerFull, Never),
+		pooler("the database system is", StartingUp, Never),
 		{Code: "08", Name: "Connection Exception", Cause: Unknown},
 		{
 			// The plan of a prepared statement outlived a change of the table. The server refuses before it does anything, and pgx
@@ -116,6 +127,11 @@ var (
 		{Name: "connection lost", Cause: Killed, Connecting: Reconnect, Using: Repeat, is: isKilled},
 	}
 )
+
+// pooler makes a row for something that PgBouncer says.
+func pooler(says string, cause Cause, using Remedy) Row {
+	return Row{Code: ProtocolViolation, Says: says, Name: "protocol_violation", Cause: cause, Connecting: Reconnect, Using: using}
+}
 
 // Rows returns a copy of the table.
 func Rows() []Row { return slices.Concat(verdicts, answers, troubles) }
