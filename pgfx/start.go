@@ -156,7 +156,7 @@ func (db *DB) connectUntil(ctx context.Context) error {
 		if !ok {
 			return err
 		}
-		if last == nil || ctx.Err() == nil { // what an attempt says that ran out of time tells less than the one before
+		if last == nil || !over(ctx) { // what an attempt says that ran out of time tells less than the one before
 			last = connect
 		}
 		last.Attempts, last.Elapsed = retries.Attempts(), retries.Elapsed()
@@ -175,6 +175,12 @@ func (db *DB) startPolicy() RetryPolicy {
 		policy.MaxAttempts = Off
 	}
 	return policy
+}
+
+// over reports whether ctx has ended or is about to: a dial that ran into its deadline may return before ctx's own timer fires.
+func over(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // leastWait is the time below which another attempt before the deadline is not worth making.
