@@ -133,7 +133,8 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	generation := db.generation.Load()
 	writer := !reportedReadOnly(conn)
 	if db.config.Pooler == PoolerTransaction && db.minds() { // it may tell what it once heard from another server
-		readOnly, err := askReadOnly(conn, max(db.validateTimeout, defaultValidateTimeout))
+		// The question waits until the pooler has a session to spare: it is a part of connecting, and has the time for that.
+		readOnly, err := askReadOnly(conn, max(db.validateTimeout, orElse(db.config.Timeouts.Connect, never)))
 		if err != nil {
 			return fmt.Errorf("pgfx: ask for the role of the server: %w", err)
 		}
