@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -27,7 +26,7 @@ func TestConnectLeavesTimeForTheNextAddressWhenOneSwallowsPackets(t *testing.T) 
 		URL:      fmt.Sprintf("host=127.0.0.1,%s port=%s,%d sslmode=disable", actual.Host, silentPort, actual.Port),
 		Username: actual.User, Password: actual.Password, Database: actual.Database,
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), eventually)
 	defer cancel()
 	conn, err := db.Connect(ctx, "test")
 	require.NoError(t, err)

@@ -3,6 +3,8 @@ package pgfx
 import (
 	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // DurationStatsOf records durations in a histogram and returns what it makes of them.
@@ -16,6 +18,9 @@ func DurationStatsOf(durations []time.Duration) DurationStats {
 
 // AskAlways makes every acquire ask its connection, however fresh it is.
 func (db *DB) AskAlways() { db.freshFor = -1 }
+
+// AskLate makes an acquire ask its connection only when that has been idle for long.
+func (db *DB) AskLate() { db.freshFor = freshFor }
 
 // Pacer is the pacer.
 type Pacer struct{ p *pacer }
@@ -41,6 +46,24 @@ func (db *DB) LeakTimerArmed() bool { return db.leaks.due.Load() != 0 }
 
 // LookForLeaks does what the timer does.
 func (db *DB) LookForLeaks() { db.leaks.look() }
+
+// LeakTimerStops stops the timer, and reports whether it was running.
+func (db *DB) LeakTimerStops() bool {
+	db.leaks.mu.Lock()
+	defer db.leaks.mu.Unlock()
+	return db.leaks.timer != nil && db.leaks.timer.Stop()
+}
+
+// AgeLease makes a lease so much older. The DB must be older by as much: see Age.
+func (db *DB) AgeLease(conn *pgx.Conn, by time.Duration) { stateOf(conn).since.Add(-int64(by)) }
+
+// Age makes a DB that nobody uses yet so much older.
+func (db *DB) Age(by time.Duration) { db.opened = db.opened.Add(-by) }
+
+// RecordStatement notes that a statement of this normalised text took so long.
+func (db *DB) RecordStatement(text string, took time.Duration) {
+	db.statements.find([]byte(text), db.now()).record(took, 0, nil)
+}
 
 // SpendStacks makes the connections that are there take no stack for the time being.
 func (db *DB) SpendStacks() {

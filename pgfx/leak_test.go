@@ -2,6 +2,7 @@ package pgfx_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,7 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -22,41 +25,56 @@ const (
 
 func TestAForgottenConnectionIsReportedOnceAndOnceMoreWhenItReturns(t *testing.T) {
 	t.Parallel()
-	cfg := serverConfig()
-	cfg.Watch.Leak = 30 * time.Millisecond
-	db, lines := logged(t, cfg)
+	db, lines, overdue := leaky(t)
 	held, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	_, err = held.Exec(t.Context(), "select 'hunter2' as forgotten")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(lines(heldMessage)) == 1 }, patience, time.Millisecond)
+	overdue(held)
+	require.Len(t, lines(heldMessage), 1)
 	line := lines(heldMessage)[0]
 	assert.Equal(t, zapcore.WarnLevel, line.Level)
 	fields := line.ContextMap()
-	assert.GreaterOrEqual(t, fields["held"], 30*time.Millisecond)
+	assert.GreaterOrEqual(t, fields["held"], time.Hour)
 	assert.Equal(t, "select ? as forgotten", fields["last_statement"])
 	assert.Equal(t, held.Conn().PgConn().PID(), fields["pid"])
 	assert.Contains(t, fields["stack"].([]any)[0], "TestAForgottenConnectionIsReportedOnce")
 
-	other, err := db.Pool().Acquire(t.Context()) // arms again: the first is not reported a second time
+	other, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(lines(heldMessage)) > 1 }, patience, time.Millisecond)
+	overdue(other)
+	require.Len(t, lines(heldMessage), 2, "the first is not reported a second time")
 	assert.Equal(t, other.Conn().PgConn().PID(), lines(heldMessage)[1].ContextMap()["pid"])
 	assert.Empty(t, lines(backMessage))
 
 	held.Release()
-	require.NotEmpty(t, lines(backMessage))
+	require.Len(t, lines(backMessage), 1)
 	back := lines(backMessage)[0].ContextMap()
 	assert.Equal(t, fields["pid"], back["pid"])
 	assert.GreaterOrEqual(t, back["held"], fields["held"])
 	other.Release()
-	assert.EqualValues(t, len(lines(heldMessage)), db.Stats().Pool.Overdue)
-
+	assert.EqualValues(t, 2, db.Stats().Pool.Overdue)
 	for range 3 {
 		_, err = db.Pool().Exec(t.Context(), "select 1")
 		require.NoError(t, err)
 	}
-	assert.Len(t, lines(backMessage), len(lines(heldMessage)), "a short lease after a long one is no news")
+	assert.Len(t, lines(backMessage), 2, "a short lease after a long one is no news")
+}
+
+// leaky is logged with a limit of an hour. overdue makes a lease older than that, and looks.
+func leaky(t *testing.T) (db *pgfx.DB, lines func(message string) []observer.LoggedEntry, overdue func(*pgxpool.Conn)) {
+	t.Helper()
+	cfg := serverConfig()
+	cfg.Watch.Leak = time.Hour
+	core, logs := observer.New(zapcore.DebugLevel)
+	db = open(t, cfg, pgfx.WithLogger(zap.New(core)))
+	db.Age(100 * time.Hour)
+	require.NoError(t, db.Start(within(t, eventually)))
+	lines = func(message string) []observer.LoggedEntry { return logs.FilterMessage(message).All() }
+	return db, lines, func(conn *pgxpool.Conn) {
+		db.AgeLease(conn.Conn(), time.Hour)
+		db.LookForLeaks()
+	}
 }
 
 func TestALeaseThatBeganWhileTheTimerRanIsReportedToo(t *testing.T) {
@@ -73,7 +91,14 @@ func TestALeaseThatBeganWhileTheTimerRanIsReportedToo(t *testing.T) {
 	second, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	defer second.Release()
-	require.Eventually(t, func() bool { return len(lines(heldMessage)) == 2 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return reported(lines, first) && reported(lines, second) }, patience, time.Millisecond)
+}
+
+// reported reports whether a line tells of a connection that is held for long.
+func reported(lines func(message string) []observer.LoggedEntry, conn *pgxpool.Conn) bool {
+	return slices.ContainsFunc(lines(heldMessage), func(line observer.LoggedEntry) bool {
+		return line.ContextMap()["pid"] == conn.Conn().PgConn().PID()
+	})
 }
 
 func TestNoTimerRunsWhileNothingIsHeld(t *testing.T) {
@@ -84,30 +109,41 @@ func TestNoTimerRunsWhileNothingIsHeld(t *testing.T) {
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return !db.LeakTimerArmed() }, patience, time.Millisecond)
-	assert.Empty(t, lines(heldMessage))
-
+	before := len(lines(heldMessage)) // none, unless the machine took so long for the statement
 	held, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
-	assert.True(t, db.LeakTimerArmed())
-	require.Eventually(t, func() bool { return len(lines(heldMessage)) == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return len(lines(heldMessage)) == before+1 }, patience, time.Millisecond)
 	assert.False(t, db.LeakTimerArmed(), "what was reported needs no timer")
 	held.Release()
 }
 
+func TestAShortLeaseArmsTheTimerAndIsNotReported(t *testing.T) {
+	t.Parallel()
+	db, lines, _ := leaky(t)
+	require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+		assert.True(t, db.LeakTimerArmed())
+		return nil
+	}))
+	db.LookForLeaks()
+	assert.Empty(t, lines(heldMessage))
+	assert.Empty(t, lines(backMessage))
+	assert.False(t, db.LeakTimerArmed())
+}
+
 func TestCloseStopsTheLeakTimer(t *testing.T) {
 	t.Parallel()
-	cfg := serverConfig()
-	cfg.Watch.Leak = 50 * time.Millisecond
-	db, lines := logged(t, cfg)
+	db, lines, overdue := leaky(t)
 	held, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
+	assert.True(t, db.LeakTimerArmed())
 	var stillHeld *pgfx.HeldError
 	require.ErrorAs(t, db.Close(within(t, 5*time.Millisecond)), &stillHeld)
-	db.LookForLeaks() // as if it had been under way: nothing is armed afterwards
-	overdue := len(lines(heldMessage))
-	late := time.NewTimer(100 * time.Millisecond)
-	<-late.C
-	assert.Len(t, lines(heldMessage), overdue)
+	assert.False(t, db.LeakTimerStops(), "it has been stopped")
+	db.LookForLeaks() // as if it had been under way
+	assert.False(t, db.LeakTimerArmed(), "nothing is armed afterwards")
+	assert.Empty(t, lines(heldMessage))
+	overdue(held)
+	assert.False(t, db.LeakTimerArmed())
 	held.Release()
 }
 
@@ -125,9 +161,7 @@ func TestLeaksCanBeSwitchedOff(t *testing.T) {
 
 func TestALeaseWithoutAStackMakesTheNextOnesTakeTheirs(t *testing.T) {
 	t.Parallel()
-	cfg := serverConfig()
-	cfg.Watch.Leak = 20 * time.Millisecond
-	db, lines := logged(t, cfg)
+	db, lines, overdue := leaky(t)
 	stackOf := func() int {
 		var depth int
 		require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
@@ -141,7 +175,8 @@ func TestALeaseWithoutAStackMakesTheNextOnesTakeTheirs(t *testing.T) {
 	assert.Zero(t, stackOf(), "stacks were taken too often")
 	held, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(lines(heldMessage)) == 1 }, patience, time.Millisecond)
+	overdue(held)
+	require.Len(t, lines(heldMessage), 1)
 	held.Release()
 	assert.NotContains(t, lines(heldMessage)[0].ContextMap(), "stack")
 	assert.Positive(t, stackOf())

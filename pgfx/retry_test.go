@@ -24,10 +24,10 @@ var errConflict = &pgconn.PgError{Code: "40001"}
 
 func TestWhatMayBeDoneAgainDependsOnTheErrorAndTheWork(t *testing.T) {
 	t.Parallel()
-	db := open(t, pgfx.Config{URL: "postgres://app@" + closedPort(t) + "/app?sslmode=disable"})
+	db := open(t, pgfx.Config{URL: "postgres://app@" + closedPort + "/app?sslmode=disable"})
 	_, dial := db.Connect(t.Context(), "")
 	require.Error(t, dial)
-	_, raw := pgconn.Connect(t.Context(), "postgres://app@"+closedPort(t)+"/app?sslmode=disable")
+	_, raw := pgconn.Connect(t.Context(), "postgres://app@"+closedPort+"/app?sslmode=disable")
 	require.Error(t, raw)
 	_, shut := db.Pool().Acquire(t.Context())
 	require.ErrorIs(t, shut, pgfx.ErrUnavailable)

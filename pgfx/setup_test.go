@@ -23,8 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := context.Background() // starting and stopping have limits of their own, and the tests take as long as they take
 	var err error
 	server, err = embedded.Start(ctx, embedded.TCP())
 	if err != nil {
@@ -79,6 +78,18 @@ func started(t *testing.T, cfg pgfx.Config, opts ...pgfx.Option) *pgfx.DB {
 	db := open(t, cfg, opts...)
 	require.NoError(t, db.Start(within(t, 10*time.Second)))
 	return db
+}
+
+// sleeps waits until a backend sleeps, so that there is something to cancel: a request that finds a session that does nothing
+// is ignored. The condition says which backend, with its arguments.
+func sleeps(t *testing.T, admin *pgfx.DB, condition string, args ...any) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var found int
+		err := admin.Pool().QueryRow(t.Context(),
+			"select count(*) from pg_stat_activity where wait_event = 'PgSleep' and state = 'active' and "+condition, args...).Scan(&found)
+		return err == nil && found == 1
+	}, eventually, tick)
 }
 
 // within returns a ctx that ends with the test, and after d.
