@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/internal/testctx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
@@ -107,9 +108,15 @@ func TestAKeeperGivesUpAServerThatNeverGetsReady(t *testing.T) {
 	require.NoError(t, stop(server))
 	// A standby that nobody may read isn't ready for anything.
 	require.NoError(t, os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o600))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
-	err := server.Start(ctx)
+	ctx, expire := testctx.Expiring(t.Context())
+	outcome := make(chan error, 1)
+	go func() { outcome <- server.Start(ctx) }()
+	eventually(t, "the server is a standby", func() bool {
+		text, err := os.ReadFile(server.LogFile())
+		return err == nil && strings.Contains(string(text), "entering standby mode")
+	})
+	expire()
+	err := <-outcome
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "the server isn't ready")
 	require.ErrorContains(t, err, "entering standby mode", "the server's log tells why")
@@ -167,23 +174,27 @@ func TestAProgramThatIsNoKeeperIsNoticed(t *testing.T) {
 	script := func(t *testing.T, text string) string {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "program")
-		require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700))
+		writeProgram(t, path, strings.NewReader("#!/bin/sh\n"+text+"\n"))
 		return path
 	}
-	for name, c := range map[string]struct{ program, want string }{
+	for name, c := range map[string]struct {
+		program string
+		limit   time.Duration
+		want    string
+	}{
 		"it ends": {
-			script(t, "echo 'panic: no configuration' >&2; exit 2"),
+			script(t, "echo 'panic: no configuration' >&2; exit 2"), time.Minute,
 			"ended before it began: exit status 2:\n  panic: no configuration; the program must be an ordinary Go executable",
 		},
-		"it isn't there":    {filepath.Join(t.TempDir(), "gone"), "start the keeper, a second process of "},
-		"it does otherwise": {script(t, "exec sleep 300"), "context deadline exceeded"},
+		"it isn't there":    {filepath.Join(t.TempDir(), "gone"), time.Minute, "start the keeper, a second process of "},
+		"it does otherwise": {script(t, "exec sleep 300"), 500 * time.Millisecond, "context deadline exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			result, err := embedded.New(embedded.Params{Options: []embedded.Option{embedded.TempDir(playground(t))}})
 			require.NoError(t, err)
 			embedded.SpawnProgram(result.Server, c.program)
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), c.limit)
 			defer cancel()
 			err = result.Server.Start(ctx)
 			require.ErrorContains(t, err, "embedded: start")

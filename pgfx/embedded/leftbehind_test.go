@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/rdsfx-go/rdsfx/internal/testctx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
@@ -242,7 +243,7 @@ func TestAServerThatDoesntListenIsKilledAtLast(t *testing.T) {
 	require.NoError(t, server.Start(t.Context()))
 	left := factsOf(server)
 	kill(t, left.PID, syscall.SIGSTOP)
-	err := stopWithin(t, server, 2*time.Second)
+	err := server.Stop(testctx.Unending(t.Context(), 2*time.Second))
 	require.ErrorContains(t, err, "embedded: stop: the server didn't end within")
 	require.ErrorContains(t, err, "and was killed")
 	assert.Empty(t, embedded.Strays(left.Data), "its children were ended too")
@@ -268,7 +269,7 @@ func TestAServerThatIsTooSlowIsShutDownWithoutWriting(t *testing.T) {
 		return query[int](t, server.URL(), "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == 1
 	})
 
-	err = stopWithin(t, server, 2*time.Second)
+	err = server.Stop(testctx.Unending(t.Context(), 8*time.Second))
 	require.ErrorContains(t, err, "embedded: stop: the server didn't end within")
 	require.ErrorContains(t, err, "was shut down without writing its data")
 	assert.True(t, empty(temp))

@@ -2,7 +2,9 @@ package embedded_test
 
 import (
 	"context"
+	"io"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,8 +64,23 @@ func playground(tb testing.TB) string {
 	dir, err := os.MkdirTemp(base, "e") //nolint:usetesting // tb.TempDir is too long for a socket
 	require.NoError(tb, err)
 	require.NoError(tb, os.Chmod(dir, 0o777))
-	tb.Cleanup(func() { require.NoError(tb, os.RemoveAll(dir)) })
+	tb.Cleanup(func() { // a keeper whose program has just ended may still be at work in it
+		eventually(tb, "the playground goes", func() bool { return os.RemoveAll(dir) == nil })
+	})
 	return dir
+}
+
+// writeProgram writes a program. A process that is begun meanwhile would have the file open for writing, too, until it has
+// become another program, and nobody can run a file that is being written.
+func writeProgram(t *testing.T, path string, content io.Reader) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	target, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
+	require.NoError(t, err)
+	_, err = io.Copy(target, content)
+	require.NoError(t, err)
+	require.NoError(t, target.Close())
 }
 
 // eventually waits for something that another process does.

@@ -3,7 +3,6 @@
 package embedded_test
 
 import (
-	"io"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -38,15 +37,7 @@ func copyOfThisBinary(t *testing.T) string {
 	source, err := os.Open("/proc/self/exe")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, source.Close()) }()
-	// A process that is begun meanwhile would have the file open for writing, too, until it has become another program, and
-	// nobody can run a file that is being written.
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	target, err := os.OpenFile(program, os.O_WRONLY|os.O_CREATE, 0o755)
-	require.NoError(t, err)
-	_, err = io.Copy(target, source)
-	require.NoError(t, err)
-	require.NoError(t, target.Close())
+	writeProgram(t, program, source)
 	return program
 }
 

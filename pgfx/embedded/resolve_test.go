@@ -18,7 +18,7 @@ func programs(t *testing.T, dir, version string) string {
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	for _, name := range []string{"postgres", "initdb"} {
 		script := "#!/bin/sh\necho '" + name + " (PostgreSQL) " + version + "'\n"
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
+		writeProgram(t, filepath.Join(dir, name), strings.NewReader(script))
 	}
 	return dir
 }
@@ -67,7 +67,7 @@ func TestABrokenInstallationIsPassedOver(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	good, broken := programs(t, filepath.Join(root, "good"), "15.1"), programs(t, filepath.Join(root, "broken"), "99.1")
-	require.NoError(t, os.WriteFile(filepath.Join(broken, "postgres"), []byte("#!/bin/sh\nexit 3\n"), 0o755))
+	writeProgram(t, filepath.Join(broken, "postgres"), strings.NewReader("#!/bin/sh\nexit 3\n"))
 	found, err := embedded.Resolve(map[string]string{"PATH": broken + ":" + good})
 	require.NoError(t, err)
 	assert.Equal(t, good, found.BinDir)
@@ -93,7 +93,7 @@ func TestATierThatIsSetButUnusableIsAnError(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(client, "initdb")))
 	strange := programs(t, filepath.Join(root, "strange"), "quince")
 	failing := programs(t, filepath.Join(root, "failing"), "15.1")
-	require.NoError(t, os.WriteFile(filepath.Join(failing, "postgres"), []byte("#!/bin/sh\necho no libpq >&2\nexit 127\n"), 0o755))
+	writeProgram(t, filepath.Join(failing, "postgres"), strings.NewReader("#!/bin/sh\necho no libpq >&2\nexit 127\n"))
 	for _, c := range []struct{ name, value, want string }{
 		{embedded.EnvURL, "postgres://app:hunter2@host:notaport/app", "is not a connection URL"},
 		{embedded.EnvURL, "postgres://app:not hunter2@host/app", "is not a connection URL"},

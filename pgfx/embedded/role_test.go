@@ -43,6 +43,7 @@ var roles = map[string]func(){
 	"late":     func() { say("{}"); awaitInput(); announce(roleServer()); select {} },
 	"parent":   runParent,
 	"share":    func() { announce(roleShared()); select {} },
+	"second":   func() { say("{}"); awaitInput(); announce(roleShared()); select {} },
 	"lean":     func() { roleShared(); say(fmt.Sprint("leaks: ", goleak.Find())); os.Exit(7) },
 	"sharer":   func() { say("{}"); roleShared(); select {} },
 	"sharetcp": func() { announce(roleShared(embedded.TCP())); select {} },

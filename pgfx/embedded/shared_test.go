@@ -81,10 +81,11 @@ func TestSixProcessesAtOnceShareOneServerThatEndsWithTheLast(t *testing.T) {
 func TestASharedServerWaitsForTheNextProcess(t *testing.T) {
 	t.Parallel()
 	dir := meetings(t)
-	one := act(t, "share", dir)
+	one, two := act(t, "share", dir), act(t, "second", dir)
 	require.NoError(t, one.cmd.Process.Kill())
 	require.Error(t, one.cmd.Wait())
-	two := act(t, "share", dir)
+	require.NoError(t, two.in.Close())
+	two.hear(t)
 	assert.Equal(t, one.facts, two.facts)
 	assert.Equal(t, 1, query[int](t, two.facts.URL, "SELECT 1"))
 }
@@ -332,7 +333,7 @@ func TestWaitingForAnotherProcessEndsWithTheContext(t *testing.T) {
 
 func TestWithoutATempDirASharedServerIsFoundAllTheSame(t *testing.T) {
 	t.Parallel()
-	opt := embedded.Setting("embedded.test", t.Name())
+	opt := embedded.Setting("embedded.test", embedded.NewName()) // a server that no other run of this test shares
 	server := shared(t, opt)
 	file, err := embedded.MeetingFile(t.Context(), "lease", opt)
 	require.NoError(t, err)
