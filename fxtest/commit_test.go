@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/internal/testctx"
 )
 
 // commitWays are the ways to send a COMMIT.
@@ -72,10 +73,13 @@ func TestAMutedAcknowledgementLetsTheClientWait(t *testing.T) {
 	proxy, direct := newProxy(t)
 	conn := connect(t, proxy.URL())
 	proxy.MuteCommitAck()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*impatience)
-	defer cancel()
-	require.ErrorIs(t, commitWays["statement by statement"](ctx, conn), context.DeadlineExceeded)
-	assert.Equal(t, 1, query[int](t, direct, "select count(*) from entries"))
+	ctx, expire := testctx.Expiring(t.Context())
+	outcome := make(chan error, 1)
+	go func() { outcome <- commitWays["statement by statement"](ctx, conn) }()
+	require.Eventually(t, func() bool { return query[int](t, direct, "select count(*) from entries") == 1 }, patience, time.Millisecond)
+	assert.Empty(t, outcome)
+	expire()
+	require.ErrorIs(t, <-outcome, context.DeadlineExceeded)
 	proxy.Heal()
 	execute(t, connect(t, proxy.URL()), "begin", "commit")
 }

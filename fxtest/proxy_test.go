@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/internal/testctx"
 )
 
 // newProxy starts a proxy in front of a database of the test's own, with a table entries.
@@ -199,11 +200,15 @@ func TestBlackHoleAllSilencesNewConnectionsToo(t *testing.T) {
 	conn := connect(t, proxy.URL())
 	proxy.BlackHoleAll()
 
-	ctx, cancel := context.WithTimeout(t.Context(), impatience)
-	defer cancel()
-	_, err := pgx.Connect(ctx, proxy.URL())
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	ctx, expire := testctx.Expiring(t.Context())
+	outcome := make(chan error, 1)
+	go func() {
+		_, err := pgx.Connect(ctx, proxy.URL())
+		outcome <- err
+	}()
 	require.NoError(t, proxy.AwaitAccepted(t.Context(), 2), "it was accepted")
+	expire()
+	require.ErrorIs(t, <-outcome, context.DeadlineExceeded)
 	require.ErrorIs(t, pingWithin(t, conn, impatience), context.DeadlineExceeded)
 
 	late := make(chan error, 1)
