@@ -16,6 +16,23 @@ func DurationStatsOf(durations []time.Duration) DurationStats {
 	return h.Stats()
 }
 
+// Preload is as many calls of Record, fewer than fill a cell.
+func (h *Histogram) Preload(d time.Duration, times int64) {
+	h.cells[bucketOf(uint64(d))].Add(uint64(times)<<countBits*uint64(d) | uint64(times))
+}
+
+// Moved returns how many durations h has no room for in its cells.
+func (h *Histogram) Moved() (n int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.moved != nil {
+		for _, count := range &h.moved.counts {
+			n += count
+		}
+	}
+	return n
+}
+
 // AskAlways makes every acquire ask its connection, however fresh it is.
 func (db *DB) AskAlways() { db.freshFor = -1 }
 

@@ -2,6 +2,7 @@ package pgfx
 
 import (
 	"math/bits"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -17,23 +18,51 @@ type DurationStats struct {
 }
 
 // Histogram collects durations in buckets whose width is an eighth of a power of two, as HDR histograms do. Its zero value
-// is ready for use, and it is safe for concurrent use: recording is two atomic additions and no lock. It takes 4 KB and
-// must not be copied.
+// is ready for use, and it is safe for concurrent use: recording is one atomic addition and no lock, save for durations
+// of a second and more. It takes 2 KB, and 6 KB once it has seen one of those or very many. It must not be copied.
 type Histogram struct {
-	sum, largest atomic.Int64
-	buckets      [buckets]atomic.Int64
+	largest atomic.Int64
+	// cells have for each bucket the number of its durations in their low countBits bits, and their sum above.
+	cells [cells]atomic.Uint64
+
+	mu    sync.Mutex
+	moved *movedDurations // nil before there are any
+}
+
+// movedDurations are those that cells have no room for.
+type movedDurations struct {
+	sum    time.Duration
+	counts [buckets]int64
 }
 
 const (
 	subBits = 3 // 2^3 buckets to each power of two: off by at most an eighth
 	buckets = (64 - subBits) << subBits
+
+	countBits = 24
+	countMask = 1<<countBits - 1
+	// A cell is emptied when its count or its sum is half of what it can be. Until that is done hundreds of others may add to
+	// it: durations of 2^cellBits ns, about a second, and more don't go into cells.
+	halfFull = 1<<63 | 1<<(countBits-1)
+	cellBits = 30
+	cells    = (cellBits - subBits + 1) << subBits
 )
 
 // Record adds a duration; a negative one counts as zero.
 func (h *Histogram) Record(d time.Duration) {
 	d = max(d, 0)
-	h.sum.Add(int64(d))
-	h.buckets[bucketOf(uint64(d))].Add(1)
+	bucket := bucketOf(uint64(d))
+	switch {
+	case bucket >= cells:
+		h.mu.Lock()
+		h.move(bucket, 1, uint64(d))
+		h.mu.Unlock()
+	case h.cells[bucket].Add(uint64(d)<<countBits|1)&halfFull != 0:
+		h.mu.Lock() // whoever reads meets what is moved either here or there
+		cell := h.cells[bucket].Swap(0)
+		h.move(bucket, cell&countMask, cell>>countBits)
+		h.mu.Unlock()
+	}
 	for {
 		largest := h.largest.Load()
 		if int64(d) <= largest || h.largest.CompareAndSwap(largest, int64(d)) {
@@ -42,13 +71,21 @@ func (h *Histogram) Record(d time.Duration) {
 	}
 }
 
+func (h *Histogram) move(bucket int, count, sum uint64) {
+	if h.moved == nil {
+		h.moved = &movedDurations{}
+	}
+	h.moved.counts[bucket] += int64(count) //nolint:gosec // at most countMask
+	h.moved.sum += time.Duration(sum)      //nolint:gosec // was made of durations
+}
+
 // Stats describes what has been recorded.
 func (h *Histogram) Stats() DurationStats {
 	var counts [buckets]int64
-	var total int64
-	for i := range h.buckets {
-		counts[i] = h.buckets[i].Load()
-		total += counts[i]
+	sum := h.read(&counts)
+	total := int64(0)
+	for _, n := range &counts {
+		total += n
 	}
 	if total == 0 {
 		return DurationStats{}
@@ -64,13 +101,38 @@ func (h *Histogram) Stats() DurationStats {
 		return largest
 	}
 	return DurationStats{
-		Count: total, Average: time.Duration(h.sum.Load() / total),
+		Count: total, Average: sum / time.Duration(total),
 		P50: percentile(50), P95: percentile(95), P99: percentile(99), Max: largest,
 	}
 }
 
+// read fills in how many durations there are in each bucket, and returns their sum.
+func (h *Histogram) read(counts *[buckets]int64) (sum time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.moved != nil {
+		sum, *counts = h.moved.sum, h.moved.counts
+	}
+	for i := range h.cells {
+		cell := h.cells[i].Load()
+		sum += time.Duration(cell >> countBits)
+		counts[i] += int64(cell & countMask)
+	}
+	return sum
+}
+
 // total is the sum of what has been recorded.
-func (h *Histogram) total() time.Duration { return time.Duration(h.sum.Load()) }
+func (h *Histogram) total() (sum time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.moved != nil {
+		sum = h.moved.sum
+	}
+	for i := range h.cells {
+		sum += time.Duration(h.cells[i].Load() >> countBits)
+	}
+	return sum
+}
 
 func bucketOf(ns uint64) int {
 	if ns < 1<<subBits {

@@ -150,7 +150,7 @@ func (s *connState) released(now time.Duration) (held time.Duration, reported bo
 	if limit = s.limit.Load(); limit != nil {
 		s.limit.Store(nil)
 	}
-	if s.runs.any() {
+	if !s.runs.tidy() {
 		s.mu.Lock()
 		s.runs.reset()
 		s.mu.Unlock()
@@ -181,10 +181,25 @@ func (s *connState) snapshot(opened time.Time) (Lease, bool) {
 		return Lease{}, false
 	}
 	lease := Lease{
-		PID: s.conn.PgConn().PID(), Since: opened.Add(time.Duration(since)), Statement: string(normalise(nil, s.runs.last.text)),
-		Stack: caller.Frames(s.stack.pcs[:s.stack.depth]),
+		PID: s.conn.PgConn().PID(), Since: opened.Add(time.Duration(since)), Stack: caller.Frames(s.stack.pcs[:s.stack.depth]),
+	}
+	if s.runs.last.lease == since {
+		lease.Statement = string(normalise(nil, s.runs.last.text))
 	}
 	return lease, s.since.Load() == since
+}
+
+// entry returns the entry of what ran last on the connection.
+func (s *connState) entry(table *statementTable) *statementEntry {
+	last := &s.runs.last
+	if last.entry == nil || last.entry.evicted.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		known := s.runs.known.find(table, last.text, last.began)
+		last.text, last.entry = known.text, known.entry
+		s.runs.foreign = len(known.text) > longestKnown
+	}
+	return last.entry
 }
 
 // gone reports whether the connection has been closed, as a hijacked one may be without the pool's knowledge.

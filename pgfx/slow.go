@@ -98,15 +98,15 @@ func (s *slowLog) total() int64 {
 }
 
 // sawSlow keeps and logs a slow run. It is called by the goroutine that ran the statement.
-func (w *watch) sawSlow(r run, pid uint32, rows int64, err error) {
+func (w *watch) sawSlow(r *run, took time.Duration, pid uint32, rows int64, err error) {
 	db := w.db
 	e := slowEntry{SlowStatement: SlowStatement{
-		Text: string(normalise(nil, r.text)), Batch: r.batch, Began: db.opened.Add(r.began), Took: r.took, Rows: rows,
+		Text: string(normalise(nil, r.text)), Batch: r.batch, Began: db.opened.Add(r.began), Took: took, Rows: rows,
 		Failed: err != nil, SQLState: sqlstate.Code(err), PID: pid,
 	}}
 	var pcs [stackDepth]uintptr
 	e.pcs = slices.Clone(pcs[:runtime.Callers(2, pcs[:])])
-	logged, leftOut := db.slow.add(e, r.began+r.took)
+	logged, leftOut := db.slow.add(e, r.began+took)
 	if !logged {
 		return
 	}
@@ -129,13 +129,13 @@ func (w *watch) sawSlow(r run, pid uint32, rows int64, err error) {
 }
 
 // logStatement writes a line for a run, when somebody reads them.
-func (w *watch) logStatement(r run, pid uint32, rows int64, err error) {
+func (w *watch) logStatement(r *run, took time.Duration, pid uint32, rows int64, err error) {
 	line := w.db.logger.Check(zap.DebugLevel, "statement")
 	if line == nil {
 		return
 	}
 	fields := []zap.Field{
-		zap.String("statement", string(normalise(nil, r.text))), zap.Duration("took", r.took), zap.Int64("rows", rows), zap.Uint32("pid", pid),
+		zap.String("statement", string(normalise(nil, r.text))), zap.Duration("took", took), zap.Int64("rows", rows), zap.Uint32("pid", pid),
 	}
 	if r.batch > 0 {
 		fields = append(fields, zap.Int("batch", r.batch))

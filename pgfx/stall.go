@@ -29,7 +29,8 @@ func (db *DB) Stalled(atLeast time.Duration) []Stalled {
 	now := db.now()
 	for state := range db.leases.conns {
 		state.mu.Lock()
-		answered, running, started := state.runs.answered, state.runs.running, state.runs.last.began
+		answered := time.Duration(state.runs.answered.Load())
+		started, running := state.runs.pending()
 		state.mu.Unlock()
 		if answered > 0 && now-answered < atLeast {
 			return nil
@@ -53,7 +54,7 @@ func (db *DB) Abandon(statements []Stalled) int {
 	n := 0
 	for _, s := range statements {
 		s.state.mu.Lock()
-		if s.state.runs.running && s.state.runs.last.began == s.started {
+		if began, running := s.state.runs.pending(); running && began == s.started {
 			sever(s.state.conn.PgConn().Conn())
 			n++
 		}

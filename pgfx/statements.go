@@ -162,34 +162,43 @@ const (
 // knownTexts are the texts that one connection has met, as they were given, and their entries. Looking one up takes no
 // lock that connections share and no memory.
 type knownTexts struct {
-	entries map[string]*statementEntry
+	texts   map[string]knownText
 	bytes   int
 	scratch []byte
 }
 
-func (k *knownTexts) find(t *statementTable, text string, now time.Duration) *statementEntry {
-	e, known := k.entries[text]
-	if known && !e.evicted.Load() {
-		return e
+// knownText is a text of our own, for that of the caller may be a piece of something large.
+type knownText struct {
+	text  string
+	entry *statementEntry
+}
+
+// find returns the entry of a text, and the text as it is known from now on.
+func (k *knownTexts) find(t *statementTable, text string, now time.Duration) knownText {
+	known, met := k.texts[text]
+	if met && !known.entry.evicted.Load() {
+		return known
 	}
 	if cap(k.scratch) > 2*textShown {
 		k.scratch = nil
 	}
 	k.scratch = normalise(k.scratch[:0], text)
-	e = t.find(k.scratch, now)
-	switch {
-	case known:
-		k.entries[text] = e
-	case len(text) <= longestKnown:
-		if len(k.entries) >= mostKnown || k.bytes+len(text) > knownBytes {
-			clear(k.entries) // what is in use is soon known again
+	entry := t.find(k.scratch, now)
+	if !met && len(text) > longestKnown {
+		return knownText{text, entry}
+	}
+	if !met {
+		known.text = strings.Clone(text)
+		if len(k.texts) >= mostKnown || k.bytes+len(text) > knownBytes {
+			clear(k.texts) // what is in use is soon known again
 			k.bytes = 0
 		}
-		if k.entries == nil {
-			k.entries = make(map[string]*statementEntry)
+		if k.texts == nil {
+			k.texts = make(map[string]knownText)
 		}
-		k.entries[strings.Clone(text)] = e // the caller's text may be a piece of something large
 		k.bytes += len(text)
 	}
-	return e
+	known.entry = entry
+	k.texts[known.text] = known
+	return known
 }

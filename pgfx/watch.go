@@ -117,10 +117,9 @@ func (w *watch) begin(conn *pgx.Conn, text string, batch int) {
 		return
 	}
 	if state := stateOf(conn); state != nil {
-		now := w.db.now()
 		state.mu.Lock()
 		defer state.mu.Unlock()
-		state.runs.begin(text, batch, now)
+		state.runs.begin(text, batch, state.since.Load(), w.db.now())
 	}
 }
 
@@ -137,28 +136,23 @@ func (w *watch) end(conn *pgx.Conn, rows int64, err error) {
 		w.failed(err)
 		return
 	}
-	now := w.db.now()
-	state.mu.Lock()
-	ended, how := state.runs.end(&w.db.statements, now)
-	if how == endedNow && err == nil {
-		state.runs.answered = now
-	}
-	state.mu.Unlock()
+	took, how := state.runs.end(w.db.now(), err == nil)
 	switch how {
 	case endedBefore:
 		return
 	case endedRefused:
 		w.db.counters.untimed.Add(1)
 	case endedNow:
-		w.db.counters.statements.Record(ended.took)
-		if ended.entry != nil {
-			ended.entry.record(ended.took, rows, err)
+		w.db.counters.statements.Record(took)
+		ended := &state.runs.last
+		if w.db.statements.capacity > 0 && ended.batch == 0 {
+			state.entry(&w.db.statements).record(took, rows, err)
 		}
 		if w.log {
-			w.logStatement(ended, conn.PgConn().PID(), rows, err)
+			w.logStatement(ended, took, conn.PgConn().PID(), rows, err)
 		}
-		if w.slow > 0 && ended.took >= w.slow {
-			w.sawSlow(ended, conn.PgConn().PID(), rows, err)
+		if w.slow > 0 && took >= w.slow {
+			w.sawSlow(ended, took, conn.PgConn().PID(), rows, err)
 		}
 	}
 	w.failed(err)
@@ -194,9 +188,9 @@ func (w *watch) TraceBatchQuery(_ context.Context, conn *pgx.Conn, data pgx.Trac
 	if state := stateOf(conn); state != nil {
 		now := w.db.now()
 		state.mu.Lock()
-		entry := state.runs.known.find(&w.db.statements, data.SQL, now)
+		known := state.runs.known.find(&w.db.statements, data.SQL, now)
 		state.mu.Unlock()
-		entry.record(now-data.ReadStartTime.Sub(w.db.opened), data.CommandTag.RowsAffected(), data.Err)
+		known.entry.record(now-data.ReadStartTime.Sub(w.db.opened), data.CommandTag.RowsAffected(), data.Err)
 	}
 }
 
@@ -222,10 +216,7 @@ func (w *watch) TracePrepareStart(ctx context.Context, conn *pgx.Conn, _ pgx.Tra
 		return ctx
 	}
 	if state := stateOf(conn); state != nil {
-		now := w.db.now()
-		state.mu.Lock()
-		defer state.mu.Unlock()
-		state.runs.prepared = now
+		state.runs.prepared = w.db.now()
 	}
 	return ctx
 }
@@ -235,12 +226,8 @@ func (w *watch) TracePrepareEnd(_ context.Context, conn *pgx.Conn, data pgx.Trac
 	if w.off || state == nil || data.AlreadyPrepared {
 		return
 	}
-	now := w.db.now()
-	state.mu.Lock()
-	began, running := state.runs.prepared, state.runs.running
-	state.mu.Unlock()
-	w.db.counters.prepares.Record(now - began)
-	if !running { // else it is the statement that fails
+	w.db.counters.prepares.Record(w.db.now() - state.runs.prepared)
+	if !state.runs.running { // else it is the statement that fails
 		w.failed(data.Err)
 	}
 }

@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -228,6 +230,33 @@ func TestALeaseDoesNotShowTheStatementOfTheOneBefore(t *testing.T) {
 		assert.Empty(t, db.Leases()[0].Statement)
 		return nil
 	}))
+}
+
+func TestAnIdleConnectionKeepsNoTextOfTheApplication(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Pool.MaxConns = 1
+	db := started(t, cfg)
+	run := func(piece int) (gone chan struct{}) {
+		large := strings.Repeat("select 1 as text -- ", 1<<16)
+		gone = make(chan struct{})
+		runtime.AddCleanup(unsafe.StringData(large), func(gone chan struct{}) { close(gone) }, gone)
+		_, err := db.Pool().Exec(t.Context(), large[:piece], pgx.QueryExecModeSimpleProtocol)
+		require.NoError(t, err)
+		return gone
+	}
+	for name, piece := range map[string]int{"a short piece of something large": 20, "a long text": 1 << 20} {
+		gone := run(piece)
+		require.Eventually(t, func() bool {
+			runtime.GC()
+			select {
+			case <-gone:
+				return true
+			default:
+				return false
+			}
+		}, eventually, tick, name)
+	}
 }
 
 func TestAConnectionIsHeldSinceItsAcquireAndNotSinceItWasIdle(t *testing.T) {
