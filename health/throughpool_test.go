@@ -47,7 +47,7 @@ func TestThroughThePoolALostServerIsSeenByTrafficAndComesBack(t *testing.T) {
 func TestThroughThePoolHalfOpenConnectionsAreReplaced(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p), throughPool, timeout(400*time.Millisecond))
+	db := newDB(t, through(p), throughPool, timeout(4*time.Second))
 	monitor, transitions := watch(t, db)
 	p.freeze(false)
 	status, err := monitor.CheckNow(t.Context())
@@ -61,7 +61,7 @@ func TestThroughThePoolHalfOpenConnectionsAreReplaced(t *testing.T) {
 
 func TestThroughThePoolAnExhaustedPoolIsNotSuspect(t *testing.T) {
 	t.Parallel()
-	db := newDB(t, throughPool, maxConns(1), timeout(400*time.Millisecond))
+	db := newDB(t, throughPool, maxConns(1), timeout(4*time.Second))
 	monitor, transitions := watch(t, db)
 	conn, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)

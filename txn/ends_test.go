@@ -6,13 +6,13 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/internal/testctx"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -109,16 +109,20 @@ func TestADeadlineDuringAStatementCostsNoConnection(t *testing.T) {
 	m := newManager(t, maxConns(1))
 	unharmed(t, m, func() {
 		for range 3 {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-			err := m.Do(ctx, func(ctx context.Context) error {
-				if err := insert(ctx, m, "gone"); err != nil {
+			ctx, expire := testctx.Expiring(t.Context())
+			ended := make(chan error, 1)
+			go func() {
+				ended <- m.Do(ctx, func(ctx context.Context) error {
+					if err := insert(ctx, m, "gone"); err != nil {
+						return err
+					}
+					_, err := m.Exec(ctx, "select pg_sleep(60)")
 					return err
-				}
-				_, err := m.Exec(ctx, "select pg_sleep(60)")
-				return err
-			})
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-			cancel()
+				})
+			}()
+			running(t, m.DB(), "select pg_sleep(60)") // until it has begun there is nothing to cancel
+			expire()
+			require.ErrorIs(t, <-ended, context.DeadlineExceeded)
 		}
 	})
 }

@@ -43,7 +43,9 @@ func TestATransactionThatStaysOpenIsReportedOnceAndOnceMoreWhenItEnds(t *testing
 		assert.Contains(t, line.Message, "Timeout", "it says what to do")
 		fields := line.ContextMap()
 		assert.GreaterOrEqual(t, fields["held"], 200*time.Millisecond)
-		assert.Equal(t, "begin", fields["last_statement"])
+		if statement, told := fields["last_statement"]; told { // else it took all that time until it was sent
+			assert.Equal(t, "begin", statement)
+		}
 		assert.Contains(t, fields["stack"].([]any)[0], "TestATransactionThatStaysOpenIsReportedOnce")
 		assert.EqualValues(t, 1, m.Stats().Overdue)
 

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/internal/testctx"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -198,9 +199,13 @@ func TestAnAnswerThatNeverComesIsResolvedAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	m, proxy := doubtful(t)
 	proxy.MuteCommitAck()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	require.NoError(t, m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "x") }))
+	ctx, expire := testctx.Expiring(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "x") }) }()
+	require.Eventually(t, func() bool { return len(entries(t, m.DB())) == 1 }, patience, time.Millisecond, "it is committed")
+	assert.Empty(t, ended)
+	expire()
+	require.NoError(t, <-ended)
 	assert.Equal(t, txn.InDoubt{Committed: 1}, m.Stats().InDoubt)
 	assert.Equal(t, []string{"x"}, entries(t, m.DB()))
 }
