@@ -41,7 +41,7 @@ func (m meeting) host(ctx context.Context) (*host, error) {
 	}
 	lease, err := m.open(leaseFile)
 	if err != nil {
-		_ = keeper.Close()
+		giveUp(keeper)
 		return nil, err
 	}
 	return &host{meeting: m, keeper: keeper, lease: lease}, nil
@@ -87,7 +87,7 @@ func (h *host) close() bool {
 		return true
 	}
 	if free, err := tryLock(elect, true); err != nil || !free || !current(elect) || !h.unused() {
-		_ = elect.Close()
+		giveUp(elect)
 		return false
 	}
 	h.elect = elect
@@ -107,7 +107,7 @@ func (h *host) leave() {
 	}
 	for _, file := range []*os.File{h.lease, h.keeper, h.elect} {
 		if file != nil {
-			_ = file.Close()
+			giveUp(file)
 		}
 	}
 }

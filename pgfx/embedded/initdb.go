@@ -66,7 +66,7 @@ func (c cluster) create(ctx context.Context, data string) error {
 			continue
 		}
 		err = c.createFirst(ctx, data, cache, lock)
-		_ = lock.Close()
+		giveUp(lock)
 		return err
 	}
 	return c.initdb(ctx, data, throwAwayOptions)

@@ -95,7 +95,7 @@ host  replication all all scram-sha-256
 func (i *instance) remove() error {
 	err := os.RemoveAll(i.dir)
 	if i.lock != nil {
-		_ = i.lock.Close()
+		giveUp(i.lock)
 	}
 	return err
 }
@@ -128,7 +128,7 @@ func sweepDir(dir string) {
 		}
 		return
 	}
-	defer func() { _ = lock.Close() }()
+	defer giveUp(lock)
 	if free, err := tryLock(lock, true); err != nil || !free {
 		return
 	}
@@ -146,7 +146,7 @@ func endOrphan(dir string, left note) {
 	if err != nil {
 		return
 	}
-	defer func() { _ = data.Close() }()
+	defer giveUp(data)
 	if free, err := tryLock(data, true); err == nil && !free {
 		return
 	}

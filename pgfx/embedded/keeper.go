@@ -154,7 +154,7 @@ func (k *keeper) serve(ctx context.Context, announce func(pid int) error) (how s
 		if err != nil {
 			return "", err
 		}
-		defer func() { _ = claim.Close() }()
+		defer giveUp(claim)
 	} else {
 		if err := os.Mkdir(k.spec.Data, 0o700); err != nil {
 			return "", err

@@ -25,3 +25,10 @@ func waitLock(ctx context.Context, file *os.File, exclusive bool) error {
 		}
 	}
 }
+
+// giveUp frees the lock of a file and closes it. Closing alone is not enough: a child that is just being started has a copy of
+// the descriptor until it has become another program, and the lock with it.
+func giveUp(file *os.File) {
+	_ = unlock(file)
+	_ = file.Close()
+}

@@ -111,13 +111,13 @@ func (m meeting) lock(ctx context.Context, kind string, exclusive bool) (*os.Fil
 			return nil, err
 		}
 		if err := waitLock(ctx, file, exclusive); err != nil {
-			_ = file.Close()
+			giveUp(file)
 			return nil, err
 		}
 		if current(file) {
 			return file, nil
 		}
-		_ = file.Close()
+		giveUp(file)
 	}
 }
 
@@ -127,7 +127,7 @@ func (m meeting) kept() bool {
 	if err != nil {
 		return false
 	}
-	defer func() { _ = file.Close() }()
+	defer giveUp(file)
 	free, err := tryLock(file, false)
 	return err == nil && !free
 }
@@ -186,7 +186,7 @@ func sweepMeeting(m meeting) {
 	var held []*os.File
 	defer func() {
 		for _, file := range held {
-			_ = file.Close()
+			giveUp(file)
 		}
 	}()
 	for _, kind := range []string{electFile, keeperFile, leaseFile} {

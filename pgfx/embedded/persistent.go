@@ -30,7 +30,7 @@ func claimCluster(ctx context.Context, s spec) (claim *os.File, err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = claim.Close()
+			giveUp(claim)
 		}
 	}()
 	if err := awaitClaim(ctx, s.Data, claim); err != nil {

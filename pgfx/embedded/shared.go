@@ -157,7 +157,7 @@ func (s *Server) join(ctx context.Context, grace time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = elect.Close() }()
+	defer giveUp(elect)
 	file, err := m.lock(ctx, leaseFile, false)
 	if err != nil {
 		return err
@@ -168,9 +168,9 @@ func (s *Server) join(ctx context.Context, grace time.Duration) error {
 		found, err = s.host(ctx, grace)
 	}
 	if err != nil {
-		_ = file.Close()
+		giveUp(file)
 		if !m.kept() {
-			_ = elect.Close()
+			giveUp(elect)
 			sweepMeeting(m)
 		}
 		return err
@@ -237,7 +237,7 @@ func (s *Server) release() {
 		delete(leases.servers, s.question)
 	}
 	leases.mu.Unlock()
-	_ = held.file.Close()
+	giveUp(held.file)
 	if !held.meeting.kept() {
 		// The keeper was killed and could not clear away.
 		sweepMeeting(held.meeting)
