@@ -86,6 +86,11 @@ func (r *result) over() bool {
 
 // Next prepares the next row, or closes the rows.
 func (r *result) Next() bool {
+	if r.done {
+		return false
+	}
+	defer r.t.inside.Store(false)
+	r.t.inside.Store(true)
 	if r.over() {
 		return false
 	}
@@ -98,6 +103,11 @@ func (r *result) Next() bool {
 
 // Close closes the rows.
 func (r *result) Close() {
+	if r.done {
+		return
+	}
+	defer r.t.inside.Store(false)
+	r.t.inside.Store(true)
 	if !r.over() {
 		r.close(nil)
 	}
@@ -113,6 +123,10 @@ func (r *result) Err() error {
 
 // Scan reads the row. An error closes the rows.
 func (r *result) Scan(dest ...any) error {
+	if !r.done {
+		defer r.t.inside.Store(false)
+		r.t.inside.Store(true)
+	}
 	if r.over() {
 		if r.err != nil {
 			return r.err
@@ -128,6 +142,10 @@ func (r *result) Scan(dest ...any) error {
 
 // Values returns the row's values. An error closes the rows.
 func (r *result) Values() ([]any, error) {
+	if !r.done {
+		defer r.t.inside.Store(false)
+		r.t.inside.Store(true)
+	}
 	if r.over() {
 		if r.err != nil {
 			return nil, r.err
@@ -186,6 +204,10 @@ type resultRow result
 
 // Scan reads the row and closes the result.
 func (r *resultRow) Scan(dest ...any) error {
+	if !r.done {
+		defer r.t.inside.Store(false)
+		r.t.inside.Store(true)
+	}
 	if (*result)(r).over() {
 		if r.err != nil {
 			return r.err
@@ -212,6 +234,10 @@ func (b *batchResults) over() bool { return !b.done && b.t.state.Load() != state
 
 // Exec reads the result of the next statement.
 func (b *batchResults) Exec() (pgconn.CommandTag, error) {
+	if !b.done {
+		defer b.t.inside.Store(false)
+		b.t.inside.Store(true)
+	}
 	if b.over() {
 		return pgconn.CommandTag{}, ErrEnded
 	}
@@ -220,10 +246,14 @@ func (b *batchResults) Exec() (pgconn.CommandTag, error) {
 
 // Query reads the result of the next statement.
 func (b *batchResults) Query() (pgx.Rows, error) {
+	if !b.done {
+		defer b.t.inside.Store(false)
+		b.t.inside.Store(true)
+	}
 	if b.over() {
 		return failedResult(ErrEnded), ErrEnded
 	}
-	return b.BatchResults.Query() //nolint:wrapcheck // of the caller's own statement
+	return b.BatchResults.Query() //nolint:sqlclosecheck,wrapcheck // of the caller's own statement, and handed on
 }
 
 // QueryRow reads the result of the next statement.
@@ -239,6 +269,8 @@ func (b *batchResults) Close() error {
 	if b.done {
 		return b.BatchResults.Close() //nolint:wrapcheck // of the caller's own statement
 	}
+	defer b.t.inside.Store(false)
+	b.t.inside.Store(true)
 	switch b.t.state.Load() {
 	case stateReading, stateDraining:
 	default: // the end has closed the connection

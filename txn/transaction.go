@@ -51,6 +51,8 @@ type transaction struct {
 	attempt int
 	started time.Time
 	state   atomic.Int32
+	// inside tells that somebody who reads a result is in pgx, before they have looked at the state.
+	inside atomic.Bool
 	// drained is made by the end before it enters stateDraining, and closed by whoever has the connection then.
 	drained chan struct{}
 
@@ -295,6 +297,24 @@ func (t *transaction) cutReader() {
 	case <-grace.C:
 		if !t.state.CompareAndSwap(stateDraining, stateEnding) {
 			<-t.drained
+			return
+		}
+		t.awaitReader()
+	}
+}
+
+// awaitReader waits until nobody is in pgx who has not seen that the connection belongs to the end: without a socket pgx soon
+// returns, unless a Scan of the reader's own doesn't.
+func (t *transaction) awaitReader() {
+	limit := time.NewTimer(cleanupTimeout)
+	defer limit.Stop()
+	ticker := time.NewTicker(readerGrace)
+	defer ticker.Stop()
+	for t.inside.Load() {
+		select {
+		case <-ticker.C:
+		case <-limit.C:
+			return
 		}
 	}
 }
