@@ -3,8 +3,10 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -37,10 +39,40 @@ func (s spec) adminURL() string {
 	return u.String()
 }
 
-// freePort asks the system for a port that nobody listens on. Somebody may take it before the server does.
+// firstPort is the lowest port for a server: below it there are many that services have by custom.
+const firstPort = 10_000
+
+// freePort finds a port that nobody listens on. Somebody may take it before the server does, or while the server is down: it is
+// none that the system gives to whoever asks for any port or dials out, where the system tells which those are.
 func freePort(ctx context.Context) (int, error) {
+	const tries = 20
+	if end := firstGivenAway(); end > firstPort {
+		for range tries {
+			if port, err := listenOnce(ctx, firstPort+rand.IntN(end-firstPort)); err == nil {
+				return port, nil
+			}
+		}
+	}
+	return listenOnce(ctx, 0)
+}
+
+// firstGivenAway returns the first port that Linux gives away by itself, 0 when it isn't known (ip(7), ip_local_port_range).
+func firstGivenAway() int {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return 0
+	}
+	var first, last int
+	if _, err := fmt.Sscan(string(text), &first, &last); err != nil {
+		return 0
+	}
+	return first
+}
+
+// listenOnce listens on a port, 0 for any, to see whether somebody else does, and returns it.
+func listenOnce(ctx context.Context, port int) (int, error) {
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort(loopback, "0"))
+	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort(loopback, strconv.Itoa(port)))
 	if err != nil {
 		return 0, fmt.Errorf("embedded: find a free port: %w", err)
 	}

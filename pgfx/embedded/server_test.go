@@ -80,6 +80,25 @@ func TestTCPAsksForThePassword(t *testing.T) {
 	assert.Equal(t, "28P01", refused.Code)
 }
 
+func TestThePortIsNoneThatTheSystemGivesAway(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		t.Skip("the system doesn't tell")
+	}
+	var first, last uint16
+	_, err = fmt.Sscan(string(text), &first, &last)
+	require.NoError(t, err)
+	result, err := embedded.New(embedded.Params{Options: []embedded.Option{embedded.TCP()}})
+	require.NoError(t, err)
+	config, err := pgx.ParseConfig(result.Server.URL())
+	require.NoError(t, err)
+	if first > 20_000 {
+		assert.Less(t, config.Port, first)
+		assert.GreaterOrEqual(t, config.Port, uint16(10_000))
+	}
+}
+
 func TestAServerRunsInAPlaceWithAnAwkwardName(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(playground(t), `a "b" %c&d+e`)
