@@ -58,6 +58,30 @@ func (p Pacer) Counts() (dialing, limit, waiting int) {
 // Normalise returns the normalised text of a statement.
 func Normalise(sql string) string { return string(normalise(nil, sql)) }
 
+// StatementTable is the table of statements without a database.
+type StatementTable struct{ table statementTable }
+
+func NewStatementTable(capacity int) *StatementTable {
+	return &StatementTable{statementTable{capacity: capacity}}
+}
+
+// Run counts a run of a statement.
+func (s *StatementTable) Run(text string, took time.Duration) {
+	s.table.find([]byte(text), 0).record(took, 0, nil)
+}
+
+// Values returns what the entries are worth.
+func (s *StatementTable) Values() map[string]time.Duration {
+	values := map[string]time.Duration{}
+	for _, e := range s.table.all() {
+		values[e.text] = e.value()
+	}
+	return values
+}
+
+// Evictions returns how many entries have made room.
+func (s *StatementTable) Evictions() int64 { return s.table.evictions() }
+
 // LeakTimerArmed reports whether somebody will look for leaks.
 func (db *DB) LeakTimerArmed() bool { return db.leaks.due.Load() != 0 }
 
