@@ -18,6 +18,8 @@ func DurationStatsOf(durations []time.Duration) DurationStats {
 
 // Preload is as many calls of Record, fewer than fill a cell.
 func (h *Histogram) Preload(d time.Duration, times int64) {
+	h.Record(d)
+	times--
 	h.cells[bucketOf(uint64(d))].Add(uint64(times)<<countBits*uint64(d) | uint64(times))
 }
 
@@ -96,7 +98,16 @@ func (db *DB) LeakTimerStops() bool {
 }
 
 // AgeLease makes a lease so much older. The DB must be older by as much: see Age.
-func (db *DB) AgeLease(conn *pgx.Conn, by time.Duration) { stateOf(conn).since.Add(-int64(by)) }
+func (db *DB) AgeLease(conn *pgx.Conn, by time.Duration) {
+	state := stateOf(conn)
+	state.mu.Lock()
+	defer state.mu.Unlock()
+	since := state.since.Load()
+	if state.runs.last.lease == since {
+		state.runs.last.lease -= int64(by)
+	}
+	state.since.Store(since - int64(by))
+}
 
 // Age makes a DB that nobody uses yet so much older.
 func (db *DB) Age(by time.Duration) { db.opened = db.opened.Add(-by) }

@@ -1,6 +1,7 @@
 package pgfx
 
 import (
+	"iter"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,8 @@ type Histogram struct {
 	largest atomic.Int64
 	// cells have for each bucket the number of its durations in their low countBits bits, and their sum above.
 	cells [cells]atomic.Uint64
+	// used has a bit for each cell that was ever added to: most never are.
+	used [(cells + 63) / 64]atomic.Uint64
 
 	mu    sync.Mutex
 	moved *movedDurations // nil before there are any
@@ -52,14 +55,15 @@ const (
 func (h *Histogram) Record(d time.Duration) {
 	d = max(d, 0)
 	bucket := bucketOf(uint64(d))
-	switch {
-	case bucket >= cells:
+	if bucket >= cells {
 		h.mu.Lock()
 		h.move(bucket, 1, uint64(d))
 		h.mu.Unlock()
-	case h.cells[bucket].Add(uint64(d)<<countBits|1)&halfFull != 0:
+	} else if cell := h.cells[bucket].Add(uint64(d)<<countBits | 1); cell&countMask == 1 {
+		h.used[bucket/64].Or(1 << (bucket % 64))
+	} else if cell&halfFull != 0 {
 		h.mu.Lock() // whoever reads meets what is moved either here or there
-		cell := h.cells[bucket].Swap(0)
+		cell = h.cells[bucket].Swap(0)
 		h.move(bucket, cell&countMask, cell>>countBits)
 		h.mu.Unlock()
 	}
@@ -113,8 +117,7 @@ func (h *Histogram) read(counts *[buckets]int64) (sum time.Duration) {
 	if h.moved != nil {
 		sum, *counts = h.moved.sum, h.moved.counts
 	}
-	for i := range h.cells {
-		cell := h.cells[i].Load()
+	for i, cell := range h.filled() {
 		sum += time.Duration(cell >> countBits)
 		counts[i] += int64(cell & countMask)
 	}
@@ -128,10 +131,24 @@ func (h *Histogram) total() (sum time.Duration) {
 	if h.moved != nil {
 		sum = h.moved.sum
 	}
-	for i := range h.cells {
-		sum += time.Duration(h.cells[i].Load() >> countBits)
+	for _, cell := range h.filled() {
+		sum += time.Duration(cell >> countBits)
 	}
 	return sum
+}
+
+// filled goes through the cells that were ever added to, by their bucket.
+func (h *Histogram) filled() iter.Seq2[int, uint64] {
+	return func(yield func(int, uint64) bool) {
+		for i := range h.used {
+			for used := h.used[i].Load(); used != 0; used &= used - 1 {
+				bucket := i*64 + bits.TrailingZeros64(used)
+				if !yield(bucket, h.cells[bucket].Load()) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func bucketOf(ns uint64) int {

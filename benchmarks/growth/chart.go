@@ -20,7 +20,7 @@ func (c *Chart) Save(dir string) error {
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = c.Title+", "+c.Y, c.X, ""
 	p.Title.Padding = vg.Points(8)
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
-	p.X.Tick.Marker, p.Y.Tick.Marker = plainTicks{}, plainTicks{}
+	p.X.Tick.Marker, p.Y.Tick.Marker = c.measured(), plainTicks{}
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Legend.Padding = vg.Points(2)
 	low, high := c.bounds()
@@ -45,7 +45,10 @@ func (c *Chart) Save(dir string) error {
 	return p.Save(16*vg.Centimeter, 9*vg.Centimeter, filepath.Join(dir, c.File))
 }
 
-// bounds returns powers of ten around all values, with room for the legend.
+// legendEntry is about which part of the height an entry of the legend takes.
+const legendEntry = 0.07
+
+// bounds returns bounds around all values, with room above them for the legend.
 func (c *Chart) bounds() (low, high float64) {
 	low, high = 1e9, 1e-9
 	for _, line := range c.Lines {
@@ -55,7 +58,18 @@ func (c *Chart) bounds() (low, high float64) {
 			}
 		}
 	}
-	return math.Pow10(int(math.Floor(math.Log10(low)))), math.Pow10(int(math.Ceil(math.Log10(3 * high))))
+	bottom := math.Floor(math.Log10(low))
+	span := math.Log10(2*high) - bottom
+	return math.Pow(10, bottom), math.Pow(10, bottom+span/(1-legendEntry*float64(len(c.Lines))))
+}
+
+// measured marks what was measured.
+func (c *Chart) measured() plot.ConstantTicks {
+	var ticks plot.ConstantTicks
+	for _, point := range c.Lines[0].Points {
+		ticks = append(ticks, plot.Tick{Value: float64(point.N), Label: number(float64(point.N))})
+	}
+	return ticks
 }
 
 // plainTicks marks powers of ten with plain numbers.
@@ -84,6 +98,14 @@ func number(v float64) string {
 	return text
 }
 
+// figures writes a value with three figures, or as a whole number.
+func figures(v float64) string {
+	if v >= 100 {
+		return number(v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
+
 // Markdown returns the picture and its numbers.
 func (c *Chart) Markdown() string {
 	var b strings.Builder
@@ -95,7 +117,7 @@ func (c *Chart) Markdown() string {
 	for _, line := range c.Lines {
 		fmt.Fprintf(&b, "| %s, %s |", line.Name, c.Y)
 		for _, point := range line.Points {
-			fmt.Fprintf(&b, " %.3g |", point.Value)
+			b.WriteString(" " + figures(point.Value) + " |")
 		}
 		b.WriteString("\n")
 	}

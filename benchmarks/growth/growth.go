@@ -231,28 +231,29 @@ func Statements(ctx context.Context, address string, most int, tell func(what st
 	for i := range texts {
 		texts[i] = fmt.Sprintf("select $1::bigint as answer_%d", i)
 	}
+	contenders := []struct {
+		name string
+		pool *pgxpool.Pool
+	}{{"rdsfx", db.Pool()}, {"pgxpool", plain}}
+	const block = 100
 	for n := 1; n <= most; n *= 10 {
 		tell("statements", n)
-		took := map[string][]float64{}
-		for range 3 {
-			for _, contender := range []struct {
-				name string
-				pool *pgxpool.Pool
-			}{{"rdsfx", db.Pool()}, {"pgxpool", plain}} {
-				calls := max(2*n, 1000)
+		var took [2][]float64
+		for done := 0; done < max(2*n, 3000); done += block { // by turns, so that they meet the same weather
+			for which, contender := range contenders {
 				began := time.Now()
-				for i := range calls {
+				for i := range block {
 					var answer int64
-					if err := contender.pool.QueryRow(ctx, texts[i%n], i).Scan(&answer); err != nil {
+					if err := contender.pool.QueryRow(ctx, texts[(done+i)%n], i).Scan(&answer); err != nil {
 						return chart, err
 					}
 				}
-				took[contender.name] = append(took[contender.name], float64(time.Since(began).Microseconds())/float64(calls))
+				took[which] = append(took[which], float64(time.Since(began).Nanoseconds())/1e3/block)
 			}
 		}
-		for _, name := range []string{"rdsfx", "pgxpool"} {
-			slices.Sort(took[name])
-			chart.add(name, n, took[name][len(took[name])/2])
+		for which, contender := range contenders {
+			slices.Sort(took[which])
+			chart.add(contender.name, n, took[which][len(took[which])/2])
 		}
 	}
 	return chart, nil
@@ -270,7 +271,7 @@ func Acquire(ctx context.Context, address string, goroutines []int, tell func(wh
 	for _, n := range goroutines {
 		tell("goroutines", n)
 		waits := map[string][]float64{}
-		for range 3 {
+		for range 9 {
 			for _, contender := range []struct {
 				name string
 				pool *pgxpool.Pool
@@ -293,7 +294,7 @@ func Acquire(ctx context.Context, address string, goroutines []int, tell func(wh
 
 // crowd lets n goroutines acquire at the same time, and returns their waits in microseconds.
 func crowd(ctx context.Context, pool *pgxpool.Pool, n int) ([]float64, error) {
-	each := max(20, 8000/n)
+	each := max(10, 3000/n)
 	waits, failures := make([][]float64, n), make([]error, n)
 	var wg sync.WaitGroup
 	for g := range n {
