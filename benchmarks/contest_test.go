@@ -1,6 +1,7 @@
 package benchmarks_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
@@ -54,7 +55,7 @@ func compete(b *testing.B, arena *measure.Arena, op *contest.Operation, mode mea
 		if mode == measure.Replay {
 			i = 0
 		}
-		if err := seat.Session.Call(ctx, i); err != nil {
+		if err := seat.Session.Call(context.Background(), i); err != nil { // as the command table does
 			b.Fatal(err)
 		}
 	}

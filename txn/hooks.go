@@ -56,11 +56,15 @@ func addHook(ctx context.Context, add func(*hooks)) error {
 		s.hooks = &hooks{}
 	}
 	add(s.hooks)
+	s.t.noted.Store(true)
 	return nil
 }
 
 // takeHooks returns the scope's hooks and leaves none.
 func (s *scope) takeHooks() *hooks {
+	if !s.t.noted.Load() {
+		return nil
+	}
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	taken := s.hooks
@@ -100,6 +104,9 @@ func (t *transaction) beforeCommit() error {
 }
 
 func (t *transaction) beforeHook(n int) func(context.Context) error {
+	if !t.noted.Load() {
+		return nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.root.hooks == nil || n >= len(t.root.hooks.before) {

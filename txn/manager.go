@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -31,6 +32,7 @@ type Manager struct {
 	key      any // what contexts carry the scope under
 	maxConns int32
 	defaults settings
+	made     time.Time // where its clock began
 	counters counters
 	resolver resolver
 	misuse   Misuse
@@ -44,7 +46,10 @@ type Manager struct {
 // NewManager makes a manager without Fx. It opens no connection before the first transaction. [Manager.Close] it before the
 // database. Errors: an option's value that isn't allowed.
 func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
-	m := &Manager{db: db, pool: db.Pool(), logger: db.Logger().Named("txn"), key: scopeKey{db.Pool()}, maxConns: db.Pool().Config().MaxConns}
+	pool := db.Pool()
+	m := &Manager{
+		db: db, pool: pool, logger: db.Logger().Named("txn"), key: scopeKey{pool}, maxConns: pool.Config().MaxConns, made: time.Now(),
+	}
 	m.resolver.init(m)
 	m.unsent = db.RetryPolicy()
 	m.budget = m.unsent.Budget
@@ -74,6 +79,9 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 func (m *Manager) Close(ctx context.Context) error {
 	return errors.Join(m.sessions.end(ctx), m.resolver.close(ctx))
 }
+
+// now is the time on the manager's clock, which is read faster than that on the wall.
+func (m *Manager) now() time.Duration { return time.Since(m.made) }
 
 // ManagerOption shapes a manager.
 type ManagerOption struct {
@@ -199,9 +207,11 @@ func (m *Manager) attempt(ctx context.Context, fn func(context.Context) error, t
 
 // current returns the scope that ctx carries, nil when there is none.
 func (m *Manager) current(ctx context.Context) (*scope, error) {
-	s, ok := ctx.Value(m.key).(*scope)
-	if !ok {
-		return nil, nil //nolint:nilnil // no scope is no error
+	s, ok := ctx.(*scope) // it mostly is the closure's own
+	if !ok || s.t.m.pool != m.pool {
+		if s, ok = ctx.Value(m.key).(*scope); !ok {
+			return nil, nil //nolint:nilnil // no scope is no error
+		}
 	}
 	if s.over() {
 		return nil, ErrEnded
@@ -236,7 +246,7 @@ func (m *Manager) Exec(ctx context.Context, sql string, args ...any) (pgconn.Com
 func (m *Manager) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	s, err := m.current(ctx)
 	if err != nil {
-		return failedResult(err), err
+		return failedRows{err}, err
 	}
 	if s == nil {
 		return m.poolQuery(ctx, sql, args)
@@ -249,7 +259,7 @@ func (m *Manager) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 func (m *Manager) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	s, err := m.current(ctx)
 	if err != nil {
-		return (*resultRow)(failedResult(err))
+		return failedRow{err}
 	}
 	if s == nil {
 		return m.poolQueryRow(ctx, sql, args)

@@ -75,21 +75,25 @@ func (m *Manager) poolQuery(ctx context.Context, sql string, args []any) (pgx.Ro
 func (m *Manager) poolQueryRow(ctx context.Context, sql string, args []any) pgx.Row {
 	conn, err := m.acquire(ctx)
 	if err != nil {
-		return (*resultRow)(failedResult(err))
+		return failedRow{err}
 	}
-	return &poolRow{row: conn.QueryRow(ctx, sql, args...), conn: conn}
+	rows, _ := conn.Query(ctx, sql, args...) // the rows have the error, too
+	return &poolRow{rows: rows, conn: conn}
 }
 
 // poolRow gives its connection back once it is read.
 type poolRow struct {
-	row  pgx.Row
+	rows pgx.Rows
 	conn *pgxpool.Conn
 }
 
 // Scan reads the row and gives the connection back.
 func (r *poolRow) Scan(dest ...any) error {
-	defer r.conn.Release()     // reading may panic
-	return r.row.Scan(dest...) //nolint:wrapcheck // of the caller's own statement
+	defer func() {
+		r.rows.Close() // they are open after a panic
+		r.conn.Release()
+	}()
+	return scanRow(r.rows, dest)
 }
 
 func (m *Manager) poolSendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {

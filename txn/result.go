@@ -4,7 +4,6 @@ package txn
 import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // inlineResults is how many results of a transaction need no allocation of their own; the others are allocated in chunks.
@@ -13,64 +12,56 @@ const (
 	resultChunk   = 16
 )
 
+// results are where the results of a transaction come from.
+type results struct {
+	used  int
+	first [inlineResults]result
+	more  *[resultChunk]result
+}
+
+// next returns an unused result. The caller has the connection.
+func (r *results) next() *result {
+	n := r.used
+	r.used++
+	if n < inlineResults {
+		return &r.first[n]
+	}
+	n = (n - inlineResults) % resultChunk
+	if n == 0 {
+		r.more = new([resultChunk]result)
+	}
+	return &r.more[n]
+}
+
 // result is what a query in a transaction gives. It has the connection until it is closed, so that a second user is found,
 // and it touches the connection no more once the transaction has ended.
 type result struct {
-	t    *transaction
-	rows pgx.Rows
-	row  pgx.Row // in place of rows
-	err  error   // in place of the rows' own
-	done bool
+	pgx.Rows
+
+	t *transaction // nil once the rows are closed
 }
 
-var _ pgx.Rows = (*result)(nil)
-
-// newResult returns an unused result. The caller has the connection.
-func (t *transaction) newResult() *result {
-	if len(t.free) == 0 {
-		t.free = t.spare()
-	}
-	r := &t.free[0]
-	t.free = t.free[1:]
-	r.t = t
-	return r
-}
-
-func (t *transaction) spare() []result {
-	if t.free == nil {
-		return t.inlineResults[:]
-	}
-	return make([]result, resultChunk)
-}
-
-// failedResult returns rows that hold nothing but err.
-func failedResult(err error) *result { return &result{err: err, done: true} }
-
-// give closes the rows and gives the connection back. err is what Err returns instead of the rows' own.
+// give closes the rows, while the caller has the connection. err, if there is one, is what they hold from then on.
 func (r *result) give(err error) {
-	if r.done {
-		return
+	t, rows := r.t, r.Rows
+	r.t = nil
+	if err != nil {
+		r.Rows = failedRows{err}
 	}
-	r.done, r.err = true, err
-	if r.rows == nil {
-		_ = r.row.Scan() // closes it
-		return
-	}
-	r.rows.Close()
-	r.t.note(r.rows.Err())
+	rows.Close()
+	t.note(rows.Err())
 }
 
+// close closes the rows, which are open, and gives the connection back.
 func (r *result) close(err error) {
-	if r.done {
-		return
-	}
+	t := r.t
 	r.give(err)
-	r.t.leave(stateReading)
+	t.leave(stateReading)
 }
 
 // over reports whether there is nothing more to read, and closes the rows when the transaction has ended meanwhile.
 func (r *result) over() bool {
-	if r.done {
+	if r.t == nil {
 		return true
 	}
 	switch r.t.state.Load() {
@@ -79,22 +70,23 @@ func (r *result) over() bool {
 	case stateDraining:
 		r.close(ErrEnded)
 	default: // the end has closed the connection
-		r.done, r.err = true, ErrEnded
+		r.t, r.Rows = nil, failedRows{ErrEnded}
 	}
 	return true
 }
 
 // Next prepares the next row, or closes the rows.
 func (r *result) Next() bool {
-	if r.done {
+	t := r.t
+	if t == nil {
 		return false
 	}
-	defer r.t.inside.Store(false)
-	r.t.inside.Store(true)
+	defer t.inside.Store(false)
+	t.inside.Store(true)
 	if r.over() {
 		return false
 	}
-	if r.rows.Next() {
+	if r.Rows.Next() {
 		return true
 	}
 	r.close(nil)
@@ -103,38 +95,26 @@ func (r *result) Next() bool {
 
 // Close closes the rows.
 func (r *result) Close() {
-	if r.done {
+	t := r.t
+	if t == nil {
 		return
 	}
-	defer r.t.inside.Store(false)
-	r.t.inside.Store(true)
+	defer t.inside.Store(false)
+	t.inside.Store(true)
 	if !r.over() {
 		r.close(nil)
 	}
 }
 
-// Err returns the error that ended the rows.
-func (r *result) Err() error {
-	if r.err != nil || r.rows == nil {
-		return r.err
-	}
-	return r.rows.Err()
-}
-
 // Scan reads the row. An error closes the rows.
 func (r *result) Scan(dest ...any) error {
-	if !r.done {
-		defer r.t.inside.Store(false)
-		r.t.inside.Store(true)
+	if t := r.t; t != nil {
+		defer t.inside.Store(false)
+		t.inside.Store(true)
 	}
-	if r.over() {
-		if r.err != nil {
-			return r.err
-		}
-		return r.rows.Scan(dest...) //nolint:wrapcheck // pgx says what is wrong with reading closed rows
-	}
-	err := r.rows.Scan(dest...)
-	if err != nil {
+	open := !r.over()
+	err := r.Rows.Scan(dest...) // of rows that are over it tells what is wrong
+	if err != nil && open {
 		r.close(nil)
 	}
 	return err //nolint:wrapcheck // of the caller's own statement
@@ -142,83 +122,36 @@ func (r *result) Scan(dest ...any) error {
 
 // Values returns the row's values. An error closes the rows.
 func (r *result) Values() ([]any, error) {
-	if !r.done {
-		defer r.t.inside.Store(false)
-		r.t.inside.Store(true)
+	if t := r.t; t != nil {
+		defer t.inside.Store(false)
+		t.inside.Store(true)
 	}
-	if r.over() {
-		if r.err != nil {
-			return nil, r.err
-		}
-		return r.rows.Values() //nolint:wrapcheck // pgx says what is wrong with reading closed rows
-	}
-	values, err := r.rows.Values()
-	if err != nil {
+	open := !r.over()
+	values, err := r.Rows.Values()
+	if err != nil && open {
 		r.close(nil)
 	}
 	return values, err //nolint:wrapcheck // of the caller's own statement
 }
 
-// CommandTag returns the statement's tag once the rows are closed.
-func (r *result) CommandTag() pgconn.CommandTag {
-	if r.rows == nil {
-		return pgconn.CommandTag{}
-	}
-	return r.rows.CommandTag()
-}
-
-// FieldDescriptions describes the columns.
-func (r *result) FieldDescriptions() []pgconn.FieldDescription {
-	if r.rows == nil {
-		return nil
-	}
-	return r.rows.FieldDescriptions()
-}
-
-// RawValues returns the row's values as the server sent them.
-func (r *result) RawValues() [][]byte {
-	if r.rows == nil {
-		return nil
-	}
-	return r.rows.RawValues()
-}
-
-// Conn returns the connection.
-func (r *result) Conn() *pgx.Conn {
-	if r.rows == nil {
-		return nil
-	}
-	return r.rows.Conn()
-}
-
-// TypeMap returns the connection's type map.
-func (r *result) TypeMap() *pgtype.Map {
-	if r.rows == nil {
-		return nil
-	}
-	return r.rows.TypeMap()
-}
-
 // resultRow is a result of one row.
 type resultRow result
 
-// Scan reads the row and closes the result.
+// Scan reads the row and closes the result. To the end of the transaction that is a call like others.
 func (r *resultRow) Scan(dest ...any) error {
-	if !r.done {
-		defer r.t.inside.Store(false)
-		r.t.inside.Store(true)
+	t := r.t
+	if t == nil || !t.state.CompareAndSwap(stateReading, stateCalling) {
+		(*result)(r).Close()         // with ErrEnded, when the transaction has
+		return scanRow(r.Rows, dest) // that there is none any more
 	}
-	if (*result)(r).over() {
-		if r.err != nil {
-			return r.err
-		}
-		return r.row.Scan(dest...) //nolint:wrapcheck // pgx says what is wrong with reading closed rows
-	}
-	r.done = true
-	defer r.t.leave(stateReading)
-	err := r.row.Scan(dest...)
-	r.t.note(err)
-	return err //nolint:wrapcheck // of the caller's own statement
+	r.t = nil
+	defer func() {
+		r.Rows.Close() // they are open after a panic
+		t.leave(stateCalling)
+	}()
+	err := scanRow(r.Rows, dest)
+	t.note(err)
+	return err
 }
 
 // batchResults are the results of a batch in a transaction.
@@ -251,7 +184,7 @@ func (b *batchResults) Query() (pgx.Rows, error) {
 		b.t.inside.Store(true)
 	}
 	if b.over() {
-		return failedResult(ErrEnded), ErrEnded
+		return failedRows{ErrEnded}, ErrEnded
 	}
 	return b.BatchResults.Query() //nolint:sqlclosecheck,wrapcheck // of the caller's own statement, and handed on
 }
@@ -259,7 +192,7 @@ func (b *batchResults) Query() (pgx.Rows, error) {
 // QueryRow reads the result of the next statement.
 func (b *batchResults) QueryRow() pgx.Row {
 	if b.over() {
-		return (*resultRow)(failedResult(ErrEnded))
+		return failedRow{ErrEnded}
 	}
 	return b.BatchResults.QueryRow()
 }

@@ -7,21 +7,24 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// savepoint makes a savepoint and returns its name.
-func (t *transaction) savepoint(ctx context.Context) (string, error) {
-	name := "rdsfx_" + strconv.FormatInt(t.savepoints.Add(1), 10)
-	_, err := t.Exec(ctx, "savepoint "+name)
-	return name, err
+// savepoint makes a savepoint and returns its number.
+func (t *transaction) savepoint(ctx context.Context) (int32, error) {
+	number := t.savepoints.Add(1)
+	_, err := t.Exec(ctx, "savepoint "+savepointName(number))
+	return number, err
 }
 
+func savepointName(number int32) string { return "rdsfx_" + strconv.FormatInt(int64(number), 10) }
+
 // release drops a savepoint and keeps what was done since.
-func (t *transaction) release(ctx context.Context, name string) error {
-	_, err := t.Exec(ctx, "release savepoint "+name)
+func (t *transaction) release(ctx context.Context, savepoint int32) error {
+	_, err := t.Exec(ctx, "release savepoint "+savepointName(savepoint))
 	return err
 }
 
 // rollBackTo undoes what was done since a savepoint, and drops it. It brings a failed transaction back.
-func (t *transaction) rollBackTo(ctx context.Context, name string) error {
+func (t *transaction) rollBackTo(ctx context.Context, savepoint int32) error {
+	name := savepointName(savepoint)
 	_, err := t.Exec(ctx, "rollback to savepoint "+name+"; release savepoint "+name)
 	return err
 }
@@ -30,7 +33,7 @@ func (t *transaction) rollBackTo(ctx context.Context, name string) error {
 type savepointTx struct {
 	*transaction
 
-	name   string
+	number int32
 	closed bool
 }
 
@@ -40,7 +43,7 @@ func (s *savepointTx) Commit(ctx context.Context) error {
 		return pgx.ErrTxClosed
 	}
 	s.closed = true
-	return s.release(ctx, s.name)
+	return s.release(ctx, s.number)
 }
 
 // Rollback rolls back to the savepoint.
@@ -49,5 +52,5 @@ func (s *savepointTx) Rollback(ctx context.Context) error {
 		return pgx.ErrTxClosed
 	}
 	s.closed = true
-	return s.rollBackTo(ctx, s.name)
+	return s.rollBackTo(ctx, s.number)
 }

@@ -18,8 +18,8 @@ type scope struct {
 	context.Context //nolint:containedctx // it is a ctx
 
 	t         *transaction
-	parent    *scope // nil for the whole
-	savepoint string
+	parent    *scope      // nil for the whole
+	savepoint int32       // its number, 0 for the whole
 	ended     atomic.Bool // of an inner scope
 
 	// What follows is guarded by t.mu.
@@ -45,9 +45,13 @@ func (s *scope) forbid(why error) {
 	if s.forbidden == nil {
 		s.forbidden = why
 	}
+	s.t.noted.Store(true)
 }
 
 func (s *scope) whyForbidden() error {
+	if !s.t.noted.Load() {
+		return nil
+	}
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	return s.forbidden

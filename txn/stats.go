@@ -3,7 +3,6 @@ package txn
 import (
 	"errors"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -46,7 +45,7 @@ type InDoubt struct {
 
 // counters are what a manager counts.
 type counters struct {
-	begun, active, committed, retried                                        atomic.Int64
+	begun, committed, retried                                                atomic.Int64
 	failed, panicked, cancelled, conflict, swallowed, misused, refused, lost atomic.Int64
 	beginFailed, inDoubtCommitted, inDoubtAborted, inDoubtUnknown            atomic.Int64
 	durations                                                                pgfx.Histogram
@@ -55,8 +54,8 @@ type counters struct {
 // Stats returns a snapshot. It is safe for concurrent use.
 func (m *Manager) Stats() Stats {
 	c := &m.counters
-	return Stats{
-		Begun: c.begun.Load(), Active: c.active.Load(), Committed: c.committed.Load(), Retried: c.retried.Load(),
+	s := Stats{
+		Committed: c.committed.Load(), Retried: c.retried.Load(),
 		RolledBack: RolledBack{
 			Error: c.failed.Load(), Panic: c.panicked.Load(), Cancelled: c.cancelled.Load(), Conflict: c.conflict.Load(),
 			Swallowed: c.swallowed.Load(), Misused: c.misused.Load(), Refused: c.refused.Load(), Lost: c.lost.Load(),
@@ -68,13 +67,17 @@ func (m *Manager) Stats() Stats {
 		Overdue:  m.open.Exceeded(),
 		Duration: c.durations.Stats(),
 	}
+	s.Begun = c.begun.Load() // after the ends, so that none of them is of a transaction that isn't counted
+	r := &s.RolledBack
+	s.Active = s.Begun - s.Committed - s.InDoubt.Unknown -
+		r.Error - r.Panic - r.Cancelled - r.Conflict - r.Swallowed - r.Misused - r.Refused - r.Lost
+	return s
 }
 
 // ended counts the end of a transaction. err is what it ended in, before ctx's error was added.
 func (t *transaction) ended(err error) {
 	c := &t.m.counters
-	c.active.Add(-1)
-	c.durations.Record(time.Since(t.started))
+	c.durations.Record(t.m.now() - t.began)
 	c.end(err, t).Add(1)
 }
 

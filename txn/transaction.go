@@ -44,30 +44,31 @@ const (
 
 // transaction is one transaction on the server. It implements pgx.Tx.
 type transaction struct {
-	m       *Manager
-	conn    *pgxpool.Conn
-	terms   *settings
-	root    scope
-	attempt int
-	started time.Time
-	state   atomic.Int32
-	// inside tells that somebody who reads a result is in pgx, before they have looked at the state.
-	inside atomic.Bool
+	m     *Manager
+	conn  *pgxpool.Conn
+	terms *settings
+	root  scope
+	began time.Duration // on the manager's clock
 	// drained is made by the end before it enters stateDraining, and closed by whoever has the connection then.
 	drained chan struct{}
 
-	savepoints atomic.Int64 // made so far
+	attempt    int
+	state      atomic.Int32
+	savepoints atomic.Int32 // made so far
+	// inside tells that somebody who reads a result is in pgx, before they have looked at the state.
+	inside atomic.Bool
+	// noted is set once a scope has hooks or a reason not to be committed. Before, nobody need look for these.
+	noted atomic.Bool
 
 	// What follows belongs to whoever has the connection.
-	failed        error // what put the transaction into the failed state or broke the connection
-	broken        bool  // the connection was lost before COMMIT was sent
-	refused       bool  // the server refused the COMMIT
-	endedInside   bool  // a statement of the closure has ended it, and perhaps begun another one
-	again         error // because of which doing it again can help
-	doubt         *doubt
-	tx            pgx.Tx // pgx's own, where it was needed
-	free          []result
-	inlineResults [inlineResults]result // need no allocation
+	broken      bool  // the connection was lost before COMMIT was sent
+	refused     bool  // the server refused the COMMIT
+	endedInside bool  // a statement of the closure has ended it, and perhaps begun another one
+	failed      error // what put the transaction into the failed state or broke the connection
+	again       error // because of which doing it again can help
+	doubt       *doubt
+	tx          pgx.Tx // pgx's own, where it was needed
+	results     results
 
 	mu        sync.Mutex
 	innermost *scope // the scope that has no scope in it
@@ -75,9 +76,8 @@ type transaction struct {
 
 // begin opens a transaction on a connection of the pool.
 func (m *Manager) begin(ctx context.Context, terms *settings, attempt int) (*transaction, error) {
-	t := &transaction{m: m, terms: terms, attempt: attempt, started: time.Now()}
-	t.root = scope{Context: ctx, t: t}
-	t.innermost = &t.root
+	t := &transaction{m: m, terms: terms, attempt: attempt, began: m.now(), root: scope{Context: ctx}}
+	t.root.t, t.innermost = t, &t.root
 	conn, err := m.acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("txn: begin: %w", err)
@@ -94,7 +94,6 @@ func (m *Manager) begin(ctx context.Context, terms *settings, attempt int) (*tra
 		return nil, fmt.Errorf("txn: begin: %w", t.withContextError(err))
 	}
 	m.counters.begun.Add(1)
-	m.counters.active.Add(1)
 	return t, nil
 }
 

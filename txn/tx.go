@@ -72,7 +72,7 @@ func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn
 // Query runs a query.
 func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	if err := t.enter(); err != nil {
-		return failedResult(err), err
+		return failedRows{err}, err
 	}
 	kept := false
 	defer func() {
@@ -85,8 +85,8 @@ func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.R
 		t.note(err)
 		return rows, err //nolint:wrapcheck // of the caller's own statement
 	}
-	r := t.newResult()
-	r.rows = rows
+	r := t.results.next()
+	r.t, r.Rows = t, rows
 	if kept = t.keep(); !kept {
 		r.give(ErrEnded)
 		return r, ErrEnded
@@ -97,7 +97,7 @@ func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.R
 // QueryRow runs a query for one row.
 func (t *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	if err := t.enter(); err != nil {
-		return (*resultRow)(failedResult(err))
+		return failedRow{err}
 	}
 	kept := false
 	defer func() {
@@ -105,9 +105,9 @@ func (t *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx
 			t.leave(stateCalling)
 		}
 	}()
-	row := t.conn.Conn().QueryRow(ctx, sql, args...)
-	r := t.newResult()
-	r.row = row
+	rows, _ := t.conn.Conn().Query(ctx, sql, args...) // the rows have the error, too
+	r := t.results.next()
+	r.t, r.Rows = t, rows
 	if kept = t.keep(); !kept {
 		r.give(ErrEnded)
 	}
@@ -191,9 +191,9 @@ func (t *transaction) Rollback(context.Context) error { return ErrNotYours }
 
 // Begin makes a savepoint.
 func (t *transaction) Begin(ctx context.Context) (pgx.Tx, error) {
-	name, err := t.savepoint(ctx)
+	number, err := t.savepoint(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &savepointTx{transaction: t, name: name}, nil
+	return &savepointTx{transaction: t, number: number}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -24,21 +25,37 @@ func ThreeStatements(ctx context.Context, q Rower) error {
 	return nil
 }
 
-// BeginFunc is a transaction with pgx.BeginFunc.
+// BeginFunc is a transaction with pgx.BeginFunc on the library's pool, whose statistics everything that runs there pays for:
+// what Do costs beside it is the transaction's own price.
 func BeginFunc() Contender {
 	return Contender{"BeginFunc", func(ctx context.Context, env Env) (*Client, error) {
+		db, err := openDB(ctx, env)
+		if err != nil {
+			return nil, err
+		}
+		return beginFunc(db.Pool(), func() { _ = db.Close(context.Background()) }), nil
+	}}
+}
+
+// BeginFuncPlain is a transaction with pgx.BeginFunc on a pool as pgx makes it.
+func BeginFuncPlain() Contender {
+	return Contender{"BeginFunc-plain", func(ctx context.Context, env Env) (*Client, error) {
 		pool, err := plainPool(ctx, env)
 		if err != nil {
 			return nil, err
 		}
-		return &Client{
-			Transaction: func(ctx context.Context) error {
-				return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return ThreeStatements(ctx, tx) })
-			},
-			Result: func() any { return nil },
-			Close:  pool.Close,
-		}, nil
+		return beginFunc(pool, pool.Close), nil
 	}}
+}
+
+func beginFunc(pool *pgxpool.Pool, closeAll func()) *Client {
+	return &Client{
+		Transaction: func(ctx context.Context) error {
+			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return ThreeStatements(ctx, tx) })
+		},
+		Result: func() any { return nil },
+		Close:  closeAll,
+	}
 }
 
 // Do is a transaction with txn.Manager.Do, whose options say what happens to a COMMIT whose answer is lost.

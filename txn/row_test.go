@@ -1,0 +1,138 @@
+package txn_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+// pair scans a whole row.
+type pair struct{ a, b int }
+
+func (p *pair) ScanRow(rows pgx.Rows) error { return rows.Scan(&p.a, &p.b) }
+
+// fragile panics when it is scanned.
+type fragile struct{}
+
+func (*fragile) Scan(any) error { panic(errTest) }
+
+// TestARowIsScannedAsPgxScansIt compares with the pool's own rows, in a transaction and outside of one.
+func TestARowIsScannedAsPgxScansIt(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	for name, c := range map[string]struct {
+		sql  string
+		args []any
+		dest func() []any
+	}{
+		"values":               {"select 1, 'two', null::text", nil, func() []any { return []any{new(int), new(string), new(*string)} }},
+		"a column left out":    {"select 1, 2", nil, func() []any { return []any{nil, new(int)} }},
+		"the first of rows":    {"select generate_series(1, 9)", nil, func() []any { return []any{new(int)} }},
+		"a row scanner":        {"select 1, 2", nil, func() []any { return []any{new(pair)} }},
+		"too many for it":      {"select 1, 2, 3", nil, func() []any { return []any{new(pair)} }},
+		"no row":               {"select 1 where false", nil, func() []any { return []any{new(int)} }},
+		"no statement":         {"", nil, func() []any { return []any{new(int)} }},
+		"too few targets":      {"select 1, 2", nil, func() []any { return []any{new(int)} }},
+		"the wrong type":       {"select 1, 'two'", nil, func() []any { return []any{new(int), new(int)} }},
+		"a null for a number":  {"select null::int", nil, func() []any { return []any{new(int)} }},
+		"out of range":         {"select 70000", nil, func() []any { return []any{new(int16)} }},
+		"too few arguments":    {"select $1::int", nil, func() []any { return []any{new(int)} }},
+		"a syntax error":       {"selekt 1", nil, func() []any { return []any{new(int)} }},
+		"an error on the way":  {"select 1 / (2 - n) from generate_series(2, 9) n", nil, func() []any { return []any{new(int)} }},
+		"an error after a row": {"select 1 / (2 - n) from generate_series(1, 9) n", nil, func() []any { return []any{new(int)} }},
+		"text format":          {"select $1::int", []any{pgx.QueryResultFormats{pgx.TextFormatCode}, 7}, func() []any { return []any{new(int)} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := c.dest()
+			wantErr := m.DB().Pool().QueryRow(t.Context(), c.sql, c.args...).Scan(want...)
+			same := func(ctx context.Context) {
+				got := c.dest()
+				row := m.QueryRow(ctx, c.sql, c.args...)
+				err := row.Scan(got...)
+				if wantErr == nil {
+					require.NoError(t, err)
+				} else {
+					require.EqualError(t, err, wantErr.Error())
+				}
+				assert.Equal(t, want, got)
+			}
+			same(t.Context())
+			_ = m.Do(t.Context(), func(ctx context.Context) error {
+				same(ctx)
+				return errTest
+			})
+		})
+	}
+}
+
+func TestBytesThatAreGoneAfterQueryRowAreRefused(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	scan := func(ctx context.Context) error {
+		require.ErrorContains(t, m.QueryRow(ctx, "select 'x'").Scan(new(pgtype.DriverBytes)), "DriverBytes")
+		return m.QueryRow(ctx, "select 1").Scan(new(int))
+	}
+	require.NoError(t, scan(t.Context()))
+	require.NoError(t, m.Do(t.Context(), scan))
+}
+
+func TestAPanicWhileARowIsScannedLeavesTheConnection(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, maxConns(1))
+	unharmed(t, m, func() {
+		scan := func(ctx context.Context) error {
+			return m.QueryRow(ctx, "select generate_series(1, 9)").Scan(new(fragile))
+		}
+		assert.PanicsWithValue(t, errTest, func() { _ = scan(t.Context()) })
+		assert.PanicsWithValue(t, errTest, func() { _ = m.Do(t.Context(), scan) })
+	})
+}
+
+func TestATransactionHasAnyNumberOfResults(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+		var all []pgx.Rows
+		for i := range 50 {
+			rows, err := m.Query(ctx, "select $1::int", i) //nolint:sqlclosecheck // CollectExactlyOneRow does
+			require.NoError(t, err)
+			n, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+			require.NoError(t, err)
+			assert.Equal(t, i, n)
+			all = append(all, rows) // they are closed
+		}
+		for _, rows := range all { // each is its own, for as long as somebody keeps it
+			require.NoError(t, rows.Err())
+			assert.EqualValues(t, 1, rows.CommandTag().RowsAffected())
+		}
+		return nil
+	}))
+}
+
+func TestRowsOfAnEndedTransactionHoldNothingButThat(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	ended, err := txn.DoValue(t.Context(), m, func(ctx context.Context) (context.Context, error) { return ctx, nil })
+	require.NoError(t, err)
+	rows, err := m.Query(ended, "select 1")
+	require.ErrorIs(t, err, txn.ErrEnded)
+	defer rows.Close()
+	assert.False(t, rows.Next())
+	require.ErrorIs(t, rows.Scan(new(int)), txn.ErrEnded)
+	_, err = rows.Values()
+	require.ErrorIs(t, err, txn.ErrEnded)
+	require.ErrorIs(t, rows.Err(), txn.ErrEnded)
+	assert.Nil(t, rows.RawValues())
+	assert.Nil(t, rows.FieldDescriptions())
+	assert.Nil(t, rows.Conn())
+	assert.Nil(t, rows.TypeMap())
+	assert.Empty(t, rows.CommandTag().String())
+	require.ErrorIs(t, m.QueryRow(ended, "select 1").Scan(new(int)), txn.ErrEnded)
+}
