@@ -28,6 +28,7 @@ import (
 type Manager struct {
 	db       *pgfx.DB
 	pool     *pgxpool.Pool
+	tracer   pgx.QueryTracer // of the pool's connections
 	logger   *zap.Logger
 	key      any // what contexts carry the scope under
 	maxConns int32
@@ -47,8 +48,10 @@ type Manager struct {
 // database. Errors: an option's value that isn't allowed.
 func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	pool := db.Pool()
+	config := pool.Config()
 	m := &Manager{
-		db: db, pool: pool, logger: db.Logger().Named("txn"), key: scopeKey{pool}, maxConns: pool.Config().MaxConns, made: time.Now(),
+		db: db, pool: pool, logger: db.Logger().Named("txn"), key: scopeKey{pool}, made: time.Now(),
+		maxConns: config.MaxConns, tracer: config.ConnConfig.Tracer,
 	}
 	m.resolver.init(m)
 	m.unsent = db.RetryPolicy()

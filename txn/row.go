@@ -5,6 +5,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
 // errDriverBytes is for what would be gone before it could be looked at.
@@ -38,9 +40,20 @@ func scanRow(rows pgx.Rows, dest []any) error {
 // scanValues reads the row value by value. False: it is for pgx to read it, or to say what is wrong.
 func scanValues(rows pgx.Rows, dest []any) bool {
 	if len(dest) == 1 {
-		if _, ok := dest[0].(pgx.RowScanner); ok {
+		switch value := dest[0].(type) {
+		case *int64: // a key or a count: nothing is asked for more often
+			if stockBigint(rows.TypeMap()) && rowplan.Value(rows, value) {
+				return true
+			}
+		case pgx.RowScanner:
 			return false
 		}
 	}
 	return pgx.ScanRow(rows.TypeMap(), rows.FieldDescriptions(), rows.RawValues(), dest...) == nil
+}
+
+// stockBigint reports whether nobody has registered a codec of their own for bigint.
+func stockBigint(types *pgtype.Map) bool {
+	typ, ok := types.TypeForOID(pgtype.Int8OID)
+	return ok && typ.Codec == pgtype.Codec(pgtype.Int8Codec{})
 }

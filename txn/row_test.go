@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -46,6 +48,10 @@ func TestARowIsScannedAsPgxScansIt(t *testing.T) {
 		"a syntax error":       {"selekt 1", nil, func() []any { return []any{new(int)} }},
 		"an error on the way":  {"select 1 / (2 - n) from generate_series(2, 9) n", nil, func() []any { return []any{new(int)} }},
 		"an error after a row": {"select 1 / (2 - n) from generate_series(1, 9) n", nil, func() []any { return []any{new(int)} }},
+		"a bigint":             {"select -5::bigint", nil, func() []any { return []any{new(int64)} }},
+		"a null for a bigint":  {"select null::bigint", nil, func() []any { return []any{new(int64)} }},
+		"an integer for it":    {"select 5", nil, func() []any { return []any{new(int64)} }},
+		"a second column":      {"select 5::bigint, 6", nil, func() []any { return []any{new(int64)} }},
 		"text format":          {"select $1::int", []any{pgx.QueryResultFormats{pgx.TextFormatCode}, 7}, func() []any { return []any{new(int)} }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,4 +141,28 @@ func TestRowsOfAnEndedTransactionHoldNothingButThat(t *testing.T) {
 	assert.Nil(t, rows.TypeMap())
 	assert.Empty(t, rows.CommandTag().String())
 	require.ErrorIs(t, m.QueryRow(ended, "select 1").Scan(new(int)), txn.ErrEnded)
+}
+
+// seventh is a codec for bigint that reads nothing but sevens.
+type seventh struct{ pgtype.Int8Codec }
+
+func (seventh) PlanScan(*pgtype.Map, uint32, int16, any) pgtype.ScanPlan { return seventh{} }
+
+func (seventh) Scan(_ []byte, dst any) error {
+	*dst.(*int64) = 7
+	return nil
+}
+
+func TestACodecOfTheApplicationReadsARow(t *testing.T) {
+	t.Parallel()
+	m := managerOf(t, fxtest.DB(t, fxtest.Pool(pgfx.WithAfterConnect(func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().RegisterType(&pgtype.Type{Name: "int8", OID: pgtype.Int8OID, Codec: seventh{}})
+		return nil
+	}))))
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+		var n int64
+		require.NoError(t, m.QueryRow(ctx, "select 1::bigint").Scan(&n))
+		assert.EqualValues(t, 7, n)
+		return nil
+	}))
 }

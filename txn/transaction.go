@@ -206,7 +206,7 @@ func (t *transaction) lost() error {
 // commit sends COMMIT. An error says that nothing has been committed only when that is certain.
 func (t *transaction) commit() error {
 	conn := t.conn.Conn()
-	tag, err := conn.Exec(t.root.Context, "commit")
+	tag, err := t.m.sendCommit(t.root.Context, conn)
 	if err == nil {
 		t.conn.Release()
 		if tag.String() == "ROLLBACK" { // the server's last word, should the status have been wrong
@@ -222,6 +222,24 @@ func (t *transaction) commit() error {
 	t.repeatable(err)
 	t.rollBack()
 	return fmt.Errorf("txn: commit: %w", err)
+}
+
+// sendCommit does what conn.Exec does with a COMMIT, and spares what that does for other statements: looking for one that has
+// been prepared under the name, and dropping from caches what has failed.
+func (m *Manager) sendCommit(ctx context.Context, conn *pgx.Conn) (tag pgconn.CommandTag, err error) {
+	const sql = "commit"
+	if m.tracer != nil {
+		ctx = m.tracer.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: sql})
+	}
+	results := conn.PgConn().Exec(ctx, sql)
+	for results.NextResult() {
+		tag, _ = results.ResultReader().Close() // what it tells, the other Close tells, too
+	}
+	err = results.Close()
+	if m.tracer != nil {
+		m.tracer.TraceQueryEnd(ctx, conn, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
+	}
+	return tag, err //nolint:wrapcheck // commit wraps it
 }
 
 // answered reports whether an error of COMMIT proves that nothing was committed. It does when the transaction is still
