@@ -101,7 +101,8 @@ func describe(typ, key reflect.Type, table string, opts []Option) (*descriptor, 
 		return nil, err
 	}
 	d.texts.compile(d)
-	return d, nil
+	d.texts.usual, err = d.newUpsert(nil)
+	return d, err
 }
 
 // parseTable reads a table's name, which may have a schema in front.

@@ -66,6 +66,7 @@ type shape struct {
 	created, updated, version, softDelete int
 	indirect                              bool           // one of the columns is
 	partial                               bool           // there are fields that aren't columns
+	whole                                 bool           // every field is a column, and none is indirect
 	plans                                 *rowplan.Model // how rows are read; nil when a column is indirect
 }
 
@@ -103,7 +104,7 @@ func compile(typ reflect.Type) (*shape, error) {
 	for i := range s.columns {
 		paths[i] = s.columns[i].index
 	}
-	s.plans = rowplan.NewModel(typ, paths)
+	s.plans, s.whole = rowplan.NewModel(typ, paths), !s.partial && !s.indirect
 	return s, nil
 }
 

@@ -22,6 +22,8 @@ var errSuppressed = errors.New("the database returned no row: a trigger or a rul
 type reader[T any] struct {
 	shape *shape
 	extra []any
+	// given is the plan by which the statement's arguments were made, nil when they weren't.
+	given *rowplan.Plan
 	begun bool
 	plan  *rowplan.Plan
 	slow  *rowScanner
@@ -29,10 +31,9 @@ type reader[T any] struct {
 
 // read reads the current row.
 func (r *reader[T]) read(rows pgx.Rows, row *T) error {
-	if !r.begun && r.shape.plans != nil {
-		r.plan = r.shape.plans.For(rows, len(r.extra))
+	if !r.begun {
+		r.begin(rows)
 	}
-	r.begun = true
 	if r.plan != nil {
 		values := rows.RawValues()
 		if rowplan.Scan(r.plan, values, row) && r.readExtra(rows, values[len(r.shape.columns):]) {
@@ -46,10 +47,23 @@ func (r *reader[T]) read(rows pgx.Rows, row *T) error {
 	return r.slow.scan(rows, reflect.ValueOf(row).Elem())
 }
 
+func (r *reader[T]) begin(rows pgx.Rows) {
+	r.begun = true
+	switch {
+	case r.given != nil:
+		r.plan = r.given.Again(rows, len(r.extra))
+	case r.shape.plans != nil:
+		r.plan = r.shape.plans.For(rows, len(r.extra))
+	}
+}
+
 // readExtra reads the columns behind the model's.
 func (r *reader[T]) readExtra(rows pgx.Rows, values [][]byte) bool {
 	for i, target := range r.extra {
 		d := &rows.FieldDescriptions()[len(r.shape.columns)+i]
+		if flag, ok := target.(*bool); ok && rowplan.ReadBool(d, values[i], flag) {
+			continue
+		}
 		if rows.TypeMap().Scan(d.DataTypeOID, d.Format, values[i], target) != nil {
 			return false
 		}
@@ -171,10 +185,7 @@ func oneMore[T any](list []T) []T {
 func scanOne[T any](rows pgx.Rows, s *shape, extra ...any) (*T, error) {
 	defer rows.Close()
 	if !rows.Next() {
-		if err := rows.Err(); err != nil {
-			return nil, err
-		}
-		return nil, pgx.ErrNoRows
+		return nil, noRow(rows)
 	}
 	row := new(T)
 	r := reader[T]{shape: s, extra: extra}
@@ -185,15 +196,33 @@ func scanOne[T any](rows pgx.Rows, s *shape, extra ...any) (*T, error) {
 	return row, rows.Err()
 }
 
+// readOne is scanOne for a struct that is there, whose columns are zero. After an error anything may be in it.
+func readOne[T any](rows pgx.Rows, r *reader[T], row *T) error {
+	defer rows.Close()
+	if !rows.Next() {
+		return noRow(rows)
+	}
+	if err := r.read(rows, row); err != nil {
+		return err
+	}
+	rows.Close()
+	return rows.Err()
+}
+
+// noRow returns why there is no row.
+func noRow(rows pgx.Rows) error {
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return pgx.ErrNoRows
+}
+
 // one reads the one value of the one row that there must be, and closes rows.
 func one[V any](rows pgx.Rows) (V, error) {
 	defer rows.Close()
 	var value V
 	if !rows.Next() {
-		if err := rows.Err(); err != nil {
-			return value, err
-		}
-		return value, pgx.ErrNoRows
+		return value, noRow(rows)
 	}
 	if !rowplan.Value(rows, &value) {
 		target := new(V) // so that value doesn't need an allocation

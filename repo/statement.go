@@ -25,6 +25,9 @@ type texts struct {
 	version   string // the version of a row
 	// setting are the columns that an update sets from the struct, in the order of their arguments.
 	setting []int
+	form    []byte     // of an insert whose fields all have values
+	zeroes  []zeroForm // the columns for which it matters
+	usual   *upsert    // without options
 
 	known  textCache // what was put together for a call
 	stages sync.Map  // of string, positions of columns, to *stage
@@ -59,6 +62,7 @@ func (t *texts) compile(d *descriptor) {
 		t.version = "select " + d.columns[d.version].ident + " from " + d.table + " where " + t.byKey + visible
 	}
 	t.update = t.compileUpdate(d, visible)
+	t.compileForm(d)
 	t.probe = d.probe()
 }
 
@@ -158,21 +162,36 @@ const (
 // insertForm returns what becomes of each column when the row v is inserted. Rows of the same form have the same statement.
 // form is where it is written, if there is room.
 func (d *descriptor) insertForm(form []byte, v reflect.Value) []byte {
-	form = slices.Grow(form[:0], len(d.columns))[:len(d.columns)]
-	for i := range d.columns {
-		c := &d.columns[i]
-		switch {
-		case !c.written():
-			form[i] = takeDefault
-		case c.roles.is(roleDefault) && fieldIsZero(v, c) && (!c.roles.is(rolePK) || d.newKey == nil):
-			form[i] = takeDefault
-		case c.roles.is(roleCreated|roleUpdated) && fieldIsZero(v, c):
-			form[i] = d.takeTime()
-		default:
-			form[i] = takeArgument
+	form = append(form[:0], d.texts.form...)
+	for _, z := range d.texts.zeroes {
+		if fieldIsZero(v, &d.columns[z.position]) {
+			form[z.position] = z.take
 		}
 	}
 	return form
+}
+
+// zeroForm is what becomes of a column whose field is zero.
+type zeroForm struct {
+	position int
+	take     byte
+}
+
+// compileForm works out what becomes of each column when no field is zero, and what else when one is.
+func (t *texts) compileForm(d *descriptor) {
+	t.form = make([]byte, len(d.columns))
+	for i := range d.columns {
+		c := &d.columns[i]
+		t.form[i] = takeArgument
+		switch {
+		case !c.written():
+			t.form[i] = takeDefault
+		case c.roles.is(roleDefault) && (!c.roles.is(rolePK) || d.newKey == nil):
+			t.zeroes = append(t.zeroes, zeroForm{i, takeDefault})
+		case c.roles.is(roleCreated | roleUpdated):
+			t.zeroes = append(t.zeroes, zeroForm{i, d.takeTime()})
+		}
+	}
 }
 
 // takeTime returns how the time of a write gets into an insert.
@@ -198,14 +217,22 @@ func (d *descriptor) insertArgs(args []any, v reflect.Value, form []byte) []any 
 
 // insertValue returns what a column is inserted with.
 func (d *descriptor) insertValue(v reflect.Value, c *column) any {
+	if value, ok := d.givenValue(v, c); ok {
+		return value
+	}
+	return fieldArg(v, c)
+}
+
+// givenValue returns what a column is inserted with that is not the field's value.
+func (d *descriptor) givenValue(v reflect.Value, c *column) (any, bool) {
 	switch {
 	case !c.roles.is(rolePK|roleVersion) || !fieldIsZero(v, c):
 	case c.roles.is(roleVersion):
-		return 1
+		return 1, true
 	case d.newKey != nil:
-		return d.newKey.make().Interface()
+		return d.newKey.make().Interface(), true
 	}
-	return fieldArg(v, c)
+	return nil, false
 }
 
 // insertText returns the statement that inserts so many rows of a form, without what follows its values.

@@ -101,8 +101,11 @@ func (d *descriptor) checkTarget(t *ConflictTarget) error {
 	return b.err
 }
 
-// newUpsert reads and checks options.
+// newUpsert reads and checks options. What it returns must not be changed: without options it is the same each time.
 func (d *descriptor) newUpsert(opts []UpsertOption) (*upsert, error) {
+	if len(opts) == 0 && d.texts.usual != nil {
+		return d.texts.usual, nil
+	}
 	u := &upsert{target: d.conflict}
 	for _, opt := range opts {
 		if opt == nil {
@@ -136,6 +139,9 @@ func (u *upsert) check(d *descriptor, form []byte) error {
 // text returns the statement that upserts a row of this form.
 func (u *upsert) text(d *descriptor, form []byte, rows int) string {
 	var room [256]byte
+	if u == d.texts.usual && rows == 1 {
+		return d.texts.known.made(append(append(room[:0], "usual "...), form...), func() string { return u.compile(d, form, 1) })
+	}
 	key := strconv.AppendInt(append(room[:0], "upsert "...), int64(rows), 10)
 	key = append(append(key, ' '), form...)
 	key = strconv.AppendBool(strconv.AppendBool(key, u.nothing), u.revive)
@@ -143,9 +149,11 @@ func (u *upsert) text(d *descriptor, form []byte, rows int) string {
 		key = appendPart(key, name)
 	}
 	key = appendPart(appendPart(append(key, '/'), u.target.constraint), u.target.predicate)
-	return d.texts.known.made(key, func() string {
-		return d.compileInsert(form, rows) + u.clause(d, form) + d.texts.returning + ", " + d.wasInserted()
-	})
+	return d.texts.known.made(key, func() string { return u.compile(d, form, rows) })
+}
+
+func (u *upsert) compile(d *descriptor, form []byte, rows int) string {
+	return d.compileInsert(form, rows) + u.clause(d, form) + d.texts.returning + ", " + d.wasInserted()
 }
 
 // appendPart appends a part of a key, which nobody can mistake for two.
@@ -239,21 +247,29 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	if err != nil {
 		return Unchanged, err
 	}
-	form := r.d.upsertForm(nil, v)
+	var room [formRoom]byte
+	form := r.d.upsertForm(room[:0], v)
 	if err := u.check(r.d, form); err != nil {
 		return Unchanged, err
 	}
-	sql, args := u.text(r.d, form, 1), r.d.insertArgs(make([]any, 0, len(form)), v, form)
+	w := r.newWrite(v)
+	w.upserts = true
+	w.insert(form)
+	outcome, err := r.upsert(ctx, row, u.text(r.d, form, 1), w, u)
+	r.release(w)
+	return outcome, err
+}
+
+func (r *Repository[T, K]) upsert(ctx context.Context, row *T, sql string, w *rowWrite[T], u *upsert) (Outcome, error) {
 	for range attempts { // the row that was in the way may be gone when it is looked for
-		var inserted bool
-		fresh, err := r.one(ctx, sql, args, &inserted)
+		err := r.send(ctx, sql, w)
 		if err == nil {
-			return outcomeOf(inserted), r.adopt("upsert", row, fresh, nil)
+			return outcomeOf(w.inserted), r.adopt("upsert", row, &w.fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return Unchanged, r.wrap("upsert", err)
 		}
-		fresh, err = r.met(ctx, v, u)
+		fresh, err := r.met(ctx, w.row, u)
 		if err == nil {
 			return Unchanged, r.adopt("upsert", row, fresh, nil)
 		}

@@ -16,10 +16,17 @@ func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
 	if err != nil {
 		return err
 	}
-	form := r.d.insertForm(nil, v)
-	fresh, err := r.one(ctx, r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form))
-	return r.adopt("create", row, fresh, err)
+	var room [formRoom]byte
+	form := r.d.insertForm(room[:0], v)
+	w := r.newWrite(v)
+	w.insert(form)
+	err = r.adopt("create", row, &w.fresh, r.send(ctx, r.d.createText(form), w))
+	r.release(w)
+	return err
 }
+
+// formRoom is how many columns a form has room for without an allocation.
+const formRoom = 64
 
 // valid checks a row before it is written and returns its value.
 func (r *Repository[T, K]) valid(ctx context.Context, op string, row *T) (reflect.Value, error) {
@@ -40,6 +47,10 @@ func (r *Repository[T, K]) adopt(op string, row, fresh *T, err error) error {
 	if err != nil {
 		return r.wrap(op, err)
 	}
+	if r.d.whole {
+		*row = *fresh
+		return nil
+	}
 	r.d.adopt(reflect.ValueOf(row).Elem(), reflect.ValueOf(fresh).Elem())
 	return nil
 }
@@ -58,11 +69,15 @@ func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
 	if r.d.texts.update == "" {
 		return &queryError{"update " + r.d.label + ": the model has nothing but its key"}
 	}
-	fresh, err := r.one(ctx, r.d.texts.update, r.d.updateArgs(v))
-	if errors.Is(err, pgx.ErrNoRows) {
-		return r.whyNot(ctx, v)
+	w := r.newWrite(v)
+	w.update()
+	if err = r.send(ctx, r.d.texts.update, w); errors.Is(err, pgx.ErrNoRows) {
+		err = r.whyNot(ctx, v)
+	} else {
+		err = r.adopt("update", row, &w.fresh, err)
 	}
-	return r.adopt("update", row, fresh, err)
+	r.release(w)
+	return err
 }
 
 // updateArgs returns the arguments of an update of the whole row.

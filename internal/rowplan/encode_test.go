@@ -29,11 +29,13 @@ type writer struct {
 	typ reflect.Type
 	// write returns whether there was an encoder of our own, and what it wrote.
 	write func(t *testing.T, m *pgtype.Map, oid uint32, data []byte) (direct bool, sent []byte)
+	// argue returns whether the argument for a parameter was an address, and what was sent.
+	argue func(t *testing.T, makeMap func() *pgtype.Map, column, parameter uint32, data []byte) (direct bool, sent []byte)
 }
 
 func writerOf[V any]() writer {
 	typ := reflect.TypeFor[box[V]]()
-	return writer{reflect.TypeFor[V](), func(t *testing.T, m *pgtype.Map, oid uint32, data []byte) (bool, []byte) {
+	write := func(t *testing.T, m *pgtype.Map, oid uint32, data []byte) (bool, []byte) {
 		t.Helper()
 		var row box[V]
 		fill(reflect.ValueOf(&row.V).Elem(), data)
@@ -47,7 +49,8 @@ func writerOf[V any]() writer {
 			t.Fatalf("%#v for %d: the encoder writes %q, pgx %q", row.V, oid, got, want)
 		}
 		return e.Direct() > 0, want
-	}}
+	}
+	return writer{reflect.TypeFor[V](), write, argue[V]}
 }
 
 // fill makes a value of bytes.

@@ -18,7 +18,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
@@ -224,7 +223,7 @@ var maps = []func() *pgtype.Map{ours, pgtype.NewMap, peculiar}
 
 func ours() *pgtype.Map {
 	m := pgtype.NewMap()
-	pgcodec.Register(m)
+	rowplan.Register(m)
 	return m
 }
 

@@ -61,9 +61,12 @@ type Plan struct {
 	model   *Model
 	columns []column
 	known   []known
-	// wrappers is the type map's list as it was.
+	// wrappers and encoding are the type map's lists as they were.
 	wrappers []pgtype.TryWrapScanPlanFunc
+	encoding []pgtype.TryWrapEncodePlanFunc
 	texts    texts
+	// arguments tell how a column's field is an argument; nil as long as nobody has asked.
+	arguments []argument
 }
 
 // column is how one column gets into its field.
@@ -111,7 +114,7 @@ func (m *Model) For(rows pgx.Rows, others int) *Plan {
 	data := conn.PgConn().CustomData()
 	plans, _ := data[cacheKey].(cache)
 	if p := plans[m]; p != nil && p.fits(types, descriptions) {
-		p.texts = texts{result: p.texts.result + 1}
+		p.begin()
 		return p
 	}
 	if plans == nil || len(plans) >= maxPlans {
@@ -123,23 +126,49 @@ func (m *Model) For(rows pgx.Rows, others int) *Plan {
 	return p
 }
 
+// Again returns the plan for the result of the statement for which [Model.Arguments] has just returned it, whose types it has looked
+// at then. It is what [Model.For] would return.
+func (p *Plan) Again(rows pgx.Rows, others int) *Plan {
+	if descriptions := rows.FieldDescriptions(); len(descriptions) != len(p.columns)+others || !p.describes(descriptions) {
+		return p.model.For(rows, others)
+	}
+	p.begin()
+	return p
+}
+
+// begin prepares for a result.
+func (p *Plan) begin() { p.texts = texts{result: p.texts.result + 1} }
+
 // fits reports whether the plan may be used for a result.
 func (p *Plan) fits(types *pgtype.Map, descriptions []pgconn.FieldDescription) bool {
+	return p.describes(descriptions) && p.holds(types)
+}
+
+// describes reports whether the columns of a result are the plan's.
+func (p *Plan) describes(descriptions []pgconn.FieldDescription) bool {
 	for i := range p.columns {
 		if d := &descriptions[i]; d.DataTypeOID != p.columns[i].oid || d.Format != p.columns[i].format {
 			return false
 		}
 	}
+	return true
+}
+
+// holds reports whether the type map says what it said when the plan was made.
+func (p *Plan) holds(types *pgtype.Map) bool {
 	for i := range p.known {
 		if !p.known[i].holds(types) {
 			return false
 		}
 	}
-	return len(types.TryWrapScanPlanFuncs) == len(p.wrappers) && (len(p.wrappers) == 0 || &types.TryWrapScanPlanFuncs[0] == &p.wrappers[0])
+	return same(types.TryWrapScanPlanFuncs, p.wrappers) && same(types.TryWrapEncodePlanFuncs, p.encoding)
 }
 
+// same reports whether two lists are one.
+func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+
 func (m *Model) plan(types *pgtype.Map, descriptions []pgconn.FieldDescription) *Plan {
-	p := &Plan{model: m, columns: make([]column, len(m.fields)), wrappers: types.TryWrapScanPlanFuncs}
+	p := &Plan{model: m, columns: make([]column, len(m.fields)), wrappers: types.TryWrapScanPlanFuncs, encoding: types.TryWrapEncodePlanFuncs}
 	seen := map[uint32]bool{}
 	for i, f := range m.fields {
 		oid, format, target := descriptions[i].DataTypeOID, descriptions[i].Format, reflect.New(f.typ).Interface()

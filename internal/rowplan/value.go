@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -23,11 +24,16 @@ func Value[V any](rows pgx.Rows, value *V) bool {
 		*value = int64(binary.BigEndian.Uint64(src)) //nolint:gosec // the wire's two's complement
 		return true
 	case *bool:
-		if descriptions[0].DataTypeOID != pgtype.BoolOID || len(src) != 1 {
-			return false
-		}
-		*value = src[0] == 1
-		return true
+		return ReadBool(&descriptions[0], src, value)
 	}
 	return false
+}
+
+// ReadBool reads a column of that kind; it returns false for another type or format, and for NULL.
+func ReadBool(description *pgconn.FieldDescription, src []byte, value *bool) bool {
+	if description.DataTypeOID != pgtype.BoolOID || description.Format != pgtype.BinaryFormatCode || len(src) != 1 {
+		return false
+	}
+	*value = src[0] == 1
+	return true
 }
