@@ -20,14 +20,13 @@ import (
 
 // argue holds what pgx sends for an argument that is a field of a row to what it sends for the field's value, on a map that knows
 // nothing of pointers. The type of the parameter may be another than the plan's column was.
-func argue[V any](t *testing.T, makeMap func() *pgtype.Map, column, parameter uint32, data []byte) (direct bool, sent []byte) {
+func argue[V any](t *testing.T, m *pair, column, parameter uint32, data []byte) (direct bool, sent []byte) {
 	t.Helper()
 	var row box[V]
 	fill(reflect.ValueOf(&row.V).Elem(), data)
-	m, plain := makeMap(), withoutPointers(makeMap())
 	model := rowplan.NewModel(reflect.TypeFor[box[V]](), [][]int{{1}})
-	plan := model.Bind(m, []pgconn.FieldDescription{{DataTypeOID: column, Format: m.FormatCodeForOID(column)}})
-	plan.Ask(m, pgx.QueryExecModeCacheStatement)
+	plan := model.Bind(m.own, []pgconn.FieldDescription{{DataTypeOID: column, Format: m.own.FormatCodeForOID(column)}})
+	plan.Ask(m.own, pgx.QueryExecModeCacheStatement)
 	args := []any{nil, "kept"}
 	direct = true
 	plan.Arguments(reflect.ValueOf(&row).Elem(), []int{0, -1}, args, func(int) any {
@@ -37,7 +36,7 @@ func argue[V any](t *testing.T, makeMap func() *pgtype.Map, column, parameter ui
 	assert.Equal(t, "kept", args[1])
 	var got, want pgx.ExtendedQueryBuilder
 	description := &pgconn.StatementDescription{ParamOIDs: []uint32{parameter}}
-	gotErr, wantErr := got.Build(m, description, args[:1]), want.Build(plain, description, []any{row.V})
+	gotErr, wantErr := got.Build(m.own, description, args[:1]), want.Build(m.plain, description, []any{row.V})
 	if (gotErr == nil) != (wantErr == nil) {
 		t.Fatalf("%#v for %d, planned for %d: as a field %v, as a value %v", row.V, parameter, column, gotErr, wantErr)
 	}
@@ -51,26 +50,30 @@ func argue[V any](t *testing.T, makeMap func() *pgtype.Map, column, parameter ui
 	return direct, got.ParamValues[0]
 }
 
-// withoutPointers takes from a map what Register has put in front of its wrappers.
-func withoutPointers(m *pgtype.Map) *pgtype.Map {
-	if len(m.TryWrapEncodePlanFuncs) > len(pgtype.NewMap().TryWrapEncodePlanFuncs) {
-		m.TryWrapEncodePlanFuncs = m.TryWrapEncodePlanFuncs[1:]
+// pair is a map, and the same without what Register has put in front of its wrappers.
+type pair struct{ own, plain *pgtype.Map }
+
+func pairOf(makeMap func() *pgtype.Map) *pair {
+	p := &pair{makeMap(), makeMap()}
+	if len(p.plain.TryWrapEncodePlanFuncs) > len(pgtype.NewMap().TryWrapEncodePlanFuncs) {
+		p.plain.TryWrapEncodePlanFuncs = p.plain.TryWrapEncodePlanFuncs[1:]
 	}
-	return m
+	return p
 }
 
 func TestAFieldIsSentAsItsValueIs(t *testing.T) {
 	t.Parallel()
 	for round, makeMap := range append(slices.Clone(maps), ownWriters) {
+		m := pairOf(makeMap)
 		for of, w := range writers {
 			for i, oid := range oids {
 				for j, data := range dataSamples() {
 					if (of+i+j)%(2+round) > 0 {
 						continue // the rest is the fuzz test's
 					}
-					w.argue(t, makeMap, oid, oid, data)
+					w.argue(t, m, oid, oid, data)
 				}
-				w.argue(t, makeMap, oid, oids[(i+of)%len(oids)], dataSamples()[4])
+				w.argue(t, m, oid, oids[(i+of)%len(oids)], dataSamples()[4])
 			}
 		}
 	}
@@ -103,7 +106,7 @@ func TestCommonFieldsAreArgumentsByTheirAddress(t *testing.T) {
 		{writerOf[*level](), pgtype.Int2OID},
 		{writerOf[*time.Time](), pgtype.TimestamptzOID},
 	} {
-		direct, _ := one.w.argue(t, ours, one.oid, one.oid, some)
+		direct, _ := one.w.argue(t, pairOf(ours), one.oid, one.oid, some)
 		assert.True(t, direct, "%v for %d", one.w.typ, one.oid)
 	}
 	for _, one := range []struct {
@@ -120,7 +123,7 @@ func TestCommonFieldsAreArgumentsByTheirAddress(t *testing.T) {
 		{writerOf[uuid.UUID](), pgtype.UUIDOID, pgtype.NewMap},
 		{writerOf[int32](), pgtype.Int4OID, pgtype.NewMap},
 	} {
-		direct, _ := one.w.argue(t, one.makeMap, one.oid, one.oid, some)
+		direct, _ := one.w.argue(t, pairOf(one.makeMap), one.oid, one.oid, some)
 		assert.False(t, direct, "%v for %d", one.w.typ, one.oid)
 	}
 }
@@ -137,7 +140,7 @@ func TestNullIsSentForWhatIsNil(t *testing.T) {
 		{writerOf[*int](), pgtype.Int4OID},
 	} {
 		for _, parameter := range []uint32{one.oid, pgtype.TextOID} {
-			_, sent := one.w.argue(t, ours, one.oid, parameter, nil)
+			_, sent := one.w.argue(t, pairOf(ours), one.oid, parameter, nil)
 			assert.Nil(t, sent, "%v for %d", one.w.typ, parameter)
 		}
 	}
@@ -150,7 +153,8 @@ func FuzzArgument(f *testing.F) {
 	}
 	all := append(slices.Clone(maps), ownWriters)
 	f.Fuzz(func(t *testing.T, mapOf, writerOf, column, parameter uint8, data []byte) {
-		writers[int(writerOf)%len(writers)].argue(t, all[int(mapOf)%len(all)], oids[int(column)%len(oids)], oids[int(parameter)%len(oids)], data)
+		m := pairOf(all[int(mapOf)%len(all)])
+		writers[int(writerOf)%len(writers)].argue(t, m, oids[int(column)%len(oids)], oids[int(parameter)%len(oids)], data)
 	})
 }
 

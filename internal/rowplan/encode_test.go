@@ -30,7 +30,7 @@ type writer struct {
 	// write returns whether there was an encoder of our own, and what it wrote.
 	write func(t *testing.T, m *pgtype.Map, oid uint32, data []byte) (direct bool, sent []byte)
 	// argue returns whether the argument for a parameter was an address, and what was sent.
-	argue func(t *testing.T, makeMap func() *pgtype.Map, column, parameter uint32, data []byte) (direct bool, sent []byte)
+	argue func(t *testing.T, m *pair, column, parameter uint32, data []byte) (direct bool, sent []byte)
 }
 
 func writerOf[V any]() writer {

@@ -1,0 +1,209 @@
+package repo_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+type rank int16
+
+// Sent has fields that can be arguments by their address, and columns of types that are not the fields' own.
+type Sent struct {
+	ID     uuid.UUID `db:"id,pk"`
+	Text   string
+	Code   string
+	Note   *string
+	Number int
+	Rank   rank
+	Share  float64
+	On     bool
+	Doc    json.RawMessage
+	Strict json.RawMessage
+	Data   []byte
+	At     time.Time
+	Day    time.Time
+	Lists  []int32
+	Set    Settings `db:"set,json"`
+}
+
+var sentDDL = []string{
+	"create domain code as text check (value <> '')", "create domain few as integer", "create domain document as jsonb",
+	`create table sent (id uuid primary key, "text" text, code code, note varchar(99), number few, rank numeric, share double precision,
+		"on" boolean, doc jsonb, strict document, data bytea, at timestamptz, day date, lists integer[], "set" jsonb)`,
+}
+
+func sentRows() []Sent {
+	rows := make([]Sent, 6)
+	for i := range rows {
+		at := time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.FixedZone("x", 3600)).AddDate(0, 0, i)
+		rows[i] = Sent{
+			ID: uuid.UUID{byte(i)}, Text: strings.Repeat("t", i), Code: "c" + strconv.Itoa(i), Number: -i, Rank: rank(i), Share: float64(i) / 3,
+			On: i%2 == 0, At: at, Day: at, Set: Settings{Theme: "x"},
+		}
+		if i%2 == 0 {
+			note := "note " + strconv.Itoa(i)
+			rows[i].Note, rows[i].Data, rows[i].Lists = &note, []byte{0, byte(i)}, []int32{1, 2}
+			rows[i].Doc, rows[i].Strict = json.RawMessage(`{"a": [1, null]}`), json.RawMessage(`"text"`)
+		}
+	}
+	return rows
+}
+
+// arguments are those of the statements that a tracer has seen.
+type arguments struct {
+	counter
+
+	seen []any
+}
+
+func (a *arguments) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	a.seen = append(a.seen, data.Args...)
+	return ctx
+}
+
+// TestSingleWritesStoreTheSameHoweverTheyAreSent writes rows one by one by the ways that arguments have, and compares what is stored
+// with what CreateMany stores, whose arguments are values.
+func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
+	t.Parallel()
+	stored := func(t *testing.T, m *txn.Manager) []string {
+		t.Helper()
+		list, err := repo.Pluck[string](t.Context(), m, "select s::text from sent s order by id")
+		require.NoError(t, err)
+		return list
+	}
+	m := newManager(t, sentDDL...)
+	require.NoError(t, newRepo[Sent, uuid.UUID](t, m, "sent").CreateMany(t.Context(), sentRows()))
+	want := stored(t, m)
+	var seen arguments
+	for name, way := range map[string]struct {
+		config pgfx.Config
+		opts   []pgfx.Option
+		inside bool
+	}{
+		"by address":       {},
+		"in a transaction": {inside: true},
+		"seen by a tracer": {opts: []pgfx.Option{pgfx.WithTracer(&seen)}},
+		"stock codecs":     {config: pgfx.Config{StockCodecs: true}},
+		"cache describe":   {config: pgfx.Config{ExecMode: pgfx.ExecCacheDescribe}},
+		"simple protocol":  {config: pgfx.Config{ExecMode: pgfx.ExecSimple}},
+		"another mode than the configuration's": {opts: []pgfx.Option{pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
+			cc.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+			return nil
+		})}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			way.config.Pool.MaxConns = 1 // so that the second write knows what the first has learnt
+			m := managerOf(t, fxtest.DB(t, fxtest.Config(way.config), fxtest.Pool(way.opts...)), sentDDL...)
+			sent := newRepo[Sent, uuid.UUID](t, m, "sent")
+			write := func(ctx context.Context) error {
+				for i, row := range sentRows() {
+					blank := Sent{ID: row.ID, Code: "blank"}
+					if i%3 == 0 {
+						require.NoError(t, sent.Create(ctx, &blank))
+					}
+					given := row
+					outcome, err := sent.Upsert(ctx, &row)
+					require.NoError(t, err)
+					require.Equal(t, []repo.Outcome{repo.Updated, repo.Inserted, repo.Inserted}[i%3], outcome)
+					require.NoError(t, sent.Update(ctx, &row))
+					require.True(t, given.At.Equal(row.At))
+					row.At, row.Day = given.At, given.Day // in another zone, and without the time of day
+					require.Equal(t, given, row)
+				}
+				return nil
+			}
+			if way.inside {
+				require.NoError(t, m.Do(t.Context(), write))
+			} else {
+				require.NoError(t, write(t.Context()))
+			}
+			assert.Equal(t, want, stored(t, m))
+			if len(way.opts) == 0 {
+				return
+			}
+			for _, arg := range seen.seen {
+				typ := reflect.TypeOf(arg)
+				_, itself := arg.(pgx.QueryRewriter)
+				assert.False(t, itself || typ != nil && typ.Kind() == reflect.Pointer && typ != reflect.TypeFor[*string](), "%T", arg)
+			}
+		})
+	}
+	assert.NotEmpty(t, seen.seen)
+}
+
+func TestAWriteThatFailsAtTheEndLeavesTheRowAlone(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table plain (id bigint primary key, name text unique deferrable initially deferred)")
+	type Plain struct {
+		ID     int64 `db:"id,pk"`
+		Name   string
+		Unsent int `db:"-"`
+	}
+	type Whole struct {
+		ID   int64 `db:"id,pk"`
+		Name string
+	}
+	plain, whole := newRepo[Plain, int64](t, m, "plain"), newRepo[Whole, int64](t, m, "plain")
+	ctx := t.Context()
+	require.NoError(t, plain.Create(ctx, &Plain{ID: 1, Name: "taken"}))
+	_, err := m.Exec(ctx, `create function shout() returns trigger language plpgsql as $$ begin new.name = upper(new.name); return new; end $$;
+		create trigger shout before insert or update on plain for each row execute function shout()`)
+	require.NoError(t, err)
+	require.NoError(t, whole.Create(ctx, &Whole{ID: 2, Name: "other"}))
+	for round := range int64(3) {
+		row := Whole{ID: 10 + round, Name: "Other"}
+		given := row
+		require.ErrorIs(t, whole.Create(ctx, &row), repo.ErrConstraint)
+		_, err := whole.Upsert(ctx, &row)
+		require.ErrorIs(t, err, repo.ErrConstraint)
+		row.ID = 1
+		given.ID = 1
+		require.ErrorIs(t, whole.Update(ctx, &row), repo.ErrConstraint)
+		assert.Equal(t, given, row)
+		good := Plain{ID: 20 + round, Name: fmt.Sprint("fine ", round), Unsent: 5}
+		require.NoError(t, plain.Create(ctx, &good))
+		assert.Equal(t, Plain{20 + round, fmt.Sprint("FINE ", round), 5}, good)
+	}
+}
+
+func TestConcurrentWritesDoNotMixTheirRows(t *testing.T) {
+	t.Parallel()
+	sent := newRepo[Sent, uuid.UUID](t, newManager(t, sentDDL...), "sent")
+	const writers, each = 8, 20
+	var group sync.WaitGroup
+	for writer := range writers {
+		group.Go(func() {
+			for i := range each {
+				note := fmt.Sprint("note ", writer, " ", i)
+				row := Sent{ID: uuid.UUID{byte(writer), byte(i)}, Text: note, Code: note, Note: &note, Doc: json.RawMessage(strconv.Itoa(i))}
+				if !assert.NoError(t, sent.Create(t.Context(), &row)) {
+					return
+				}
+				assert.Equal(t, Sent{ID: uuid.UUID{byte(writer), byte(i)}, Text: note, Code: note, Note: &note, Doc: json.RawMessage(strconv.Itoa(i))},
+					Sent{ID: row.ID, Text: row.Text, Code: row.Code, Note: row.Note, Doc: row.Doc})
+				found, err := sent.Get(t.Context(), row.ID)
+				if assert.NoError(t, err) {
+					assert.Equal(t, row, *found)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
