@@ -56,7 +56,15 @@ func (r *result) give(err error) {
 func (r *result) close(err error) {
 	t := r.t
 	r.give(err)
+	t.inside.Store(false) // before others may read
 	t.leave(stateReading)
+}
+
+// outside says that the reader isn't in pgx any more, unless the rows are closed, which has said so.
+func (r *result) outside() {
+	if r.t != nil {
+		r.t.inside.Store(false)
+	}
 }
 
 // over reports whether there is nothing more to read, and closes the rows when the transaction has ended meanwhile.
@@ -70,6 +78,7 @@ func (r *result) over() bool {
 	case stateDraining:
 		r.close(ErrEnded)
 	default: // the end has closed the connection
+		r.t.inside.Store(false)
 		r.t, r.Rows = nil, failedRows{ErrEnded}
 	}
 	return true
@@ -81,7 +90,7 @@ func (r *result) Next() bool {
 	if t == nil {
 		return false
 	}
-	defer t.inside.Store(false)
+	defer r.outside()
 	t.inside.Store(true)
 	if r.over() {
 		return false
@@ -99,7 +108,7 @@ func (r *result) Close() {
 	if t == nil {
 		return
 	}
-	defer t.inside.Store(false)
+	defer r.outside()
 	t.inside.Store(true)
 	if !r.over() {
 		r.close(nil)
@@ -109,7 +118,7 @@ func (r *result) Close() {
 // Scan reads the row. An error closes the rows.
 func (r *result) Scan(dest ...any) error {
 	if t := r.t; t != nil {
-		defer t.inside.Store(false)
+		defer r.outside()
 		t.inside.Store(true)
 	}
 	open := !r.over()
@@ -123,7 +132,7 @@ func (r *result) Scan(dest ...any) error {
 // Values returns the row's values. An error closes the rows.
 func (r *result) Values() ([]any, error) {
 	if t := r.t; t != nil {
-		defer t.inside.Store(false)
+		defer r.outside()
 		t.inside.Store(true)
 	}
 	open := !r.over()
@@ -202,15 +211,16 @@ func (b *batchResults) Close() error {
 	if b.done {
 		return b.BatchResults.Close() //nolint:wrapcheck // of the caller's own statement
 	}
-	defer b.t.inside.Store(false)
 	b.t.inside.Store(true)
 	switch b.t.state.Load() {
 	case stateReading, stateDraining:
 	default: // the end has closed the connection
+		b.t.inside.Store(false)
 		return ErrEnded
 	}
 	b.done = true
 	defer b.t.leave(stateReading)
+	defer b.t.inside.Store(false) // before others may read
 	err := b.BatchResults.Close()
 	b.t.note(err)
 	return err //nolint:wrapcheck // of the caller's own statement
