@@ -233,6 +233,9 @@ func (m *Monitor) look(ctx context.Context) (Look, bool) {
 	if !monitored { // a connection that nobody watches is not worth its slot
 		m.probe.drop()
 	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		<-ctx.Done() // a dial that ran into it may be back before ctx's own timer has fired
+	}
 	if ctx.Err() != nil {
 		m.replan(began, confirmAfter)
 		return Look{}, false

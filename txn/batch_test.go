@@ -150,7 +150,8 @@ func TestABatchWhoseAnswerIsLostIsNeverReportedWrongly(t *testing.T) {
 					batch.Queue("select pg_advisory_xact_lock(7)")
 				}, func(pgx.BatchResults) error { return nil })
 			}()
-			const waiting = "select coalesce(max(pid), 0) from pg_locks where locktype = 'advisory' and not granted"
+			const waiting = `select coalesce(max(pid), 0) from pg_locks where locktype = 'advisory' and not granted
+				and database = (select oid from pg_database where datname = current_database())` // the server is shared
 			var pid int
 			require.Eventually(t, func() bool {
 				return assert.NoError(t, direct.QueryRow(t.Context(), waiting).Scan(&pid)) && pid > 0

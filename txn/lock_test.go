@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/internal/testctx"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -72,7 +73,17 @@ func TestALockIsWaitedForUntilTheContextEnds(t *testing.T) {
 	m := newManager(t)
 	inside(t, m, func(ctx context.Context) {
 		require.NoError(t, txn.Lock(ctx, "a"))
-		err := m.Do(t.Context(), func(ctx context.Context) error { return txn.Lock(ctx, "a") }, txn.Timeout(200*time.Millisecond))
+		late, expire := testctx.Expiring(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- m.Do(late, func(ctx context.Context) error { return txn.Lock(ctx, "a") }) }()
+		require.Eventually(t, func() bool {
+			var waits bool
+			err := m.QueryRow(txn.Detach(ctx), `select exists (select from pg_locks where locktype = 'advisory' and not granted
+				and database = (select oid from pg_database where datname = current_database()))`).Scan(&waits)
+			return err == nil && waits
+		}, patience, time.Millisecond)
+		expire()
+		err := <-ended
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, `txn: lock "a"`)
 		err = m.Do(t.Context(), func(ctx context.Context) error {
