@@ -149,7 +149,7 @@ func (w *bulk[T, K]) fastThenSingly(ctx context.Context, fast, singly func(conte
 
 // wantsSingly reports whether an error of the fast way leaves open which row was at fault, or whether there is one at all.
 func wantsSingly(err error) bool {
-	if errors.Is(err, errKeyChanged) || errors.Is(err, errSuppressed) {
+	if errors.Is(err, errKeyChanged) || errors.Is(err, errSuppressed) || errors.Is(err, errUnstaged) {
 		return true
 	}
 	if constraint, ok := errors.AsType[*ConstraintError](err); ok {
@@ -307,18 +307,17 @@ func (w *bulk[T, K]) match(rows pgx.Rows, n int, upserted bool) error {
 	if upserted {
 		extra = append(extra, &inserted)
 	}
-	scanner := newRowScanner(w.repository.d.shape, extra...)
+	reader := reader[T]{shape: w.repository.d.shape, extra: extra}
 	for rows.Next() {
 		if len(fresh) == n {
 			return errKeyChanged
 		}
 		fresh = fresh[:len(fresh)+1]
 		row := &fresh[len(fresh)-1]
-		v := reflect.ValueOf(row).Elem()
-		if err := scanner.scan(rows, v); err != nil {
+		if err := reader.read(rows, row); err != nil {
 			return err
 		}
-		position, ok := find.find(v)
+		position, ok := find.find(reflect.ValueOf(row).Elem())
 		if !ok || w.fresh[position] != nil {
 			return errKeyChanged
 		}
@@ -333,14 +332,13 @@ func (w *bulk[T, K]) match(rows pgx.Rows, n int, upserted bool) error {
 // matchMet reads rows that an upsert has left alone, and perhaps others, and tells them apart.
 func (w *bulk[T, K]) matchMet(rows pgx.Rows) error {
 	defer rows.Close()
-	scanner, find := newRowScanner(w.repository.d.shape), finder{ordering: w.told}
+	reader, find := reader[T]{shape: w.repository.d.shape}, finder{ordering: w.told}
 	for rows.Next() {
 		row := new(T)
-		v := reflect.ValueOf(row).Elem()
-		if err := scanner.scan(rows, v); err != nil {
+		if err := reader.read(rows, row); err != nil {
 			return err
 		}
-		if position, ok := find.find(v); ok && w.fresh[position] == nil {
+		if position, ok := find.find(reflect.ValueOf(row).Elem()); ok && w.fresh[position] == nil {
 			w.fresh[position] = row
 		}
 	}

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"reflect"
 )
 
@@ -10,11 +11,15 @@ import (
 // each of them, never by their position.
 //
 // How they travel depends on their number and on the model. Few rows are a statement each and are sent at once. From 32 rows
-// on, and where each can be told apart, many of them share a statement. Several rows are written in a transaction, that of
-// ctx or one of their own: that a trigger has suppressed one of them shows when all have been sent. From 64 rows on they are
-// copied (COPY), if nothing has to come back: the key is known, no column is left to the database, and values of these types
-// are stored as they are; it takes three round trips. Rows with known keys are sent in the order of the keys, so that
-// concurrent calls don't deadlock.
+// on, and where each can be told apart, many of them share a statement; from 256 rows on (see [StageFrom]), and when all of
+// them leave the same columns to the database, they are copied into a temp table and inserted from there by one statement.
+// Several rows are written in a transaction, that of ctx or one of their own: that a trigger has suppressed one of them shows
+// when all have been sent.
+//
+// From 64 rows on they are copied (COPY) right into the table, if nothing has to come back: values of these types are stored
+// as they are, no trigger could change them, and what is left to the database are columns whose defaults it can be asked for
+// beforehand (a sequence, gen_random_uuid(), uuidv7(), now(), a constant); it takes three round trips, or four. Rows with
+// known keys are sent in the order of the keys, so that concurrent calls don't deadlock.
 //
 // Errors: [*InvalidError] with the row's index, also for a key that occurs twice; [*ConstraintError] and [*RowError] with the
 // index of the row that the database refused. Nothing has been written then, and the rows are as they were but for the keys
@@ -36,7 +41,7 @@ func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
 		}
 	}
 	groups := w.groups(w.positions(sorted), r.d.insertForm)
-	if known && len(groups) == 1 && len(rows) >= copyFrom && r.d.copies(groups[0].form) {
+	if len(groups) == 1 && len(rows) >= copyFrom && r.d.copies(groups[0].form) {
 		if done, err := w.copyIn(ctx, groups[0]); done || err != nil {
 			return err
 		}
@@ -51,7 +56,21 @@ func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
 	if !w.told.tells() {
 		return singly(ctx)
 	}
-	return w.fastThenSingly(ctx, func(ctx context.Context) error { return w.sendAll(ctx, batchesOf(w.shared(groups))) }, singly)
+	shared := func(ctx context.Context) error {
+		return w.fastThenSingly(ctx, func(ctx context.Context) error { return w.sendAll(ctx, batchesOf(w.shared(groups))) }, singly)
+	}
+	if len(groups) > 1 || !r.d.stages(len(rows)) {
+		return shared(ctx)
+	}
+	next := singly // names the row that was refused
+	staged := func(ctx context.Context) error {
+		err := w.stagedInsert(ctx, groups[0])
+		if errors.Is(err, errUnstaged) {
+			next = shared
+		}
+		return err
+	}
+	return w.fastThenSingly(ctx, staged, func(ctx context.Context) error { return next(ctx) })
 }
 
 const (

@@ -16,11 +16,19 @@ import (
 
 // This file creates rows by COPY, by which nothing comes back: it is taken only where what is stored is known beforehand.
 
-// copies reports whether rows of this form hold all that will be stored, as far as the model can say.
+// copies reports whether rows of this form hold all that will be stored, or the database can be asked for it beforehand (see
+// draw), as far as the model can say.
 func (d *descriptor) copies(form []byte) bool {
 	for i, take := range form {
 		c := &d.columns[i]
-		if take == takeDefault || c.indirect || !c.roles.is(roleJSON) && kindOf(c.typ) == nil || c.roles.is(roleJSON) && !plainJSON(c.typ, nil) {
+		switch {
+		case c.indirect:
+			return false
+		case !c.roles.is(roleJSON):
+			if kindOf(c.typ) == nil {
+				return false
+			}
+		case take == takeDefault || !plainJSON(c.typ, nil):
 			return false
 		}
 	}
@@ -43,8 +51,11 @@ var copyKinds = map[reflect.Kind]copyKind{
 
 // kindOf returns the types of columns that store values of a Go type as they are; none when they aren't known.
 func kindOf(typ reflect.Type) []uint32 {
-	if typ == reflect.TypeFor[[]byte]() {
+	switch typ {
+	case reflect.TypeFor[[]byte]():
 		return []uint32{pgtype.ByteaOID}
+	case reflect.TypeFor[json.RawMessage]():
+		return []uint32{pgtype.JSONBOID, pgtype.JSONOID} // see storedAsIs
 	}
 	if typ.Kind() == reflect.Slice {
 		return scalarKind(typ.Elem()).arrays
@@ -111,57 +122,81 @@ func plainFields(typ reflect.Type, above []reflect.Type) bool {
 }
 
 // probe returns the statement that looks whether the table stores rows as they are: an ordinary one, without triggers that
-// could change or drop a row, rules or row security. Its columns tell their types, and its first one the time.
+// could change or drop a row, rules or row security. It also tells the time and how to draw the columns that are named in $2,
+// and the columns behind that their types.
 func (d *descriptor) probe() string {
 	return `select now(), c.relkind = any ('{r,p}') and not c.relhasrules and not row_security_active(c.oid) and not exists (
 		select from pg_trigger g where g.tgrelid in (select c.oid union select relid from pg_partition_tree(c.oid))
-			and not g.tgisinternal and g.tgtype & 7 = 7 and g.tgenabled <> 'D'), r.*
+			and not g.tgisinternal and g.tgtype & 7 = 7 and g.tgenabled <> 'D'), ` + drawsSQL + `, r.*
 	from pg_class c left join (select ` + d.texts.list + " from " + d.table + " limit 0) r on true where c.oid = to_regclass($1)"
+}
+
+// probed is what the probe has told.
+type probed struct {
+	now   time.Time
+	fits  bool
+	draws []*string // expressions that draw columns, nil for one that can't be
 }
 
 // copyIn copies rows if they are stored as they are; done tells whether they were.
 func (w *bulk[T, K]) copyIn(ctx context.Context, g formGroup) (done bool, err error) {
 	r := w.repository
-	now, fits, err := w.look(ctx)
-	if err != nil || !fits {
+	drawn := r.d.drawnOf(g.form)
+	found, err := w.look(ctx, drawn)
+	if err != nil || !found.fits {
 		return false, err
 	}
+	now := found.now
 	if r.d.clock != nil {
 		now = r.d.now().In(now.Location())
 	}
+	rows := w.rows
+	if len(drawn.columns) > 0 {
+		if rows, err = w.draw(ctx, drawn, found.draws); err != nil {
+			return false, err
+		}
+	}
+	values := reflect.ValueOf(rows)
 	complete := func(row reflect.Value) { r.d.fill(row, now) }
-	source := &sliceSource{rows: w.values, positions: g.rows, row: reflect.New(r.d.typ).Elem(), complete: complete}
-	columns := r.d.formColumns(g.form)
+	source := &sliceSource{rows: values, positions: g.rows, row: reflect.New(r.d.typ).Elem(), complete: complete}
+	columns := make([]*column, len(r.d.columns))
+	for i := range columns {
+		columns[i] = &r.d.columns[i]
+	}
 	if _, err := copyRows(ctx, r.tx, r.d.path, columns, source.next); err != nil {
 		return false, r.d.wrapCopy(w.op, err, source.position, columns)
 	}
-	for i := range w.rows {
-		row := w.values.Index(i)
+	for i := range rows {
+		row := values.Index(i)
 		complete(row)
 		r.d.settleTimes(row, now.Location())
+	}
+	if len(drawn.columns) > 0 {
+		copy(w.rows, rows)
 	}
 	return true, nil
 }
 
 // look sends the probe.
-func (w *bulk[T, K]) look(ctx context.Context) (now time.Time, fits bool, err error) {
+func (w *bulk[T, K]) look(ctx context.Context, drawn *drawn) (found probed, err error) {
 	d := w.repository.d
-	err = w.repository.query(ctx, d.texts.probe, []any{d.table}, func(rows pgx.Rows) error {
+	err = w.repository.query(ctx, d.texts.probe, []any{d.table, drawn.names, drawable}, func(rows pgx.Rows) error {
 		defer rows.Close()
 		if !rows.Next() {
 			return rows.Err()
 		}
-		fields, types := slices.Clone(rows.FieldDescriptions()[2:]), rows.Conn().TypeMap()
-		values := make([]any, len(fields)+2) //nolint:mnd // the probe's own
-		values[0], values[1] = &now, &fits
+		const own = 3 // columns of the probe's
+		fields, types := slices.Clone(rows.FieldDescriptions()[own:]), rows.Conn().TypeMap()
+		values := make([]any, len(fields)+own)
+		values[0], values[1], values[2] = &found.now, &found.fits, &found.draws
 		if err := rows.Scan(values...); err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
-		fits = fits && w.keeps(fields, types)
+		found.fits = found.fits && !slices.Contains(found.draws, nil) && w.keeps(fields, types)
 		rows.Close()
 		return rows.Err()
 	})
-	return now, fits, w.repository.wrap(w.op, err)
+	return found, w.repository.wrap(w.op, err)
 }
 
 // keeps reports whether columns of these types keep the rows' values as they are.
@@ -179,7 +214,10 @@ func (w *bulk[T, K]) keeps(fields []pgconn.FieldDescription, types *pgtype.Map) 
 			return false
 		}
 		// A length makes the server cut off blanks that are too many, a precision makes it round.
-		if field.TypeModifier >= 0 && (c.typ.Kind() != reflect.String || w.endsInBlank(c)) {
+		if field.TypeModifier >= 0 && !w.keepsLength(c) {
+			return false
+		}
+		if c.typ == reflect.TypeFor[json.RawMessage]() && !w.keepsDocuments(c) {
 			return false
 		}
 	}
@@ -196,13 +234,28 @@ func isEnum(types *pgtype.Map, oid uint32) bool {
 	return ok
 }
 
-func (w *bulk[T, K]) endsInBlank(c *column) bool {
+// keepsLength reports whether a column of texts has none that ends in a blank.
+func (w *bulk[T, K]) keepsLength(c *column) bool {
+	if c.typ.Kind() != reflect.String && (c.typ.Kind() != reflect.Pointer || c.typ.Elem().Kind() != reflect.String) {
+		return false
+	}
 	for i := range w.rows {
-		if strings.HasSuffix(w.values.Index(i).FieldByIndex(c.index).String(), " ") {
-			return true
+		f := reflect.Indirect(w.values.Index(i).FieldByIndex(c.index))
+		if f.IsValid() && strings.HasSuffix(f.String(), " ") {
+			return false
 		}
 	}
-	return false
+	return true
+}
+
+// keepsDocuments reports whether all documents in a column come back to the letter.
+func (w *bulk[T, K]) keepsDocuments(c *column) bool {
+	for i := range w.rows {
+		if document := w.values.Index(i).FieldByIndex(c.index).Bytes(); document != nil && !storedAsIs(document) {
+			return false
+		}
+	}
+	return true
 }
 
 // settleTimes makes times what they are when they are read: without what is less than a microsecond, in the location in

@@ -2,6 +2,8 @@ package repo
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -59,28 +61,16 @@ func (d *descriptor) andVisible() string {
 // stagedUpsert upserts all rows, which have one form, by one statement. It reads them in the order in which they were copied.
 func (w *bulk[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, g formGroup) error {
 	d := w.repository.d
-	var positions []int
-	for i, take := range g.form {
-		if take == takeArgument || take == takeClock {
-			positions = append(positions, i)
-		}
-	}
-	var now time.Time
-	if d.clock != nil {
-		now = d.now()
-	}
-	s := d.stageOf(positions)
-	err := w.fillStage(ctx, s, g.rows, func(row reflect.Value) {
+	s, err := w.stageGroup(ctx, g, func(row reflect.Value, now time.Time) {
 		if d.updated >= 0 { // an upsert's is always that of now
 			setTime(row.FieldByIndex(d.columns[d.updated].index), now)
 		}
-		d.fill(row, now)
 	})
 	if err != nil {
 		return err
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(s.upsert(d, u, g.form))
+	batch.Queue(s.insert(d, g.form) + u.clause(d, g.form) + d.texts.returning + ", " + d.wasInserted())
 	if !u.nothing {
 		batch.Queue(s.drop())
 		return w.fromStage(ctx, batch, 0)
@@ -95,8 +85,44 @@ func (w *bulk[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, 
 	return w.repository.wrap(w.op, err)
 }
 
-// upsert returns the statement that upserts what is in the stage.
-func (s *stage) upsert(d *descriptor, u *upsert, form []byte) string {
+// errUnstaged says that rows couldn't be brought into a stage: the role may not make one, or a value can only be sent in text.
+var errUnstaged = errors.New("repo: the rows couldn't be staged")
+
+// stagedInsert inserts all rows, which have one form, by one statement.
+func (w *bulk[T, K]) stagedInsert(ctx context.Context, g formGroup) error {
+	d := w.repository.d
+	s, err := w.stageGroup(ctx, g, func(reflect.Value, time.Time) {})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnstaged, err)
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(s.insert(d, g.form) + d.texts.returning)
+	batch.Queue(s.drop())
+	return w.fromStage(ctx, batch, 0)
+}
+
+// stageGroup copies rows of one form, completed, into a stage for what an insert of that form is given.
+func (w *bulk[T, K]) stageGroup(ctx context.Context, g formGroup, complete func(row reflect.Value, now time.Time)) (*stage, error) {
+	d := w.repository.d
+	var positions []int
+	for i, take := range g.form {
+		if take == takeArgument || take == takeClock {
+			positions = append(positions, i)
+		}
+	}
+	var now time.Time
+	if d.clock != nil {
+		now = d.now()
+	}
+	s := d.stageOf(positions)
+	return s, w.fillStage(ctx, s, g.rows, func(row reflect.Value) {
+		complete(row, now)
+		d.fill(row, now)
+	})
+}
+
+// insert returns the statement that inserts what is in the stage, without what follows.
+func (s *stage) insert(d *descriptor, form []byte) string {
 	var idents, values []string
 	for i, take := range form {
 		switch take {
@@ -106,8 +132,7 @@ func (s *stage) upsert(d *descriptor, u *upsert, form []byte) string {
 			idents, values = append(idents, d.columns[i].ident), append(values, "now()")
 		}
 	}
-	return "insert into " + d.table + " (" + strings.Join(idents, ", ") + ") select " + strings.Join(values, ", ") + " from " + s.name +
-		u.clause(d, form) + d.texts.returning + ", " + d.wasInserted()
+	return "insert into " + d.table + " (" + strings.Join(idents, ", ") + ") select " + strings.Join(values, ", ") + " from " + s.name
 }
 
 // find returns the statement that reads the rows that those in the stage meet.

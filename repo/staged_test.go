@@ -2,8 +2,10 @@ package repo_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -176,6 +178,80 @@ func TestStagedUpdatesDoWhatSingleOnesDo(t *testing.T) {
 		require.Equal(t, rows, same, name)
 		w.requireSame(t)
 	}
+}
+
+func TestStagedCreatesDoWhatSingleOnesDo(t *testing.T) {
+	t.Parallel()
+	r, w, ctx := randomSource(t), newTwins(t), t.Context()
+	for name, spoil := range map[string]func(*User){
+		"all well":     func(*User) {},
+		"refused":      func(u *User) { u.Age = -1 },
+		"not sendable": func(u *User) { u.Status = "a\x00b" },
+		"unique":       func(u *User) { u.Email = "user1" },
+	} {
+		w.seed(t, r, 5)
+		rows := make([]User, 40)
+		for i := range rows {
+			rows[i] = randomUser(r, "fresh"+strconv.Itoa(i))
+		}
+		spoil(&rows[25])
+		same := append([]User(nil), rows...)
+		wantErr := w.singly.CreateMany(ctx, rows)
+		requireSameError(t, wantErr, w.staged.CreateMany(ctx, same))
+		require.Equal(t, name == "all well", wantErr == nil, "%v", wantErr)
+		if wantErr != nil {
+			require.Contains(t, wantErr.Error(), "index 25", name)
+		}
+		require.Equal(t, rows, same, name)
+		w.requireSame(t)
+	}
+}
+
+// Pair has a column of a type that takes text only, as far as the driver knows.
+type Pair struct {
+	ID    int64 `db:"id,pk"`
+	Value string
+}
+
+func TestCreateManyStagesRowsThatHaveToComeBackIfItCan(t *testing.T) {
+	t.Parallel()
+	count := &counter{}
+	m := managerOf(t, newDB(t, tracer(count)), usersDDL, "create type pair as (a integer, b text)",
+		"create table pairs (id bigint primary key, value pair not null)")
+	staged := func() bool {
+		return slices.ContainsFunc(count.take(), func(text string) bool { return strings.HasPrefix(text, "copy \"pg_temp\"") })
+	}
+	r := randomSource(t)
+	users := newRepo[User, uuid.UUID](t, m, "users")
+	for _, n := range []int{255, 256} {
+		rows := make([]User, n)
+		for i := range rows {
+			rows[i] = User{Email: fmt.Sprintf("%d of %d", i, n), Age: i}
+		}
+		r.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+		count.take()
+		require.NoError(t, users.CreateMany(t.Context(), rows))
+		assert.Equal(t, n == 256, staged())
+		for i := range rows {
+			require.Equal(t, fmt.Sprintf("%d OF %d", rows[i].Age, n), rows[i].Shout, "each row is still its own")
+		}
+		found, err := users.GetMany(t.Context(), []uuid.UUID{rows[0].ID, rows[200].ID})
+		require.NoError(t, err)
+		require.Equal(t, []User{rows[0], rows[200]}, found)
+	}
+	pairs := newRepo[Pair, int64](t, m, "pairs")
+	rows := make([]Pair, 300)
+	for i := range rows {
+		rows[i] = Pair{ID: int64(i), Value: fmt.Sprintf("(%d, x)", i)}
+	}
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return pairs.CreateMany(ctx, rows) }),
+		"what can't be staged is sent in text")
+	require.Equal(t, `(299," x")`, rows[299].Value)
+	for i := range rows {
+		rows[i].ID += 1000
+	}
+	rows[298].Value = "(x, x)"
+	require.ErrorContains(t, pairs.CreateMany(t.Context(), rows), "row at index 298")
 }
 
 // A stage's name must be free again when the next call in the same transaction, or in a savepoint of it, needs it.

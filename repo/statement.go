@@ -31,6 +31,7 @@ type texts struct {
 
 	known  textCache // what was put together for a call
 	stages sync.Map  // of string, positions of columns, to *stage
+	drawn  sync.Map  // of string, forms of inserts, to *drawn
 	// constraints are the columns of constraints that upserts were told by name, of string to []string.
 	constraints sync.Map
 	probe       string
