@@ -56,10 +56,15 @@ func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
 	if !w.told.tells() {
 		return singly(ctx)
 	}
+	return w.createTogether(ctx, groups, singly)
+}
+
+// createTogether writes rows that can be told apart, many of them by one statement.
+func (w *bulk[T, K]) createTogether(ctx context.Context, groups []formGroup, singly func(context.Context) error) error {
 	shared := func(ctx context.Context) error {
 		return w.fastThenSingly(ctx, func(ctx context.Context) error { return w.sendAll(ctx, batchesOf(w.shared(groups))) }, singly)
 	}
-	if len(groups) > 1 || !r.d.stages(len(rows)) {
+	if len(groups) > 1 || !w.repository.d.stages(len(w.rows)) {
 		return shared(ctx)
 	}
 	next := singly // names the row that was refused
