@@ -161,7 +161,7 @@ func TestHalfOpenConnectionsCostOneWaitForAllOfThem(t *testing.T) {
 			t.Parallel()
 			proxy := fxtest.NewProxy(t, server.URL())
 			db := started(t, pgfx.Config{
-				URL: proxy.URL(), Pool: pgfx.PoolConfig{MaxConns: size, MinConns: size}, Timeouts: pgfx.TimeoutConfig{Validate: 100 * time.Millisecond},
+				URL: proxy.URL(), Pool: pgfx.PoolConfig{MaxConns: size, MinConns: size}, Timeouts: pgfx.TimeoutConfig{Validate: time.Second},
 			})
 			db.AskAlways()
 			var failures atomic.Int32

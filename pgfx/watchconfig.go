@@ -10,8 +10,8 @@ type WatchConfig struct {
 	// Leak is the time from which on a connection that somebody holds is logged, with the stack of the acquire and its last
 	// statement, and once more when it is returned. Default: 1 min. Off: never.
 	Leak time.Duration `env:"LEAK" json:"leak,omitempty" koanf:"leak" mapstructure:"leak" yaml:"leak,omitempty"`
-	// Statements is how many different texts DB.Statements keeps, at most 10000; each takes about 3 KB, up to 7 KB when it is slow or busy. When there are
-	// more, the one that took the least time makes room. Default: 500. Off: none are kept.
+	// Statements is how many different texts DB.Statements keeps, at most 10000; each takes about 3 KB, up to 7 KB when it is
+	// slow or busy. When there are more, the one that took the least time makes room. Default: 500. Off: none are kept.
 	Statements int `env:"STATEMENTS" json:"statements,omitempty" koanf:"statements" mapstructure:"statements" yaml:"statements,omitempty"`
 	// Log writes each statement into the log at debug level, as in DB.Slow: with its normalised text, and so without values.
 	// Default: false.
