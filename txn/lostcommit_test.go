@@ -88,7 +88,7 @@ func (s *suite) newStage(t *testing.T, url string, opts ...txn.ManagerOption) *s
 func (s *suite) manage(t *testing.T, url string, pool []pgfx.Option, opts ...txn.ManagerOption) *txn.Manager {
 	t.Helper()
 	db, err := pgfx.Open(pgfx.Config{
-		URL: url, Pool: pgfx.PoolConfig{MaxConns: crowd}, Timeouts: pgfx.TimeoutConfig{Connect: 2 * time.Second},
+		URL: url, Pool: pgfx.PoolConfig{MaxConns: crowd}, Timeouts: pgfx.TimeoutConfig{Connect: patience},
 	}, pool...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
