@@ -72,8 +72,9 @@ func WithKeys[K any](next func() K) Option {
 }
 
 // StageFrom sets from how many rows on [Repository.UpsertMany], [Repository.UpdateMany] and, where it has to bring something
-// back, [Repository.CreateMany] copy them into a temp table and write them from there by one statement. Default: 256. A
-// negative number switches it off, as for a role that isn't allowed to make temp tables (privilege TEMPORARY of the database).
+// back, [Repository.CreateMany] copy them into a temp table and write them from there by one statement. Default: 256. What can't be
+// staged is written in the other way, after an attempt that a negative number saves: that switches it off, as for a role
+// that isn't allowed to make temp tables (privilege TEMPORARY of the database), or values that are sent as text only.
 func StageFrom(rows int) Option {
 	return optionFunc(func(s *settings) { s.stageFrom = rows })
 }

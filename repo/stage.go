@@ -3,12 +3,16 @@ package repo
 import (
 	"context"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"hash/fnv"
 	"reflect"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 // A stage is a temp table into which rows are copied, and from which one statement then writes them where they belong. It
@@ -71,15 +75,28 @@ func (s *stage) meets(d *descriptor, positions []int) string {
 // drop is the statement that removes the stage before the transaction ends, so that the next one has the name to itself.
 func (s *stage) drop() string { return "drop table " + s.name }
 
-// fillStage makes the stage and copies rows into it, in this order.
+// errUnstaged says that rows couldn't be brought into a stage, and may well be written in another way: the role may not make
+// one, or a value can only be sent in text.
+var errUnstaged = errors.New("repo: the rows couldn't be staged")
+
+// unstaged marks an error of filling a stage, unless the connection or the transaction is what has failed.
+func unstaged(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || sqlstate.CauseOf(err) != sqlstate.Unknown ||
+		sqlstate.RemedyOf(err, false) != sqlstate.Never {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errUnstaged, err)
+}
+
+// fillStage makes the stage and copies rows into it, in this order. It may fail with errUnstaged.
 func (w *bulk[T, K]) fillStage(ctx context.Context, s *stage, positions []int, complete func(row reflect.Value)) error {
 	r := w.repository
 	if _, err := r.exec(ctx, s.create, nil); err != nil {
-		return r.wrap(w.op, err)
+		return unstaged(r.wrap(w.op, err))
 	}
 	source := &sliceSource{rows: w.values, positions: positions, row: reflect.New(r.d.typ).Elem(), complete: complete}
 	_, err := copyRows(ctx, r.tx, s.path, s.columns, source.next)
-	return r.d.wrapCopy(w.op, err, source.position, s.columns)
+	return unstaged(r.d.wrapCopy(w.op, err, source.position, s.columns))
 }
 
 // sliceSource hands out rows of a slice in some order. Each is a completed copy: the slice's own are not touched.

@@ -2,8 +2,6 @@ package repo
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -76,7 +74,8 @@ func (w *bulk[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, 
 		return w.fromStage(ctx, batch, 0)
 	}
 	// Rows that were in the way are read from where they are, by a statement that sees what the first one has met.
-	find := s.find(d, u, target)
+	find, single := s.find(d, u, target), w.absent
+	defer func() { w.absent = single }()
 	w.absent = func(ctx context.Context, absent []int) error { return w.meetStaged(ctx, find, absent) }
 	if err := w.fromStage(ctx, batch, 0); err != nil {
 		return err
@@ -85,15 +84,12 @@ func (w *bulk[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, 
 	return w.repository.wrap(w.op, err)
 }
 
-// errUnstaged says that rows couldn't be brought into a stage: the role may not make one, or a value can only be sent in text.
-var errUnstaged = errors.New("repo: the rows couldn't be staged")
-
 // stagedInsert inserts all rows, which have one form, by one statement.
 func (w *bulk[T, K]) stagedInsert(ctx context.Context, g formGroup) error {
 	d := w.repository.d
 	s, err := w.stageGroup(ctx, g, func(reflect.Value, time.Time) {})
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUnstaged, err)
+		return err
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(s.insert(d, g.form) + d.texts.returning)

@@ -248,6 +248,18 @@ func TestCreateManyStagesRowsThatHaveToComeBackIfItCan(t *testing.T) {
 		"what can't be staged is sent in text")
 	require.Equal(t, `(299," x")`, rows[299].Value)
 	for i := range rows {
+		rows[i].Value = fmt.Sprintf("(%d, y)", i)
+	}
+	require.NoError(t, pairs.UpdateMany(t.Context(), rows))
+	require.Equal(t, `(299," y")`, rows[299].Value)
+	for i := range rows {
+		rows[i].ID, rows[i].Value = rows[i].ID+150, fmt.Sprintf("(%d, z)", i)
+	}
+	outcomes, err := pairs.UpsertMany(t.Context(), rows, repo.DoNothing())
+	require.NoError(t, err)
+	require.Equal(t, []repo.Outcome{repo.Unchanged, repo.Inserted}, []repo.Outcome{outcomes[149], outcomes[150]})
+	require.Equal(t, []string{`(299," y")`, `(150," z")`}, []string{rows[149].Value, rows[150].Value})
+	for i := range rows {
 		rows[i].ID += 1000
 	}
 	rows[298].Value = "(x, x)"
