@@ -28,7 +28,7 @@ func TestTheWholeLibraryWorksWithoutFx(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, server.Stop(context.WithoutCancel(ctx))) }()
 
-	db, err := pgfx.Open(pgfx.Config{URL: server.URL()}, pgfx.WithSetup(pgfx.Setup{
+	db, err := pgfx.Open(pgfx.Config{URL: server.URL()}, pgfx.WithSetup(pgfx.SetupStep{
 		Name: "create table",
 		Run: func(ctx context.Context, db *pgfx.DB) error {
 			_, err := db.Pool().Exec(ctx, "create table users (id uuid primary key default gen_random_uuid(), email text not null unique)")
@@ -68,7 +68,7 @@ func TestTheWholeLibraryWorksWithoutFx(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, ada, got)
 
-	status, err := monitor.CheckNow(ctx)
+	status, err := monitor.ProbeNow(ctx)
 	require.NoError(t, err)
 	assert.Equal(t, health.Up, status.State)
 	assert.True(t, db.IsHealthy())

@@ -42,7 +42,7 @@ func Example() {
 	app := NewApp(
 		fx.NopLogger,
 		embedded.Module, // a local server, for the example's sake
-		pgfx.OnSetup(pgfx.Setup{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
+		pgfx.ProvideSetup(pgfx.SetupStep{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
 			_, err := db.Pool().Exec(ctx, "create table users (id uuid primary key default gen_random_uuid(), email text not null)")
 			return err
 		}}),

@@ -28,7 +28,7 @@ var Module = ModuleFor("") //nolint:gochecknoglobals // an fx.Option that nobody
 // (fx.Supply(fx.Annotate(cfg, fx.ResultTags(`name:"reporting"`)))), else the environment is read, with the name in front:
 // REPORTING_DATABASE_URL. What it leaves open is the default database's (see pgfx.Params.Inherit): with nothing but
 // REPORTING_DATABASE_NAME it is another database on the same server. Options and setup steps belong to it when they carry
-// its name (Option.For, Setup.Database), and repositories when they are provided with repo.On.
+// its name (Option.For, Setup.Database), and repositories when they are provided with repo.WithDatabase.
 //
 // The empty name is the default database, as in [Module].
 func ModuleFor(name string) fx.Option {
@@ -91,7 +91,7 @@ func publishMonitor(c *core, checks []health.Check) *health.Monitor {
 // the pool with its setup and schema check, then the monitor. They stop the other way round.
 func newCore(name string) any {
 	return func(
-		lc fx.Lifecycle, logger *zap.Logger, cfg, base pgfx.Config, endpoint pgfx.Endpoint, opts []pgfx.Option, setups []pgfx.Setup,
+		lc fx.Lifecycle, logger *zap.Logger, cfg, base pgfx.Config, endpoint pgfx.Endpoint, opts []pgfx.Option, setups []pgfx.SetupStep,
 		observers []health.Observer, managing []txn.ManagerOption, models []repo.Model, policies []SchemaPolicy, databases []string,
 	) (*core, error) {
 		if name == slices.Min(databases) { // once is enough
@@ -117,7 +117,7 @@ func newCore(name string) any {
 
 // warnOfStrays tells of what never happens because no database has the name that it was given. An application may leave a
 // database of its modules out, so that it is no error.
-func warnOfStrays(logger *zap.Logger, databases []string, setups []pgfx.Setup, observers []health.Observer) {
+func warnOfStrays(logger *zap.Logger, databases []string, setups []pgfx.SetupStep, observers []health.Observer) {
 	if logger == nil {
 		return
 	}

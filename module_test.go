@@ -32,8 +32,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // usersTable creates the table of User.
-func usersTable(database string) pgfx.Setup {
-	return pgfx.Setup{Name: "create users", Database: database, Run: func(ctx context.Context, db *pgfx.DB) error {
+func usersTable(database string) pgfx.SetupStep {
+	return pgfx.SetupStep{Name: "create users", Database: database, Run: func(ctx context.Context, db *pgfx.DB) error {
 		_, err := db.Pool().Exec(ctx, "create table if not exists users (id uuid primary key default gen_random_uuid(), email text not null)")
 		return err
 	}}
@@ -60,7 +60,7 @@ func TestAskingForAnyOfThemBringsAllToLife(t *testing.T) {
 			core, logs := observer.New(zapcore.DebugLevel)
 			var setups, transitions atomic.Int32
 			app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), fx.Supply(zap.New(core)),
-				pgfx.OnSetup(usersTable(""), pgfx.Setup{Name: "count", Run: func(context.Context, *pgfx.DB) error {
+				pgfx.ProvideSetup(usersTable(""), pgfx.SetupStep{Name: "count", Run: func(context.Context, *pgfx.DB) error {
 					setups.Add(1)
 					return nil
 				}}),
@@ -91,7 +91,7 @@ func TestAskingForNoneOpensNothing(t *testing.T) {
 	}()
 	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, rdsfx.ModuleFor("reporting"), embedded.Module,
 		fx.Supply(pgfx.Config{URL: "postgres://app@" + listener.Addr().String() + "/app"}),
-		repo.Provide[User, uuid.UUID]("users"), pgfx.OnSetup(usersTable("")))
+		repo.Provide[User, uuid.UUID]("users"), pgfx.ProvideSetup(usersTable("")))
 	app.RequireStart().RequireStop()
 	assert.Empty(t, accepted)
 }
@@ -111,8 +111,8 @@ func TestEveryWiringOfTheDocumentsIsValid(t *testing.T) {
 		"logger":         {rdsfx.Module, config, fx.Provide(zap.NewNop), all},
 		"local server":   {embedded.Module, rdsfx.Module, all},
 		"repository":     {rdsfx.Module, config, repo.Provide[User, uuid.UUID]("users"), users},
-		"setup":          {rdsfx.Module, config, pgfx.OnSetup(usersTable("")), all},
-		"options":        {rdsfx.Module, config, pgfx.Options(pgfx.WithTracer(nil)), all},
+		"setup":          {rdsfx.Module, config, pgfx.ProvideSetup(usersTable("")), all},
+		"options":        {rdsfx.Module, config, pgfx.ProvideOptions(pgfx.WithTracer(nil)), all},
 		"strict schema":  {rdsfx.Module, config, rdsfx.SchemaDriftFails(), all},
 		"two databases":  {rdsfx.Module, rdsfx.ModuleFor("reporting"), config, all, reporting},
 		"only a named":   {rdsfx.ModuleFor("reporting"), reporting},
@@ -120,7 +120,7 @@ func TestEveryWiringOfTheDocumentsIsValid(t *testing.T) {
 		"only the pool":  {pgfx.Module, config, fx.Invoke(func(*pgfx.DB, *pgxpool.Pool) {})},
 		"replace config": {rdsfx.Module, config, fx.Replace(pgfx.Config{URL: "postgres://test@localhost/test"}), all},
 		"named repository": {
-			rdsfx.ModuleFor("reporting"), repo.Provide[User, uuid.UUID]("users", repo.On("reporting")),
+			rdsfx.ModuleFor("reporting"), repo.Provide[User, uuid.UUID]("users", repo.WithDatabase("reporting")),
 			fx.Invoke(fx.Annotate(func(*repo.Repository[User, uuid.UUID]) {}, fx.ParamTags(`name:"reporting"`))),
 		},
 	} {
@@ -165,12 +165,12 @@ func TestNamedDatabasesAreApart(t *testing.T) {
 	var b both
 	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, rdsfx.ModuleFor("reporting"),
 		fx.Supply(pgfx.Config{URL: first}),
-		pgfx.OnSetup(usersTable(""), usersTable("reporting")),
-		pgfx.Options(pgfx.WithSetup(pgfx.Setup{Name: "only reporting", Database: "reporting", Run: func(ctx context.Context, db *pgfx.DB) error {
+		pgfx.ProvideSetup(usersTable(""), usersTable("reporting")),
+		pgfx.ProvideOptions(pgfx.WithSetup(pgfx.SetupStep{Name: "only reporting", Database: "reporting", Run: func(ctx context.Context, db *pgfx.DB) error {
 			_, err := db.Pool().Exec(ctx, "create table reports (id int)")
 			return err
 		}}).For("reporting")),
-		repo.Provide[User, uuid.UUID]("users"), repo.Provide[User, uuid.UUID]("users", repo.On("reporting")),
+		repo.Provide[User, uuid.UUID]("users"), repo.Provide[User, uuid.UUID]("users", repo.WithDatabase("reporting")),
 		fx.Invoke(func(in both) { b = in }))
 	app.RequireStart()
 	defer app.RequireStop()
@@ -201,7 +201,7 @@ func TestASetupStepForADatabaseThatIsNotThereIsToldOf(t *testing.T) {
 	core, logs := observer.New(zapcore.WarnLevel)
 	config := pgfx.Config{URL: fxtest.URL(t)}
 	fxapp.New(t, fx.NopLogger, rdsfx.Module, rdsfx.ModuleFor("reporting"), fx.Supply(config, zap.New(core)),
-		pgfx.OnSetup(usersTable("reporting"), usersTable("reprting")), health.Observe(health.Observer{Name: "pager", Database: "billing"}),
+		pgfx.ProvideSetup(usersTable("reporting"), usersTable("reprting")), health.ProvideObservers(health.Observer{Name: "pager", Database: "billing"}),
 		fx.Invoke(func(*pgfx.DB) {})).RequireStart().RequireStop()
 	require.Equal(t, 2, logs.FilterMessage("for a database that the application doesn't have").Len())
 	assert.Equal(t, "reprting", logs.All()[0].ContextMap()["database"])
@@ -262,7 +262,7 @@ func TestAMissingTableFailsTheStartAndIsNamed(t *testing.T) {
 
 func TestSchemaDriftWarnsByDefaultAndFailsWhenAsked(t *testing.T) {
 	t.Parallel()
-	drifted := pgfx.OnSetup(pgfx.Setup{Name: "drift", Run: func(ctx context.Context, db *pgfx.DB) error {
+	drifted := pgfx.ProvideSetup(pgfx.SetupStep{Name: "drift", Run: func(ctx context.Context, db *pgfx.DB) error {
 		_, err := db.Pool().Exec(ctx, "create table users (id uuid primary key default gen_random_uuid(), email text)")
 		return err
 	}})
@@ -294,9 +294,9 @@ func TestADegradedAppStartsWithoutTheDatabaseAndRecovers(t *testing.T) {
 	var db *pgfx.DB
 	var users *repo.Repository[User, uuid.UUID]
 	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{
-		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartDegraded},
+		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartOptional},
 		Retry: pgfx.RetryConfig{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond},
-	}), pgfx.OnSetup(usersTable("")), repo.Provide[User, uuid.UUID]("users"), fx.Populate(&db, &users))
+	}), pgfx.ProvideSetup(usersTable("")), repo.Provide[User, uuid.UUID]("users"), fx.Populate(&db, &users))
 	app.RequireStart()
 	_, err = users.Count(t.Context())
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)

@@ -48,10 +48,10 @@ func (e *SchemaError) Error() string {
 }
 
 // schemaCheck compares the models with the live schema after all other setup.
-func schemaCheck(name string, logger *zap.Logger, models []repo.Model, policies []SchemaPolicy) pgfx.Setup {
+func schemaCheck(name string, logger *zap.Logger, models []repo.Model, policies []SchemaPolicy) pgfx.SetupStep {
 	models = slices.DeleteFunc(slices.Clone(models), func(m repo.Model) bool { return m.Database() != name })
 	strict := slices.Contains(policies, SchemaFail)
-	return pgfx.Setup{
+	return pgfx.SetupStep{
 		Name: "schema check", Database: name, Order: math.MaxInt,
 		Run: func(ctx context.Context, db *pgfx.DB) error {
 			findings, err := repo.CheckSchema(ctx, db.Pool(), models...)

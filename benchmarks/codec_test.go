@@ -22,10 +22,10 @@ func sideBySide(b *testing.B, fn func(b *testing.B, conn *pgx.Conn)) {
 		name  string
 		stock bool
 	}{{"pgx", true}, {"rdsfx", false}} {
-		db := fxtest.DB(b, fxtest.Config(pgfx.Config{StockCodecs: contender.stock}))
+		db := fxtest.DB(b, fxtest.Config(pgfx.Config{DisableFastCodecs: contender.stock}))
 		b.Run("with="+contender.name, func(b *testing.B) {
 			b.ReportAllocs()
-			err := db.WithConn(b.Context(), func(_ context.Context, conn *pgx.Conn) error {
+			err := db.AcquireFunc(b.Context(), func(_ context.Context, conn *pgx.Conn) error {
 				fn(b, conn)
 				return nil
 			})

@@ -38,8 +38,8 @@ func poolContenders(b *testing.B) []poolContender {
 		b.Fatal(err)
 	}
 	b.Cleanup(plain.Close)
-	ours := func(maxConns int, watch pgfx.WatchConfig) *pgxpool.Pool {
-		db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Pool: pgfx.PoolConfig{MaxConns: maxConns}, Watch: watch})
+	ours := func(maxConns int, watch pgfx.StatsConfig) *pgxpool.Pool {
+		db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Pool: pgfx.PoolConfig{MaxConns: maxConns}, Stats: watch})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -51,9 +51,9 @@ func poolContenders(b *testing.B) []poolContender {
 	}
 	return []poolContender{
 		{"plain", plain},
-		{"unwatched", ours(4, pgfx.WatchConfig{Disabled: true})},
-		{"watched", ours(4, pgfx.WatchConfig{})},
-		{"all-stacks", ours(1, pgfx.WatchConfig{})},
+		{"unwatched", ours(4, pgfx.StatsConfig{Disabled: true})},
+		{"watched", ours(4, pgfx.StatsConfig{})},
+		{"all-stacks", ours(1, pgfx.StatsConfig{})},
 	}
 }
 

@@ -95,10 +95,10 @@ func transactions(b *testing.B, url string, w *wire, maxConns int) (turns []turn
 				return contest.ThreeStatements(ctx, trmpgx.DefaultCtxGetter.DefaultTrOrDB(ctx, plain))
 			})
 		}},
-		{"Do-unresolved", do(txn.Outcome(txn.Unresolved))},
+		{"Do-unresolved", do(txn.ResolveCommit(txn.Unresolved))},
 		{"Do-readonly", do(txn.ReadOnly())},
 		{"Do-witness", do()},
-		{"Do-marker", do(txn.Outcome(txn.ByMarker))},
+		{"Do-marker", do(txn.ResolveCommit(txn.ByMarker))},
 		{"BeginFunc-timeouts", func() error {
 			return pgx.BeginFunc(ctx, db.Pool(), func(tx pgx.Tx) error {
 				if _, err := tx.Exec(ctx, timeouts); err != nil {
@@ -107,7 +107,7 @@ func transactions(b *testing.B, url string, w *wire, maxConns int) (turns []turn
 				return contest.ThreeStatements(ctx, tx)
 			})
 		}},
-		{"Do-unresolved-timeouts", do(append(set, txn.Outcome(txn.Unresolved))...)},
+		{"Do-unresolved-timeouts", do(append(set, txn.ResolveCommit(txn.Unresolved))...)},
 		{"Do-witness-timeouts", do(set...)},
 	}
 	return turns, func() {

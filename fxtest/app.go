@@ -47,7 +47,7 @@ func New(tb testing.TB, opts ...Option) *App {
 		rdsfx.Module,
 		rdsfx.SchemaDriftFails(),
 		fx.Supply(endpoint),
-		pgfx.Options(append(s.pool, Recording())...),
+		pgfx.ProvideOptions(append(s.pool, Recording())...),
 		fx.StartTimeout(setupTimeout), fx.StopTimeout(cleanupTimeout),
 		fx.Populate(&app.DB, &app.Pool, &app.Tx, &app.Health),
 		fx.WithLogger(func() fxevent.Logger { return &fxevent.ZapLogger{Logger: zap.NewNop()} }),
@@ -82,7 +82,7 @@ func (a *App) stop(tb testing.TB) (clean bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	err := a.App.Stop(ctx)
-	if _, held := errors.AsType[*pgfx.HeldError](err); err != nil && !held { // those have been reported
+	if _, held := errors.AsType[*pgfx.CloseTimeoutError](err); err != nil && !held { // those have been reported
 		tb.Errorf("fxtest: stop: %v", err)
 	}
 	return clean

@@ -52,7 +52,7 @@ func TestTheAppIsStartedAndStopsWithTheTest(t *testing.T) {
 		require.NoError(t, err)
 		assert.Same(t, app.DB.Pool(), app.Pool)
 		assert.Same(t, app.DB, app.Tx.DB())
-		_, err = app.Health.CheckNow(t.Context())
+		_, err = app.Health.ProbeNow(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, health.Up, app.Health.Status().State)
 	})

@@ -125,7 +125,7 @@ func (c *Cluster) Lag(paused bool) {
 
 // Detach ends the replication: what the primary commits from now on is lost if the standby is promoted.
 // Detach(false) resumes it.
-func (c *Cluster) Detach(detached bool) {
+func (c *Cluster) DisconnectStandby(detached bool) {
 	c.tb.Helper()
 	ctx, cancel := faultContext()
 	defer cancel()

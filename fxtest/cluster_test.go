@@ -42,10 +42,10 @@ func TestAClusterFailsOver(t *testing.T) { //nolint:tparallel // the steps of on
 		assert.Equal(t, 2, entries(t, reader))
 	})
 	t.Run("a standby that was detached catches up", func(t *testing.T) {
-		cluster.Detach(true)
+		cluster.DisconnectStandby(true)
 		execute(t, writer, "insert into entries values (3)")
 		assert.Equal(t, 2, entries(t, reader))
-		cluster.Detach(false)
+		cluster.DisconnectStandby(false)
 		require.NoError(t, cluster.AwaitReplay(t.Context()))
 		assert.Equal(t, 3, entries(t, reader))
 	})
@@ -69,7 +69,7 @@ func TestAClusterFailsOver(t *testing.T) { //nolint:tparallel // the steps of on
 		require.NoError(t, insert())
 		require.NoError(t, cluster.AwaitReplay(t.Context()))
 
-		cluster.Detach(true)
+		cluster.DisconnectStandby(true)
 		require.NoError(t, insert())
 		cluster.Demote()
 		assert.Equal(t, "25006", code(insert()))

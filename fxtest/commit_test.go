@@ -102,9 +102,9 @@ func TestALostCommitNeverHappens(t *testing.T) {
 func TestEachCommitCanHaveAFateOfItsOwn(t *testing.T) {
 	t.Parallel()
 	proxy, direct := newProxy(t)
-	fates := []fxtest.CommitFate{fxtest.CommitPasses, fxtest.CommitLost, fxtest.AckLost, fxtest.CommitPasses, fxtest.CommitLost}
+	fates := []fxtest.CommitFault{fxtest.CommitPasses, fxtest.CommitLost, fxtest.AckLost, fxtest.CommitPasses, fxtest.CommitLost}
 	asked := 0
-	proxy.OnCommit(func() fxtest.CommitFate { asked++; return fates[asked-1] })
+	proxy.OnCommit(func() fxtest.CommitFault { asked++; return fates[asked-1] })
 	commit := func(id int) error {
 		conn := connect(t, proxy.URL())
 		_, err := conn.Exec(t.Context(), fmt.Sprintf("begin; insert into entries values (%d); commit", id))
@@ -125,7 +125,7 @@ func TestAnAcknowledgementsFateDoesntOutliveACommitThatFails(t *testing.T) {
 	t.Parallel()
 	proxy, _ := newProxy(t)
 	conn := connect(t, proxy.URL())
-	proxy.OnCommit(func() fxtest.CommitFate { return fxtest.AckLost })
+	proxy.OnCommit(func() fxtest.CommitFault { return fxtest.AckLost })
 	_, err := conn.Exec(t.Context(), "begin; insert into entries values (1), (1); commit")
 	require.ErrorContains(t, err, "23505")
 	proxy.OnCommit(nil)
@@ -136,7 +136,7 @@ func TestAHeldCommitLeavesItsTransactionOpen(t *testing.T) {
 	t.Parallel()
 	proxy, direct := newProxy(t)
 	conn := connect(t, proxy.URL())
-	proxy.OnCommit(func() fxtest.CommitFate { return fxtest.CommitHeld })
+	proxy.OnCommit(func() fxtest.CommitFault { return fxtest.CommitHeld })
 	execute(t, conn, "begin", "insert into entries values (1)")
 	_, err := conn.Exec(t.Context(), "commit")
 	require.Error(t, err)

@@ -88,7 +88,7 @@ func closeDB(tb testing.TB, db *pgfx.DB) (clean bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := db.Close(ctx); err != nil {
-		if _, held := errors.AsType[*pgfx.HeldError](err); !held { // those have been reported
+		if _, held := errors.AsType[*pgfx.CloseTimeoutError](err); !held { // those have been reported
 			tb.Errorf("fxtest: %v", err)
 		}
 	}

@@ -18,9 +18,9 @@ type link struct {
 	// What follows is guarded by the proxy's lock.
 	server     net.Conn
 	over       bool
-	held       bool       // nothing passes until the proxy heals
-	muted      bool       // nothing passes any more
-	fate       CommitFate // of the COMMIT that is under way
+	held       bool        // nothing passes until the proxy heals
+	muted      bool        // nothing passes any more
+	fate       CommitFault // of the COMMIT that is under way
 	clientGone bool
 	loggedIn   bool
 	// negotiating holds between a client's question for encryption and the server's answer of one byte.

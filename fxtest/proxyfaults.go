@@ -9,8 +9,8 @@ type faults struct {
 	latency time.Duration
 	rate    int // bytes a second, 0 for no limit
 	drop    [2]*dropOrder
-	commit  CommitFate        // of the next one
-	decide  func() CommitFate // of each one
+	commit  CommitFault        // of the next one
+	decide  func() CommitFault // of each one
 }
 
 // Direction is one of the two ways through a [Proxy].
@@ -26,12 +26,12 @@ const (
 // dropOrder is one order to drop. Which connection has used up how much of it is known to the connection.
 type dropOrder struct{ bytes int }
 
-// CommitFate is what becomes of a COMMIT, see [Proxy.OnCommit].
-type CommitFate int
+// CommitFault is what becomes of a COMMIT, see [Proxy.OnCommit].
+type CommitFault int
 
 const (
 	// CommitPasses lets it and its acknowledgement through.
-	CommitPasses CommitFate = iota
+	CommitPasses CommitFault = iota
 	// CommitLost is the fate that [Proxy.LoseCommit] gives.
 	CommitLost
 	// CommitHeld keeps it from the server, as CommitLost does, and resets the client's side only: the server isn't told that its
@@ -121,7 +121,9 @@ func (p *Proxy) LoseCommit() { p.onCommit(func(f *faults) { f.commit = CommitLos
 // OnCommit has decide called when a COMMIT passes, and gives it the fate that decide returns: for many at once, and for tests
 // that act at the moment of a COMMIT. nil ends it. decide is called by one goroutine at a time and must not call the proxy's
 // methods. The orders for a single COMMIT are carried out first.
-func (p *Proxy) OnCommit(decide func() CommitFate) { p.onCommit(func(f *faults) { f.decide = decide }) }
+func (p *Proxy) OnCommit(decide func() CommitFault) {
+	p.onCommit(func(f *faults) { f.decide = decide })
+}
 
 func (p *Proxy) onCommit(order func(*faults)) {
 	p.tb.Helper()

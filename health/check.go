@@ -13,17 +13,17 @@ import (
 )
 
 // Kind says which question a [Check] answers.
-type Kind string
+type CheckKind string
 
 // The kinds.
 const (
 	// Readiness: can this instance serve now? The default.
-	Readiness Kind = "readiness"
+	Readiness CheckKind = "readiness"
 	// Liveness: is this process beyond help, so that only a restart mends it? Never depend on another system here: its
 	// outage would restart every instance.
-	Liveness Kind = "liveness"
+	Liveness CheckKind = "liveness"
 	// Startup: has this instance finished starting? A startup check that has passed once is not run again.
-	Startup Kind = "startup"
+	Startup CheckKind = "startup"
 )
 
 // Check is what another component contributes to the answers of a [Handler].
@@ -33,7 +33,7 @@ type Check struct {
 	// Database is the name of the database whose monitor has the check, "" for the default one.
 	Database string
 	// Kind says what a failure means. Default: Readiness.
-	Kind Kind
+	Kind CheckKind
 	// Optional makes a failure a warning: it is shown and fails nothing.
 	Optional bool
 	// Timeout bounds one run. Default: 1 s.
@@ -53,9 +53,9 @@ const (
 
 // CheckResult is the outcome of a run of a [Check].
 type CheckResult struct {
-	Name     string `json:"name"`
-	Kind     Kind   `json:"kind"`
-	Optional bool   `json:"optional,omitempty"`
+	Name     string    `json:"name"`
+	Kind     CheckKind `json:"kind"`
+	Optional bool      `json:"optional,omitempty"`
 	// At is when the run began and Took how long it lasted.
 	At   time.Time     `json:"at"`
 	Took time.Duration `json:"took"`
@@ -65,7 +65,7 @@ type CheckResult struct {
 
 // Contribute gives checks to the databases of an Fx application. A check that needs something from Fx is provided by a
 // constructor with the result tag `group:"health.checks"`.
-func Contribute(checks ...Check) fx.Option { return supplyGroup(`group:"health.checks"`, checks) }
+func ProvideChecks(checks ...Check) fx.Option { return supplyGroup(`group:"health.checks"`, checks) }
 
 // check is a Check and what is known of its runs.
 type check struct {
@@ -113,7 +113,7 @@ func (m *Monitor) AddChecks(checks ...Check) {
 
 // Checks runs the contributed checks of a kind, all at the same time, and returns their results by name. Results that are fresh
 // enough are used again. ctx bounds the waiting and not the runs.
-func (m *Monitor) Checks(ctx context.Context, kind Kind) []CheckResult {
+func (m *Monitor) Checks(ctx context.Context, kind CheckKind) []CheckResult {
 	m.mu.Lock()
 	all := m.checks
 	m.mu.Unlock()

@@ -142,7 +142,7 @@ func TestFxCollectsTheChecksOfOthers(t *testing.T) {
 	t.Parallel()
 	var monitor *health.Monitor
 	app := fxtest.New(t, fx.NopLogger, pgfx.Module, health.Module, fx.Supply(newConfig(t)), fx.Populate(&monitor),
-		health.Contribute(health.Check{Name: "queue", Run: func(context.Context) error { return nil }}),
+		health.ProvideChecks(health.Check{Name: "queue", Run: func(context.Context) error { return nil }}),
 		fx.Provide(fx.Annotate(func(db *pgfx.DB) health.Check {
 			return health.Check{Name: "rows", Run: db.Pool().Ping}
 		}, fx.ResultTags(`group:"health.checks"`))),

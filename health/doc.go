@@ -26,7 +26,7 @@
 //     has never got or whose answer is lost, and leaves those alone that the server is at work on.
 //   - ReadOnly where writes once worked: each look opens a new connection, so that it follows the name to the new writer.
 //
-// Every transition is logged once and told to subscribers ([Monitor.Subscribe]) and observers ([Observe]).
+// Every transition is logged once and told to subscribers ([Monitor.Subscribe]) and observers ([ProvideObservers]).
 //
 // A statement of the pool that fails for a reason that may be the database's makes the monitor look within a quarter of a
 // second; so do statements that wait while none succeeds. Whether they get through is evidence too: new connections that fail
@@ -35,7 +35,7 @@
 // # Telling others
 //
 // [Handler] answers the probes of orchestrators: /livez, /readyz, /startupz and /healthz. Other components contribute checks
-// to it ([Contribute], [WithChecks]). [DrainOnStop] makes an instance not ready before it stops.
+// to it ([ProvideChecks], [WithChecks]). [DrainOnStop] makes an instance not ready before it stops.
 //
 // With Fx, rdsfx.Module includes the monitor; without, use [NewMonitor], [Monitor.Start] and [Monitor.Stop], after the DB's Start
 // and before its Close.

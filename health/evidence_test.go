@@ -15,13 +15,13 @@ func TestAStatementThatMeetsTroubleMakesTheMonitorLook(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	monitor, transitions := watch(t, db)
-	looked := monitor.Status().LastLook.At
+	looked := monitor.Status().LastProbe.At
 	conn, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), "select pg_terminate_backend(pg_backend_pid())")
 	require.Error(t, err)
 	conn.Release()
-	status := eventually(t, monitor, func(s health.Status) bool { return s.LastLook.At.After(looked) })
+	status := eventually(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(looked) })
 	assert.Equal(t, health.Up, status.State)
 	assert.Empty(t, transitions, "one connection that was ended is no outage")
 }
@@ -31,20 +31,20 @@ func TestWritesThatAreRefusedMakeTheMonitorAskANewConnectionAndReplaceThePoolOnc
 	db := newDB(t)
 	monitor, transitions := watch(t, db)
 	refused := func() health.Status {
-		looked := monitor.Status().LastLook.At
+		looked := monitor.Status().LastProbe.At
 		tx, err := db.Pool().BeginTx(t.Context(), pgx.TxOptions{AccessMode: pgx.ReadOnly})
 		require.NoError(t, err)
 		_, err = tx.Exec(t.Context(), "create table t ()")
 		require.Error(t, err)
 		require.NoError(t, tx.Rollback(t.Context()))
-		return eventually(t, monitor, func(s health.Status) bool { return s.LastLook.At.After(looked) })
+		return eventually(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(looked) })
 	}
 	status := refused()
-	assert.True(t, status.LastLook.Fresh)
+	assert.True(t, status.LastProbe.Fresh)
 	assert.Equal(t, 1, status.Resets)
 	assert.Equal(t, health.ResetSuspect, status.LastReset)
 	status = refused()
-	assert.True(t, status.LastLook.Fresh)
+	assert.True(t, status.LastProbe.Fresh)
 	assert.Equal(t, 1, status.Resets, "an application's own read-only transactions don't cost it the pool again and again")
 	assert.Empty(t, transitions)
 }
@@ -68,7 +68,7 @@ func TestNewConnectionsThatFailWhileOldOnesWorkDoNotShutTheGate(t *testing.T) {
 	_, err = conn.Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 	for range 3 {
-		_, err := monitor.CheckNow(t.Context())
+		_, err := monitor.ProbeNow(t.Context())
 		require.Error(t, err)
 	}
 	conn.Release()

@@ -43,13 +43,13 @@ func Example() {
 }
 
 // An observer hears of every transition, for a metric, an alert or a circuit breaker of one's own.
-func ExampleObserve() {
+func ExampleProvideObservers() {
 	app := fx.New(
 		fx.NopLogger,
 		pgfx.Module,
 		health.Module,
 		fx.Supply(pgfx.Config{URL: server.URL()}),
-		health.Observe(health.Observer{
+		health.ProvideObservers(health.Observer{
 			Name: "print",
 			Observe: func(_ context.Context, t health.Transition) {
 				fmt.Println(t.From, "→", t.To)

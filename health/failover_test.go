@@ -65,7 +65,7 @@ func TestAFailoverToAPromotedStandbyIsFollowed(t *testing.T) {
 	assert.Equal(t, before.SystemIdentifier, after.SystemIdentifier)
 	assert.NotEqual(t, before.StartedAt, after.StartedAt)
 
-	_, err = readers.CheckNow(t.Context())
+	_, err = readers.ProbeNow(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, health.ResetRoleChanged, until(t, readerTransitions, health.Up).Reset)
 }

@@ -81,7 +81,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		entries = append(h.each(started), h.checks(r.Context(), Startup)...)
 	case "healthz":
 		entries = h.each(ready)
-		for _, kind := range []Kind{Startup, Readiness, Liveness} {
+		for _, kind := range []CheckKind{Startup, Readiness, Liveness} {
 			entries = append(entries, h.checks(r.Context(), kind)...)
 		}
 	default:
@@ -102,7 +102,7 @@ func (h *Handler) each(ask func(*Monitor) []entry) []entry {
 }
 
 // checks runs the checks of a kind of every monitor.
-func (h *Handler) checks(ctx context.Context, kind Kind) []entry {
+func (h *Handler) checks(ctx context.Context, kind CheckKind) []entry {
 	return h.each(func(m *Monitor) []entry {
 		var entries []entry
 		for _, result := range m.Checks(ctx, kind) {
@@ -129,8 +129,8 @@ func ready(m *Monitor) []entry {
 		name = s.Database
 	}
 	connection := entry{name: name + ":connection", output: string(s.State), detail: detail{
-		ComponentID: m.db.Target(), ComponentType: "datastore", Time: s.LastLook.At,
-		ObservedValue: s.LastLook.Latency.Microseconds(), ObservedUnit: "us",
+		ComponentID: m.db.Target(), ComponentType: "datastore", Time: s.LastProbe.At,
+		ObservedValue: s.LastProbe.Latency.Microseconds(), ObservedUnit: "us",
 	}}
 	switch {
 	case s.Draining:

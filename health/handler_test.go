@@ -45,7 +45,7 @@ func TestTheHandlerFollowsTheDatabaseAndLivenessDoesNot(t *testing.T) {
 	monitor, transitions := watch(t, db)
 	handler := health.NewHandler(monitor)
 	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
-	looked := monitor.Status().LastLook.At
+	looked := monitor.Status().LastProbe.At
 
 	p.refuse()
 	until(t, transitions, health.Down)
@@ -59,21 +59,21 @@ func TestTheHandlerFollowsTheDatabaseAndLivenessDoesNot(t *testing.T) {
 	p.Heal()
 	until(t, transitions, health.Up)
 	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
-	assert.True(t, monitor.Status().LastLook.At.After(looked))
+	assert.True(t, monitor.Status().LastProbe.At.After(looked))
 }
 
 func TestAnAnswerMakesNoLook(t *testing.T) {
 	t.Parallel()
 	monitor, _ := watch(t, newDB(t))
-	looked := monitor.Status().LastLook
+	looked := monitor.Status().LastProbe
 	codes(t, health.NewHandler(monitor))
-	assert.Equal(t, looked, monitor.Status().LastLook)
+	assert.Equal(t, looked, monitor.Status().LastProbe)
 }
 
 func TestBeforeTheSetupNothingIsReady(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := openDB(t, newConfig(t, through(p), startMode(pgfx.StartDegraded)))
+	db := openDB(t, newConfig(t, through(p), startMode(pgfx.StartOptional)))
 	p.refuse()
 	require.NoError(t, db.Start(t.Context()))
 	monitor, transitions := watch(t, db)
@@ -90,7 +90,7 @@ func TestBeforeTheSetupNothingIsReady(t *testing.T) {
 func TestADatabaseThatIsUpIsNotReadyWhileItsSetupRuns(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	db, err := pgfx.Open(newConfig(t, startMode(pgfx.StartLazy)), pgfx.WithSetup(pgfx.Setup{
+	db, err := pgfx.Open(newConfig(t, startMode(pgfx.StartLazy)), pgfx.WithSetup(pgfx.SetupStep{
 		Name: "migrations",
 		Run: func(ctx context.Context, _ *pgfx.DB) error {
 			select {
@@ -163,7 +163,7 @@ func TestHealthzSpeaksHealthJSON(t *testing.T) {
 func TestAFailingCheckFailsWhatItsKindAnswers(t *testing.T) {
 	t.Parallel()
 	down := func(context.Context) error { return errors.New("down") }
-	for kind, want := range map[health.Kind][4]int{
+	for kind, want := range map[health.CheckKind][4]int{
 		health.Readiness: {200, 503, 200, 503},
 		health.Liveness:  {503, 200, 200, 503},
 		health.Startup:   {200, 200, 503, 503},

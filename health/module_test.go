@@ -120,14 +120,14 @@ func TestWithTheIntervalOffNothingRunsAndCheckNowStillWorks(t *testing.T) {
 	assert.Equal(t, health.Starting, monitor.Status().State)
 	assert.True(t, monitor.IsHealthy(), "the start has reached the database")
 
-	status, err := monitor.CheckNow(t.Context())
+	status, err := monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, health.Up, status.State)
 	assert.Equal(t, health.Up, next(t, transitions).To)
 	require.Eventually(t, func() bool { return count(t, db) == 0 }, patience, 1e6, "no connection is kept that nobody watches")
 
 	p.refuse()
-	status, err = monitor.CheckNow(t.Context())
+	status, err = monitor.ProbeNow(t.Context())
 	require.Error(t, err)
 	assert.Equal(t, health.Down, status.State)
 	assert.False(t, monitor.IsHealthy())
@@ -136,7 +136,7 @@ func TestWithTheIntervalOffNothingRunsAndCheckNowStillWorks(t *testing.T) {
 
 func TestADegradedStartRecoversByItself(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []pgfx.StartMode{pgfx.StartDegraded, pgfx.StartLazy} {
+	for _, mode := range []pgfx.StartMode{pgfx.StartOptional, pgfx.StartLazy} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			p := newProxy(t)
@@ -166,7 +166,7 @@ func TestAMonitorThatRunsBeforeItsDatabaseIsStartedLeavesTheGateToIt(t *testing.
 	until(t, transitions, health.Up)
 	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrNotStarted)
 	require.NoError(t, db.Start(t.Context()))
-	_, err := monitor.CheckNow(t.Context())
+	_, err := monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
 	assert.NoError(t, db.Gate().Err())
 }
@@ -187,7 +187,7 @@ func TestASubscriberThatIsTooSlowLosesTheOldest(t *testing.T) {
 	cancel()
 	cancel()
 	assert.Len(t, transitions, cap(transitions))
-	assert.Equal(t, 2*rounds-cap(transitions), monitor.Status().Missed)
+	assert.Equal(t, 2*rounds-cap(transitions), monitor.Status().DroppedTransitions)
 	var last health.Transition
 	for range cap(transitions) {
 		last = <-transitions

@@ -153,7 +153,7 @@ func (m *Monitor) shutDown() {
 	defer m.cut()
 	m.turn <- struct{}{}
 	m.probe.drop()
-	m.record(m.machine.stop(), plan{}, Look{}, nil)
+	m.record(m.machine.stop(), plan{}, ProbeResult{}, nil)
 	m.hub.close()
 	m.background.Wait()
 }
@@ -171,12 +171,12 @@ func (m *Monitor) run() {
 	}
 }
 
-// CheckNow looks at the database now and returns what is known then. Its error is the one that the look met, also when one
+// ProbeNow looks at the database now and returns what is known then. Its error is the one that the look met, also when one
 // failure alone is no verdict; nil when the database answered. Callers at the same time share a look. It works without a
 // running monitor too (before Start, or with Config.Health.Interval off), but then it leaves the gate alone, because nobody
 // would open it again. ctx bounds the waiting, Config.Health.Timeout the look; a look that ctx cuts short counts for
 // nothing. After Stop the error is [ErrStopped].
-func (m *Monitor) CheckNow(ctx context.Context) (Status, error) {
+func (m *Monitor) ProbeNow(ctx context.Context) (Status, error) {
 	look, err := m.lookOnce(ctx, time.Now())
 	if err != nil {
 		return m.Status(), err
@@ -187,30 +187,30 @@ func (m *Monitor) CheckNow(ctx context.Context) (Status, error) {
 
 // lookOnce takes the turn and looks, unless a look that began after notBefore has been made meanwhile. Its error says why
 // there was no look.
-func (m *Monitor) lookOnce(ctx context.Context, notBefore time.Time) (Look, error) {
+func (m *Monitor) lookOnce(ctx context.Context, notBefore time.Time) (ProbeResult, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(m.lifetime, cancel)()
 	select {
 	case <-m.lifetime.Done():
-		return Look{}, ErrStopped
+		return ProbeResult{}, ErrStopped
 	default:
 	}
 	select {
 	case m.turn <- struct{}{}:
 		defer func() { <-m.turn }()
 	case <-ctx.Done():
-		return Look{}, m.interrupted(ctx)
+		return ProbeResult{}, m.interrupted(ctx)
 	}
 	m.mu.Lock()
-	last := m.status.LastLook
+	last := m.status.LastProbe
 	m.mu.Unlock()
 	if !notBefore.IsZero() && last.At.After(notBefore) {
 		return last, nil
 	}
 	look, ok := m.look(ctx)
 	if !ok {
-		return Look{}, m.interrupted(ctx)
+		return ProbeResult{}, m.interrupted(ctx)
 	}
 	return look, nil
 }
@@ -223,7 +223,7 @@ func (m *Monitor) interrupted(ctx context.Context) error {
 }
 
 // look looks, judges, acts and tells. It returns false when ctx ended first. The caller holds the turn.
-func (m *Monitor) look(ctx context.Context) (Look, bool) {
+func (m *Monitor) look(ctx context.Context) (ProbeResult, bool) {
 	m.mu.Lock()
 	monitored, heard, known := m.status.Monitored, m.heard, m.status.Err
 	m.heard = 0
@@ -238,10 +238,10 @@ func (m *Monitor) look(ctx context.Context) (Look, bool) {
 	}
 	if ctx.Err() != nil {
 		m.replan(began, confirmAfter)
-		return Look{}, false
+		return ProbeResult{}, false
 	}
 	now, stats := time.Now(), m.db.Stats()
-	look := Look{At: began, Took: now.Sub(began), Latency: seen.latency, Fresh: seen.fresh, Cause: seen.cause, Err: seen.err}
+	look := ProbeResult{At: began, Took: now.Sub(began), Latency: seen.latency, Fresh: seen.fresh, Cause: seen.cause, Err: seen.err}
 	found := finding{
 		cause: seen.cause, server: seen.server.identity(), readOnly: seen.server.ReadOnly, slots: seen.server.slots(),
 		suspectPool: seen.suspectPool || m.strayed(now, heard, seen),
@@ -280,7 +280,7 @@ func (m *Monitor) strayed(now time.Time, heard evidence, seen sight) bool {
 func succeeded(stats pgfx.Stats) int64 { return stats.Statements.Count - stats.Statements.Errors }
 
 // record notes a verdict and tells it when it is news. The caller holds the turn.
-func (m *Monitor) record(v verdict, p plan, look Look, server *Server) {
+func (m *Monitor) record(v verdict, p plan, look ProbeResult, server *Server) {
 	m.mu.Lock()
 	now := time.Now()
 	t := Transition{
@@ -299,7 +299,7 @@ func (m *Monitor) record(v verdict, p plan, look Look, server *Server) {
 		s.Since = now
 	}
 	if !look.At.IsZero() {
-		s.LastLook = look
+		s.LastProbe = look
 		if look.Err == nil {
 			s.LastGood, s.Server = look.At, *server
 		}
@@ -345,12 +345,12 @@ func (m *Monitor) Status() Status {
 	m.mu.Unlock()
 	s.Initialized = m.db.IsInitialized()
 	s.Pool = m.db.Stats().Pool
-	s.Missed = m.hub.dropped()
+	s.DroppedTransitions = m.hub.dropped()
 	return s
 }
 
 // IsHealthy reports whether the database can be used, as far as is known: the state is Up, Degraded or ReadOnly. Without
-// looks of its own (see Status.Monitored) it is what the DB knows from its start, unless a CheckNow has found otherwise.
+// looks of its own (see Status.Monitored) it is what the DB knows from its start, unless a ProbeNow has found otherwise.
 func (m *Monitor) IsHealthy() bool {
 	m.mu.Lock()
 	state, monitored := m.status.State, m.status.Monitored
@@ -365,7 +365,7 @@ func (m *Monitor) IsHealthy() bool {
 func (m *Monitor) IsInitialized() bool { return m.db.IsInitialized() }
 
 // Subscribe returns a channel of transitions from now on and a function that ends the subscription and closes the
-// channel. The channel holds 16 transitions; a subscriber that falls behind loses the oldest (Status.Missed counts them)
+// channel. The channel holds 16 transitions; a subscriber that falls behind loses the oldest (Status.DroppedTransitions counts them)
 // and never holds up the monitor. Stop closes the channel after the transition to Stopped. cancel may be called more than
 // once.
 func (m *Monitor) Subscribe() (transitions <-chan Transition, cancel func()) {

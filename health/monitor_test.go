@@ -32,9 +32,9 @@ func TestStartEndsWithAVerdictWhenTheDatabaseIsThere(t *testing.T) {
 	assert.True(t, monitor.IsInitialized())
 	assert.Empty(t, status.Cause)
 	require.NoError(t, status.Err)
-	assert.Equal(t, status.LastLook.At, status.LastGood)
-	assert.Positive(t, status.LastLook.Latency)
-	assert.True(t, status.LastLook.Fresh)
+	assert.Equal(t, status.LastProbe.At, status.LastGood)
+	assert.Positive(t, status.LastProbe.Latency)
+	assert.True(t, status.LastProbe.Fresh)
 	assert.Equal(t, 10, status.Pool.Max)
 	require.Len(t, status.History, 1)
 	assert.Equal(t, health.Starting, status.History[0].From)
@@ -53,8 +53,8 @@ func TestTheMonitorKeepsOneConnectionAndClosesItAtStop(t *testing.T) {
 	db := newDB(t)
 	monitor, transitions := watch(t, db)
 	require.Eventually(t, func() bool { // the second, unless the connection is slower than the monitor waits for it
-		status, err := monitor.CheckNow(t.Context())
-		return err == nil && !status.LastLook.Fresh
+		status, err := monitor.ProbeNow(t.Context())
+		return err == nil && !status.LastProbe.Fresh
 	}, patience, time.Millisecond, "a look runs on the connection of the one before")
 	require.Eventually(t, func() bool { return count(t, db) == 1 }, patience, time.Millisecond)
 
@@ -67,7 +67,7 @@ func TestTheMonitorKeepsOneConnectionAndClosesItAtStop(t *testing.T) {
 	assert.False(t, monitor.Status().Monitored)
 	assert.False(t, monitor.IsHealthy())
 
-	_, err := monitor.CheckNow(t.Context())
+	_, err := monitor.ProbeNow(t.Context())
 	require.ErrorIs(t, err, health.ErrStopped)
 	require.ErrorIs(t, monitor.Start(t.Context()), health.ErrStopped)
 	require.NoError(t, monitor.Stop(t.Context()), "stop may be called again")
@@ -101,7 +101,7 @@ func TestStartAndStopInAnyOrderLeaveNothingBehind(t *testing.T) {
 		done := make(chan struct{}, 4)
 		for _, do := range []func(context.Context) error{
 			monitor.Start, monitor.Stop, monitor.Start,
-			func(ctx context.Context) error { _, err := monitor.CheckNow(ctx); return err },
+			func(ctx context.Context) error { _, err := monitor.ProbeNow(ctx); return err },
 		} {
 			go func() {
 				_ = do(t.Context())
@@ -168,7 +168,7 @@ func TestAServerThatAcceptsAndKillsStaysDown(t *testing.T) {
 	p.kill(fxtest.AtOnce)
 	assert.Equal(t, pgfx.CauseKilled, until(t, transitions, health.Down).Cause)
 	for range 5 {
-		status, err := monitor.CheckNow(t.Context())
+		status, err := monitor.ProbeNow(t.Context())
 		require.Error(t, err)
 		assert.Equal(t, health.Down, status.State)
 	}
@@ -197,10 +197,10 @@ func TestHalfOpenConnectionsAreReplaced(t *testing.T) {
 	db := newDB(t, through(p), timeout(10*time.Second))
 	monitor, transitions := watch(t, db)
 	p.freeze(false)
-	status, err := monitor.CheckNow(t.Context())
+	status, err := monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, health.Up, status.State)
-	assert.True(t, status.LastLook.Fresh)
+	assert.True(t, status.LastProbe.Fresh)
 	assert.Equal(t, 1, status.Resets)
 	assert.Equal(t, health.ResetSuspect, status.LastReset)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
@@ -215,10 +215,10 @@ func TestABlackHoleIsDownAfterTheSecondTimeoutAndHoldsNobodyUp(t *testing.T) {
 	monitor := newMonitor(t, db)
 	transitions, _ := monitor.Subscribe()
 	p.freeze(true)
-	_, err := monitor.CheckNow(t.Context())
+	_, err := monitor.ProbeNow(t.Context())
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Equal(t, health.Starting, monitor.Status().State, "one timeout is no proof")
-	status, err := monitor.CheckNow(t.Context())
+	status, err := monitor.ProbeNow(t.Context())
 	require.Error(t, err)
 	assert.Equal(t, health.Down, status.State)
 	assert.Equal(t, pgfx.CauseTimeout, status.Cause)
@@ -240,7 +240,7 @@ func TestStopDoesNotWaitForABlackHole(t *testing.T) {
 	p.freeze(true)
 	checked := make(chan error, 1)
 	go func() {
-		_, err := monitor.CheckNow(context.Background())
+		_, err := monitor.ProbeNow(context.Background())
 		checked <- err
 	}()
 	require.Eventually(t, func() bool { return p.Connections() > 2 }, patience, time.Millisecond, "the look dials a third connection")
@@ -258,14 +258,14 @@ func TestALookThatItsCallerCutsShortCountsForNothing(t *testing.T) {
 	p.freeze(true)
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		_, err := monitor.CheckNow(ctx)
+		_, err := monitor.ProbeNow(ctx)
 		cancel()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
 	assert.Equal(t, health.Starting, monitor.Status().State)
-	assert.True(t, monitor.Status().LastLook.At.IsZero())
+	assert.True(t, monitor.Status().LastProbe.At.IsZero())
 	p.Heal()
-	status, err := monitor.CheckNow(t.Context())
+	status, err := monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, health.Up, status.State)
 }
@@ -274,9 +274,9 @@ func TestALostConnectionOfTheMonitorRaisesSuspicionAndNoAlarm(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	monitor, transitions := watch(t, db)
-	looked := monitor.Status().LastLook.At
+	looked := monitor.Status().LastProbe.At
 	terminate(t, db)
-	status := eventually(t, monitor, func(s health.Status) bool { return s.LastLook.At.After(looked) })
+	status := eventually(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(looked) })
 	assert.Equal(t, health.Up, status.State)
 	assert.Equal(t, health.ResetSuspect, status.LastReset)
 	assert.Empty(t, transitions)
@@ -317,7 +317,7 @@ func TestAnExhaustedPoolIsNotADatabaseThatIsDown(t *testing.T) {
 		waited <- err
 	}()
 	require.Eventually(t, func() bool { return db.Stats().Pool.Waiting > 0 }, patience, time.Millisecond)
-	_, err = monitor.CheckNow(t.Context())
+	_, err = monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
 	degraded := next(t, transitions)
 	assert.Equal(t, health.Degraded, degraded.To)
@@ -346,12 +346,12 @@ func TestARoleThatMayNotAskForControlDataIsWatchedAllTheSame(t *testing.T) {
 	require.NoError(t, db.Start(t.Context()))
 	monitor, _ := watch(t, db)
 	for range 2 {
-		status, err := monitor.CheckNow(t.Context())
+		status, err := monitor.ProbeNow(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, health.Up, status.State)
 		assert.Empty(t, status.Server.SystemIdentifier)
 		assert.False(t, status.Server.StartedAt.IsZero())
-		assert.False(t, status.LastLook.Fresh)
+		assert.False(t, status.LastProbe.Fresh)
 	}
 }
 
@@ -365,8 +365,8 @@ func TestCallersAtTheSameTimeShareALook(t *testing.T) {
 	results := make(chan time.Time, callers)
 	for range callers {
 		go func() {
-			status, _ := monitor.CheckNow(context.Background())
-			results <- status.LastLook.At
+			status, _ := monitor.ProbeNow(context.Background())
+			results <- status.LastProbe.At
 		}()
 	}
 	looks := make(map[time.Time]bool)

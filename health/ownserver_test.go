@@ -29,7 +29,7 @@ func TestAServerWithoutASlotLeftIsDegradedWhileThePoolHasConnectionsAndDownWhenI
 	require.NoError(t, err)
 
 	release := own.FillConnections()
-	_, err = monitor.CheckNow(t.Context())
+	_, err = monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
 	nearly := next(t, transitions)
 	assert.Equal(t, health.Degraded, nearly.To)
@@ -79,7 +79,7 @@ func TestARotatedPasswordIsPickedUpWithoutARestartAndWithoutAStormOfLogins(t *te
 	monitor, transitions := watch(t, db)
 
 	rotated := own.RotatePassword()
-	_, err = monitor.CheckNow(t.Context())
+	_, err = monitor.ProbeNow(t.Context())
 	require.NoError(t, err, "sessions go on")
 	own.TerminateBackends()
 	down := until(t, transitions, health.Down)
@@ -117,7 +117,7 @@ func TestLooksLeaveNothingBehind(t *testing.T) { //nolint:paralleltest // the he
 	monitor, _ := watch(t, db)
 	look := func(n int) {
 		for range n {
-			_, err := monitor.CheckNow(t.Context())
+			_, err := monitor.ProbeNow(t.Context())
 			require.NoError(t, err)
 		}
 	}

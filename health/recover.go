@@ -65,7 +65,7 @@ func (p plan) carryOut(db *pgfx.DB, cause error) {
 	}
 	switch {
 	case p.shut:
-		db.Gate().Shut(cause)
+		db.Gate().Close(cause)
 	case p.open:
 		db.Gate().Open()
 	}

@@ -330,7 +330,7 @@ func BenchmarkLook(b *testing.B) {
 	require.NoError(b, monitor.Start(b.Context()))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := monitor.CheckNow(b.Context()); err != nil {
+		if _, err := monitor.ProbeNow(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}

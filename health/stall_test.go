@@ -76,9 +76,9 @@ func TestASlowStatementThatRunsAloneCausesALookAndNothingElse(t *testing.T) {
 	db := openDB(t, config)
 	require.NoError(t, db.Start(t.Context()))
 	monitor, transitions := watch(t, db)
-	looked := monitor.Status().LastLook.At
+	looked := monitor.Status().LastProbe.At
 	working, release := waiting(t, config, db)
-	status := eventually(t, monitor, func(s health.Status) bool { return s.LastLook.At.After(looked) })
+	status := eventually(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(looked) })
 	assert.Equal(t, health.Up, status.State)
 	assert.Zero(t, status.Resets)
 	release()

@@ -20,7 +20,7 @@ type Status struct {
 	// Err is the error behind Cause.
 	Err error `json:"-"`
 	// Monitored tells whether looks are made without anybody asking: false before Start, after Stop, and when
-	// Config.Health.Interval is Off. Then the rest is as old as LastLook.
+	// Config.Health.Interval is Off. Then the rest is as old as LastProbe.
 	Monitored bool `json:"monitored"`
 	// ThroughPool tells that looks go through the pool (Config.Health.ThroughPool).
 	ThroughPool bool `json:"through_pool,omitempty"`
@@ -30,9 +30,9 @@ type Status struct {
 	Demoted bool `json:"demoted,omitempty"`
 	// Draining tells that Drain was called: the application is going away.
 	Draining bool `json:"draining,omitempty"`
-	// LastLook is the last look, zero before the first, and LastGood when one was last answered.
-	LastLook Look      `json:"last_look"`
-	LastGood time.Time `json:"last_good,omitzero"`
+	// LastProbe is the last look, zero before the first, and LastGood when one was last answered.
+	LastProbe ProbeResult `json:"last_probe"`
+	LastGood  time.Time   `json:"last_good,omitzero"`
 	// Server is what the last good look learned about the server.
 	Server Server `json:"server"`
 	// Pool is the pool at this moment.
@@ -41,13 +41,13 @@ type Status struct {
 	Resets    int         `json:"resets"`
 	LastReset ResetReason `json:"last_reset,omitempty"`
 	// Missed counts the transitions that subscribers were too slow to take.
-	Missed int `json:"missed"`
+	DroppedTransitions int `json:"dropped_transitions"`
 	// History holds the last transitions, oldest first, at most 32. It is shared: don't change it.
 	History []Transition `json:"history,omitempty"`
 }
 
 // Look is one look at the database.
-type Look struct {
+type ProbeResult struct {
 	// At is when the look began, Took how long it lasted, and Latency the time of its round trip alone.
 	At      time.Time     `json:"at"`
 	Took    time.Duration `json:"took"`

@@ -101,7 +101,7 @@ type Observer struct {
 
 // Observe gives observers to the databases of an Fx application. An observer that needs something from Fx is provided by a
 // constructor with the result tag `group:"health.observers"`.
-func Observe(observers ...Observer) fx.Option {
+func ProvideObservers(observers ...Observer) fx.Option {
 	return supplyGroup(`group:"health.observers"`, observers)
 }
 

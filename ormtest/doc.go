@@ -4,5 +4,5 @@
 //
 // What can take part in a transaction that the ctx carries: whatever takes an interface with pgx's methods, as sqlc's code
 // for pgx does, because *txn.Manager has them. Users of database/sql (GORM, bun, sqlx, sqlc's code for database/sql) have
-// transactions of their own; inside of txn.Manager.Do their use is reported (txn.WithMisuse) like any use of the bare pool.
+// transactions of their own; inside of txn.Manager.Do their use is reported (txn.WithPoolUseInTx) like any use of the bare pool.
 package ormtest

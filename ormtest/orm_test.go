@@ -49,8 +49,8 @@ func start(t *testing.T) application {
 	var a application
 	a.App = fxtest.New(t,
 		fxtest.Migrations(fstest.MapFS{"1.sql": {Data: []byte(schema)}}),
-		fxtest.Fx(repo.Provide[person, uuid.UUID]("people"), pgfx.Options(pgfx.WithTypes("mood")),
-			txn.Options(txn.WithMisuse(txn.MisuseError)), fx.Populate(&a.people)))
+		fxtest.Fx(repo.Provide[person, uuid.UUID]("people"), pgfx.ProvideOptions(pgfx.WithTypes("mood")),
+			txn.ProvideOptions(txn.WithPoolUseInTx(txn.PoolUseInTxError)), fx.Populate(&a.people)))
 	return a
 }
 

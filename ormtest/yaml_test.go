@@ -28,8 +28,8 @@ database:
     max_overflow: 3
     acquire_timeout: 5s
   timeouts: {statement: 30s, validate: -1ns}
-  retry: {max: 4, multiplier: 1.5, budget: 0.2}
-  watch: {slow: 250ms, log: true}
+  retry: {max_attempts: 4, multiplier: 1.5, budget: 0.2}
+  stats: {slow: 250ms, log: true}
 `
 
 func TestAConfigIsReadFromYAMLAndWrittenWithoutItsPassword(t *testing.T) {
@@ -43,8 +43,8 @@ func TestAConfigIsReadFromYAMLAndWrittenWithoutItsPassword(t *testing.T) {
 		Pooler: pgfx.PoolerDirect, TLS: pgfx.TLSConfig{Mode: pgfx.TLSVerifyFull, CAFile: "/etc/rds.pem"},
 		Pool:     pgfx.PoolConfig{MaxConns: 7, MaxOverflow: 3, AcquireTimeout: 5 * time.Second},
 		Timeouts: pgfx.TimeoutConfig{Statement: 30 * time.Second, Validate: pgfx.Off},
-		Retry:    pgfx.RetryConfig{MaxRetries: 4, Multiplier: 1.5, Budget: 0.2},
-		Watch:    pgfx.WatchConfig{Slow: 250 * time.Millisecond, Log: true},
+		Retry:    pgfx.RetryConfig{MaxAttempts: 4, Multiplier: 1.5, Budget: 0.2},
+		Stats:    pgfx.StatsConfig{Slow: 250 * time.Millisecond, Log: true},
 	}
 	assert.Equal(t, want, settings.Database)
 

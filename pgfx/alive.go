@@ -24,7 +24,7 @@ func (db *DB) shouldPing(ctx context.Context, params pgxpool.ShouldPingParams) b
 		return false
 	}
 	acquire.state = state
-	if acquire.at = state.back + params.IdleDuration; state.back == 0 && !db.config.Watch.Disabled { // new: not idle, but being made
+	if acquire.at = state.back + params.IdleDuration; state.back == 0 && !db.config.Stats.Disabled { // new: not idle, but being made
 		acquire.at = db.now()
 	}
 	return false

@@ -66,8 +66,8 @@ func TestAConnectionWhoseServerWasDemotedIsReplaced(t *testing.T) {
 func TestAConnectionThatWasRefusedAWriteIsAskedAtOnce(t *testing.T) {
 	t.Parallel()
 	cfg, readOnly := ownServer(t)
-	for name, watch := range map[string]pgfx.WatchConfig{"watched": {}, "unwatched": {Disabled: true}} {
-		cfg.Watch = watch
+	for name, watch := range map[string]pgfx.StatsConfig{"watched": {}, "unwatched": {Disabled: true}} {
+		cfg.Stats = watch
 		db := started(t, cfg)
 		refuse := func() {
 			_, err := db.Pool().Exec(t.Context(), "create table t (n int)")

@@ -23,9 +23,9 @@ func takesTheShortWay(conn *pgx.Conn) bool {
 func TestEveryConnectionHasTheCodecsUnlessSwitchedOff(t *testing.T) { //nolint:paralleltest // counts allocations
 	for _, stock := range []bool{false, true} {
 		cfg := serverConfig()
-		cfg.StockCodecs = stock
+		cfg.DisableFastCodecs = stock
 		db := started(t, cfg)
-		require.NoError(t, db.WithConn(t.Context(), func(_ context.Context, conn *pgx.Conn) error {
+		require.NoError(t, db.AcquireFunc(t.Context(), func(_ context.Context, conn *pgx.Conn) error {
 			assert.Equal(t, !stock, takesTheShortWay(conn), "in the pool")
 			return nil
 		}))

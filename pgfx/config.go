@@ -61,10 +61,10 @@ type Config struct {
 	// StatementCache is how many statements, or descriptions of them, each connection remembers for ExecMode. Default: what the
 	// URL's statement_cache_capacity and description_cache_capacity say, else 512. Off: none.
 	StatementCache int `env:"STATEMENT_CACHE" json:"statement_cache,omitempty" koanf:"statement_cache" mapstructure:"statement_cache" yaml:"statement_cache,omitempty"`
-	// StockCodecs leaves uuid, json, jsonb and timestamptz to pgx's own codecs. Default: false, which is codecs that take fewer
+	// DisableFastCodecs leaves uuid, json, jsonb and timestamptz to pgx's own codecs. Default: false, which is codecs that take fewer
 	// allocations for UUIDs, raw JSON and times; they give the same values, and rows.Values and destinations of type any stay
 	// pgx's own in any case.
-	StockCodecs bool `env:"STOCK_CODECS" json:"stock_codecs,omitempty" koanf:"stock_codecs" mapstructure:"stock_codecs" yaml:"stock_codecs,omitempty"`
+	DisableFastCodecs bool `env:"DISABLE_FAST_CODECS" json:"disable_fast_codecs,omitempty" koanf:"disable_fast_codecs" mapstructure:"disable_fast_codecs" yaml:"disable_fast_codecs,omitempty"`
 
 	TLS      TLSConfig     `envPrefix:"TLS_"    json:"tls,omitzero"      koanf:"tls"      mapstructure:"tls"      yaml:"tls,omitempty"`
 	Pool     PoolConfig    `envPrefix:"POOL_"   json:"pool,omitzero"     koanf:"pool"     mapstructure:"pool"     yaml:"pool,omitempty"`
@@ -72,7 +72,7 @@ type Config struct {
 	Start    StartConfig   `envPrefix:"START_"  json:"start,omitzero"    koanf:"start"    mapstructure:"start"    yaml:"start,omitempty"`
 	Retry    RetryConfig   `envPrefix:"RETRY_"  json:"retry,omitzero"    koanf:"retry"    mapstructure:"retry"    yaml:"retry,omitempty"`
 	Health   HealthConfig  `envPrefix:"HEALTH_" json:"health,omitzero"   koanf:"health"   mapstructure:"health"   yaml:"health,omitempty"`
-	Watch    WatchConfig   `envPrefix:"WATCH_"  json:"watch,omitzero"    koanf:"watch"    mapstructure:"watch"    yaml:"watch,omitempty"`
+	Stats    StatsConfig   `envPrefix:"STATS_"  json:"stats,omitzero"    koanf:"stats"    mapstructure:"stats"    yaml:"stats,omitempty"`
 }
 
 // TLSConfig says how the connection is protected (PostgreSQL manual, "SSL Support").
@@ -153,7 +153,7 @@ type TimeoutConfig struct {
 	// Unacknowledged is how long the kernel keeps data that was sent and not acknowledged before it gives a connection up
 	// (TCP_USER_TIMEOUT; Linux). It ends a statement whose server has vanished. Default: 30 s. Off: the kernel's own limit,
 	// about a quarter of an hour.
-	Unacknowledged time.Duration `env:"UNACKNOWLEDGED_TIMEOUT" json:"unacknowledged,omitempty" koanf:"unacknowledged" mapstructure:"unacknowledged" yaml:"unacknowledged,omitempty"`
+	TCPUser time.Duration `env:"TCP_USER_TIMEOUT" json:"tcp_user,omitempty" koanf:"tcp_user" mapstructure:"tcp_user" yaml:"tcp_user,omitempty"`
 	// Statement sets statement_timeout.
 	Statement time.Duration `env:"STATEMENT_TIMEOUT" json:"statement,omitempty" koanf:"statement" mapstructure:"statement" yaml:"statement,omitempty"`
 	// Lock sets lock_timeout.
@@ -191,9 +191,9 @@ type StartMode string
 const (
 	// StartRequire retries until the database answers and fails the start when it does not in time.
 	StartRequire StartMode = "require"
-	// StartDegraded tries once and starts without the database when that fails; it connects in the background and runs the
+	// StartOptional tries once and starts without the database when that fails; it connects in the background and runs the
 	// setup then.
-	StartDegraded StartMode = "degraded"
+	StartOptional StartMode = "optional"
 	// StartLazy does not wait for the database at all: connecting and setup happen in the background.
 	StartLazy StartMode = "lazy"
 )
@@ -202,8 +202,8 @@ const (
 // and whoever calls [Retry] with it make. Each wait is drawn from between a tenth of Delay and its full length, which
 // grows exponentially.
 type RetryConfig struct {
-	// MaxRetries is the number of attempts after the first. Default: 2; while starting as many as the time allows. Off: none.
-	MaxRetries int `env:"MAX" json:"max,omitempty" koanf:"max" mapstructure:"max" yaml:"max,omitempty"`
+	// MaxAttempts is the number of attempts after the first. Default: 2; while starting as many as the time allows. Off: none.
+	MaxAttempts int `env:"MAX_ATTEMPTS" json:"max_attempts,omitempty" koanf:"max_attempts" mapstructure:"max_attempts" yaml:"max_attempts,omitempty"`
 	// Delay is the longest wait before the first retry. Default: 200 ms.
 	Delay time.Duration `env:"DELAY" json:"delay,omitempty" koanf:"delay" mapstructure:"delay" yaml:"delay,omitempty"`
 	// Multiplier is the factor from one longest wait to the next, 1 or more. Default: 2.
@@ -257,7 +257,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Pool.MaxConnIdleTime, defaultMaxConnIdleTime)
 	setDefault(&c.Timeouts.Connect, defaultConnectTimeout)
 	setDefault(&c.Timeouts.Validate, defaultValidateTimeout)
-	setDefault(&c.Timeouts.Unacknowledged, defaultUnacknowledged)
+	setDefault(&c.Timeouts.TCPUser, defaultUnacknowledged)
 	setDefault(&c.Start.Mode, StartRequire)
 	setDefault(&c.Retry.Delay, defaultRetryDelay)
 	setDefault(&c.Retry.Multiplier, defaultRetryMultiplier)
@@ -265,7 +265,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Retry.Budget, DefaultRetryShare)
 	setDefault(&c.Health.Interval, defaultHealthInterval)
 	setDefault(&c.Health.Timeout, defaultHealthTimeout)
-	c.Watch.setDefaults()
+	c.Stats.setDefaults()
 	if exe, err := os.Executable(); err == nil {
 		setDefault(&c.ApplicationName, filepath.Base(exe))
 	}

@@ -66,16 +66,16 @@ func TestValidateNamesFieldValueAndFix(t *testing.T) {
 		"old tls":               {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{MinVersion: "1.1"}}, `TLS.MinVersion is "1.1": set 1.2 or 1.3, or nothing for 1.2`},
 		"unknown attributes":    {pgfx.Config{URL: address, TargetSessionAttrs: "writer"}, `TargetSessionAttrs is "writer": set one of any, read-write, read-only, primary, standby, prefer-standby`},
 		"unknown role":          {pgfx.Config{URL: address, Role: "primary"}, `Role is "primary": set one of writer, reader, any, or nothing for the default`},
-		"unknown start mode":    {pgfx.Config{URL: address, Start: pgfx.StartConfig{Mode: "now"}}, `Start.Mode is "now": set one of require, degraded, lazy`},
+		"unknown start mode":    {pgfx.Config{URL: address, Start: pgfx.StartConfig{Mode: "now"}}, `Start.Mode is "now": set one of require, optional, lazy`},
 		"start without end":     {pgfx.Config{URL: address, Start: pgfx.StartConfig{Timeout: pgfx.Off}}, `Start.Timeout is "-1ns": set a positive duration, or 0 for the default; it can't be switched off`},
-		"negative retries":      {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{MaxRetries: -2}}, `Retry.MaxRetries is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) for none`},
+		"negative retries":      {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{MaxAttempts: -2}}, `Retry.MaxAttempts is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) for none`},
 		"delay above its limit": {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Delay: time.Minute, MaxDelay: time.Second}}, `Retry.MaxDelay is "1s": set at least Retry.Delay, which is 1m0s`},
 		"too large a budget":    {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Budget: 2}}, `Retry.Budget is "2": set a share from 0 to 1, 0 for the default or pgfx.Off (-1) for no limit`},
 		"shrinking delay":       {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Multiplier: 0.5}}, `Retry.Multiplier is "0.5": set a factor from 1 to 100, or 0 for the default`},
-		"negative slow":         {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Slow: -2}}, `Watch.Slow is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
-		"negative leak":         {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Leak: -time.Minute}}, `Watch.Leak is "-1m0s": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
-		"negative statements":   {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Statements: -2}}, `Watch.Statements is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) to keep none`},
-		"too many statements":   {pgfx.Config{URL: address, Watch: pgfx.WatchConfig{Statements: 10001}}, `Watch.Statements is "10001": set 10000 or less`},
+		"negative slow":         {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{Slow: -2}}, `Stats.Slow is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
+		"negative leak":         {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{LongLease: -time.Minute}}, `Stats.LongLease is "-1m0s": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
+		"negative statements":   {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{Statements: -2}}, `Stats.Statements is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) to keep none`},
+		"too many statements":   {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{Statements: 10001}}, `Stats.Statements is "10001": set 10000 or less`},
 		"negative interval":     {pgfx.Config{URL: address, Health: pgfx.HealthConfig{Interval: -2}}, `Health.Interval is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestTheZeroConfigIsValidAndHasDefaults(t *testing.T) {
 	assert.Equal(t, 10*time.Second, d.Timeouts.Connect)
 	assert.Equal(t, 30*time.Second, d.Health.Interval)
 	assert.Equal(t, pgfx.StartRequire, d.Start.Mode)
-	assert.Equal(t, pgfx.WatchConfig{Slow: time.Second, Leak: time.Minute, Statements: 500}, d.Watch)
+	assert.Equal(t, pgfx.StatsConfig{Slow: time.Second, LongLease: time.Minute, Statements: 500}, d.Stats)
 	assert.Equal(t, d, d.WithDefaults(), "defaulting twice changes nothing")
 }
 

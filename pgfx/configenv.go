@@ -32,7 +32,7 @@ func configFromEnv(prefix string, environment map[string]string) (Config, error)
 	if paramsErr != nil {
 		return Config{}, errors.New("pgfx: " + paramsErr.Error())
 	}
-	var problems []Problem
+	var problems []ConfigProblem
 	for _, p := range params {
 		value, set := environment[p.Key]
 		if !set {
@@ -40,7 +40,7 @@ func configFromEnv(prefix string, environment map[string]string) (Config, error)
 		}
 		one := env.Options{Prefix: prefix, Environment: map[string]string{p.Key: value}}
 		if _, err := env.ParseAsWithOptions[Config](one); err != nil {
-			problems = append(problems, Problem{Field: p.Key, Value: value, Fix: "set it to " + expected(err)})
+			problems = append(problems, ConfigProblem{Field: p.Key, Value: value, Fix: "set it to " + expected(err)})
 		}
 	}
 	return Config{}, &ConfigError{Problems: problems}
@@ -123,7 +123,7 @@ func (s surroundings) complete(c Config) (Config, error) {
 	case c.hasAddress(), s.database == "" && s.hasLibpqAddress():
 		return c, nil
 	}
-	return Config{}, &ConfigError{Problems: []Problem{{
+	return Config{}, &ConfigError{Problems: []ConfigProblem{{
 		Field: "URL", Value: "", Fix: "supply a pgfx.Config with URL or Host, set " + envPrefix(s.database) + "URL in the environment, " +
 			"or put embedded.Module in front for a local server",
 	}}}

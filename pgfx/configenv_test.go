@@ -17,7 +17,7 @@ func TestConfigFromEnvReadsEveryGroup(t *testing.T) { //nolint:paralleltest // s
 		"DATABASE_URL": "postgres://localhost/app", "DATABASE_USERNAME": "app", "DATABASE_NAME": "other", "DATABASE_PORT": "6543",
 		"DATABASE_TLS_MODE": "require", "DATABASE_POOL_MAX_CONNS": "12", "DATABASE_POOL_ACQUIRE_TIMEOUT": "3s",
 		"DATABASE_STATEMENT_TIMEOUT": "1m", "DATABASE_START_MODE": "lazy", "DATABASE_RETRY_MULTIPLIER": "1.5", "DATABASE_HEALTH_INTERVAL": "7s",
-		"DATABASE_WATCH_SLOW": "2s", "DATABASE_WATCH_LEAK": "-1ns", "DATABASE_WATCH_STATEMENTS": "9", "DATABASE_WATCH_DISABLED": "true",
+		"DATABASE_STATS_SLOW": "2s", "DATABASE_STATS_LONG_LEASE": "-1ns", "DATABASE_STATS_STATEMENTS": "9", "DATABASE_STATS_DISABLED": "true",
 		"REPORTING_DATABASE_URL": "postgres://reports/r",
 	} {
 		t.Setenv(name, value)
@@ -29,7 +29,7 @@ func TestConfigFromEnvReadsEveryGroup(t *testing.T) { //nolint:paralleltest // s
 		Pool: pgfx.PoolConfig{MaxConns: 12, AcquireTimeout: 3 * time.Second}, Timeouts: pgfx.TimeoutConfig{Statement: time.Minute},
 		Start: pgfx.StartConfig{Mode: pgfx.StartLazy}, Retry: pgfx.RetryConfig{Multiplier: 1.5},
 		Health: pgfx.HealthConfig{Interval: 7 * time.Second},
-		Watch:  pgfx.WatchConfig{Slow: 2 * time.Second, Leak: pgfx.Off, Statements: 9, Disabled: true},
+		Stats:  pgfx.StatsConfig{Slow: 2 * time.Second, LongLease: pgfx.Off, Statements: 9, Disabled: true},
 	}, c)
 
 	c, err = pgfx.ConfigFromEnvPrefix("REPORTING_DATABASE_")
@@ -41,13 +41,13 @@ func TestAVariableOfTheWrongTypeIsNamed(t *testing.T) {
 	t.Setenv("DATABASE_PORT", "many")
 	t.Setenv("DATABASE_POOL_ACQUIRE_TIMEOUT", "5")
 	t.Setenv("DATABASE_RETRY_MULTIPLIER", "x")
-	t.Setenv("DATABASE_STOCK_CODECS", "maybe")
+	t.Setenv("DATABASE_DISABLE_FAST_CODECS", "maybe")
 	t.Setenv("DATABASE_PASSWORD", "hunter2")
 	_, err := pgfx.ConfigFromEnv()
 	require.ErrorContains(t, err, `DATABASE_PORT is "many": set it to a whole number`)
 	require.ErrorContains(t, err, `DATABASE_POOL_ACQUIRE_TIMEOUT is "5": set it to a duration such as "30s" or "5m"`)
 	require.ErrorContains(t, err, `DATABASE_RETRY_MULTIPLIER is "x": set it to a number`)
-	require.ErrorContains(t, err, `DATABASE_STOCK_CODECS is "maybe": set it to true or false`)
+	require.ErrorContains(t, err, `DATABASE_DISABLE_FAST_CODECS is "maybe": set it to true or false`)
 	assert.NotContains(t, err.Error(), "hunter2")
 	_, err = pgfx.Open(pgfx.Config{})
 	require.ErrorContains(t, err, "DATABASE_PORT")

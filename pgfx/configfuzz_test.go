@@ -41,7 +41,7 @@ func FuzzEnvironment(f *testing.F) {
 		f.Add(seed)
 	}
 	names := []string{
-		"URL", "PORT", "POOL_MAX_CONNS", "POOL_ACQUIRE_TIMEOUT", "RETRY_MULTIPLIER", "STOCK_CODECS", "TLS_MODE", "START_MODE", "EXEC_MODE",
+		"URL", "PORT", "POOL_MAX_CONNS", "POOL_ACQUIRE_TIMEOUT", "RETRY_MULTIPLIER", "DISABLE_FAST_CODECS", "TLS_MODE", "START_MODE", "EXEC_MODE",
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		environment := map[string]string{"FUZZ_PASSWORD": secret}

@@ -26,7 +26,7 @@ func counterparts() map[string]string {
 	return map[string]string{
 		"host": "host", "port": "port", "database": "database", "username": "username", "password": "password",
 		"pool.min_conns": "min_connections", "pool.max_conns": "max_connections", "pool.max_overflow": "max_overflow",
-		"pool.acquire_timeout": "pool_timeout", "pool.max_conn_lifetime": "pool_recycle", "retry.max": "max_retries",
+		"pool.acquire_timeout": "pool_timeout", "pool.max_conn_lifetime": "pool_recycle", "retry.max_attempts": "max_attempts",
 		"retry.delay": "retry_delay", "retry.multiplier": "retry_backoff", "health.interval": "health_check_interval",
 		"timeouts.connect": "connection_timeout",
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // Problem is one thing that is wrong with a [Config].
-type Problem struct {
+type ConfigProblem struct {
 	// Field is the field's path in Config, such as Pool.MaxConns, or the name of an environment variable.
 	Field string
 	// Value is the offending value as text, masked where it may hold a secret.
@@ -26,7 +26,7 @@ type Problem struct {
 	Fix string
 }
 
-func (p Problem) String() string {
+func (p ConfigProblem) String() string {
 	if p.Value == "" {
 		return p.Field + " is not set: " + p.Fix
 	}
@@ -36,7 +36,7 @@ func (p Problem) String() string {
 // ConfigError reports everything that is wrong with a [Config] or a [RetryPolicy], all at once.
 type ConfigError struct {
 	// Problems holds at least one entry.
-	Problems []Problem
+	Problems []ConfigProblem
 
 	what string // "" for a Config
 }
@@ -64,7 +64,7 @@ func (c Config) Validate() error {
 	v.pool(c.Pool)
 	v.timeouts(c.Timeouts)
 	v.start(c)
-	v.watch(c.Watch)
+	v.watch(c.Stats)
 	v.execMode(c)
 	if len(v.problems) == 0 {
 		v.parse(c)
@@ -75,10 +75,10 @@ func (c Config) Validate() error {
 	return nil
 }
 
-type validator struct{ problems []Problem }
+type validator struct{ problems []ConfigProblem }
 
 func (v *validator) add(field string, value any, fix string) {
-	v.problems = append(v.problems, Problem{Field: field, Value: fmt.Sprint(value), Fix: fix})
+	v.problems = append(v.problems, ConfigProblem{Field: field, Value: fmt.Sprint(value), Fix: fix})
 }
 
 const maxPort = 65535
@@ -184,7 +184,7 @@ const maxPoolConns = 65535
 func (v *validator) timeouts(t TimeoutConfig) {
 	v.duration("Timeouts.Connect", t.Connect)
 	v.duration("Timeouts.Validate", t.Validate)
-	v.duration("Timeouts.Unacknowledged", t.Unacknowledged)
+	v.duration("Timeouts.TCPUser", t.TCPUser)
 	for _, setting := range t.settings() {
 		v.duration(setting.field, setting.value)
 		if setting.value > 0 && setting.value < time.Millisecond {
@@ -200,12 +200,12 @@ func (v *validator) timeouts(t TimeoutConfig) {
 const maxServerMillis = 1<<31 - 1
 
 func (v *validator) start(c Config) {
-	if !slices.Contains([]StartMode{"", StartRequire, StartDegraded, StartLazy}, c.Start.Mode) {
-		v.add("Start.Mode", c.Start.Mode, "set one of require, degraded, lazy")
+	if !slices.Contains([]StartMode{"", StartRequire, StartOptional, StartLazy}, c.Start.Mode) {
+		v.add("Start.Mode", c.Start.Mode, "set one of require, optional, lazy")
 	}
 	v.positive("Start.Timeout", c.Start.Timeout)
-	if c.Retry.MaxRetries < Off {
-		v.add("Retry.MaxRetries", c.Retry.MaxRetries, "set 1 or more, 0 for the default or pgfx.Off (-1) for none")
+	if c.Retry.MaxAttempts < Off {
+		v.add("Retry.MaxAttempts", c.Retry.MaxAttempts, "set 1 or more, 0 for the default or pgfx.Off (-1) for none")
 	}
 	v.backoff("Retry.", c.Retry.Delay, c.Retry.MaxDelay, c.Retry.Multiplier)
 	if b := c.Retry.Budget; b != Off && !(b >= 0 && b <= 1) { // NaN is neither

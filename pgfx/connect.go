@@ -151,7 +151,7 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 
 // prepareConn does what every new connection needs, and returns the types that it knows then.
 func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, error) {
-	if !db.config.StockCodecs {
+	if !db.config.DisableFastCodecs {
 		rowplan.Register(conn.TypeMap())
 	}
 	types, err := db.registerTypes(ctx, conn)

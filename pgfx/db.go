@@ -99,7 +99,7 @@ func open(name string, cfg, base Config, endpoint Endpoint, opts []Option) (*DB,
 	db.target = targetOf(poolConfig.ConnConfig)
 	db.connConfig = poolConfig.ConnConfig.Copy()
 	db.lifetime, db.endLifetime = context.WithCancel(context.Background())
-	db.gate.Shut(ErrNotStarted)
+	db.gate.Close(ErrNotStarted)
 	db.pacer = newPacer(int(poolConfig.MaxConns))
 	db.overflow.regular = int64(poolConfig.MaxConns) - int64(config.Pool.MaxOverflow)
 
@@ -164,12 +164,12 @@ func (db *DB) Reset() {
 }
 
 // Close shuts the gate, waits until every connection has been returned, and closes them. At ctx's end it gives up: it
-// closes the sockets of what is still held, so that the server ends that work, and returns a [*HeldError] that names the
+// closes the sockets of what is still held, so that the server ends that work, and returns a [*CloseTimeoutError] that names the
 // holders. Close may be called any number of times, before Start too; later calls wait for the first.
 func (db *DB) Close(ctx context.Context) error {
 	db.closeOnce.Do(func() {
 		db.closed.Store(true)
-		db.gate.Shut(ErrClosed)
+		db.gate.Close(ErrClosed)
 		db.endLifetime()
 		db.leaks.stop()
 		go func() {
@@ -189,7 +189,7 @@ func (db *DB) Close(ctx context.Context) error {
 		return nil
 	default:
 	}
-	held := &HeldError{Leases: db.Leases(), err: context.Cause(ctx)}
+	held := &CloseTimeoutError{Leases: db.Leases(), err: context.Cause(ctx)}
 	db.leases.cut()
 	return held
 }

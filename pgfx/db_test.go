@@ -42,7 +42,7 @@ func TestTheGateIsShutBeforeStartAndAfterClose(t *testing.T) {
 	require.ErrorIs(t, db.Start(t.Context()), pgfx.ErrClosed)
 	db.Gate().Open()
 	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrClosed, "a closed DB cannot be opened again")
-	db.Gate().Shut(errors.New("another cause"))
+	db.Gate().Close(errors.New("another cause"))
 	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrClosed)
 }
 
@@ -51,8 +51,8 @@ func TestAShutGateFailsFastForUsersOfTheRawPool(t *testing.T) {
 	db := started(t, serverConfig())
 	attempts := db.Pool().Stat().NewConnsCount()
 	cause := errors.New("the monitor saw it die")
-	db.Gate().Shut(cause)
-	db.Gate().Shut(cause)
+	db.Gate().Close(cause)
+	db.Gate().Close(cause)
 	for range 3 {
 		_, err := db.Pool().Exec(t.Context(), "select 1")
 		var unavailable *pgfx.UnavailableError
@@ -76,7 +76,7 @@ func TestConnectPassesAShutGate(t *testing.T) {
 	cfg := serverConfig()
 	cfg.ApplicationName = "a-name-that-is-so-long-that-nothing-would-be-left-for-the-purpose"
 	db := started(t, cfg)
-	db.Gate().Shut(errors.New("down"))
+	db.Gate().Close(errors.New("down"))
 	conn, err := db.Connect(within(t, 10*time.Second), "probe")
 	require.NoError(t, err)
 	var name string
@@ -287,7 +287,7 @@ func TestCloseWaitsForConnectionsAndNamesWhoHoldsThem(t *testing.T) {
 	require.NoError(t, err)
 
 	err = db.Close(within(t, 20*time.Millisecond))
-	var stillHeld *pgfx.HeldError
+	var stillHeld *pgfx.CloseTimeoutError
 	require.ErrorAs(t, err, &stillHeld)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Len(t, stillHeld.Leases, 1)
@@ -311,7 +311,7 @@ func TestCloseReturnsAtOnceWhenNothingIsHeld(t *testing.T) {
 func TestWithConnReturnsTheConnectionWhateverHappens(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
-	require.NoError(t, db.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		assert.Len(t, db.Leases(), 1)
 		_, err := conn.Exec(ctx, "create temporary table mine (id int)")
 		require.NoError(t, err)
@@ -320,11 +320,11 @@ func TestWithConnReturnsTheConnectionWhateverHappens(t *testing.T) {
 	}))
 	assert.Empty(t, db.Leases())
 	assert.Panics(t, func() {
-		_ = db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error { panic("oops") })
+		_ = db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error { panic("oops") })
 	})
 	assert.Empty(t, db.Leases())
-	db.Gate().Shut(errors.New("down"))
-	require.ErrorIs(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error { return nil }), pgfx.ErrUnavailable)
+	db.Gate().Close(errors.New("down"))
+	require.ErrorIs(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error { return nil }), pgfx.ErrUnavailable)
 }
 
 func TestAHijackedConnectionIsNotALeaseOnceClosed(t *testing.T) {
@@ -353,7 +353,7 @@ func TestStatsCountStatementsErrorsAndConnections(t *testing.T) {
 	batch.Queue("select 1")
 	batch.Queue("select 2")
 	require.NoError(t, db.Pool().SendBatch(t.Context(), batch).Close())
-	require.NoError(t, db.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "create temporary table copied (id int)"); err != nil {
 			return err
 		}

@@ -5,11 +5,11 @@
 // (sqlc's code, River, hand-written pgx) gets it too: credentials read for each connection, an acquire timeout that names
 // who holds the connections ([AcquireTimeoutError]), a [Gate] that fails callers at once while the database is away, and
 // what is watched: the figures of [DB.Stats], the statements that take the time ([DB.Statements]) or are slow ([DB.Slow]),
-// and connections that are held for too long ([DB.Leases], [WatchConfig]). [DB] adds what hooks can't give: a start that
+// and connections that are held for too long ([DB.Leases], [StatsConfig]). [DB] adds what hooks can't give: a start that
 // waits for the database, a stop that is bounded and reports who still holds connections, and [DB.Connect] for connections
 // outside the pool.
 //
-// Every connection has codecs that take UUIDs, raw JSON and times to the wire without detours (Config.StockCodecs leaves
+// Every connection has codecs that take UUIDs, raw JSON and times to the wire without detours (Config.DisableFastCodecs leaves
 // them to pgx), and knows the types of the database that [WithTypes] names. [DB.SQL] is the same pool for GORM, bun, sqlx
 // and others that want a *sql.DB.
 //

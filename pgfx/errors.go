@@ -158,15 +158,15 @@ func (e *RoleError) Error() string {
 // Is matches errors of the same kind as the server's own (SQLSTATE 25006) for those who look for the cause.
 func (e *RoleError) Is(target error) bool { return target == sqlstate.ErrReadOnly }
 
-// HeldError is returned by Close when connections were still held at its ctx's end. Their sockets have been closed, so
+// CloseTimeoutError is returned by Close when connections were still held at its ctx's end. Their sockets have been closed, so
 // that the server ends what they were doing.
-type HeldError struct {
+type CloseTimeoutError struct {
 	// Leases are the connections that were held, oldest first.
 	Leases []Lease
 	err    error
 }
 
-func (e *HeldError) Error() string {
+func (e *CloseTimeoutError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "pgfx: close: %d connections were not returned in time; release them before the application stops", len(e.Leases))
 	for _, lease := range e.Leases {
@@ -175,4 +175,4 @@ func (e *HeldError) Error() string {
 	return b.String()
 }
 
-func (e *HeldError) Unwrap() error { return e.err }
+func (e *CloseTimeoutError) Unwrap() error { return e.err }

@@ -97,7 +97,7 @@ func TestALeakedConnectionDoesNotHangTheStop(t *testing.T) {
 	leaked, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	err = app.Stop(testctx.Unending(t.Context(), 2*time.Second))
-	var held *pgfx.HeldError
+	var held *pgfx.CloseTimeoutError
 	require.ErrorAs(t, err, &held)
 	assert.Len(t, held.Leases, 1)
 	assert.True(t, laterHookRan, "hooks that stop after the pool get their time")
@@ -113,17 +113,17 @@ func TestIncludingTheModuleTwiceIsToldByFx(t *testing.T) {
 func TestOptionsAndSetupReachThePoolThroughFx(t *testing.T) {
 	t.Parallel()
 	var ran []string
-	record := func(name string) pgfx.Setup {
-		return pgfx.Setup{Name: name, Run: func(context.Context, *pgfx.DB) error {
+	record := func(name string) pgfx.SetupStep {
+		return pgfx.SetupStep{Name: name, Run: func(context.Context, *pgfx.DB) error {
 			ran = append(ran, name)
 			return nil
 		}}
 	}
 	var db *pgfx.DB
 	app := fxtest.New(t, fx.NopLogger, pgfx.Module, fx.Supply(serverConfig()), fx.Populate(&db),
-		pgfx.OnSetup(record("supplied")),
-		fx.Provide(fx.Annotate(func(pgfx.Config) pgfx.Setup { return record("provided") }, fx.ResultTags(`group:"pgfx.setup"`))),
-		pgfx.Options(pgfx.WithSetup(record("option")), pgfx.WithSetup(record("of another")).For("other")),
+		pgfx.ProvideSetup(record("supplied")),
+		fx.Provide(fx.Annotate(func(pgfx.Config) pgfx.SetupStep { return record("provided") }, fx.ResultTags(`group:"pgfx.setup"`))),
+		pgfx.ProvideOptions(pgfx.WithSetup(record("option")), pgfx.WithSetup(record("of another")).For("other")),
 	)
 	app.RequireStart()
 	defer app.RequireStop()

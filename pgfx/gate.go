@@ -30,7 +30,7 @@ func (g *Gate) Open() {
 
 // Shut makes acquires and dials fail with an UnavailableError of this cause. When the gate is shut already, the cause is
 // replaced and the time it has been shut since stays.
-func (g *Gate) Shut(cause error) {
+func (g *Gate) Close(cause error) {
 	next := &UnavailableError{Cause: cause, Since: time.Now()}
 	for {
 		current := g.shut.Load()

@@ -53,7 +53,7 @@ func TestAForgottenConnectionIsReportedOnceAndOnceMoreWhenItReturns(t *testing.T
 	assert.Equal(t, fields["pid"], back["pid"])
 	assert.GreaterOrEqual(t, back["held"], fields["held"])
 	other.Release()
-	assert.EqualValues(t, 2, db.Stats().Pool.Overdue)
+	assert.EqualValues(t, 2, db.Stats().Pool.LongHeld)
 	for range 3 {
 		_, err = db.Pool().Exec(t.Context(), "select 1")
 		require.NoError(t, err)
@@ -65,7 +65,7 @@ func TestAForgottenConnectionIsReportedOnceAndOnceMoreWhenItReturns(t *testing.T
 func leaky(t *testing.T) (db *pgfx.DB, lines func(message string) []observer.LoggedEntry, overdue func(*pgxpool.Conn)) {
 	t.Helper()
 	cfg := serverConfig()
-	cfg.Watch.Leak = time.Hour
+	cfg.Stats.LongLease = time.Hour
 	core, logs := observer.New(zapcore.DebugLevel)
 	db = open(t, cfg, pgfx.WithLogger(zap.New(core)))
 	db.Age(100 * time.Hour)
@@ -81,7 +81,7 @@ func TestALeaseThatBeganWhileTheTimerRanIsReportedToo(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool.MinConns = 2 // open before the test takes them
-	cfg.Watch.Leak = 400 * time.Millisecond
+	cfg.Stats.LongLease = 400 * time.Millisecond
 	db, lines := logged(t, cfg)
 	first, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
@@ -104,7 +104,7 @@ func reported(lines func(message string) []observer.LoggedEntry, conn *pgxpool.C
 func TestNoTimerRunsWhileNothingIsHeld(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
-	cfg.Watch.Leak = 20 * time.Millisecond
+	cfg.Stats.LongLease = 20 * time.Millisecond
 	db, lines := logged(t, cfg)
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
@@ -120,7 +120,7 @@ func TestNoTimerRunsWhileNothingIsHeld(t *testing.T) {
 func TestAShortLeaseArmsTheTimerAndIsNotReported(t *testing.T) {
 	t.Parallel()
 	db, lines, _ := leaky(t)
-	require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
 		assert.True(t, db.LeakTimerArmed())
 		return nil
 	}))
@@ -136,7 +136,7 @@ func TestCloseStopsTheLeakTimer(t *testing.T) {
 	held, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	assert.True(t, db.LeakTimerArmed())
-	var stillHeld *pgfx.HeldError
+	var stillHeld *pgfx.CloseTimeoutError
 	require.ErrorAs(t, db.Close(within(t, 5*time.Millisecond)), &stillHeld)
 	assert.False(t, db.LeakTimerStops(), "it has been stopped")
 	db.LookForLeaks() // as if it had been under way
@@ -150,9 +150,9 @@ func TestCloseStopsTheLeakTimer(t *testing.T) {
 func TestLeaksCanBeSwitchedOff(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
-	cfg.Watch.Leak = pgfx.Off
+	cfg.Stats.LongLease = pgfx.Off
 	db, _ := logged(t, cfg)
-	require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
 		assert.False(t, db.LeakTimerArmed())
 		assert.Len(t, db.Leases(), 1)
 		return nil
@@ -164,7 +164,7 @@ func TestALeaseWithoutAStackMakesTheNextOnesTakeTheirs(t *testing.T) {
 	db, lines, overdue := leaky(t)
 	stackOf := func() int {
 		var depth int
-		require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+		require.NoError(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
 			depth = len(db.Leases()[0].Stack)
 			return nil
 		}))
@@ -205,7 +205,7 @@ func TestAHalfUsedPoolTakesEveryStack(t *testing.T) {
 	for _, conn := range conns {
 		conn.Release()
 	}
-	require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
 		assert.NotEmpty(t, db.Leases()[0].Stack, "after a timeout that couldn't name a holder")
 		return nil
 	}))

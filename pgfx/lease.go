@@ -213,7 +213,7 @@ func (s *connState) gone() bool {
 }
 
 // Leases returns the connections of the pool that are in somebody's hands, oldest first. It is meant for diagnosis: it
-// takes a lock for each connection and names every frame. With Config.Watch.Disabled there are none.
+// takes a lock for each connection and names every frame. With Config.Stats.Disabled there are none.
 func (db *DB) Leases() []Lease {
 	states := db.leases.states()
 	held := make([]Lease, 0, len(states))
@@ -241,7 +241,7 @@ func (l *leases) cut() {
 // session settings, LISTEN. Behind a transaction pooler there is no such session. It opens no transaction. The connection
 // goes back when fn returns or panics; fn must not keep it. Whoever gets it next finds in its session what fn has left
 // there: undo it, or use [DB.Session]. ctx bounds the acquire and is handed to fn.
-func (db *DB) WithConn(ctx context.Context, fn func(ctx context.Context, conn *pgx.Conn) error) error {
+func (db *DB) AcquireFunc(ctx context.Context, fn func(ctx context.Context, conn *pgx.Conn) error) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("pgfx: acquire: %w", err)

@@ -17,7 +17,7 @@ type Params struct {
 	Endpoint  Endpoint    `optional:"true"`
 	Logger    *zap.Logger `optional:"true"`
 	Options   []Option    `group:"pgfx.options"`
-	Setups    []Setup     `group:"pgfx.setup"`
+	Setups    []SetupStep `group:"pgfx.setup"`
 
 	name string
 	base Config

@@ -9,7 +9,7 @@ import (
 )
 
 // Option adds behaviour to a database that configuration can't express. Options are handed to [Open], or given to Fx with
-// [Options]; those in Fx apply to the default database unless [Option.For] names another.
+// [ProvideOptions]; those in Fx apply to the default database unless [Option.For] names another.
 type Option struct {
 	database string
 	apply    func(*options)
@@ -20,7 +20,7 @@ type options struct {
 	beforeConnect []func(context.Context, *pgx.ConnConfig) error
 	afterConnect  []func(context.Context, *pgx.Conn) error
 	tracers       []pgx.QueryTracer
-	setups        []Setup
+	setups        []SetupStep
 	types         []string
 }
 
@@ -54,12 +54,12 @@ func WithTracer(tracer pgx.QueryTracer) Option {
 }
 
 // WithSetup adds steps that run once, after the first connection and before anybody else's start hook.
-func WithSetup(setups ...Setup) Option {
+func WithSetup(setups ...SetupStep) Option {
 	return Option{apply: func(o *options) { o.setups = append(o.setups, setups...) }}
 }
 
 // Setup is a step between the first connection and the rest of the application: DDL, migrations, seeds, checks.
-type Setup struct {
+type SetupStep struct {
 	// Name says in logs and errors what it does, for example "create tables".
 	Name string
 	// Database is the name of the database that it belongs to, "" for the default one.
@@ -77,11 +77,11 @@ const (
 )
 
 // Options gives options to the databases of an Fx application.
-func Options(opts ...Option) fx.Option { return supplyGroup(optionsGroup, opts) }
+func ProvideOptions(opts ...Option) fx.Option { return supplyGroup(optionsGroup, opts) }
 
-// OnSetup gives setup steps to the databases of an Fx application. A step that needs something from Fx is provided by a
+// ProvideSetup gives setup steps to the databases of an Fx application. A step that needs something from Fx is provided by a
 // constructor with the result tag `group:"pgfx.setup"`.
-func OnSetup(setups ...Setup) fx.Option { return supplyGroup(setupGroup, setups) }
+func ProvideSetup(setups ...SetupStep) fx.Option { return supplyGroup(setupGroup, setups) }
 
 func supplyGroup[T any](group string, values []T) fx.Option {
 	supplied := make([]any, len(values))

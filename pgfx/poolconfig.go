@@ -110,7 +110,7 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 		pool.MaxConnIdleTime = orElse(c.Pool.MaxConnIdleTime, never)
 	}
 	if pool.MinConns > pool.MaxConns {
-		return nil, &ConfigError{Problems: []Problem{{
+		return nil, &ConfigError{Problems: []ConfigProblem{{
 			Field: "URL", Value: fmt.Sprintf("pool_min_conns=%d", pool.MinConns),
 			Fix: fmt.Sprintf("set at most the pool's maximum, which is %d", pool.MaxConns),
 		}}}
@@ -123,7 +123,7 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 		cc.ConnectTimeout = orElse(c.Timeouts.Connect, 0)
 	}
 	c.setExecMode(cc, inURL)
-	cc.DialFunc = dialer(orElse(c.Timeouts.Unacknowledged, 0))
+	cc.DialFunc = dialer(orElse(c.Timeouts.TCPUser, 0))
 	c.setRuntimeParams(given, cc.RuntimeParams)
 	cc.BuildContextWatcherHandler = c.cancelHandler
 	return pool, nil

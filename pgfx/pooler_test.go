@@ -107,7 +107,7 @@ func poolerRound(ctx context.Context, m *txn.Manager, parcels *repo.Repository[p
 		return fmt.Errorf("got %+v", got)
 	}
 	return m.Do(ctx, func(ctx context.Context) error {
-		if err := txn.Lock(ctx, "parcels"); err != nil {
+		if err := txn.AdvisoryLock(ctx, "parcels"); err != nil {
 			return err
 		}
 		batch := &pgx.Batch{}
@@ -183,7 +183,7 @@ func TestBehindAPoolerWhatNeedsASessionSaysSo(t *testing.T) {
 	require.NoError(t, monitor.Start(t.Context()))
 	t.Cleanup(func() { require.NoError(t, monitor.Stop(context.WithoutCancel(t.Context()))) })
 	for range 5 {
-		status, err := monitor.CheckNow(t.Context())
+		status, err := monitor.ProbeNow(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, health.Up, status.State)
 	}

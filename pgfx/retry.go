@@ -14,17 +14,17 @@ import (
 )
 
 // Work says what kind of work is to be done again, and so after which errors that may happen.
-type Work uint8
+type Idempotency uint8
 
 const (
-	// WorkAtomic is one statement outside of a transaction, or one whole transaction with its begin and its commit. It is done
+	// NotIdempotent is one statement outside of a transaction, or one whole transaction with its begin and its commit. It is done
 	// again after errors which prove that nothing of it has happened: no connection could be made; the server has rolled it
 	// back for a conflict with others (SQLSTATE 40001, 40P01); the server takes no writes (25006). It is never done again
 	// when the connection was lost, for then nobody knows. It is the zero value.
-	WorkAtomic Work = iota
-	// WorkRepeatable is read-only work, or work that has the same effect when it happens twice. It is done again after the
+	NotIdempotent Idempotency = iota
+	// Idempotent is read-only work, or work that has the same effect when it happens twice. It is done again after the
 	// connection was lost, too.
-	WorkRepeatable
+	Idempotent
 )
 
 // CanRetry reports whether work that ended in err may be done again, and may succeed then. It goes by what is certain: the
@@ -34,12 +34,12 @@ const (
 //
 // It is false for what must reach the caller at once: [ErrUnavailable], [ErrAcquireTimeout], [ErrClosed], an ended ctx; and for
 // a [*RetryError]: somebody has tried again already, and attempts must not multiply.
-func CanRetry(err error, work Work) bool {
+func CanRetry(err error, work Idempotency) bool {
 	switch remedyOf(err) {
 	case sqlstate.Reconnect, sqlstate.Refresh, sqlstate.Redo, sqlstate.Evict:
 		return true
 	case sqlstate.Repeat:
-		return work == WorkRepeatable
+		return work == Idempotent
 	case sqlstate.Never:
 	}
 	return false
@@ -76,8 +76,8 @@ type RetryPolicy struct {
 	MaxDelay time.Duration
 	// MinDelay is the shortest wait. Default: a tenth of Delay. Off: none.
 	MinDelay time.Duration
-	// Work is the kind of work. Default: WorkAtomic.
-	Work Work
+	// Work is the kind of work. Default: NotIdempotent.
+	Idempotency Idempotency
 	// Budget limits the retries of all who share it. Default, nil: no limit. [DB.RetryPolicy] has the pool's.
 	Budget *RetryBudget
 
@@ -114,8 +114,8 @@ func (p RetryPolicy) Validate() error {
 	if d := p.WithDefaults(); p.MinDelay > 0 && p.Delay >= 0 && p.MinDelay > d.Delay {
 		v.add("MinDelay", p.MinDelay, fmt.Sprintf("set at most Delay, which is %v", d.Delay))
 	}
-	if p.Work > WorkRepeatable {
-		v.add("Work", p.Work, "set WorkAtomic or WorkRepeatable")
+	if p.Idempotency > Idempotent {
+		v.add("Work", p.Idempotency, "set NotIdempotent or Idempotent")
 	}
 	if len(v.problems) > 0 {
 		return &ConfigError{what: "retry policy", Problems: v.problems}
@@ -142,7 +142,7 @@ func (e *RetryError) Unwrap() error { return e.err }
 // Retry calls fn, and again as long as policy allows it after errors of which [CanRetry] is true for policy's Work. fn gets
 // ctx as it is. ctx also ends the waiting. A refused login is tried once more.
 //
-// fn must do what policy.Work says: one statement or one whole transaction, or what may happen any number of times. In the
+// fn must do what policy.Idempotency says: one statement or one whole transaction, or what may happen any number of times. In the
 // middle of a transaction nothing can be retried; package txn retries whole transactions by itself.
 //
 // Errors: what fn returned, in a [*RetryError] when it was called more than once; of a policy that isn't valid a
@@ -192,7 +192,7 @@ func (r *Retries) Elapsed() time.Duration { return time.Since(r.began) }
 
 // Again reports whether another attempt is to be made after err, and waits for its time. ctx ends the waiting.
 func (r *Retries) Again(ctx context.Context, err error) bool {
-	if !CanRetry(err, r.policy.Work) {
+	if !CanRetry(err, r.policy.Idempotency) {
 		return false
 	}
 	if remedyOf(err) == sqlstate.Refresh {
@@ -245,10 +245,10 @@ func (db *DB) retryPolicy() RetryPolicy {
 		logger: db.logger, noRefresh: db.config.PasswordFile == "" && len(db.options.beforeConnect) == 0,
 	}
 	switch {
-	case cfg.MaxRetries == Off:
+	case cfg.MaxAttempts == Off:
 		p.MaxAttempts = 1
-	case cfg.MaxRetries > 0:
-		p.MaxAttempts = cfg.MaxRetries + 1
+	case cfg.MaxAttempts > 0:
+		p.MaxAttempts = cfg.MaxAttempts + 1
 	}
 	if cfg.Budget != Off {
 		// A failover ends all connections at once, each in the middle of a read perhaps.

@@ -61,8 +61,8 @@ func TestWhatMayBeDoneAgainDependsOnTheErrorAndTheWork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.Equal(t, test.atomic, pgfx.CanRetry(test.err, pgfx.WorkAtomic), "atomic: %v", test.err)
-			assert.Equal(t, test.repeatable, pgfx.CanRetry(test.err, pgfx.WorkRepeatable), "repeatable: %v", test.err)
+			assert.Equal(t, test.atomic, pgfx.CanRetry(test.err, pgfx.NotIdempotent), "atomic: %v", test.err)
+			assert.Equal(t, test.repeatable, pgfx.CanRetry(test.err, pgfx.Idempotent), "repeatable: %v", test.err)
 		})
 	}
 }
@@ -94,10 +94,10 @@ func TestReadsAreRetriedAfterALostConnectionAndWritesAreNot(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	policy := db.RetryPolicy()
-	policy.Delay, policy.Work = time.Millisecond, pgfx.WorkRepeatable
+	policy.Delay, policy.Idempotency = time.Millisecond, pgfx.Idempotent
 	killed := func(ctx context.Context, calls *int) (int, error) {
 		var value int
-		err := db.WithConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		err := db.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 			if *calls++; *calls == 1 {
 				_, err := conn.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
 				return err
@@ -113,7 +113,7 @@ func TestReadsAreRetriedAfterALostConnectionAndWritesAreNot(t *testing.T) {
 	assert.Equal(t, 2, calls)
 	assert.Equal(t, pgfx.RetryStats{Calls: 1, Retries: 1}, db.Stats().Retries)
 
-	calls, policy.Work = 0, pgfx.WorkAtomic
+	calls, policy.Idempotency = 0, pgfx.NotIdempotent
 	_, err = pgfx.RetryValue(t.Context(), policy, func(ctx context.Context) (int, error) { return killed(ctx, &calls) })
 	require.Error(t, err)
 	var gaveUp *pgfx.RetryError
@@ -279,7 +279,7 @@ func TestTheBudgetBoundsRetriesByCallsAndTime(t *testing.T) {
 
 func TestAPoolSharesOneBudget(t *testing.T) {
 	t.Parallel()
-	retry := pgfx.RetryConfig{MaxRetries: pgfx.Off, Delay: time.Second, Multiplier: 3}
+	retry := pgfx.RetryConfig{MaxAttempts: pgfx.Off, Delay: time.Second, Multiplier: 3}
 	db := open(t, pgfx.Config{URL: "postgres://app@localhost/app", Retry: retry})
 	policy := db.RetryPolicy()
 	assert.Same(t, policy.Budget, db.RetryPolicy().Budget)
@@ -288,7 +288,7 @@ func TestAPoolSharesOneBudget(t *testing.T) {
 	assert.InDelta(t, 3.0, policy.Multiplier, 0)
 	assert.Equal(t, 5*time.Second, policy.MaxDelay)
 
-	other := open(t, pgfx.Config{URL: "postgres://app@localhost/app", Retry: pgfx.RetryConfig{MaxRetries: 4, Budget: pgfx.Off}})
+	other := open(t, pgfx.Config{URL: "postgres://app@localhost/app", Retry: pgfx.RetryConfig{MaxAttempts: 4, Budget: pgfx.Off}})
 	assert.Nil(t, other.RetryPolicy().Budget)
 	assert.Equal(t, 5, other.RetryPolicy().MaxAttempts)
 	assert.Equal(t, 3, open(t, pgfx.Config{URL: "postgres://app@localhost/app"}).RetryPolicy().MaxAttempts)
@@ -308,7 +308,7 @@ func TestARetryPolicyIsChecked(t *testing.T) {
 		"max delay":  {pgfx.RetryPolicy{Delay: 2, MaxDelay: 1}, `MaxDelay is "1ns": set at least Delay, which is 2ns`},
 		"multiplier": {pgfx.RetryPolicy{Multiplier: math.NaN()}, `Multiplier is "NaN": set a factor from 1 to 100, or 0 for the default`},
 		"min delay":  {pgfx.RetryPolicy{MinDelay: time.Second}, `MinDelay is "1s": set at most Delay, which is 200ms`},
-		"work":       {pgfx.RetryPolicy{Work: 9}, `Work is "9": set WorkAtomic or WorkRepeatable`},
+		"work":       {pgfx.RetryPolicy{Idempotency: 9}, `Work is "9": set NotIdempotent or Idempotent`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
-// SlowStatement is a statement, a batch or a COPY that took Config.Watch.Slow or longer.
+// SlowStatement is a statement, a batch or a COPY that took Config.Stats.Slow or longer.
 type SlowStatement struct {
 	// Text is the normalised text, as in [Statement]; of a batch that of its first statement.
 	Text string `json:"text"`

@@ -28,7 +28,7 @@ const slowMessage = "slow statement"
 func TestASlowStatementIsKeptAndLoggedWithoutItsValues(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
-	cfg.Watch.Slow = 50 * time.Millisecond
+	cfg.Stats.Slow = 50 * time.Millisecond
 	db, lines := logged(t, cfg)
 	began := time.Now()
 	_, err := db.Pool().Exec(t.Context(), "select pg_sleep($1::float8), 'hunter2'", 0.06)
@@ -98,7 +98,7 @@ func TestSlowStatementsDoNotFloodTheLogOrMemory(t *testing.T) {
 func TestSlowCanBeSwitchedOff(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
-	cfg.Watch.Slow = pgfx.Off
+	cfg.Stats.Slow = pgfx.Off
 	db, lines := logged(t, cfg)
 	_, err := db.Pool().Exec(t.Context(), "select pg_sleep(0.01)")
 	require.NoError(t, err)

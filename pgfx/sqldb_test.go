@@ -80,7 +80,7 @@ func TestATransactionOfSQLThatIsLeftOpenIsNamedAtClose(t *testing.T) {
 	require.NoError(t, db.Start(within(t, 10*time.Second)))
 	tx, err := db.SQL().BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	var held *pgfx.HeldError
+	var held *pgfx.CloseTimeoutError
 	require.ErrorAs(t, db.Close(within(t, 50*time.Millisecond)), &held)
 	assert.Len(t, held.Leases, 1)
 	_ = tx.Rollback()

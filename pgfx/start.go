@@ -47,9 +47,9 @@ func (db *DB) start(ctx context.Context) error {
 		db.gate.Open()
 		db.inBackground()
 		return nil
-	case StartDegraded:
+	case StartOptional:
 		if err := db.reach(ctx); err != nil {
-			db.gate.Shut(err)
+			db.gate.Close(err)
 			db.logger.Warn("started without the database; connecting goes on in the background", zap.Error(err))
 			db.inBackground()
 			return nil
@@ -104,7 +104,7 @@ func (db *DB) reach(ctx context.Context) error {
 	}
 	db.gate.Open()
 	if err := db.warm(ctx); err != nil {
-		db.gate.Shut(err)
+		db.gate.Close(err)
 		return newConnectError(db.target, err)
 	}
 	return nil
@@ -171,7 +171,7 @@ func (db *DB) connectUntil(ctx context.Context) error {
 func (db *DB) startPolicy() RetryPolicy {
 	policy := db.retry
 	policy.MaxElapsed, policy.Budget = Off, nil
-	if db.config.Retry.MaxRetries == 0 {
+	if db.config.Retry.MaxAttempts == 0 {
 		policy.MaxAttempts = Off
 	}
 	return policy
@@ -207,7 +207,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // setUp runs the setup steps in their order. After them the DB counts as initialized.
 func (db *DB) setUp(ctx context.Context) error {
-	steps := slices.SortedStableFunc(slices.Values(db.options.setups), func(a, b Setup) int {
+	steps := slices.SortedStableFunc(slices.Values(db.options.setups), func(a, b SetupStep) int {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 	})
 	for _, step := range steps {

@@ -119,7 +119,7 @@ func TestRetriesOfTheStartAreLimitedByTheConfig(t *testing.T) {
 			t.Parallel()
 			db := open(t, pgfx.Config{
 				URL:   "postgres://app@" + closedPort + "/app?sslmode=disable",
-				Retry: pgfx.RetryConfig{MaxRetries: retries, Delay: time.Millisecond, MaxDelay: time.Millisecond},
+				Retry: pgfx.RetryConfig{MaxAttempts: retries, Delay: time.Millisecond, MaxDelay: time.Millisecond},
 			})
 			var connect *pgfx.ConnectError
 			require.ErrorAs(t, db.Start(within(t, time.Minute)), &connect)
@@ -171,8 +171,8 @@ func TestASecondStartIsAnError(t *testing.T) {
 func TestSetupRunsInItsOrderBeforeStartReturns(t *testing.T) {
 	t.Parallel()
 	var order []string
-	step := func(name string, sequence int) pgfx.Setup {
-		return pgfx.Setup{Name: name, Order: sequence, Run: func(ctx context.Context, db *pgfx.DB) error {
+	step := func(name string, sequence int) pgfx.SetupStep {
+		return pgfx.SetupStep{Name: name, Order: sequence, Run: func(ctx context.Context, db *pgfx.DB) error {
 			order = append(order, name)
 			_, err := db.Pool().Exec(ctx, "select 1")
 			assert.False(t, db.IsInitialized())
@@ -188,14 +188,14 @@ func TestSetupRunsInItsOrderBeforeStartReturns(t *testing.T) {
 
 func TestASetupStepWithoutAFunctionIsAnError(t *testing.T) {
 	t.Parallel()
-	err := open(t, serverConfig(), pgfx.WithSetup(pgfx.Setup{Name: "seeds"})).Start(t.Context())
+	err := open(t, serverConfig(), pgfx.WithSetup(pgfx.SetupStep{Name: "seeds"})).Start(t.Context())
 	require.EqualError(t, err, `pgfx: setup "seeds" has no Run: give it the function that does the work`)
 }
 
 func TestAFailingSetupFailsTheStartAndNamesItself(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
-	db := open(t, serverConfig(), pgfx.WithSetup(pgfx.Setup{
+	db := open(t, serverConfig(), pgfx.WithSetup(pgfx.SetupStep{
 		Name: "create tables", Run: func(context.Context, *pgfx.DB) error { return boom },
 	}))
 	err := db.Start(within(t, 10*time.Second))
@@ -212,9 +212,9 @@ func TestADegradedStartGoesOnWithoutTheDatabaseAndRecovers(t *testing.T) {
 	var setups atomic.Int32
 	core, logs := observer.New(zapcore.InfoLevel)
 	db := open(t, pgfx.Config{
-		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartDegraded},
+		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartOptional},
 		Retry: pgfx.RetryConfig{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond},
-	}, pgfx.WithLogger(zap.New(core)), pgfx.WithSetup(pgfx.Setup{Name: "fails once", Run: func(context.Context, *pgfx.DB) error {
+	}, pgfx.WithLogger(zap.New(core)), pgfx.WithSetup(pgfx.SetupStep{Name: "fails once", Run: func(context.Context, *pgfx.DB) error {
 		if setups.Add(1) == 1 {
 			return errors.New("not yet")
 		}
@@ -244,8 +244,8 @@ func TestADegradedStartGoesOnWithoutTheDatabaseAndRecovers(t *testing.T) {
 func TestADegradedStartFailsWhenTheSetupIsWrong(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
-	cfg.Start.Mode = pgfx.StartDegraded
-	db := open(t, cfg, pgfx.WithSetup(pgfx.Setup{Name: "ddl", Run: func(ctx context.Context, db *pgfx.DB) error {
+	cfg.Start.Mode = pgfx.StartOptional
+	db := open(t, cfg, pgfx.WithSetup(pgfx.SetupStep{Name: "ddl", Run: func(ctx context.Context, db *pgfx.DB) error {
 		_, err := db.Pool().Exec(ctx, "creat table x ()")
 		return err
 	}}))

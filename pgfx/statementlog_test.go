@@ -31,7 +31,7 @@ func TestStatementsAreLoggedAtDebugLevelWithoutValues(t *testing.T) {
 			t.Parallel()
 			core, logs := observer.New(test.level)
 			cfg := serverConfig()
-			cfg.Watch.Log = test.on
+			cfg.Stats.Log = test.on
 			db := started(t, cfg, pgfx.WithLogger(zap.New(core)))
 			_, err := db.Pool().Exec(t.Context(), "select $1::text, 'hunter1'", "hunter2")
 			require.NoError(t, err)
@@ -69,7 +69,7 @@ func TestWhoeverGuardsAcquiresIsAskedForEachOne(t *testing.T) {
 	marked := context.WithValue(t.Context(), guardedKey{}, true)
 	_, err := db.Pool().Exec(marked, "select 1")
 	require.ErrorIs(t, err, refused)
-	require.ErrorIs(t, db.WithConn(marked, func(context.Context, *pgx.Conn) error { t.Error("without a connection"); return nil }), refused)
+	require.ErrorIs(t, db.AcquireFunc(marked, func(context.Context, *pgx.Conn) error { t.Error("without a connection"); return nil }), refused)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err, "others pass")
 	assert.Zero(t, db.Stats().Pool.InUse)

@@ -30,7 +30,7 @@ type Statement struct {
 }
 
 // Statements returns what the statements on the pool took, by their normalised text, the largest total time first. It
-// keeps as many texts as Config.Watch.Statements says. A COPY counts under a text of its own, a batch under the texts of
+// keeps as many texts as Config.Stats.Statements says. A COPY counts under a text of its own, a batch under the texts of
 // its statements. Safe for concurrent use.
 func (db *DB) Statements() []Statement {
 	entries := db.statements.all()

@@ -38,7 +38,7 @@ type PoolStats struct {
 	ConnectFailures int64 `json:"connect_failures"` // attempts to open one that failed
 	Expired         int64 `json:"expired"`          // connections closed for their age
 	IdleClosed      int64 `json:"idle_closed"`      // connections closed for having been idle
-	Overdue         int64 `json:"overdue"`          // leases that were reported for lasting longer than Config.Watch.Leak
+	LongHeld        int64 `json:"long_held"`        // leases that were reported for lasting longer than Config.Stats.Leak
 }
 
 // StatementStats counts statements; a batch and a COPY count as one.
@@ -49,7 +49,7 @@ type StatementStats struct {
 	// ErrorsByClass counts the errors by SQLSTATE class, for example "23" for integrity constraint violations; errors
 	// without an SQLSTATE (lost connections, cancelled contexts) are under "".
 	ErrorsByClass map[string]int64 `json:"errors_by_class,omitempty"`
-	// Slow is how many took Config.Watch.Slow or longer.
+	// Slow is how many took Config.Stats.Slow or longer.
 	Slow int64 `json:"slow"`
 	// Evicted is how many texts have made room for others in DB.Statements.
 	Evicted int64 `json:"evicted"`
@@ -64,7 +64,7 @@ func (db *DB) Stats() Stats {
 			Max: int(stat.MaxConns()), Open: int(stat.TotalConns()), Idle: int(stat.IdleConns()), InUse: int(stat.AcquiredConns()),
 			Connecting: int(stat.ConstructingConns()), Waiting: int(c.waiting.Load()),
 			Acquired: c.acquired.Load(), AcquireErrors: c.acquireErrors.Load(), Refused: c.refused.Load(),
-			ConnectFailures: c.connectFailures.Load(), Overdue: db.leaks.usual.Exceeded(),
+			ConnectFailures: c.connectFailures.Load(), LongHeld: db.leaks.usual.Exceeded(),
 			Expired: stat.MaxLifetimeDestroyCount(), IdleClosed: stat.MaxIdleDestroyCount(),
 		},
 		Statements: StatementStats{
@@ -80,7 +80,7 @@ func (db *DB) Stats() Stats {
 	}
 	s.Pool.Connected = s.Connect.Count
 	s.Statements.Count += c.untimed.Load()
-	if db.config.Watch.Disabled {
+	if db.config.Stats.Disabled {
 		s.Use.Count = c.returned.Load()
 	}
 	return s

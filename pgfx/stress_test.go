@@ -20,7 +20,7 @@ func TestEverybodyMayLookWhileEverybodyWorks(t *testing.T) {
 	const workers, rounds, capacity = 8, 60, 16
 	cfg := serverConfig()
 	cfg.Pool.MaxConns = 4
-	cfg.Watch = pgfx.WatchConfig{Statements: capacity, Slow: time.Microsecond, Leak: time.Millisecond}
+	cfg.Stats = pgfx.StatsConfig{Statements: capacity, Slow: time.Microsecond, LongLease: time.Millisecond}
 	db := started(t, cfg)
 	base := db.Stats()
 
@@ -47,7 +47,7 @@ func TestEverybodyMayLookWhileEverybodyWorks(t *testing.T) {
 			for i := range rounds {
 				_, err := db.Pool().Exec(ctx, fmt.Sprintf("select %d as c%d_%d", i, worker, i))
 				_, err2 := db.Pool().Exec(ctx, "select $1::int", i)
-				err3 := db.WithConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+				err3 := db.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 					batch := &pgx.Batch{}
 					batch.Queue("select 1")
 					batch.Queue("select $1::text", "x")

@@ -222,7 +222,7 @@ func (db *DB) learnTypes(ctx context.Context) error {
 	if len(db.options.types) == 0 {
 		return nil
 	}
-	return db.WithConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	return db.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		set, err := db.registerTypes(ctx, conn)
 		if state := stateOf(conn); state != nil && err == nil {
 			state.types = set

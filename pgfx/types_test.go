@@ -115,18 +115,18 @@ func TestConnectionsMayUseTheSameTypesAtTheSameTime(t *testing.T) {
 
 func TestTypesThatASetupStepMakesReachOpenConnections(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []pgfx.StartMode{pgfx.StartRequire, pgfx.StartDegraded, pgfx.StartLazy} {
+	for _, mode := range []pgfx.StartMode{pgfx.StartRequire, pgfx.StartOptional, pgfx.StartLazy} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			cfg, _ := ownSchema(t)
 			cfg.Start.Mode, cfg.Pool.MinConns = mode, 3
 			ready := make(chan struct{})
 			db := started(t, cfg, typeNames(), pgfx.WithSetup(
-				pgfx.Setup{Name: "a create", Run: func(ctx context.Context, db *pgfx.DB) error {
+				pgfx.SetupStep{Name: "a create", Run: func(ctx context.Context, db *pgfx.DB) error {
 					_, err := db.Pool().Exec(ctx, createTypes)
 					return err
 				}},
-				pgfx.Setup{Name: "b use", Run: func(_ context.Context, db *pgfx.DB) error {
+				pgfx.SetupStep{Name: "b use", Run: func(_ context.Context, db *pgfx.DB) error {
 					defer close(ready)
 					usesTypes(t, db.Pool())
 					return nil

@@ -15,7 +15,7 @@ import (
 // is mostly the clock, which is read twice for a statement and once for a lease, and now and then a stack.
 type watch struct {
 	db   *DB
-	off  bool          // Config.Watch.Disabled: failures are seen, and the number of statements and leases
+	off  bool          // Config.Stats.Disabled: failures are seen, and the number of statements and leases
 	slow time.Duration // 0: no statement is
 	log  bool          // each statement, at debug level
 	half int64         // half of the pool's connections
@@ -39,7 +39,7 @@ var (
 const callersOfAcquire = 5
 
 func newWatch(db *DB, maxConns int32) *watch {
-	cfg := db.config.Watch
+	cfg := db.config.Stats
 	w := &watch{
 		db: db, off: cfg.Disabled, slow: orElse(cfg.Slow, 0), log: cfg.Log, half: int64(maxConns+1) / 2, shared: len(db.options.tracers) > 0,
 	}
@@ -50,7 +50,7 @@ func newWatch(db *DB, maxConns int32) *watch {
 		Ended: "a connection that was held for long is back",
 	}
 	if !cfg.Disabled {
-		db.leaks.usual.After = orElse(cfg.Leak, 0)
+		db.leaks.usual.After = orElse(cfg.LongLease, 0)
 		db.statements.capacity = max(cfg.Statements, 0)
 	}
 	return w

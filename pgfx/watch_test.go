@@ -87,7 +87,7 @@ func TestStatementsSeeIntoBatchesAndCopies(t *testing.T) {
 	assert.EqualValues(t, 7, series.Rows)
 	assert.EqualValues(t, 1, statementOf(t, db, "select ?").Rows)
 
-	require.NoError(t, db.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "create temporary table copied (id int)"); err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func TestStatementsSeeIntoBatchesAndCopies(t *testing.T) {
 func TestTheTableOfStatementsKeepsWhatIsBusy(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
-	cfg.Watch.Statements = 8
+	cfg.Stats.Statements = 8
 	db := started(t, cfg)
 	db.RecordStatement("select pg_sleep(?)", time.Hour)
 	for i := range 50 {
@@ -139,7 +139,7 @@ func TestTheTableOfStatementsKeepsWhatIsBusy(t *testing.T) {
 func TestTextsThatAConnectionCannotRememberAreCountedToo(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
-	require.NoError(t, db.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		for i := range 600 { // more than it remembers
 			if _, err := conn.Exec(ctx, fmt.Sprintf("select %d as many", i), pgx.QueryExecModeSimpleProtocol); err != nil {
 				return err
@@ -161,7 +161,7 @@ func TestWhatPgxRefusesOnABusyConnectionDoesNotMixUpItsStatements(t *testing.T) 
 	t.Parallel()
 	db := started(t, serverConfig())
 	base := db.Stats().Statements
-	require.NoError(t, db.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, "select g from generate_series(1, 3) g")
 		require.NoError(t, err)
 		_, err = conn.Exec(ctx, "select 'in between'")
@@ -181,7 +181,7 @@ func TestStatsTellPreparingAndConnecting(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	base := db.Stats()
-	require.NoError(t, db.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		for range 2 {
 			if _, err := conn.Exec(ctx, "select $1::int", 1); err != nil {
 				return err
@@ -214,7 +214,7 @@ func TestANewConnectionIsHeldFromItsAcquireOn(t *testing.T) {
 	for range 2 {
 		before := time.Now()
 		db.Reset()
-		require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+		require.NoError(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
 			assert.WithinRange(t, db.Leases()[0].Since, before, time.Now())
 			return nil
 		}))
@@ -226,7 +226,7 @@ func TestALeaseDoesNotShowTheStatementOfTheOneBefore(t *testing.T) {
 	db := started(t, serverConfig())
 	_, err := db.Pool().Exec(t.Context(), "select 'of the lease before'")
 	require.NoError(t, err)
-	require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
 		assert.Empty(t, db.Leases()[0].Statement)
 		return nil
 	}))
@@ -267,7 +267,7 @@ func TestAConnectionIsHeldSinceItsAcquireAndNotSinceItWasIdle(t *testing.T) {
 	idle := time.NewTimer(300 * time.Millisecond)
 	<-idle.C
 	before := time.Now()
-	require.NoError(t, db.WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
 		// The pool begins to count idle time a moment after the return was noted: that moment is missing.
 		assert.WithinRange(t, db.Leases()[0].Since, before.Add(-250*time.Millisecond), time.Now())
 		return nil
@@ -361,7 +361,7 @@ func TestATracerOfEveryKindRunsBesideOurs(t *testing.T) {
 	clear(theirs.calls)
 	theirs.mu.Unlock()
 	db.Reset()
-	require.NoError(t, db.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "create temporary table copied (id int)")
 		require.NoError(t, err)
 		_, err = conn.CopyFrom(ctx, pgx.Identifier{"copied"}, []string{"id"}, pgx.CopyFromRows([][]any{{int32(1)}}))
@@ -394,7 +394,7 @@ func TestNothingIsWatchedWhenItIsDisabled(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool = pgfx.PoolConfig{MaxConns: 1, AcquireTimeout: 100 * time.Millisecond}
-	cfg.Watch = pgfx.WatchConfig{Disabled: true, Slow: time.Nanosecond, Leak: time.Nanosecond}
+	cfg.Stats = pgfx.StatsConfig{Disabled: true, Slow: time.Nanosecond, LongLease: time.Nanosecond}
 	core, logs := observer.New(zapcore.InfoLevel)
 	db := started(t, cfg, pgfx.WithLogger(zap.New(core)))
 	base, lines := db.Stats(), logs.Len()
@@ -403,7 +403,7 @@ func TestNothingIsWatchedWhenItIsDisabled(t *testing.T) {
 	batch := &pgx.Batch{}
 	batch.Queue("select 1")
 	require.NoError(t, db.Pool().SendBatch(t.Context(), batch).Close())
-	require.NoError(t, db.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "create temporary table copied (id int)")
 		require.NoError(t, err)
 		_, err = conn.CopyFrom(ctx, pgx.Identifier{"copied"}, []string{"id"}, pgx.CopyFromRows([][]any{{int32(1)}}))
@@ -432,7 +432,7 @@ func TestNothingIsWatchedWhenItIsDisabled(t *testing.T) {
 func TestStatementsCanBeSwitchedOffAlone(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
-	cfg.Watch.Statements = pgfx.Off
+	cfg.Stats.Statements = pgfx.Off
 	db := started(t, cfg)
 	base := db.Stats().Statements.Count
 	batch := &pgx.Batch{}

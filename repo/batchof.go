@@ -8,31 +8,33 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// BatchOf adds a repository's calls to a batch. Each of its methods is the repository's method of the same name, and adds
+// BatchRepository adds a repository's calls to a batch. Each of its methods is the repository's method of the same name, and adds
 // one call; what was asked is fixed then, but for the row of a Create, which is written as it is when the batch is sent. A
 // filter or an option that is wrong fails the batch before it is sent ([ErrQuery]).
-type BatchOf[T, K any] struct {
+type BatchRepository[T, K any] struct {
 	r *Repository[T, K]
 	b *Batch
 }
 
 // In adds calls of the repository to a batch.
-func (r *Repository[T, K]) In(b *Batch) BatchOf[T, K] { return BatchOf[T, K]{r: r, b: b} }
+func (r *Repository[T, K]) In(b *Batch) BatchRepository[T, K] {
+	return BatchRepository[T, K]{r: r, b: b}
+}
 
 // Get is [Repository.Get].
-func (q BatchOf[T, K]) Get(key K, opts ...QueryOption) *Result[*T] {
+func (q BatchRepository[T, K]) Get(key K, opts ...QueryOption) *Result[*T] {
 	sql, args, err := q.r.getStatement(key, opts)
 	return q.row("Get", sql, args, err)
 }
 
 // First is [Repository.First].
-func (q BatchOf[T, K]) First(opts ...QueryOption) *Result[*T] {
+func (q BatchRepository[T, K]) First(opts ...QueryOption) *Result[*T] {
 	sql, args, err := q.r.firstStatement(opts)
 	return q.row("First", sql, args, err)
 }
 
 // Find is [Repository.Find].
-func (q BatchOf[T, K]) Find(opts ...QueryOption) *Result[[]T] {
+func (q BatchRepository[T, K]) Find(opts ...QueryOption) *Result[[]T] {
 	sql, args, expected, err := q.r.findStatement(opts)
 	return call(q, "Find", "read", sql, args, err, func(rows pgx.Rows) ([]T, error) {
 		return collect[T](rows, q.r.d.shape, expected)
@@ -40,19 +42,19 @@ func (q BatchOf[T, K]) Find(opts ...QueryOption) *Result[[]T] {
 }
 
 // Count is [Repository.Count].
-func (q BatchOf[T, K]) Count(opts ...QueryOption) *Result[int64] {
+func (q BatchRepository[T, K]) Count(opts ...QueryOption) *Result[int64] {
 	sql, args, err := q.r.countStatement(opts)
 	return call(q, "Count", "read", sql, args, err, one[int64])
 }
 
 // Exists is [Repository.Exists].
-func (q BatchOf[T, K]) Exists(opts ...QueryOption) *Result[bool] {
+func (q BatchRepository[T, K]) Exists(opts ...QueryOption) *Result[bool] {
 	sql, args, err := q.r.existsStatement(opts)
 	return call(q, "Exists", "read", sql, args, err, one[bool])
 }
 
 // GetMany is [Repository.GetMany].
-func (q BatchOf[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]T] {
+func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]T] {
 	result, c := newCall[[]T](q, "GetMany", "read")
 	if len(keys) == 0 {
 		c.done = func() { result.keep([]T{}, nil) }
@@ -94,7 +96,7 @@ func (q BatchOf[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]T] {
 }
 
 // Create is [Repository.Create]. The row is filled in when all of the batch has happened; the result is the same pointer.
-func (q BatchOf[T, K]) Create(row *T) *Result[*T] {
+func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 	r := q.r
 	result, c := newCall[*T](q, "Create", "create")
 	c.writes = true
@@ -123,16 +125,16 @@ func (q BatchOf[T, K]) Create(row *T) *Result[*T] {
 
 // Delete is [Repository.Delete]: the row is removed, or marked in a model with the role softdelete. The result is whether
 // there was one.
-func (q BatchOf[T, K]) Delete(key K) *Result[bool] {
+func (q BatchRepository[T, K]) Delete(key K) *Result[bool] {
 	return q.mark("Delete", q.r.d.texts.remove, key, q.r.d.softDelete >= 0 && q.r.d.usesClock(true))
 }
 
 // HardDelete is [Repository.HardDelete]. The result is whether there was a row.
-func (q BatchOf[T, K]) HardDelete(key K) *Result[bool] {
+func (q BatchRepository[T, K]) HardDelete(key K) *Result[bool] {
 	return q.mark("HardDelete", q.r.d.texts.destroy, key, false)
 }
 
-func (q BatchOf[T, K]) mark(name, sql string, key K, clock bool) *Result[bool] {
+func (q BatchRepository[T, K]) mark(name, sql string, key K, clock bool) *Result[bool] {
 	args := q.r.d.clockArgs(q.r.keyArgs(nil, key), clock)
 	result := call(q, name, "delete", sql, args, nil, func(rows pgx.Rows) (bool, error) {
 		rows.Close()
@@ -143,7 +145,7 @@ func (q BatchOf[T, K]) mark(name, sql string, key K, clock bool) *Result[bool] {
 }
 
 // row adds a call that gives one row.
-func (q BatchOf[T, K]) row(name, sql string, args []any, err error) *Result[*T] {
+func (q BatchRepository[T, K]) row(name, sql string, args []any, err error) *Result[*T] {
 	var absent error
 	result := call(q, name, "read", sql, args, err, func(rows pgx.Rows) (*T, error) {
 		row, err := scanOne[T](rows, q.r.d.shape)
@@ -164,7 +166,7 @@ func (q BatchOf[T, K]) row(name, sql string, args []any, err error) *Result[*T] 
 }
 
 // newCall adds a call to the batch.
-func newCall[V, T, K any](q BatchOf[T, K], name, op string) (*Result[V], *batchCall) {
+func newCall[V, T, K any](q BatchRepository[T, K], name, op string) (*Result[V], *batchCall) {
 	result := &Result[V]{err: errNotSent}
 	c := &batchCall{name: name + " of " + q.r.d.label, tx: q.r.tx, d: q.r.d, op: op, fail: result.fail}
 	q.b.add(c)
@@ -173,7 +175,7 @@ func newCall[V, T, K any](q BatchOf[T, K], name, op string) (*Result[V], *batchC
 
 // call adds a call of one statement, whose answer read makes a value of.
 func call[V, T, K any](
-	q BatchOf[T, K], name, op, sql string, args []any, err error, read func(pgx.Rows) (V, error),
+	q BatchRepository[T, K], name, op, sql string, args []any, err error, read func(pgx.Rows) (V, error),
 ) *Result[V] {
 	result, c := newCall[V](q, name, op)
 	c.state(sql, args, err)

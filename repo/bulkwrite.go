@@ -10,7 +10,7 @@ import (
 
 // UpdateMany writes the rows, any number of them: all or none. It is [Repository.Update] for each, in a transaction (that of
 // ctx, or one of its own) and in the order of their keys so that concurrent calls don't deadlock. Few rows are a statement
-// each, some thousand of which travel in one round trip; from 256 rows on (see [StageFrom]) they are copied into a temp table
+// each, some thousand of which travel in one round trip; from 256 rows on (see [WithStagingThreshold]) they are copied into a temp table
 // and written from there by one statement.
 //
 // Errors: [*RowError] with [ErrNotFound] or a [*StaleError]; [*InvalidError], also for a key that occurs twice;
@@ -52,12 +52,12 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 // UpsertMany is [Repository.Upsert] for each of the rows, any number of them: all or none, in a transaction (that of ctx, or
 // one of its own) and in the order of their conflict columns so that concurrent calls don't deadlock. It returns what became
 // of each row. Few rows are a statement each, some thousand of which travel in one round trip; from 256 rows on (see
-// [StageFrom]), and when all of them leave the same columns to the database, they are copied into a temp table and written
+// [WithStagingThreshold]), and when all of them leave the same columns to the database, they are copied into a temp table and written
 // from there by one statement.
 //
 // Errors: those of Upsert; [*RowError] with [ErrDeleted]; [*InvalidError], also for two rows that would meet;
 // [*ConstraintError] and [*RowError] with the index of the row that the database refused. Nothing has been written then.
-func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...UpsertOption) ([]Outcome, error) {
+func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...UpsertOption) ([]UpsertResult, error) {
 	u, err := r.d.newUpsert(opts)
 	if err != nil || len(rows) == 0 {
 		return nil, err
@@ -92,7 +92,7 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	if err != nil {
 		return nil, err
 	}
-	outcomes := make([]Outcome, len(rows))
+	outcomes := make([]UpsertResult, len(rows))
 	for i := range outcomes {
 		if !w.unchanged[i] {
 			outcomes[i] = outcomeOf(w.inserted[i])

@@ -34,7 +34,7 @@ type rowSource func() (reflect.Value, error)
 // bigint for eight bytes of a timestamp, so that a description from before an ALTER TABLE would store nonsense.
 func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, columns []*column, next rowSource) (int64, error) {
 	c := &copier{columns: columns, next: next}
-	err := tx.WithConn(ctx, func(ctx context.Context, conn *pgx.Conn) error { return c.run(ctx, conn, table) })
+	err := tx.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error { return c.run(ctx, conn, table) })
 	switch {
 	case c.panicked != nil:
 		panic(c.panicked)

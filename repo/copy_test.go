@@ -150,7 +150,7 @@ func TestAPanicOrTheEndOfTheGoroutineInASequenceIsTheCallers(t *testing.T) {
 				with()
 			}
 		}
-		for _, opts := range [][]repo.ImportOption{nil, {repo.SkipBad(nil)}} {
+		for _, opts := range [][]repo.ImportOption{nil, {repo.OnRowError(nil)}} {
 			assert.PanicsWithValue(t, "mine", func() { _, _ = things.Import(t.Context(), breaking(func() { panic("mine") }), opts...) })
 			ended := make(chan bool)
 			go func() {

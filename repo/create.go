@@ -11,7 +11,7 @@ import (
 // each of them, never by their position.
 //
 // How they travel depends on their number and on the model. Few rows are a statement each and are sent at once. From 32 rows
-// on, and where each can be told apart, many of them share a statement; from 256 rows on (see [StageFrom]), and when all of
+// on, and where each can be told apart, many of them share a statement; from 256 rows on (see [WithStagingThreshold]), and when all of
 // them leave the same columns to the database, they are copied into a temp table and inserted from there by one statement.
 // Several rows are written in a transaction, that of ctx or one of their own: that a trigger has suppressed one of them shows
 // when all have been sent.

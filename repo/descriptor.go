@@ -34,7 +34,7 @@ func (m Model) Table() string {
 	return m.d.label
 }
 
-// Database returns the name of the database in the application, "" for the default one (see [On]).
+// Database returns the name of the database in the application, "" for the default one (see [WithDatabase]).
 func (m Model) Database() string {
 	if m.d == nil {
 		return ""

@@ -21,7 +21,7 @@ var (
 	// ErrInvalid is matched by every [*InvalidError].
 	ErrInvalid = errors.New("repo: invalid")
 	// ErrDeleted is returned when an upsert meets a soft-deleted row, which it neither shows nor revives unless told to.
-	ErrDeleted = errors.New("repo: the row is soft-deleted; revive it with repo.Revive, or Restore it")
+	ErrDeleted = errors.New("repo: the row is soft-deleted; revive it with repo.RestoreDeleted, or Restore it")
 	// ErrQuery is matched by the errors of malformed filters, orders and limits: an unknown column, a raw fragment that
 	// isn't one expression, a missing argument. Nothing has been sent to the database.
 	ErrQuery = errors.New("repo: malformed query")

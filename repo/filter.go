@@ -57,7 +57,7 @@ func Eq(column string, value any) Filter {
 // NotEq matches rows whose column hasn't the value, and those whose column is NULL; a nil value matches what isn't NULL.
 func NotEq(column string, value any) Filter {
 	if isNil(value) {
-		return NotNull(column)
+		return IsNotNull(column)
 	}
 	return compare(column, " is distinct from ", value)
 }
@@ -95,7 +95,7 @@ func IsNull(column string) Filter {
 }
 
 // NotNull matches rows whose column isn't NULL.
-func NotNull(column string) Filter {
+func IsNotNull(column string) Filter {
 	return filterFunc(func(b *builder) { b.column(column).text(" is not null") })
 }
 

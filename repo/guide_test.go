@@ -74,7 +74,7 @@ func NewOrders(orders *repo.Repository[Order, uuid.UUID], tx *txn.Manager) *Orde
 // docs: end
 
 // docs: read
-func (o *Orders) Open(ctx context.Context, customer uuid.UUID, cursor string) (*repo.PageOf[Order], error) {
+func (o *Orders) Open(ctx context.Context, customer uuid.UUID, cursor string) (*repo.Page[Order], error) {
 	return o.orders.Page(ctx, cursor, 50,
 		repo.Eq("customer_id", customer),
 		repo.Or(repo.In("status", "new", "draft"), repo.Where("total > @least", pgx.NamedArgs{"least": 10_000})),
@@ -164,7 +164,7 @@ func (o *Orders) Customers(ctx context.Context) ([]WithLastOrder, error) {
 // docs: import
 func (o *Orders) Load(ctx context.Context, feed func(yield func(Order, error) bool)) (bad []error, err error) {
 	_, err = o.orders.Import(ctx, feed,
-		repo.SkipBad(func(err error) error {
+		repo.OnRowError(func(err error) error {
 			if bad = append(bad, err); len(bad) > 100 {
 				return errors.New("more than 100 bad rows: is this the right file?")
 			}

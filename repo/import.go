@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// ImportOption shapes an import: [OnProgress], [ImportTotal] or [SkipBad].
+// ImportOption shapes an import: [OnProgress], [ExpectedRows] or [OnRowError].
 type ImportOption interface {
 	applyImport(*importSettings)
 }
@@ -30,7 +30,7 @@ type importSettings struct {
 type Progress struct {
 	// Rows have been taken from the sequence so far, and Total is how many there will be, 0 when nobody knows.
 	Rows, Total int64
-	// Skipped is how many of the rows were bad (see [SkipBad]).
+	// Skipped is how many of the rows were bad (see [OnRowError]).
 	Skipped int64
 	// Elapsed is the time since the import began, and Remaining what is left at the same rate, 0 when the total isn't known.
 	Elapsed, Remaining time.Duration
@@ -44,8 +44,8 @@ func OnProgress(every int, report func(Progress)) ImportOption {
 	return importOptionFunc(func(s *importSettings) { s.every, s.report = int64(max(1, every)), report })
 }
 
-// ImportTotal says how many rows there will be, for [Progress].
-func ImportTotal(rows int64) ImportOption {
+// ExpectedRows says how many rows there will be, for [Progress].
+func ExpectedRows(rows int64) ImportOption {
 	return importOptionFunc(func(s *importSettings) { s.total = rows })
 }
 
@@ -53,7 +53,7 @@ func ImportTotal(rows int64) ImportOption {
 // none. It is the fastest way in, and the one by which nothing comes back: the rows are not changed. created, updated and
 // version are filled as by Create, the times with that of the import's begin. A column with the role default is left to the
 // database when it is zero in the first row, and then has to be in all; else the first one that differs is an error.
-// With [SkipBad] bad rows are left out and reported.
+// With [OnRowError] bad rows are left out and reported.
 //
 // An error of the sequence ends the import and comes back as it is. It takes two round trips and what COPY sends, one less
 // without created and updated or with [WithClock]. Errors: [*InvalidError] and [*ConstraintError] with the row's index.

@@ -32,7 +32,7 @@ func TestImportCopiesASequence(t *testing.T) {
 	var progress []repo.Progress
 	n, err := users.Import(ctx, sequence(1000, func(i int) (User, error) {
 		return User{Email: strconv.Itoa(i), Settings: Settings{Theme: "dark"}, Age: i}, nil
-	}), repo.OnProgress(400, func(p repo.Progress) { progress = append(progress, p) }), repo.ImportTotal(1000))
+	}), repo.OnProgress(400, func(p repo.Progress) { progress = append(progress, p) }), repo.ExpectedRows(1000))
 	require.NoError(t, err)
 	assert.EqualValues(t, 1000, n)
 	require.Len(t, progress, 3)

@@ -13,7 +13,7 @@ import (
 // skipChunk is how many rows an import that skips bad ones has in memory, and copies at once.
 const skipChunk = 1000
 
-// SkipBad makes an import go on after a row that is refused: by its validation, by the driver, which can't send a value, or by
+// OnRowError makes an import go on after a row that is refused: by its validation, by the driver, which can't send a value, or by
 // the server. report is told why, by an [*InvalidError], a [*ConstraintError] or a [*RowError] with the row's index in the
 // sequence; when it returns an error itself, the import ends with that one and nothing has been written. A nil report only
 // skips. An error of the sequence still ends the import, and so does a constraint that is only checked at the end of the transaction.
@@ -21,7 +21,7 @@ const skipChunk = 1000
 // The rows are then copied by the thousand, each thousand in a savepoint of one transaction (that of ctx, or one of its own):
 // it costs little while all rows are good, and for each bad row some round trips more. Rows may differ in which columns they
 // leave to the database.
-func SkipBad(report func(err error) error) ImportOption {
+func OnRowError(report func(err error) error) ImportOption {
 	if report == nil {
 		report = func(error) error { return nil }
 	}

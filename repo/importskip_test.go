@@ -76,7 +76,7 @@ func TestImportThatSkipsStoresEveryGoodRowAndReportsEveryBadOne(t *testing.T) {
 		var last repo.Progress
 		load := func(ctx context.Context) error {
 			stored, err := entries.Import(ctx, sequence(n, func(i int) (Entry, error) { return entryAt(i), nil }),
-				repo.SkipBad(func(err error) error {
+				repo.OnRowError(func(err error) error {
 					index := -1
 					if invalid := (*repo.InvalidError)(nil); errors.As(err, &invalid) {
 						index = invalid.Index
@@ -88,7 +88,7 @@ func TestImportThatSkipsStoresEveryGoodRowAndReportsEveryBadOne(t *testing.T) {
 					require.ErrorContains(t, err, fmt.Sprintf("index %d", index))
 					bad = append(bad, index)
 					return nil
-				}), repo.OnProgress(1000, func(p repo.Progress) { last = p }), repo.ImportTotal(n))
+				}), repo.OnProgress(1000, func(p repo.Progress) { last = p }), repo.ExpectedRows(n))
 			assert.EqualValues(t, n-len(bad), stored)
 			return err
 		}
@@ -123,7 +123,7 @@ func TestImportThatSkipsManagesWithNothingButBadRows(t *testing.T) {
 	_, entries := newEntries(t)
 	skipped := 0
 	n, err := entries.Import(t.Context(), sequence(1500, func(int) (Entry, error) { return Entry{ID: 1, AccountID: 1}, nil }),
-		repo.SkipBad(func(error) error { skipped++; return nil }))
+		repo.OnRowError(func(error) error { skipped++; return nil }))
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, n)
 	assert.Equal(t, 1499, skipped)
@@ -150,14 +150,14 @@ func TestImportThatSkipsEndsForOtherErrors(t *testing.T) {
 			}, nil, io.ErrUnexpectedEOF,
 		},
 	} {
-		n, err := entries.Import(t.Context(), sequence(2000, c.at), repo.SkipBad(c.skip))
+		n, err := entries.Import(t.Context(), sequence(2000, c.at), repo.OnRowError(c.skip))
 		require.ErrorIs(t, err, c.want, name)
 		assert.Zero(t, n)
 	}
 	_, err := m.Exec(t.Context(), "alter table entries rename column amount to total")
 	require.NoError(t, err)
 	_, err = entries.Import(t.Context(), sequence(2000, func(i int) (Entry, error) { return Entry{ID: int64(i), AccountID: 1}, nil }),
-		repo.SkipBad(func(err error) error { return fmt.Errorf("not a row's fault: %w", err) }))
+		repo.OnRowError(func(err error) error { return fmt.Errorf("not a row's fault: %w", err) }))
 	require.ErrorContains(t, err, "amount")
 	require.NotContains(t, err.Error(), "fault")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -166,7 +166,7 @@ func TestImportThatSkipsEndsForOtherErrors(t *testing.T) {
 			cancel()
 		}
 		return Entry{ID: int64(i), AccountID: 1}, nil
-	}), repo.SkipBad(nil))
+	}), repo.OnRowError(nil))
 	require.Error(t, err)
 	count, err := repo.QueryOne[int](t.Context(), m, "select count(*) from entries")
 	require.NoError(t, err)
@@ -185,7 +185,7 @@ func TestImportThatSkipsIsNotDoneAgain(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, again.Close(context.Background())) })
 	entries := newRepo[Entry, int64](t, again, "entries")
 	_, err = entries.Import(t.Context(), sequence(3, func(i int) (Entry, error) { return Entry{ID: int64(i), AccountID: 1}, nil }),
-		repo.SkipBad(nil))
+		repo.OnRowError(nil))
 	require.ErrorIs(t, err, repo.ErrQuery)
 	require.ErrorContains(t, err, "the sequence can't")
 }

@@ -292,7 +292,7 @@ func TestUpsertManyTellsWhatBecameOfEachRow(t *testing.T) {
 	rows := []User{{Email: "d", Age: 4}, {Email: "a", Age: 1}, {Email: "b", Age: 2}, {Email: "c", Age: 3}}
 	outcomes, err := users.UpsertMany(ctx, rows)
 	require.NoError(t, err)
-	assert.Equal(t, []repo.Outcome{repo.Updated, repo.Inserted, repo.Updated, repo.Inserted}, outcomes)
+	assert.Equal(t, []repo.UpsertResult{repo.Updated, repo.Inserted, repo.Updated, repo.Inserted}, outcomes)
 	assert.Equal(t, old[1].ID, rows[0].ID)
 	assert.Equal(t, old[0].ID, rows[2].ID)
 	found, err := users.Find(ctx, repo.In("email", "a", "b", "c", "d"), repo.Asc("age"))
@@ -302,7 +302,7 @@ func TestUpsertManyTellsWhatBecameOfEachRow(t *testing.T) {
 	again := []User{{Email: "e", Age: 5}, {Email: "a", Age: 9}}
 	outcomes, err = users.UpsertMany(ctx, again, repo.DoNothing())
 	require.NoError(t, err)
-	assert.Equal(t, []repo.Outcome{repo.Inserted, repo.Unchanged}, outcomes)
+	assert.Equal(t, []repo.UpsertResult{repo.Inserted, repo.Unchanged}, outcomes)
 	assert.Equal(t, 1, again[1].Age)
 
 	require.NoError(t, users.Delete(ctx, found[0].ID))

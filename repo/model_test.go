@@ -160,7 +160,7 @@ func TestTableNamesAreNamesAndNothingElse(t *testing.T) {
 		_, err := repo.ModelOf[User, uuid.UUID](table)
 		require.ErrorContains(t, err, "repo: table", table)
 	}
-	model, err := repo.ModelOf[User, uuid.UUID]("app.users", repo.On("reporting"))
+	model, err := repo.ModelOf[User, uuid.UUID]("app.users", repo.WithDatabase("reporting"))
 	require.NoError(t, err)
 	assert.Equal(t, "app.users", model.Table())
 	assert.Equal(t, "reporting", model.Database())
@@ -186,7 +186,7 @@ func TestOptionsThatDoNotFitTheModelAreRefused(t *testing.T) {
 		"doesn't close":                 repo.OnConflict("email").Where("("),
 		"WithValidator checks rows of":  repo.WithValidator(func(context.Context, *Plain) error { return nil }),
 		"WithKeys makes keys of type":   repo.WithKeys(func() int { return 1 }),
-		"is another database than":      repo.On("reporting"),
+		"is another database than":      repo.WithDatabase("reporting"),
 	} {
 		_, err := repo.New[User, uuid.UUID](m, "users", opt)
 		require.ErrorContains(t, err, want)

@@ -12,7 +12,7 @@ import (
 // [Model] to the schema check (group "repo.models"). Asking for the repository starts the database; giving only its model
 // doesn't. Arguments are those of [New]; what is wrong with them or with the types is an error of fx.New.
 //
-// With [On] the manager of a named database is used and the repository has the same name tag; with [Named] it has another.
+// With [WithDatabase] the manager of a named database is used and the repository has the same name tag; with [WithName] it has another.
 // The repository can be handed on as an interface of the application's own with fx.Provide(func(r *Repository[…]) Users).
 func Provide[T, K any](table string, opts ...Option) fx.Option {
 	model, err := ModelOf[T, K](table, opts...)

@@ -29,8 +29,8 @@ func TestProvideGivesTheRepositoryToEveryoneAndItsModelToTheCheck(t *testing.T) 
 		Models []repo.Model `group:"repo.models"`
 	}
 	app := fx.New(fx.NopLogger, fx.Supply(m),
-		repo.Provide[User, uuid.UUID]("users"), repo.Provide[User, uuid.UUID]("others", repo.Named("others")),
-		repo.Provide[Plain, int64]("plain", repo.On("reporting")),
+		repo.Provide[User, uuid.UUID]("users"), repo.Provide[User, uuid.UUID]("others", repo.WithName("others")),
+		repo.Provide[Plain, int64]("plain", repo.WithDatabase("reporting")),
 		fx.Provide(func(r *repo.Repository[User, uuid.UUID]) creator { return r }),
 		fx.Populate(&got))
 	require.NoError(t, app.Err())
@@ -48,7 +48,7 @@ func TestANamedDatabaseHasItsOwnRepositories(t *testing.T) {
 	t.Parallel()
 	reporting := func(m *txn.Manager, want string) error {
 		return fx.New(fx.NopLogger, fx.Supply(fx.Annotate(m, fx.ResultTags(`name:"reporting"`))),
-			repo.Provide[User, uuid.UUID]("users", repo.On("reporting")),
+			repo.Provide[User, uuid.UUID]("users", repo.WithDatabase("reporting")),
 			fx.Invoke(fx.Annotate(func(*repo.Repository[User, uuid.UUID]) {}, fx.ParamTags(`name:"`+want+`"`)))).Err()
 	}
 	require.ErrorContains(t, reporting(newManager(t), "reporting"), `On("reporting") is another database than the transaction manager's, ""`)
@@ -64,7 +64,7 @@ func TestWhatIsWrongWithAModelFailsTheApplication(t *testing.T) {
 func TestUnavailableErrorsPassThrough(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
-	m.DB().Gate().Shut(errors.New("away"))
+	m.DB().Gate().Close(errors.New("away"))
 	_, err := users.Find(t.Context())
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)
 	assert.Regexp(t, "^pgfx: ", err.Error(), "the prefix is there once")

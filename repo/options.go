@@ -29,13 +29,13 @@ func (f optionFunc) configure(s *settings) { f(s) }
 
 // On selects the database of this name (see rdsfx.ModuleFor) instead of the default one: the *txn.Manager with that name
 // tag is used, and the repository carries the same tag.
-func On(database string) Option {
+func WithDatabase(database string) Option {
 	return optionFunc(func(s *settings) { s.database = database })
 }
 
 // Named gives the repository this name tag in Fx, so that an application may have several of one type. Default: the name of
 // its database, which is none for the default database. It has no effect without Fx.
-func Named(name string) Option {
+func WithName(name string) Option {
 	return optionFunc(func(s *settings) { s.name = &name })
 }
 
@@ -71,11 +71,11 @@ func WithKeys[K any](next func() K) Option {
 	})
 }
 
-// StageFrom sets from how many rows on [Repository.UpsertMany], [Repository.UpdateMany] and, where it has to bring something
+// WithStagingThreshold sets from how many rows on [Repository.UpsertMany], [Repository.UpdateMany] and, where it has to bring something
 // back, [Repository.CreateMany] copy them into a temp table and write them from there by one statement. Default: 256. What can't be
 // staged is written in the other way, after an attempt that a negative number saves: that switches it off, as for a role
 // that isn't allowed to make temp tables (privilege TEMPORARY of the database), or values that are sent as text only.
-func StageFrom(rows int) Option {
+func WithStagingThreshold(rows int) Option {
 	return optionFunc(func(s *settings) { s.stageFrom = rows })
 }
 

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// PageOf is one page of rows.
-type PageOf[T any] struct {
+// Page is one page of rows.
+type Page[T any] struct {
 	// Rows are the rows in the order that was asked for; none is an empty slice.
 	Rows []T
 	// Next and Previous are the cursors of the pages after and before this one, "" where there is none.
@@ -22,7 +22,7 @@ type PageOf[T any] struct {
 	Total int64
 }
 
-// WithTotal counts the rows of all pages in [PageOf], in a second round trip.
+// WithTotal counts the rows of all pages in [Page], in a second round trip.
 func WithTotal() QueryOption { return queryOptionFunc(func(q *query) { q.total = true }) }
 
 // cursor is the place between two rows: what a row beside it has in the columns of the order.
@@ -39,7 +39,7 @@ type cursor struct {
 // A cursor belongs to a table and an order; it may travel through a client, who can read the values in it but gets nothing
 // out of changing them: they are arguments like any other. It takes one round trip. Errors: [ErrQuery], also for a cursor
 // that is damaged or of another order.
-func (r *Repository[T, K]) Page(ctx context.Context, at string, size int, opts ...QueryOption) (*PageOf[T], error) {
+func (r *Repository[T, K]) Page(ctx context.Context, at string, size int, opts ...QueryOption) (*Page[T], error) {
 	q := newQuery(opts)
 	b := newBuilder(r.d, r.d.texts.selects)
 	if size < 1 {
@@ -92,13 +92,13 @@ func (r *Repository[T, K]) Page(ctx context.Context, at string, size int, opts .
 }
 
 // cut makes a page of the rows that were found.
-func cut[T any](k keyset, c cursor, rows []T, started bool, size int) (*PageOf[T], error) {
+func cut[T any](k keyset, c cursor, rows []T, started bool, size int) (*Page[T], error) {
 	more := len(rows) > size
 	rows = rows[:min(size, len(rows))]
 	if c.Backward {
 		slices.Reverse(rows)
 	}
-	page := &PageOf[T]{Rows: rows, Total: -1}
+	page := &Page[T]{Rows: rows, Total: -1}
 	if len(rows) == 0 {
 		return page, nil
 	}

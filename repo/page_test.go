@@ -57,7 +57,7 @@ func TestPagesMeetEveryRowOnceInBothDirections(t *testing.T) {
 			want, err := items.Find(ctx, repo.OrderBy(order...), repo.Where("id >= $1", 3), tie(order))
 			require.NoError(t, err)
 			var got []Item
-			var pages []*repo.PageOf[Item]
+			var pages []*repo.Page[Item]
 			for at := ""; ; {
 				page, err := items.Page(ctx, at, size, repo.Where("id >= $1", 3), repo.OrderBy(order...))
 				require.NoError(t, err)
@@ -104,7 +104,7 @@ func TestPagesAreStableWhileRowsComeAndGo(t *testing.T) {
 	assert.EqualValues(t, 4, second.Total, "the cursor doesn't count")
 	empty, err := items.Page(ctx, "", 2, repo.Gt("rank", 100))
 	require.NoError(t, err)
-	assert.Equal(t, &repo.PageOf[Item]{Rows: []Item{}, Total: -1}, empty)
+	assert.Equal(t, &repo.Page[Item]{Rows: []Item{}, Total: -1}, empty)
 }
 
 func TestACursorThatDoesNotBelongIsRefused(t *testing.T) {

@@ -79,7 +79,7 @@ func TestFiltersPickTheRowsTheyDescribe(t *testing.T) {
 		{"not in with nil", repo.NotIn("name", new("Ada"), nil), []string{"b", "d"}},
 		{"not in nothing", repo.NotIn[int]("age"), []string{"a", "b", "c", "d"}},
 		{"is null", repo.IsNull("name"), []string{"c"}},
-		{"not null", repo.NotNull("name"), []string{"a", "b", "d"}},
+		{"not null", repo.IsNotNull("name"), []string{"a", "b", "d"}},
 		{"like", repo.Like("name", "%d%"), []string{"a", "d"}},
 		{"ilike", repo.ILike("name", "ADA"), []string{"a"}},
 		{"prefix", repo.Prefix("name", "d_"), []string{"d"}},

@@ -39,13 +39,13 @@ func mayRead(ctx context.Context, tx *txn.Manager, err error) bool {
 		return false
 	}
 	_, given := errors.AsType[*pgfx.RetryError](err) // somebody below has done what can be done
-	return !given && pgfx.CanRetry(err, pgfx.WorkRepeatable)
+	return !given && pgfx.CanRetry(err, pgfx.Idempotent)
 }
 
 // readAgain calls read until it succeeds or the policy ends.
 func readAgain(ctx context.Context, tx *txn.Manager, err error, read func() error) error {
 	policy := tx.DB().RetryPolicy()
-	policy.Work = pgfx.WorkRepeatable
+	policy.Idempotency = pgfx.Idempotent
 	retries := policy.Begin()
 	for retries.Again(ctx, err) {
 		if err = read(); err == nil || !mayRead(ctx, tx, err) {

@@ -133,7 +133,7 @@ func TestWritesAndTransactionsAreNotDoneAgain(t *testing.T) {
 // heal waits until the pool has a connection again.
 func heal(t *testing.T, m *txn.Manager) error {
 	t.Helper()
-	return pgfx.Retry(t.Context(), pgfx.RetryPolicy{Work: pgfx.WorkRepeatable}, func(ctx context.Context) error {
+	return pgfx.Retry(t.Context(), pgfx.RetryPolicy{Idempotency: pgfx.Idempotent}, func(ctx context.Context) error {
 		return m.DB().Pool().Ping(ctx)
 	})
 }

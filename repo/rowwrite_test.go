@@ -102,7 +102,7 @@ func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
 		"by address":       {},
 		"in a transaction": {inside: true},
 		"seen by a tracer": {seen: true},
-		"stock codecs":     {config: pgfx.Config{StockCodecs: true}},
+		"stock codecs":     {config: pgfx.Config{DisableFastCodecs: true}},
 		"cache describe":   {config: pgfx.Config{ExecMode: pgfx.ExecCacheDescribe}},
 		"simple protocol":  {config: pgfx.Config{ExecMode: pgfx.ExecSimple}},
 		"another mode than the configuration's": {opts: []pgfx.Option{pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
@@ -128,7 +128,7 @@ func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
 					given := row
 					outcome, err := sent.Upsert(ctx, &row)
 					require.NoError(t, err)
-					require.Equal(t, []repo.Outcome{repo.Updated, repo.Inserted, repo.Inserted}[i%3], outcome)
+					require.Equal(t, []repo.UpsertResult{repo.Updated, repo.Inserted, repo.Inserted}[i%3], outcome)
 					require.NoError(t, sent.Update(ctx, &row))
 					require.True(t, given.At.Equal(row.At))
 					row.At, row.Day = given.At, given.Day // in another zone, and without the time of day

@@ -26,7 +26,7 @@ type stage struct {
 	create string
 }
 
-// stageFrom is from how many rows on upserts and updates are staged, unless [StageFrom] says otherwise.
+// stageFrom is from how many rows on upserts and updates are staged, unless [WithStagingThreshold] says otherwise.
 const stageFrom = 256
 
 // newStage describes a stage for the columns at these positions of the model. The same columns always give the same texts.

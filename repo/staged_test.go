@@ -44,8 +44,8 @@ func newTwins(t *testing.T) *twins {
 	m := newManager(t, "create schema staged", "create schema singly",
 		strings.Replace(usersDDL, "users", "staged.users", 1), strings.Replace(usersDDL, "users", "singly.users", 1))
 	return &twins{
-		m: m, staged: newRepo[User, uuid.UUID](t, m, "staged.users", repo.StageFrom(1), repo.WithClock(noon)),
-		singly: newRepo[User, uuid.UUID](t, m, "singly.users", repo.StageFrom(-1), repo.WithClock(noon)),
+		m: m, staged: newRepo[User, uuid.UUID](t, m, "staged.users", repo.WithStagingThreshold(1), repo.WithClock(noon)),
+		singly: newRepo[User, uuid.UUID](t, m, "singly.users", repo.WithStagingThreshold(-1), repo.WithClock(noon)),
 	}
 }
 
@@ -110,7 +110,7 @@ func TestStagedUpsertsDoWhatSingleOnesDo(t *testing.T) {
 		"by key":                 nil,
 		"by column":              {repo.OnConflict("email")},
 		"by constraint":          {repo.OnConstraint("users_email_key")},
-		"revived":                {repo.OnConflict("email"), repo.Revive()},
+		"revived":                {repo.OnConflict("email"), repo.RestoreDeleted()},
 		"nothing":                {repo.OnConflict("email"), repo.DoNothing()},
 		"nothing, by constraint": {repo.OnConstraint("users_email_key"), repo.DoNothing()},
 		"nothing, by key":        {repo.DoNothing()},
@@ -257,7 +257,7 @@ func TestCreateManyStagesRowsThatHaveToComeBackIfItCan(t *testing.T) {
 	}
 	outcomes, err := pairs.UpsertMany(t.Context(), rows, repo.DoNothing())
 	require.NoError(t, err)
-	require.Equal(t, []repo.Outcome{repo.Unchanged, repo.Inserted}, []repo.Outcome{outcomes[149], outcomes[150]})
+	require.Equal(t, []repo.UpsertResult{repo.Unchanged, repo.Inserted}, []repo.UpsertResult{outcomes[149], outcomes[150]})
 	require.Equal(t, []string{`(299," y")`, `(150," z")`}, []string{rows[149].Value, rows[150].Value})
 	for i := range rows {
 		rows[i].ID += 1000

@@ -13,11 +13,11 @@ import (
 )
 
 // Outcome says what an upsert did.
-type Outcome uint8
+type UpsertResult uint8
 
 const (
 	// Unchanged says that the row was there and has been left alone (see [DoNothing]).
-	Unchanged Outcome = iota
+	Unchanged UpsertResult = iota
 	// Inserted says that there was no such row.
 	Inserted
 	// Updated says that the row was there and has been changed.
@@ -25,11 +25,11 @@ const (
 )
 
 // String names the outcome.
-func (o Outcome) String() string {
+func (o UpsertResult) String() string {
 	return [...]string{"unchanged", "inserted", "updated"}[min(o, Updated)]
 }
 
-// UpsertOption shapes one upsert: [OnConflict], [OnConstraint], [DoNothing] or [Revive].
+// UpsertOption shapes one upsert: [OnConflict], [OnConstraint], [DoNothing] or [RestoreDeleted].
 type UpsertOption interface {
 	applyUpsert(*upsert)
 }
@@ -67,9 +67,9 @@ func (t ConflictTarget) applyUpsert(u *upsert) { u.target = &t }
 // constraint are asked for in the catalog, once; it must be a unique one, on columns of the model.
 func DoNothing() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.nothing = true }) }
 
-// Revive lets an upsert update a soft-deleted row, which then has the struct's softdelete column. Without it such a row is
+// RestoreDeleted lets an upsert update a soft-deleted row, which then has the struct's softdelete column. Without it such a row is
 // left alone, and the upsert returns [ErrDeleted].
-func Revive() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.revive = true }) }
+func RestoreDeleted() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.revive = true }) }
 
 // upsert is what the options of one call say.
 type upsert struct {
@@ -238,7 +238,7 @@ func (u *upsert) set(d *descriptor, form []byte) []string {
 //
 // It takes one round trip; with [DoNothing] two when the row is there. Errors: [ErrDeleted], [*InvalidError],
 // [*ConstraintError] for other constraints than the target, [ErrQuery] for a target that doesn't fit the model.
-func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOption) (Outcome, error) {
+func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOption) (UpsertResult, error) {
 	v, err := r.valid(ctx, "upsert", row)
 	if err != nil {
 		return Unchanged, err
@@ -260,7 +260,7 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	return outcome, err
 }
 
-func (r *Repository[T, K]) upsert(ctx context.Context, row *T, sql string, w *rowWrite[T], u *upsert) (Outcome, error) {
+func (r *Repository[T, K]) upsert(ctx context.Context, row *T, sql string, w *rowWrite[T], u *upsert) (UpsertResult, error) {
 	for range attempts { // the row that was in the way may be gone when it is looked for
 		err := r.send(ctx, sql, w)
 		if err == nil {
@@ -289,7 +289,7 @@ func (d *descriptor) upsertForm(form []byte, v reflect.Value) []byte {
 	return form
 }
 
-func outcomeOf(inserted bool) Outcome {
+func outcomeOf(inserted bool) UpsertResult {
 	if inserted {
 		return Inserted
 	}

@@ -57,7 +57,7 @@ func TestUpsertIntoPartitionsTellsInsertedFromUpdated(t *testing.T) {
 	}
 	outcomes, err := items.UpsertMany(ctx, []Item{{ID: 11}, {ID: 12}, {ID: 2}, {ID: 1}})
 	require.NoError(t, err)
-	assert.Equal(t, []repo.Outcome{repo.Updated, repo.Inserted, repo.Inserted, repo.Updated}, outcomes)
+	assert.Equal(t, []repo.UpsertResult{repo.Updated, repo.Inserted, repo.Inserted, repo.Updated}, outcomes)
 	outcome, err := items.Upsert(ctx, &Item{ID: 30})
 	require.ErrorIs(t, err, repo.ErrConstraint)
 	require.EqualError(t, err, "repo: check constraint of items violated: no partition takes the row, or a trigger refuses it")
@@ -69,7 +69,7 @@ func TestUpsertByKeyByConstraintAndOnAPartialIndex(t *testing.T) {
 	m, users := newUsers(t)
 	ctx := t.Context()
 	id := uuid.New()
-	for _, want := range []repo.Outcome{repo.Inserted, repo.Updated} {
+	for _, want := range []repo.UpsertResult{repo.Inserted, repo.Updated} {
 		outcome, err := users.Upsert(ctx, &User{ID: id, Email: "ada"})
 		require.NoError(t, err)
 		assert.Equal(t, want, outcome, "by key")
@@ -117,7 +117,7 @@ func TestUpsertRevivesNoDeletedRowByAccident(t *testing.T) {
 	assert.Equal(t, 0, got.Age)
 
 	revived := &User{Email: "ada", Age: 9}
-	outcome, err := users.Upsert(ctx, revived, repo.Revive())
+	outcome, err := users.Upsert(ctx, revived, repo.RestoreDeleted())
 	require.NoError(t, err)
 	assert.Equal(t, repo.Updated, outcome)
 	got, err = users.Get(ctx, ada.ID)
@@ -147,7 +147,7 @@ func TestDoNothingReturnsTheRowThatIsThere(t *testing.T) {
 	many := []User{{Email: "cleo"}, {Email: "ada"}}
 	outcomes, err := users.UpsertMany(ctx, many, repo.DoNothing(), repo.OnConstraint("users_email_key"))
 	require.NoError(t, err)
-	assert.Equal(t, []repo.Outcome{repo.Inserted, repo.Unchanged}, outcomes)
+	assert.Equal(t, []repo.UpsertResult{repo.Inserted, repo.Unchanged}, outcomes)
 	assert.Equal(t, ada, many[1])
 
 	for want, opts := range map[string][]repo.UpsertOption{
@@ -168,7 +168,7 @@ func TestConcurrentUpsertsInsertOnce(t *testing.T) {
 	var (
 		wait     sync.WaitGroup
 		mu       sync.Mutex
-		outcomes = map[repo.Outcome]int{}
+		outcomes = map[repo.UpsertResult]int{}
 	)
 	for i := range 20 {
 		wait.Go(func() {
@@ -194,7 +194,7 @@ type Tag struct {
 func TestUpsertOfARowThatIsNothingButItsKey(t *testing.T) {
 	t.Parallel()
 	r := newRepo[Tag, string](t, newManager(t, `create table tags (name text primary key)`), "tags")
-	for _, want := range []repo.Outcome{repo.Inserted, repo.Updated} {
+	for _, want := range []repo.UpsertResult{repo.Inserted, repo.Updated} {
 		outcome, err := r.Upsert(t.Context(), &Tag{"x"})
 		require.NoError(t, err)
 		assert.Equal(t, want, outcome)

@@ -24,7 +24,7 @@ func (e *CommittedError) Error() string {
 func (e *CommittedError) Unwrap() error { return e.Cause }
 
 var errOneTrip = errors.New("statements that are sent together with their commit have no ID that is known; " +
-	"txn.Outcome(txn.ByMarker) resolves them")
+	"txn.ResolveCommit(txn.ByMarker) resolves them")
 
 // DoBatch carries statements out that are known beforehand, in one round trip: in the transaction that ctx carries, or as one of
 // their own, which the server makes of what arrives together and commits at its end. queue adds the statements; read reads

@@ -41,7 +41,7 @@ func readNames(into *[]string) func(pgx.BatchResults) error {
 
 func TestABatchIsATransactionOfOneRoundTrip(t *testing.T) {
 	t.Parallel()
-	for _, terms := range [][]txn.Option{nil, {txn.Outcome(txn.ByMarker)}, {txn.LockTimeout(time.Second)}} {
+	for _, terms := range [][]txn.Option{nil, {txn.ResolveCommit(txn.ByMarker)}, {txn.LockTimeout(time.Second)}} {
 		m := managerOf(t, newDB(t), txn.WithDefaults(terms...))
 		counter := fxtest.Statements(t, m.DB())
 		var names []string
@@ -133,11 +133,11 @@ func TestABatchThatIsCommittedSaysSoWhenItCanNotBeRead(t *testing.T) {
 
 func TestABatchWhoseAnswerIsLostIsNeverReportedWrongly(t *testing.T) {
 	t.Parallel()
-	for _, by := range []txn.Resolution{txn.ByWitness, txn.ByMarker} {
+	for _, by := range []txn.CommitResolution{txn.ByWitness, txn.ByMarker} {
 		for _, stored := range []bool{true, false} {
 			url := fxtest.URL(t)
 			proxy := fxtest.NewProxy(t, url)
-			m := managerOf(t, openDB(t, proxy.URL(), maxConns(2)), txn.WithDefaults(txn.Outcome(by)))
+			m := managerOf(t, openDB(t, proxy.URL(), maxConns(2)), txn.WithDefaults(txn.ResolveCommit(by)))
 			direct, err := pgx.Connect(t.Context(), url)
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = direct.Close(context.Background()) })

@@ -22,13 +22,13 @@
 //
 // When COMMIT was sent and its answer was lost, the work may be done or not, and doing it again may do it twice. The
 // manager asks the server what became of the transaction and believes the answer only where it can't be about another
-// one ([Outcome]). Do then returns nil for a commit, an error for a rollback, and an error that matches [ErrOutcomeUnknown]
+// one ([ResolveCommit]). Do then returns nil for a commit, an error for a rollback, and an error that matches [ErrOutcomeUnknown]
 // when it can't be known. After every other error nothing has been committed.
 //
 // # A Do inside of a Do
 //
 // The inner one joins. When it fails, the whole can only be rolled back, even if the outer closure swallows the error and
-// returns nil ([ErrRollbackOnly]). Options of the inner one must agree with the running transaction ([ErrConflict]).
+// returns nil ([ErrRollbackOnly]). Options of the inner one must agree with the running transaction ([ErrOptionMismatch]).
 // [Nested] sets a savepoint instead, so that a failure undoes the inner part only; [RequiresNew], [Mandatory], [Supports],
 // [NotSupported] and [Never] are the other ways.
 //
@@ -41,6 +41,6 @@
 // # One user at a time
 //
 // A transaction is one connection. Using it from two goroutines at once, or while rows are still open, is answered with
-// [ErrConcurrentUse]; using its context after Do has returned, with [ErrEnded]. Background work takes its context from
-// [Detach]. The pool used with a transaction's context is reported ([WithMisuse]).
+// [ErrConcurrentUse]; using its context after Do has returned, with [ErrTxDone]. Background work takes its context from
+// [Detach]. The pool used with a transaction's context is reported ([WithPoolUseInTx]).
 package txn

@@ -156,7 +156,7 @@ func TestAContextThatHasEndedBeginsNothing(t *testing.T) {
 func TestBeginFailsFastWhileTheGateIsShut(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
-	m.DB().Gate().Shut(errTest)
+	m.DB().Gate().Close(errTest)
 	err := m.Do(t.Context(), func(context.Context) error { t.Error("the closure ran"); return nil })
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)
 	m.DB().Gate().Open()
@@ -165,7 +165,7 @@ func TestBeginFailsFastWhileTheGateIsShut(t *testing.T) {
 func TestABeginThatTheServerRefusesGivesTheConnectionBack(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	require.NoError(t, m.DB().WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, m.DB().AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
 		require.Error(t, err)
 		return nil

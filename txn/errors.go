@@ -14,18 +14,18 @@ var (
 	ErrRollbackOnly = errors.New("txn: the transaction could only be rolled back")
 	// ErrOutcomeUnknown is matched by every [*OutcomeUnknownError]: COMMIT was sent and its answer was lost.
 	ErrOutcomeUnknown = errors.New("txn: outcome of the commit unknown")
-	// ErrEnded is what a context gives whose transaction, or whose scope in it, has ended. For work that goes on in the
+	// ErrTxDone is what a context gives whose transaction, or whose scope in it, has ended. For work that goes on in the
 	// background use a context from outside of the transaction.
-	ErrEnded = errors.New("txn: the transaction of this context has ended: " +
+	ErrTxDone = errors.New("txn: the transaction of this context has ended: " +
 		"don't use the context of a finished Do, in a goroutine it has started for example")
 	// ErrConcurrentUse is what a second user of a transaction gets: a transaction is one connection, which does one thing at
 	// a time.
 	ErrConcurrentUse = errors.New("txn: the transaction is in use: " +
 		"finish reading the previous result, and don't share a transaction between goroutines")
-	// ErrConflict is matched by every [*ConflictError].
-	ErrConflict = errors.New("txn: options differ from the running transaction's")
-	// ErrNotYours is returned by Commit and Rollback of the transaction that [Manager.Tx] gives: [Manager.Do] ends it.
-	ErrNotYours = errors.New("txn: this transaction is ended by Do: return nil to commit it, an error to roll it back")
+	// ErrOptionMismatch is matched by every [*OptionMismatchError].
+	ErrOptionMismatch = errors.New("txn: options differ from the running transaction's")
+	// ErrManagedTx is returned by Commit and Rollback of the transaction that [Manager.Tx] gives: [Manager.Do] ends it.
+	ErrManagedTx = errors.New("txn: this transaction is ended by Do: return nil to commit it, an error to roll it back")
 )
 
 // RollbackOnlyError is returned by the outermost Do when its closure returned nil, and so asked for a commit, although a
@@ -80,7 +80,7 @@ func (e *FailedStatementError) Is(target error) bool { return target == pgx.ErrT
 func (e *FailedStatementError) Unwrap() error { return e.Cause }
 
 // OutcomeUnknownError says that COMMIT was sent, that its answer was lost, and that it could not be found out whether the
-// transaction is committed or not (see [Outcome]). Whoever gets it must find out before doing the work again. It matches
+// transaction is committed or not (see [ResolveCommit]). Whoever gets it must find out before doing the work again. It matches
 // [ErrOutcomeUnknown] and unwraps to what happened to the connection.
 type OutcomeUnknownError struct {
 	// XID is the transaction's ID on the server, for pg_xact_status; 0 when it isn't known. After a crash or a failover of the
@@ -107,16 +107,16 @@ func (e *OutcomeUnknownError) Is(target error) bool {
 
 func (e *OutcomeUnknownError) Unwrap() error { return e.err }
 
-// ConflictError says that a Do wanted to join the running transaction on other terms than it was begun on. Nothing has been
-// done and the running transaction is unharmed. It matches [ErrConflict].
-type ConflictError struct {
+// OptionMismatchError says that a Do wanted to join the running transaction on other terms than it was begun on. Nothing has been
+// done and the running transaction is unharmed. It matches [ErrOptionMismatch].
+type OptionMismatchError struct {
 	// Option is the name of the option.
 	Option string
 	// Running and Wanted are its values in the running transaction and in the call.
 	Running, Wanted string
 }
 
-func (e *ConflictError) Error() string {
+func (e *OptionMismatchError) Error() string {
 	running := e.Running
 	if running == "" {
 		running = "the server's default"
@@ -125,5 +125,5 @@ func (e *ConflictError) Error() string {
 		e.Option, running, e.Wanted)
 }
 
-// Is matches ErrConflict.
-func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+// Is matches ErrOptionMismatch.
+func (e *OptionMismatchError) Is(target error) bool { return target == ErrOptionMismatch }

@@ -90,7 +90,7 @@ func TestTheGuideTellsTheThreeEndsApart(t *testing.T) {
 				return err
 			}
 			return a.add(ctx, "bob", 5)
-		}, txn.Outcome(txn.ByMarker))
+		}, txn.ResolveCommit(txn.ByMarker))
 		switch {
 		case err == nil: // it is committed
 		case errors.Is(err, txn.ErrOutcomeUnknown): // it may be committed

@@ -20,7 +20,7 @@ type hooks struct {
 // scope in it. When a Nested scope is rolled back its hooks are dropped; when it succeeds they go to the outer scope. When
 // the closure is retried, each attempt begins without hooks.
 //
-// The error is [ErrNoTransaction] or [ErrEnded].
+// The error is [ErrNoTransaction] or [ErrTxDone].
 func BeforeCommit(ctx context.Context, fn func(ctx context.Context) error) error {
 	return addHook(ctx, func(h *hooks) { h.before = append(h.before, fn) })
 }

@@ -57,7 +57,7 @@ func TestHooksAreRefusedOutsideOfATransaction(t *testing.T) {
 	m := newManager(t, maxConns(1))
 	var leaked context.Context
 	inside(t, m, func(ctx context.Context) { leaked = ctx }) //nolint:fatcontext // on purpose
-	require.ErrorIs(t, txn.AfterCommit(leaked, nil), txn.ErrEnded)
+	require.ErrorIs(t, txn.AfterCommit(leaked, nil), txn.ErrTxDone)
 }
 
 func TestHooksFollowTheirSavepoint(t *testing.T) {

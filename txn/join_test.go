@@ -107,40 +107,40 @@ func TestJoiningOnOtherTermsIsAnError(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
 		outer, inner []txn.Option
-		conflict     txn.ConflictError
+		conflict     txn.OptionMismatchError
 	}{
 		{
 			"isolation",
 			[]txn.Option{txn.RepeatableRead()},
 			[]txn.Option{txn.Serializable()},
-			txn.ConflictError{Option: "isolation level", Running: "repeatable read", Wanted: "serializable"},
+			txn.OptionMismatchError{Option: "isolation level", Running: "repeatable read", Wanted: "serializable"},
 		},
 		{
 			"isolation that nobody set", nil,
 			[]txn.Option{txn.Isolation(pgx.ReadCommitted)},
-			txn.ConflictError{Option: "isolation level", Running: "", Wanted: "read committed"},
+			txn.OptionMismatchError{Option: "isolation level", Running: "", Wanted: "read committed"},
 		},
 		{
 			"writing in a reader",
 			[]txn.Option{txn.ReadOnly()},
 			[]txn.Option{txn.ReadWrite()},
-			txn.ConflictError{Option: "access mode", Running: "read only", Wanted: "read write"},
+			txn.OptionMismatchError{Option: "access mode", Running: "read only", Wanted: "read write"},
 		},
 		{
 			"reading in a writer", nil,
 			[]txn.Option{txn.ReadOnly()},
-			txn.ConflictError{Option: "access mode", Running: "", Wanted: "read only"},
+			txn.OptionMismatchError{Option: "access mode", Running: "", Wanted: "read only"},
 		},
 		{
 			"deferrable", nil,
 			[]txn.Option{txn.Deferrable()},
-			txn.ConflictError{Option: "deferrable mode", Running: "", Wanted: "deferrable"},
+			txn.OptionMismatchError{Option: "deferrable mode", Running: "", Wanted: "deferrable"},
 		},
 	} {
 		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
 			err := m.Do(ctx, func(context.Context) error { t.Error("the closure ran"); return nil }, tt.inner...)
-			require.ErrorIs(t, err, txn.ErrConflict, tt.name)
-			conflict, ok := errors.AsType[*txn.ConflictError](err)
+			require.ErrorIs(t, err, txn.ErrOptionMismatch, tt.name)
+			conflict, ok := errors.AsType[*txn.OptionMismatchError](err)
 			require.True(t, ok, tt.name)
 			assert.Equal(t, tt.conflict, *conflict, tt.name)
 			assert.ErrorContains(t, err, "set it on the outermost Do", tt.name)

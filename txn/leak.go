@@ -13,17 +13,17 @@ const (
 		"give it a Timeout, and move out of it what waits for anything but the database"
 )
 
-// WithLeak sets the time, counted from when it has its connection, from which on a transaction that is still open is reported:
+// WithLongTxThreshold sets the time, counted from when it has its connection, from which on a transaction that is still open is reported:
 // once, as a warning with its age, the stack that began it and the text of its last statement, without values. It is then
 // counted in [Stats], and its end is logged too. Nothing is done to it: [Timeout] and [IdleTimeout] end transactions.
 //
 // A transaction that is watched in this way is not reported as a connection that is held for long (pgfx's
-// Config.Watch.Leak). Where Config.Watch.Disabled is set nothing is reported. Default: 30 s. [pgfx.Off]: transactions are not
+// Config.Stats.Leak). Where Config.Stats.Disabled is set nothing is reported. Default: 30 s. [pgfx.Off]: transactions are not
 // told from other connections in use.
-func WithLeak(after time.Duration) ManagerOption {
+func WithLongTxThreshold(after time.Duration) ManagerOption {
 	return ManagerOption{apply: func(m *Manager) error {
 		if after <= 0 && after != pgfx.Off {
-			return fmt.Errorf("txn: WithLeak(%v): use a positive duration, or pgfx.Off", after)
+			return fmt.Errorf("txn: WithLongTxThreshold(%v): use a positive duration, or pgfx.Off", after)
 		}
 		m.open.After = after
 		return nil

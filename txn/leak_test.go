@@ -28,7 +28,7 @@ func leaky(
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	db := newDB(t, opts...)
-	m = managerOf(t, db, txn.WithLogger(zap.New(core)), txn.WithLeak(after))
+	m = managerOf(t, db, txn.WithLogger(zap.New(core)), txn.WithLongTxThreshold(after))
 	return m, func(message string) []observer.LoggedEntry { return logs.FilterMessageSnippet(message).All() }
 }
 
@@ -83,15 +83,15 @@ func TestTheReportOfAnOpenTransactionShowsItsLastStatementWithoutValues(t *testi
 
 func TestATransactionIsReportedInPlaceOfItsConnection(t *testing.T) {
 	t.Parallel()
-	m, lines := leaky(t, 40*time.Millisecond, maxConns(2), func(c *pgfx.Config) { c.Watch.Leak = 10 * time.Millisecond })
-	before := m.DB().Stats().Pool.Overdue
+	m, lines := leaky(t, 40*time.Millisecond, maxConns(2), func(c *pgfx.Config) { c.Stats.LongLease = 10 * time.Millisecond })
+	before := m.DB().Stats().Pool.LongHeld
 	require.NoError(t, m.Do(t.Context(), func(context.Context) error {
 		require.Eventually(t, func() bool { return len(lines(openMessage)) > 0 }, patience, time.Millisecond)
-		assert.Equal(t, before, m.DB().Stats().Pool.Overdue, "as a connection it was overdue long before")
+		assert.Equal(t, before, m.DB().Stats().Pool.LongHeld, "as a connection it was overdue long before")
 		return nil
 	}))
-	require.NoError(t, m.DB().WithConn(t.Context(), func(context.Context, *pgx.Conn) error {
-		require.Eventually(t, func() bool { return m.DB().Stats().Pool.Overdue > before }, patience, time.Millisecond)
+	require.NoError(t, m.DB().AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
+		require.Eventually(t, func() bool { return m.DB().Stats().Pool.LongHeld > before }, patience, time.Millisecond)
 		return nil
 	}), "the same connection, without a transaction")
 	assert.Len(t, lines(openMessage), 1)
@@ -99,19 +99,19 @@ func TestATransactionIsReportedInPlaceOfItsConnection(t *testing.T) {
 
 func TestTransactionsAreNotReportedWhereNobodyWantsIt(t *testing.T) {
 	t.Parallel()
-	m, lines := leaky(t, pgfx.Off, maxConns(1), func(c *pgfx.Config) { c.Watch.Leak = 10 * time.Millisecond })
-	before := m.DB().Stats().Pool.Overdue
+	m, lines := leaky(t, pgfx.Off, maxConns(1), func(c *pgfx.Config) { c.Stats.LongLease = 10 * time.Millisecond })
+	before := m.DB().Stats().Pool.LongHeld
 	require.NoError(t, m.Do(t.Context(), func(context.Context) error {
-		require.Eventually(t, func() bool { return m.DB().Stats().Pool.Overdue > before }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return m.DB().Stats().Pool.LongHeld > before }, patience, time.Millisecond)
 		return nil
 	}))
 	assert.Empty(t, lines(openMessage))
 	assert.Zero(t, m.Stats().Overdue)
 
-	m, lines = leaky(t, time.Nanosecond, maxConns(1), func(c *pgfx.Config) { c.Watch.Disabled = true })
+	m, lines = leaky(t, time.Nanosecond, maxConns(1), func(c *pgfx.Config) { c.Stats.Disabled = true })
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }))
 	assert.Empty(t, lines(openMessage))
 
-	_, err := txn.NewManager(m.DB(), txn.WithLeak(0))
-	require.ErrorContains(t, err, "txn: WithLeak(0s): use a positive duration")
+	_, err := txn.NewManager(m.DB(), txn.WithLongTxThreshold(0))
+	require.ErrorContains(t, err, "txn: WithLongTxThreshold(0s): use a positive duration")
 }

@@ -25,7 +25,7 @@ func LockKey(key string) int64 {
 // Lock takes the advisory lock of this key for the rest of the transaction that ctx carries, the innermost one of whichever
 // database, and waits until it is free or ctx ends (PostgreSQL manual, "Advisory Locks"). A [Nested] scope that is rolled
 // back gives it back. Whoever has it may take it again. The error is [ErrNoTransaction] outside of a transaction.
-func Lock(ctx context.Context, key string) error {
+func AdvisoryLock(ctx context.Context, key string) error {
 	s, err := active(ctx)
 	if err != nil {
 		return err
@@ -36,8 +36,8 @@ func Lock(ctx context.Context, key string) error {
 	return nil
 }
 
-// TryLock is [Lock] without waiting: it returns whether the lock was free, or held by this transaction already.
-func TryLock(ctx context.Context, key string) (bool, error) {
+// TryLock is [AdvisoryLock] without waiting: it returns whether the lock was free, or held by this transaction already.
+func TryAdvisoryLock(ctx context.Context, key string) (bool, error) {
 	s, err := active(ctx)
 	if err != nil {
 		return false, err
@@ -55,7 +55,7 @@ var ErrLockLost = errors.New("txn: the connection that held the lock was lost")
 
 // WithSessionLock calls fn while it holds the advisory lock of this key, for work that takes longer than a transaction
 // should, or that needs several. It waits until the lock is free or ctx ends. The lock is held by a connection of its own,
-// outside of the pool, and shares its keys with [Lock]. Behind a transaction pooler it fails with pgfx.ErrNoSession.
+// outside of the pool, and shares its keys with [AdvisoryLock]. Behind a transaction pooler it fails with pgfx.ErrNoSession.
 //
 // When the manager is closed, as an application's stop does, waiting for the lock ends, fn's context ends with the cause
 // pgfx.ErrClosed, and the stop waits for fn; from then on the error is pgfx.ErrClosed. When that connection is lost, and the

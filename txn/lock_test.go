@@ -38,21 +38,21 @@ func TestALockLastsAsLongAsItsTransaction(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	inside(t, m, func(ctx context.Context) {
-		require.NoError(t, txn.Lock(ctx, "a"))
-		require.NoError(t, txn.Lock(ctx, "a"), "again")
-		got, err := txn.TryLock(ctx, "b")
+		require.NoError(t, txn.AdvisoryLock(ctx, "a"))
+		require.NoError(t, txn.AdvisoryLock(ctx, "a"), "again")
+		got, err := txn.TryAdvisoryLock(ctx, "b")
 		require.NoError(t, err)
 		assert.True(t, got)
 		assert.False(t, free(t, m, "a"))
 		assert.False(t, free(t, m, "b"))
 		assert.True(t, free(t, m, "c"))
 		require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
-			got, err := txn.TryLock(ctx, "a")
+			got, err := txn.TryAdvisoryLock(ctx, "a")
 			assert.False(t, got, "another transaction has it")
 			return err
 		}, txn.RequiresNew()))
 		require.Error(t, m.Do(ctx, func(ctx context.Context) error {
-			require.NoError(t, txn.Lock(ctx, "c"))
+			require.NoError(t, txn.AdvisoryLock(ctx, "c"))
 			return errTest
 		}, txn.Nested()))
 		assert.True(t, free(t, m, "c"), "the scope was rolled back")
@@ -63,8 +63,8 @@ func TestALockLastsAsLongAsItsTransaction(t *testing.T) {
 
 func TestLocksNeedATransaction(t *testing.T) {
 	t.Parallel()
-	require.ErrorIs(t, txn.Lock(t.Context(), "a"), txn.ErrNoTransaction)
-	_, err := txn.TryLock(t.Context(), "a")
+	require.ErrorIs(t, txn.AdvisoryLock(t.Context(), "a"), txn.ErrNoTransaction)
+	_, err := txn.TryAdvisoryLock(t.Context(), "a")
 	require.ErrorIs(t, err, txn.ErrNoTransaction)
 }
 
@@ -72,10 +72,10 @@ func TestALockIsWaitedForUntilTheContextEnds(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	inside(t, m, func(ctx context.Context) {
-		require.NoError(t, txn.Lock(ctx, "a"))
+		require.NoError(t, txn.AdvisoryLock(ctx, "a"))
 		late, expire := testctx.Expiring(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- m.Do(late, func(ctx context.Context) error { return txn.Lock(ctx, "a") }) }()
+		go func() { ended <- m.Do(late, func(ctx context.Context) error { return txn.AdvisoryLock(ctx, "a") }) }()
 		require.Eventually(t, func() bool {
 			var waits bool
 			err := m.QueryRow(txn.Detach(ctx), `select exists (select from pg_locks where locktype = 'advisory' and not granted
@@ -88,7 +88,7 @@ func TestALockIsWaitedForUntilTheContextEnds(t *testing.T) {
 		require.ErrorContains(t, err, `txn: lock "a"`)
 		err = m.Do(t.Context(), func(ctx context.Context) error {
 			_ = fail(ctx, m, "22012")
-			_, err := txn.TryLock(ctx, "a")
+			_, err := txn.TryAdvisoryLock(ctx, "a")
 			return err
 		})
 		require.ErrorContains(t, err, "25P02")

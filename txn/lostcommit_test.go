@@ -36,7 +36,7 @@ const crowd = 25
 
 // suite is the part of the suite that belongs to one fault and one way to resolve.
 type suite struct {
-	by     txn.Resolution
+	by     txn.CommitResolution
 	want   int64 // commits in doubt
 	random *rand.Rand
 
@@ -50,7 +50,7 @@ type suite struct {
 func eachResolution(t *testing.T, run func(t *testing.T, s *suite)) {
 	t.Helper()
 	seed := number(t, "RDSFX_TXN_SEED", rand.Uint64())
-	for by, name := range map[txn.Resolution]string{txn.ByWitness: "witness", txn.ByMarker: "marker"} {
+	for by, name := range map[txn.CommitResolution]string{txn.ByWitness: "witness", txn.ByMarker: "marker"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := &suite{by: by, want: int64(number(t, "RDSFX_TXN_ROUNDS", crowd)), random: rand.New(rand.NewPCG(seed, uint64(by)))}
@@ -99,12 +99,12 @@ func (s *suite) manage(t *testing.T, url string, pool []pgfx.Option, opts ...txn
 	require.NoError(t, db.Start(t.Context()))
 	_, err = db.Pool().Exec(t.Context(), makeEntries+"; create table strangers (xid text default pg_current_xact_id()::text)")
 	require.NoError(t, err)
-	return managerOf(t, db, append([]txn.ManagerOption{txn.WithDefaults(txn.Outcome(s.by)), txn.WithOutcomeTimeout(patience)}, opts...)...)
+	return managerOf(t, db, append([]txn.ManagerOption{txn.WithDefaults(txn.ResolveCommit(s.by)), txn.WithOutcomeTimeout(patience)}, opts...)...)
 }
 
 // scene is one fault.
 type scene struct {
-	fates []fxtest.CommitFate
+	fates []fxtest.CommitFault
 	// lazily makes the server answer before a commit is safe. What is answered then may be lost in a crash without anybody's
 	// fault, so that fates must keep all answers back.
 	lazily bool
@@ -128,7 +128,7 @@ func (s *suite) play(t *testing.T, at *stage, scene scene) {
 		workers sync.WaitGroup
 	)
 	fates := rand.New(rand.NewPCG(s.random.Uint64(), 0))
-	at.proxy.OnCommit(func() fxtest.CommitFate {
+	at.proxy.OnCommit(func() fxtest.CommitFault {
 		fate := scene.fates[fates.IntN(len(scene.fates))]
 		if fate == fxtest.AckMuted {
 			muted.Add(1)
@@ -204,7 +204,7 @@ func (s *suite) count(before, after txn.Stats) {
 }
 
 // ready waits until the stage is as if nothing had happened before.
-func (at *stage) ready(t *testing.T, by txn.Resolution) {
+func (at *stage) ready(t *testing.T, by txn.CommitResolution) {
 	t.Helper()
 	at.m.ExpireWitness()
 	require.Eventually(t, func() bool {
@@ -230,7 +230,7 @@ func (at *stage) connect(t *testing.T) *pgx.Conn {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var conn *pgx.Conn
-	policy := pgfx.RetryPolicy{Work: pgfx.WorkRepeatable, MaxAttempts: pgfx.Off, Delay: 5 * time.Millisecond, MaxDelay: 5 * time.Millisecond}
+	policy := pgfx.RetryPolicy{Idempotency: pgfx.Idempotent, MaxAttempts: pgfx.Off, Delay: 5 * time.Millisecond, MaxDelay: 5 * time.Millisecond}
 	if err := pgfx.Retry(ctx, policy, func(ctx context.Context) (err error) {
 		conn, err = pgx.Connect(ctx, at.direct)
 		return err
@@ -325,7 +325,7 @@ func (s *suite) aftermath(t *testing.T, at *stage) {
 }
 
 // anyFate is what may become of COMMITs whose answers are true.
-var anyFate = []fxtest.CommitFate{
+var anyFate = []fxtest.CommitFault{
 	fxtest.CommitPasses, fxtest.CommitLost, fxtest.CommitHeld, fxtest.AckLost, fxtest.AckLost, fxtest.AckMuted,
 }
 
@@ -337,7 +337,7 @@ func (s *suite) crashes(t *testing.T, at *stage, crash func()) {
 		lazily := i%2 == 0
 		fates := anyFate
 		if lazily {
-			fates = []fxtest.CommitFate{fxtest.AckMuted}
+			fates = []fxtest.CommitFault{fxtest.AckMuted}
 		}
 		checkpoint(t, at)
 		s.play(t, at, scene{fates: fates, lazily: lazily, strike: func() {
@@ -472,9 +472,9 @@ func (s *suite) promotion(t *testing.T, behind bool) {
 	at := &stage{m: s.manage(t, name.URL(), []pgfx.Option{name.Option()}), proxy: before, direct: cluster.Primary().URL()}
 	at.ready(t, s.by)
 	require.NoError(t, cluster.AwaitReplay(t.Context()))
-	cluster.Detach(behind)
+	cluster.DisconnectStandby(behind)
 	// An answer that arrives is true of the primary. What of it the standby lacks is lost in any failover.
-	fates := []fxtest.CommitFate{fxtest.AckMuted, fxtest.AckMuted, fxtest.CommitLost, fxtest.CommitHeld}
+	fates := []fxtest.CommitFault{fxtest.AckMuted, fxtest.AckMuted, fxtest.CommitLost, fxtest.CommitHeld}
 	if behind {
 		fates = fates[:1]
 	}

@@ -24,7 +24,7 @@ import (
 // Outside of a transaction a statement runs on the pool. When no connection for it could be made, so that nothing was sent,
 // it is tried again as the configuration has it (pgfx's Config.Retry); so is the beginning of a transaction. What was sent is
 // never sent again: the manager can't know what a statement does. A read that should survive a lost connection is
-// repeated by whoever knows it for one: a repository, pgfx.Retry with pgfx.WorkRepeatable, or a [ReadOnly] transaction with [Retry].
+// repeated by whoever knows it for one: a repository, pgfx.Retry with pgfx.Idempotent, or a [ReadOnly] transaction with [Retry].
 type Manager struct {
 	db       *pgfx.DB
 	pool     *pgxpool.Pool
@@ -36,7 +36,7 @@ type Manager struct {
 	made     time.Time // where its clock began
 	counters counters
 	resolver resolver
-	misuse   Misuse
+	misuse   PoolUseInTx
 	places   places
 	open     pgfx.LeaseLimit // how long transactions may be open
 	unsent   pgfx.RetryPolicy
@@ -68,7 +68,7 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	m.defaults.setBegin()
 	m.open.Logger = m.logger
 	guard := m.guard
-	if m.misuse == MisuseIgnore {
+	if m.misuse == PoolUseInTxIgnore {
 		guard = nil
 	}
 	db.GuardAcquire(guard)
@@ -92,7 +92,7 @@ type ManagerOption struct {
 	database string
 }
 
-// For returns a copy of the option that, given to Fx with [Options], applies to the manager of the database of this name.
+// For returns a copy of the option that, given to Fx with [ProvideOptions], applies to the manager of the database of this name.
 func (o ManagerOption) For(database string) ManagerOption {
 	o.database = database
 	return o
@@ -134,7 +134,7 @@ func (m *Manager) DB() *pgfx.DB { return m.db }
 // the whole can only be rolled back: an outer closure that goes on and returns nil gets a [*RollbackOnlyError].
 //
 // Errors: fn's own, as it is (with that of ctx added when the server cancelled a statement because ctx had ended); those of
-// beginning and committing; [*RollbackOnlyError], [*FailedStatementError], [*ConflictError], *pgfx.RetryError, and
+// beginning and committing; [*RollbackOnlyError], [*FailedStatementError], [*OptionMismatchError], *pgfx.RetryError, and
 // [*OutcomeUnknownError] when COMMIT was sent and its answer was lost. After every other error the transaction has not been committed.
 // A panic goes on with its value and its stack.
 //
@@ -217,13 +217,13 @@ func (m *Manager) current(ctx context.Context) (*scope, error) {
 		}
 	}
 	if s.over() {
-		return nil, ErrEnded
+		return nil, ErrTxDone
 	}
 	return s, nil
 }
 
 // Tx returns the transaction that ctx carries, for code that wants a pgx.Tx. Its Begin makes savepoints; its Commit and
-// Rollback return [ErrNotYours]. The result is false when ctx carries none, or one that has ended.
+// Rollback return [ErrManagedTx]. The result is false when ctx carries none, or one that has ended.
 func (m *Manager) Tx(ctx context.Context) (pgx.Tx, bool) {
 	s, err := m.current(ctx)
 	if err != nil || s == nil {
@@ -299,13 +299,13 @@ func (m *Manager) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 // WithConn calls fn with the connection of the transaction that ctx carries, or with one of the pool: for what pgx can do and
 // the manager has no method for. fn has read its results to the end when it returns, doesn't end the transaction, and doesn't
 // keep the connection. ctx bounds the acquire and is handed to fn.
-func (m *Manager) WithConn(ctx context.Context, fn func(ctx context.Context, conn *pgx.Conn) error) error {
+func (m *Manager) AcquireFunc(ctx context.Context, fn func(ctx context.Context, conn *pgx.Conn) error) error {
 	s, err := m.current(ctx)
 	if err != nil {
 		return err
 	}
 	if s == nil {
-		return m.db.WithConn(ctx, fn)
+		return m.db.AcquireFunc(ctx, fn)
 	}
 	return s.t.withConn(ctx, fn)
 }

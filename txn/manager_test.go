@@ -188,8 +188,8 @@ func TestTxIsTheTransactionOfTheContext(t *testing.T) {
 		oid, err := objects.Create(ctx, 0)
 		require.NoError(t, err)
 		assert.NotZero(t, oid)
-		require.ErrorIs(t, tx.Commit(ctx), txn.ErrNotYours)
-		require.ErrorIs(t, tx.Rollback(ctx), txn.ErrNotYours)
+		require.ErrorIs(t, tx.Commit(ctx), txn.ErrManagedTx)
+		require.ErrorIs(t, tx.Rollback(ctx), txn.ErrManagedTx)
 		require.NoError(t, insert(ctx, m, "still going"))
 		return nil
 	})

@@ -13,28 +13,28 @@ import (
 )
 
 // Misuse says what happens when the pool is used with the context of a running transaction of the same database.
-type Misuse uint8
+type PoolUseInTx uint8
 
 const (
-	// MisuseWarn logs a warning, once for each place in the program. It is the default.
-	MisuseWarn Misuse = iota
-	// MisuseError refuses the use with [ErrPoolInTransaction]. It is meant for tests and development.
-	MisuseError
-	// MisuseIgnore does nothing.
-	MisuseIgnore
+	// PoolUseInTxWarn logs a warning, once for each place in the program. It is the default.
+	PoolUseInTxWarn PoolUseInTx = iota
+	// PoolUseInTxError refuses the use with [ErrPoolInTransaction]. It is meant for tests and development.
+	PoolUseInTxError
+	// PoolUseInTxIgnore does nothing.
+	PoolUseInTxIgnore
 )
 
-// ErrPoolInTransaction is what the pool's user gets when the manager has been made with [MisuseError].
+// ErrPoolInTransaction is what the pool's user gets when the manager has been made with [PoolUseInTxError].
 var ErrPoolInTransaction = errors.New("txn: the pool is used with the context of a running transaction of the same database: " +
 	"the statement would not be part of it, and would wait for ever when there is no second connection; " +
 	"query through the manager, or take a context from Do with NotSupported or from Detach")
 
-// WithMisuse sets what happens when the pool is used inside of a transaction of the same database. The managers of one
-// database share the setting; the one that was made last counts. Default: [MisuseWarn].
-func WithMisuse(misuse Misuse) ManagerOption {
+// WithPoolUseInTx sets what happens when the pool is used inside of a transaction of the same database. The managers of one
+// database share the setting; the one that was made last counts. Default: [PoolUseInTxWarn].
+func WithPoolUseInTx(misuse PoolUseInTx) ManagerOption {
 	return ManagerOption{apply: func(m *Manager) error {
-		if misuse > MisuseIgnore {
-			return fmt.Errorf("txn: WithMisuse(%d): use one of MisuseWarn, MisuseError, MisuseIgnore", misuse)
+		if misuse > PoolUseInTxIgnore {
+			return fmt.Errorf("txn: WithPoolUseInTx(%d): use one of PoolUseInTxWarn, PoolUseInTxError, PoolUseInTxIgnore", misuse)
 		}
 		m.misuse = misuse
 		return nil
@@ -70,7 +70,7 @@ func (m *Manager) guard(ctx context.Context) error {
 	if !ok || s.over() {
 		return nil
 	}
-	if m.misuse == MisuseError {
+	if m.misuse == PoolUseInTxError {
 		return ErrPoolInTransaction
 	}
 	if place := callerOutside(); m.places.isNew(place) {

@@ -77,8 +77,8 @@ func TestTheContextOfAFinishedTransactionIsUseless(t *testing.T) {
 			tx, _ = m.Tx(ctx)
 			return result
 		}), result)
-		refused(leaked, t, m, tx, txn.ErrEnded)
-		require.ErrorIs(t, m.Do(leaked, func(context.Context) error { t.Error("the closure ran"); return nil }), txn.ErrEnded)
+		refused(leaked, t, m, tx, txn.ErrTxDone)
+		require.ErrorIs(t, m.Do(leaked, func(context.Context) error { t.Error("the closure ran"); return nil }), txn.ErrTxDone)
 		_, ok := m.Tx(leaked)
 		assert.False(t, ok)
 		assert.Empty(t, entries(t, m.DB()), "nothing reached the pool instead")
@@ -228,7 +228,7 @@ func TestAGoroutineLeftBehindWithAResultReadsNothingAnyMore(t *testing.T) {
 	})
 	require.ErrorIs(t, err, txn.ErrConcurrentUse)
 	close(goOn)
-	require.ErrorIs(t, <-left, txn.ErrEnded)
+	require.ErrorIs(t, <-left, txn.ErrTxDone)
 	settled(t, m.DB())
 }
 
@@ -276,19 +276,19 @@ func TestAResultLeftOpenIsNotCommitted(t *testing.T) {
 		require.ErrorIs(t, err, txn.ErrConcurrentUse, name)
 		require.ErrorContains(t, err, "result open", name)
 	}
-	require.ErrorIs(t, results.Close(), txn.ErrEnded)
+	require.ErrorIs(t, results.Close(), txn.ErrTxDone)
 	_, err := results.Exec()
-	require.ErrorIs(t, err, txn.ErrEnded)
+	require.ErrorIs(t, err, txn.ErrTxDone)
 	_, err = results.Query() //nolint:gocritic,rowserrcheck,sqlclosecheck // refused
-	require.ErrorIs(t, err, txn.ErrEnded)
-	require.ErrorIs(t, results.QueryRow().Scan(), txn.ErrEnded)
+	require.ErrorIs(t, err, txn.ErrTxDone)
+	require.ErrorIs(t, results.QueryRow().Scan(), txn.ErrTxDone)
 	settled(t, m.DB())
 	assert.Empty(t, entries(t, m.DB()))
 }
 
 func TestThePoolInsideOfATransactionIsAnErrorWhereWanted(t *testing.T) {
 	t.Parallel()
-	m := managerOf(t, newDB(t), txn.WithMisuse(txn.MisuseError))
+	m := managerOf(t, newDB(t), txn.WithPoolUseInTx(txn.PoolUseInTxError))
 	other := newManager(t)
 	inside(t, m, func(ctx context.Context) {
 		require.NoError(t, insert(ctx, m, "x"))
@@ -344,14 +344,14 @@ func TestThePoolInsideOfATransactionIsWarnedAboutOnceForEachPlace(t *testing.T) 
 func TestThePoolInsideOfATransactionCanBeIgnored(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.WarnLevel)
-	m := managerOf(t, newDB(t), txn.WithLogger(zap.New(core)), txn.WithMisuse(txn.MisuseIgnore))
+	m := managerOf(t, newDB(t), txn.WithLogger(zap.New(core)), txn.WithPoolUseInTx(txn.PoolUseInTxIgnore))
 	inside(t, m, func(ctx context.Context) {
 		_, err := m.DB().Pool().Exec(ctx, "select 1")
 		require.NoError(t, err)
 	})
 	assert.Zero(t, logs.Len())
-	_, err := txn.NewManager(m.DB(), txn.WithMisuse(9))
-	require.ErrorContains(t, err, "WithMisuse(9)")
+	_, err := txn.NewManager(m.DB(), txn.WithPoolUseInTx(9))
+	require.ErrorContains(t, err, "WithPoolUseInTx(9)")
 }
 
 func TestWithConnGivesTheConnectionOfTheTransactionOrOneOfThePool(t *testing.T) {
@@ -366,19 +366,19 @@ func TestWithConnGivesTheConnectionOfTheTransactionOrOneOfThePool(t *testing.T) 
 		_, err = conn.Exec(ctx, "insert into entries (name) values ('by hand')")
 		return err
 	}
-	require.NoError(t, m.WithConn(ctx, func(_ context.Context, conn *pgx.Conn) error {
+	require.NoError(t, m.AcquireFunc(ctx, func(_ context.Context, conn *pgx.Conn) error {
 		assert.Equal(t, byte('I'), conn.PgConn().TxStatus())
 		return nil
 	}))
-	require.ErrorIs(t, m.WithConn(ctx, func(context.Context, *pgx.Conn) error { return mine }), mine)
+	require.ErrorIs(t, m.AcquireFunc(ctx, func(context.Context, *pgx.Conn) error { return mine }), mine)
 	var ended context.Context
 	require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
 		ended = ctx //nolint:fatcontext // to use it too late
-		return m.WithConn(ctx, inTransaction)
+		return m.AcquireFunc(ctx, inTransaction)
 	}))
-	require.ErrorIs(t, m.WithConn(ended, inTransaction), txn.ErrEnded)
+	require.ErrorIs(t, m.AcquireFunc(ended, inTransaction), txn.ErrTxDone)
 	err := m.Do(ctx, func(ctx context.Context) error {
-		_ = m.WithConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		_ = m.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 			_, err := conn.Exec(ctx, "select 1 / 0")
 			return err
 		})

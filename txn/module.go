@@ -48,7 +48,7 @@ var Module = fx.Module("txn", fx.Provide(New))
 
 // Options gives options to the managers of an Fx application: to that of the default database, unless
 // [ManagerOption.For] names another.
-func Options(opts ...ManagerOption) fx.Option {
+func ProvideOptions(opts ...ManagerOption) fx.Option {
 	supplied := make([]any, len(opts))
 	for i, opt := range opts {
 		supplied[i] = fx.Annotate(opt, fx.ResultTags(`group:"txn.options"`))

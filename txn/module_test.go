@@ -20,7 +20,7 @@ func TestTheModuleProvidesAManagerAndClosesIt(t *testing.T) {
 	var m *txn.Manager
 	url := fxtest.URL(t)
 	app := uberfxtest.New(t, pgfx.Module, txn.Module, fx.Supply(pgfx.Config{URL: url}), fx.Populate(&m), fx.NopLogger,
-		txn.Options(txn.WithDefaults(txn.Serializable()), txn.WithDefaults(txn.ReadOnly()).For("reporting")))
+		txn.ProvideOptions(txn.WithDefaults(txn.Serializable()), txn.WithDefaults(txn.ReadOnly()).For("reporting")))
 	app.RequireStart()
 	var isolation, readOnly string
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
@@ -43,7 +43,7 @@ func TestTheModuleValidates(t *testing.T) {
 func TestAnOptionThatIsWrongFailsTheApplication(t *testing.T) {
 	t.Parallel()
 	app := fx.New(txn.Module, fx.Supply(newDB(t)), fx.NopLogger,
-		txn.Options(txn.WithDefaults(txn.Isolation("chaos"))), fx.Invoke(func(*txn.Manager) {}))
+		txn.ProvideOptions(txn.WithDefaults(txn.Isolation("chaos"))), fx.Invoke(func(*txn.Manager) {}))
 	require.ErrorContains(t, app.Err(), `"chaos"`)
 }
 

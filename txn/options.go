@@ -30,7 +30,7 @@ type settings struct {
 	withinDeadline bool
 	propagation    propagation
 	retry          *pgfx.RetryPolicy // nil for none
-	outcome        Resolution
+	outcome        CommitResolution
 
 	begin string // of terms that are complete, see setBegin
 }
@@ -144,11 +144,11 @@ func (s *settings) conflict(given *settings) error {
 		{"idle timeout", shown(s.idle), shown(given.idle)},
 	} {
 		if term.wanted != "" && term.wanted != term.running {
-			return &ConflictError{Option: term.name, Running: term.running, Wanted: term.wanted}
+			return &OptionMismatchError{Option: term.name, Running: term.running, Wanted: term.wanted}
 		}
 	}
 	if given.withinDeadline && !s.withinDeadline {
-		return &ConflictError{Option: "statement timeout", Running: shown(s.statement), Wanted: "the context's deadline"}
+		return &OptionMismatchError{Option: "statement timeout", Running: shown(s.statement), Wanted: "the context's deadline"}
 	}
 	return nil
 }

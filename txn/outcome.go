@@ -18,7 +18,7 @@ import (
 )
 
 // Resolution says how the manager finds out what became of a COMMIT whose answer was lost.
-type Resolution uint8
+type CommitResolution uint8
 
 const (
 	// ByWitness asks the server for the status of the transaction, and believes "committed" only if a witness shows that the
@@ -34,7 +34,7 @@ const (
 	// longer for it with the server on the same host. Having one costs the server a commit record for a transaction that
 	// writes nothing: declare those [ReadOnly], which need no resolution and pay nothing. At isolation levels above read
 	// committed the snapshot is taken at the beginning, before a LOCK TABLE for example.
-	ByWitness Resolution = iota + 1
+	ByWitness CommitResolution = iota + 1
 	// ByMarker writes a row with every transaction and looks for it afterwards, which also tells across crashes and failovers.
 	// It costs an insert for each transaction. The table, rdsfx_txn_markers in the first schema of the search path, is
 	// made on first use and swept of rows older than a day.
@@ -45,7 +45,7 @@ const (
 
 // Outcome says how to find out what became of the transaction when the answer to COMMIT is lost. When it has been committed
 // Do returns nil; when it has been rolled back, an error that isn't [ErrOutcomeUnknown]. Default: [ByWitness].
-func Outcome(by Resolution) Option {
+func ResolveCommit(by CommitResolution) Option {
 	return Option{func(s *settings) error {
 		if by < ByWitness || by > Unresolved {
 			return fmt.Errorf("txn: Outcome(%d): use one of ByWitness, ByMarker, Unresolved", by)

@@ -38,8 +38,8 @@ var losses = []struct {
 
 func TestALostCommitIsReportedAsWhatItWas(t *testing.T) {
 	t.Parallel()
-	for _, by := range []txn.Resolution{txn.ByWitness, txn.ByMarker} {
-		m, proxy := doubtful(t, txn.WithDefaults(txn.Outcome(by)))
+	for _, by := range []txn.CommitResolution{txn.ByWitness, txn.ByMarker} {
+		m, proxy := doubtful(t, txn.WithDefaults(txn.ResolveCommit(by)))
 		for _, loss := range losses {
 			loss.lose(proxy)
 			name, ran := strconv.FormatBool(loss.stored), ""
@@ -61,7 +61,7 @@ func TestALostCommitIsReportedAsWhatItWas(t *testing.T) {
 		stats := m.Stats()
 		assert.Equal(t, txn.InDoubt{Committed: 1, Aborted: 1}, stats.InDoubt)
 		assert.EqualValues(t, 2, stats.Committed)
-		assert.EqualValues(t, 1, stats.RolledBack.Lost)
+		assert.EqualValues(t, 1, stats.RolledBack.ConnLost)
 		settled(t, m.DB())
 	}
 }
@@ -97,10 +97,10 @@ func TestAnOutcomeIsUnknownWhenResolutionIsOff(t *testing.T) {
 			require.NoError(t, txn.AfterCommit(ctx, func(context.Context) { t.Error("nobody knows that") }))
 			require.NoError(t, txn.AfterRollback(ctx, func(context.Context, error) { t.Error("nobody knows that") }))
 			return insertOnce(ctx, m)
-		}, txn.Outcome(txn.Unresolved), eager)
+		}, txn.ResolveCommit(txn.Unresolved), eager)
 		require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 		require.ErrorContains(t, err, "switched off")
-		assert.False(t, pgfx.CanRetry(err, pgfx.WorkRepeatable), "whatever the work is said to be")
+		assert.False(t, pgfx.CanRetry(err, pgfx.Idempotent), "whatever the work is said to be")
 	}
 	assert.Equal(t, txn.InDoubt{Unknown: 2}, m.Stats().InDoubt)
 	settled(t, m.DB())
@@ -119,7 +119,7 @@ func TestBehindAPoolerOnlyAMarkerTells(t *testing.T) {
 	}
 	loss := losses[0]
 	loss.lose(proxy)
-	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insertOnce(ctx, m) }, txn.Outcome(txn.ByMarker)))
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insertOnce(ctx, m) }, txn.ResolveCommit(txn.ByMarker)))
 	assert.Zero(t, witnesses(t, m), "none is kept, for it would prove nothing")
 	err := m.WithSessionLock(t.Context(), "key", func(context.Context) error { t.Error("without a lock"); return nil })
 	require.ErrorIs(t, err, pgfx.ErrNoSession)
@@ -184,9 +184,9 @@ func killWitness(t *testing.T, m *txn.Manager) {
 
 func TestACommitThatNeverArrivedIsEndedOnTheServer(t *testing.T) {
 	t.Parallel()
-	for _, by := range []txn.Resolution{txn.ByWitness, txn.ByMarker} {
-		m, proxy := doubtful(t, txn.WithDefaults(txn.Outcome(by)), txn.WithOutcomeTimeout(patience))
-		proxy.OnCommit(func() fxtest.CommitFate { return fxtest.CommitHeld })
+	for _, by := range []txn.CommitResolution{txn.ByWitness, txn.ByMarker} {
+		m, proxy := doubtful(t, txn.WithDefaults(txn.ResolveCommit(by)), txn.WithOutcomeTimeout(patience))
+		proxy.OnCommit(func() fxtest.CommitFault { return fxtest.CommitHeld })
 		err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 		require.ErrorContains(t, err, "the server has rolled back")
 		require.NotErrorIs(t, err, txn.ErrOutcomeUnknown)
@@ -220,7 +220,7 @@ func TestAReaderPaysNothingForResolution(t *testing.T) {
 		return assigned
 	}
 	assert.False(t, hasXID(txn.ReadOnly()))
-	assert.False(t, hasXID(txn.Outcome(txn.Unresolved)))
+	assert.False(t, hasXID(txn.ResolveCommit(txn.Unresolved)))
 	assert.Zero(t, witnesses(t, m), "nobody has needed a witness yet")
 	assert.True(t, hasXID())
 	assert.Equal(t, 1, witnesses(t, m))
@@ -231,7 +231,7 @@ func TestManyManagersMakeTheMarkersTableAtOnce(t *testing.T) {
 	db := newDB(t)
 	errs := make(chan error)
 	for range 8 {
-		m := managerOf(t, db, txn.WithDefaults(txn.Outcome(txn.ByMarker)))
+		m := managerOf(t, db, txn.WithDefaults(txn.ResolveCommit(txn.ByMarker)))
 		go func() { errs <- m.Do(context.Background(), func(context.Context) error { return nil }) }()
 	}
 	for range 8 {
@@ -242,12 +242,12 @@ func TestManyManagersMakeTheMarkersTableAtOnce(t *testing.T) {
 func TestOldMarkersAreSwept(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
-	one := managerOf(t, db, txn.WithDefaults(txn.Outcome(txn.ByMarker)))
+	one := managerOf(t, db, txn.WithDefaults(txn.ResolveCommit(txn.ByMarker)))
 	require.NoError(t, one.Do(t.Context(), func(context.Context) error { return nil }))
 	require.NoError(t, one.Close(t.Context()), "waits for the first sweep")
 	_, err := db.Pool().Exec(t.Context(), "update rdsfx_txn_markers set written = now() - interval '2 days'")
 	require.NoError(t, err)
-	other := managerOf(t, db, txn.WithDefaults(txn.Outcome(txn.ByMarker)))
+	other := managerOf(t, db, txn.WithDefaults(txn.ResolveCommit(txn.ByMarker)))
 	require.NoError(t, other.Do(t.Context(), func(context.Context) error { return nil }))
 	require.Eventually(t, func() bool {
 		var n int
@@ -258,7 +258,7 @@ func TestOldMarkersAreSwept(t *testing.T) {
 
 func TestAMarkersTableThatCantBeMadeFailsTheBegin(t *testing.T) {
 	t.Parallel()
-	m := managerOf(t, newDB(t, maxConns(1)), txn.WithDefaults(txn.Outcome(txn.ByMarker)))
+	m := managerOf(t, newDB(t, maxConns(1)), txn.WithDefaults(txn.ResolveCommit(txn.ByMarker)))
 	_, err := m.Exec(t.Context(), "drop schema public cascade")
 	require.NoError(t, err)
 	require.ErrorContains(t, m.Do(t.Context(), unreachable(t)), "txn: begin: create table rdsfx_txn_markers")
@@ -288,7 +288,7 @@ func TestATransactionBeginsWithoutAWitnessWhenThereCanBeNone(t *testing.T) {
 func TestAnOutcomeThatIsNoneIsRefused(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	require.ErrorContains(t, m.Do(t.Context(), unreachable(t), txn.Outcome(0)), "txn: Outcome(0)")
+	require.ErrorContains(t, m.Do(t.Context(), unreachable(t), txn.ResolveCommit(0)), "txn: Outcome(0)")
 	_, err := txn.NewManager(m.DB(), txn.WithOutcomeTimeout(0))
 	require.ErrorContains(t, err, "txn: WithOutcomeTimeout(0s)")
 }

@@ -140,7 +140,7 @@ func active(ctx context.Context) (*scope, error) {
 		return nil, ErrNoTransaction
 	}
 	if s.over() {
-		return nil, ErrEnded
+		return nil, ErrTxDone
 	}
 	return s, nil
 }

@@ -180,8 +180,8 @@ func TestTheContextOfANestedScopeIsUselessAfterIt(t *testing.T) {
 			leaked = ctx //nolint:fatcontext // on purpose
 			return nil
 		}, txn.Nested()))
-		refused(leaked, t, m, nil, txn.ErrEnded)
-		require.ErrorIs(t, txn.AfterCommit(leaked, func(context.Context) {}), txn.ErrEnded)
+		refused(leaked, t, m, nil, txn.ErrTxDone)
+		require.ErrorIs(t, txn.AfterCommit(leaked, func(context.Context) {}), txn.ErrTxDone)
 		require.NoError(t, insert(ctx, m, "kept"))
 	})
 	assert.Equal(t, []string{"kept"}, entries(t, m.DB()))

@@ -76,10 +76,10 @@ func (r *result) over() bool {
 	case stateReading:
 		return false
 	case stateDraining:
-		r.close(ErrEnded)
+		r.close(ErrTxDone)
 	default: // the end has closed the connection
 		r.t.inside.Store(false)
-		r.t, r.Rows = nil, failedRows{ErrEnded}
+		r.t, r.Rows = nil, failedRows{ErrTxDone}
 	}
 	return true
 }
@@ -150,7 +150,7 @@ type resultRow result
 func (r *resultRow) Scan(dest ...any) error {
 	t := r.t
 	if t == nil || !t.state.CompareAndSwap(stateReading, stateCalling) {
-		(*result)(r).Close()         // with ErrEnded, when the transaction has
+		(*result)(r).Close()         // with ErrTxDone, when the transaction has
 		return scanRow(r.Rows, dest) // that there is none any more
 	}
 	r.t = nil
@@ -181,7 +181,7 @@ func (b *batchResults) Exec() (pgconn.CommandTag, error) {
 		b.t.inside.Store(true)
 	}
 	if b.over() {
-		return pgconn.CommandTag{}, ErrEnded
+		return pgconn.CommandTag{}, ErrTxDone
 	}
 	return b.BatchResults.Exec() //nolint:wrapcheck // of the caller's own statement
 }
@@ -193,7 +193,7 @@ func (b *batchResults) Query() (pgx.Rows, error) {
 		b.t.inside.Store(true)
 	}
 	if b.over() {
-		return failedRows{ErrEnded}, ErrEnded
+		return failedRows{ErrTxDone}, ErrTxDone
 	}
 	return b.BatchResults.Query() //nolint:sqlclosecheck,wrapcheck // of the caller's own statement, and handed on
 }
@@ -201,7 +201,7 @@ func (b *batchResults) Query() (pgx.Rows, error) {
 // QueryRow reads the result of the next statement.
 func (b *batchResults) QueryRow() pgx.Row {
 	if b.over() {
-		return failedRow{ErrEnded}
+		return failedRow{ErrTxDone}
 	}
 	return b.BatchResults.QueryRow()
 }
@@ -216,7 +216,7 @@ func (b *batchResults) Close() error {
 	case stateReading, stateDraining:
 	default: // the end has closed the connection
 		b.t.inside.Store(false)
-		return ErrEnded
+		return ErrTxDone
 	}
 	b.done = true
 	defer b.t.leave(stateReading)

@@ -21,7 +21,7 @@ const (
 // Retry does the whole closure again, in a new transaction, when the server has undone it and it may succeed then: after a
 // serialization failure (SQLSTATE 40001) or a deadlock (40P01), as PostgreSQL demands it (PostgreSQL manual, "Serialization
 // Failure Handling"); when the server turned out to take no writes (25006, as a demoted writer answers) and the transaction
-// isn't [ReadOnly]; when no connection could be made. With policy.Work set to pgfx.WorkRepeatable also when the connection
+// isn't [ReadOnly]; when no connection could be made. With policy.Idempotency set to pgfx.Idempotent also when the connection
 // was lost before COMMIT was sent, or the server has confirmed that it has rolled back: then nothing is stored either, but
 // an outage meets every transaction at once.
 //
@@ -85,9 +85,9 @@ func (s *settings) retryable(err error, broken bool) bool {
 	if s.retry == nil || s.access == pgx.ReadOnly && sqlstate.Code(err) == sqlstate.ReadOnlySQLTransaction {
 		return false
 	}
-	work := pgfx.WorkAtomic
+	work := pgfx.NotIdempotent
 	if broken { // else the closure has lost some other connection
-		work = s.retry.Work
+		work = s.retry.Idempotency
 	}
 	return pgfx.CanRetry(err, work)
 }

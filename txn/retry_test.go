@@ -56,7 +56,7 @@ func TestAConflictIsRetriedFromTheStart(t *testing.T) {
 	}
 	assert.Equal(t, []string{"x40001", "x40P01"}, entries(t, m.DB()))
 	assert.EqualValues(t, 4, m.Stats().Retried)
-	assert.EqualValues(t, 4, m.Stats().RolledBack.Conflict)
+	assert.EqualValues(t, 4, m.Stats().RolledBack.Serialization)
 	assert.Zero(t, txn.Attempt(t.Context()))
 }
 
@@ -162,7 +162,7 @@ func TestOnlyTheOutermostDoRetries(t *testing.T) {
 }
 
 // repeatable is a policy for tests that survives lost connections.
-var repeatable = txn.Retry(pgfx.RetryPolicy{Delay: time.Millisecond, Work: pgfx.WorkRepeatable})
+var repeatable = txn.Retry(pgfx.RetryPolicy{Delay: time.Millisecond, Idempotency: pgfx.Idempotent})
 
 func terminated(ctx context.Context, m *txn.Manager) error {
 	_, err := m.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
@@ -239,8 +239,8 @@ func TestThePoolsBudgetHoldsTheRetriesOfAnOutageAndNotThoseOfConflicts(t *testin
 	}
 	assert.Equal(t, 2, attempts(pgfx.RetryPolicy{Budget: pgfx.NewRetryBudget(0, 1)}, conflict), "a budget of its own holds all")
 	assert.Zero(t, m.DB().Stats().Retries.Retries)
-	attempts(pgfx.RetryPolicy{Work: pgfx.WorkRepeatable}, func(ctx context.Context) error { return terminated(ctx, m) })
-	attempts(pgfx.RetryPolicy{Work: pgfx.WorkRepeatable}, func(ctx context.Context) error { return terminated(ctx, m) })
+	attempts(pgfx.RetryPolicy{Idempotency: pgfx.Idempotent}, func(ctx context.Context) error { return terminated(ctx, m) })
+	attempts(pgfx.RetryPolicy{Idempotency: pgfx.Idempotent}, func(ctx context.Context) error { return terminated(ctx, m) })
 	assert.Positive(t, m.DB().Stats().Retries.Refused)
 }
 
@@ -248,7 +248,7 @@ func TestWhatWasNeverSentIsTriedAgainOutsideOfATransaction(t *testing.T) {
 	t.Parallel()
 	proxy := newProxy(t)
 	m := managerOf(t, openDB(t, proxy.URL(), maxConns(1), func(c *pgfx.Config) {
-		c.Retry = pgfx.RetryConfig{MaxRetries: 1000, Delay: 5 * time.Millisecond, MaxDelay: 5 * time.Millisecond, Budget: pgfx.Off}
+		c.Retry = pgfx.RetryConfig{MaxAttempts: 1000, Delay: 5 * time.Millisecond, MaxDelay: 5 * time.Millisecond, Budget: pgfx.Off}
 	}))
 	for name, work := range map[string]func(ctx context.Context) error{
 		"exec": func(ctx context.Context) error { return insert(ctx, m, "exec") },
@@ -413,5 +413,5 @@ func TestADeadlockEndsWellForBoth(t *testing.T) {
 	var sum int
 	require.NoError(t, m.QueryRow(ctx, "select sum(n) from entries").Scan(&sum))
 	assert.Equal(t, 4, sum)
-	assert.Positive(t, m.Stats().RolledBack.Conflict) // more than one when the victim is back before the other one has woken up
+	assert.Positive(t, m.Stats().RolledBack.Serialization) // more than one when the victim is back before the other one has woken up
 }

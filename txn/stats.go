@@ -17,22 +17,22 @@ type Stats struct {
 	RolledBack RolledBack `json:"rolled_back"`
 	Retried    int64      `json:"retried"` // attempts after the first
 	InDoubt    InDoubt    `json:"in_doubt"`
-	Overdue    int64      `json:"overdue"` // reported for being open for long, see WithLeak
+	Overdue    int64      `json:"overdue"` // reported for being open for long, see WithLongTxThreshold
 	// Duration is from the call until the transaction has ended, with waiting for its connection included.
 	Duration pgfx.DurationStats `json:"duration"`
 }
 
 // RolledBack counts transactions that were rolled back, by reason.
 type RolledBack struct {
-	Error       int64 `json:"error"`        // the closure returned an error
-	Panic       int64 `json:"panic"`        // the closure panicked or called runtime.Goexit
-	Cancelled   int64 `json:"cancelled"`    // the ctx was cancelled or its deadline passed
-	Conflict    int64 `json:"conflict"`     // serialization failures and deadlocks
-	Swallowed   int64 `json:"swallowed"`    // an error was swallowed: of an inner Do or of a statement
-	Misused     int64 `json:"misused"`      // the closure left work behind or ended the transaction itself
-	Refused     int64 `json:"refused"`      // the server refused the COMMIT
-	Lost        int64 `json:"lost"`         // the connection was lost before COMMIT
-	BeginFailed int64 `json:"begin_failed"` // it was never begun
+	Error         int64 `json:"error"`         // the closure returned an error
+	Panic         int64 `json:"panic"`         // the closure panicked or called runtime.Goexit
+	Cancelled     int64 `json:"cancelled"`     // the ctx was cancelled or its deadline passed
+	Serialization int64 `json:"serialization"` // serialization failures and deadlocks
+	ErrorIgnored  int64 `json:"error_ignored"` // an error was swallowed: of an inner Do or of a statement
+	Misused       int64 `json:"misused"`       // the closure left work behind or ended the transaction itself
+	Refused       int64 `json:"refused"`       // the server refused the COMMIT
+	ConnLost      int64 `json:"conn_lost"`     // the connection was lost before COMMIT
+	BeginFailed   int64 `json:"begin_failed"`  // it was never begun
 }
 
 // InDoubt counts commits whose answer was lost, by what became of them. Committed and Aborted ones count among the others
@@ -57,8 +57,8 @@ func (m *Manager) Stats() Stats {
 	s := Stats{
 		Committed: c.committed.Load(), Retried: c.retried.Load(),
 		RolledBack: RolledBack{
-			Error: c.failed.Load(), Panic: c.panicked.Load(), Cancelled: c.cancelled.Load(), Conflict: c.conflict.Load(),
-			Swallowed: c.swallowed.Load(), Misused: c.misused.Load(), Refused: c.refused.Load(), Lost: c.lost.Load(),
+			Error: c.failed.Load(), Panic: c.panicked.Load(), Cancelled: c.cancelled.Load(), Serialization: c.conflict.Load(),
+			ErrorIgnored: c.swallowed.Load(), Misused: c.misused.Load(), Refused: c.refused.Load(), ConnLost: c.lost.Load(),
 			BeginFailed: c.beginFailed.Load(),
 		},
 		InDoubt: InDoubt{
@@ -70,7 +70,7 @@ func (m *Manager) Stats() Stats {
 	s.Begun = c.begun.Load() // after the ends, so that none of them is of a transaction that isn't counted
 	r := &s.RolledBack
 	s.Active = s.Begun - s.Committed - s.InDoubt.Unknown -
-		r.Error - r.Panic - r.Cancelled - r.Conflict - r.Swallowed - r.Misused - r.Refused - r.Lost
+		r.Error - r.Panic - r.Cancelled - r.Serialization - r.ErrorIgnored - r.Misused - r.Refused - r.ConnLost
 	return s
 }
 

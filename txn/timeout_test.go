@@ -20,7 +20,7 @@ const timeouts = `select current_setting('statement_timeout') || ' ' || current_
 func TestTimeoutsHoldForTheTransactionOnly(t *testing.T) {
 	t.Parallel()
 	db := newDB(t, maxConns(1), func(c *pgfx.Config) { c.Timeouts.Lock = 7 * time.Second })
-	for _, m := range []*txn.Manager{managerOf(t, db), managerOf(t, db, txn.WithDefaults(txn.Outcome(txn.Unresolved)))} {
+	for _, m := range []*txn.Manager{managerOf(t, db), managerOf(t, db, txn.WithDefaults(txn.ResolveCommit(txn.Unresolved)))} {
 		timeoutsHold(t, m)
 	}
 }
@@ -63,9 +63,9 @@ func TestTimeoutsCostNoRoundTrip(t *testing.T) {
 		return least
 	}
 	all := []txn.Option{txn.StatementTimeout(time.Second), txn.LockTimeout(time.Second), txn.IdleTimeout(time.Minute), txn.Serializable()}
-	for _, by := range []txn.Resolution{txn.ByWitness, txn.ByMarker, txn.Unresolved} {
-		assert.Equal(t, 2, trips(txn.Outcome(by)), by)
-		assert.Equal(t, 2, trips(append(all, txn.Outcome(by))...), by)
+	for _, by := range []txn.CommitResolution{txn.ByWitness, txn.ByMarker, txn.Unresolved} {
+		assert.Equal(t, 2, trips(txn.ResolveCommit(by)), by)
+		assert.Equal(t, 2, trips(append(all, txn.ResolveCommit(by))...), by)
 	}
 }
 
@@ -131,8 +131,8 @@ func TestJoiningWithOtherTimeoutsIsAnError(t *testing.T) {
 			txn.Timeout(time.Second), txn.StatementTimeout(pgfx.Off), txn.LockTimeout(time.Second), txn.IdleTimeout(time.Second),
 			txn.WithinDeadline(),
 		} {
-			require.ErrorIs(t, m.Do(ctx, unreachable(t), opt), txn.ErrConflict)
-			require.ErrorIs(t, m.Do(ctx, unreachable(t), opt, txn.Nested()), txn.ErrConflict)
+			require.ErrorIs(t, m.Do(ctx, unreachable(t), opt), txn.ErrOptionMismatch)
+			require.ErrorIs(t, m.Do(ctx, unreachable(t), opt, txn.Nested()), txn.ErrOptionMismatch)
 		}
 		return m.Do(ctx, func(context.Context) error { return nil }, txn.StatementTimeout(time.Second), txn.Timeout(time.Minute))
 	}, txn.StatementTimeout(time.Second), txn.Timeout(time.Minute)))

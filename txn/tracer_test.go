@@ -35,7 +35,7 @@ func TestATracerSeesTheBeginningAndTheEndOfATransaction(t *testing.T) {
 	t.Parallel()
 	s := &statements{}
 	db := fxtest.DB(t, fxtest.Pool(pgfx.WithTracer(s)))
-	m := managerOf(t, db, txn.WithDefaults(txn.Outcome(txn.Unresolved)))
+	m := managerOf(t, db, txn.WithDefaults(txn.ResolveCommit(txn.Unresolved)))
 	_, err := m.Exec(t.Context(), "create table pairs (n int unique deferrable initially deferred)")
 	require.NoError(t, err)
 	s.seen = nil

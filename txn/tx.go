@@ -19,7 +19,7 @@ func (t *transaction) enter() error {
 		return nil
 	}
 	if t.state.Load() >= stateEnding {
-		return ErrEnded
+		return ErrTxDone
 	}
 	return ErrConcurrentUse
 }
@@ -88,8 +88,8 @@ func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.R
 	r := t.results.next()
 	r.t, r.Rows = t, rows
 	if kept = t.keep(); !kept {
-		r.give(ErrEnded)
-		return r, ErrEnded
+		r.give(ErrTxDone)
+		return r, ErrTxDone
 	}
 	return r, nil
 }
@@ -109,7 +109,7 @@ func (t *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx
 	r := t.results.next()
 	r.t, r.Rows = t, rows
 	if kept = t.keep(); !kept {
-		r.give(ErrEnded)
+		r.give(ErrTxDone)
 	}
 	return (*resultRow)(r)
 }
@@ -128,7 +128,7 @@ func (t *transaction) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.Batch
 	results := &batchResults{BatchResults: t.pgxTx().SendBatch(ctx, batch), t: t}
 	if kept = t.keep(); !kept {
 		_ = results.BatchResults.Close() // nobody is there to read them
-		return pgx.FailedBatchResults(batch, ErrEnded)
+		return pgx.FailedBatchResults(batch, ErrTxDone)
 	}
 	return results
 }
@@ -183,11 +183,11 @@ func (t *transaction) LargeObjects() pgx.LargeObjects { return t.pgxTx().LargeOb
 // Conn returns the connection, which must not be kept beyond the closure. What runs on it finds no misuse.
 func (t *transaction) Conn() *pgx.Conn { return t.conn.Conn() }
 
-// Commit returns ErrNotYours.
-func (t *transaction) Commit(context.Context) error { return ErrNotYours }
+// Commit returns ErrManagedTx.
+func (t *transaction) Commit(context.Context) error { return ErrManagedTx }
 
-// Rollback returns ErrNotYours.
-func (t *transaction) Rollback(context.Context) error { return ErrNotYours }
+// Rollback returns ErrManagedTx.
+func (t *transaction) Rollback(context.Context) error { return ErrManagedTx }
 
 // Begin makes a savepoint.
 func (t *transaction) Begin(ctx context.Context) (pgx.Tx, error) {

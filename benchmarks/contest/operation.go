@@ -140,7 +140,7 @@ func Operations() []Operation {
 		{
 			Name: "Transaction around 3 statements", Slug: "transaction", Rows: 1,
 			Contenders: []Contender{
-				BeginFunc(), Do("Do-unresolved", txn.Outcome(txn.Unresolved)), Do("Do-witness"), BeginFuncPlain(), Bun(), GORM(),
+				BeginFunc(), Do("Do-unresolved", txn.ResolveCommit(txn.Unresolved)), Do("Do-witness"), BeginFuncPlain(), Bun(), GORM(),
 			},
 			session: callSession(func(c *Client) func(context.Context) error { return c.Transaction }),
 			Goals: []Goal{

@@ -21,8 +21,8 @@ func pools() []Contender {
 			}
 			return poolClient(pool, pool.Close), nil
 		}},
-		watchedPool(ours, pgfx.WatchConfig{}),
-		watchedPool("unwatched", pgfx.WatchConfig{Disabled: true}),
+		watchedPool(ours, pgfx.StatsConfig{}),
+		watchedPool("unwatched", pgfx.StatsConfig{Disabled: true}),
 		{"own-histogram", func(ctx context.Context, env Env) (*Client, error) {
 			cfg, err := pgxpool.ParseConfig(env.URL)
 			if err != nil {
@@ -42,9 +42,9 @@ func pools() []Contender {
 	}
 }
 
-func watchedPool(name string, watch pgfx.WatchConfig) Contender {
+func watchedPool(name string, watch pgfx.StatsConfig) Contender {
 	return Contender{name, func(ctx context.Context, env Env) (*Client, error) {
-		cfg := pgfx.Config{URL: env.URL, Pool: pgfx.PoolConfig{MaxConns: PoolSize}, Watch: watch}
+		cfg := pgfx.Config{URL: env.URL, Pool: pgfx.PoolConfig{MaxConns: PoolSize}, Stats: watch}
 		db, err := openWith(ctx, env, cfg)
 		if err != nil {
 			return nil, err

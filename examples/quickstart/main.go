@@ -55,7 +55,7 @@ func main() {
 
 		embedded.Module, // a local server; it steps aside when DATABASE_URL is set
 		rdsfx.Module,    // pool, health, transactions
-		pgfx.OnSetup(pgfx.Setup{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
+		pgfx.ProvideSetup(pgfx.SetupStep{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
 			_, err := db.Pool().Exec(ctx, createTable)
 			return err
 		}}),

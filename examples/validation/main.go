@@ -62,7 +62,7 @@ create table if not exists rdsfx_validation.accounts (
 func options(out io.Writer) fx.Option {
 	return fx.Options(
 		fx.NopLogger,
-		pgfx.OnSetup(pgfx.Setup{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
+		pgfx.ProvideSetup(pgfx.SetupStep{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
 			_, err := db.Pool().Exec(ctx, createTable)
 			return err
 		}}),

@@ -50,7 +50,7 @@ const selectPeople = `select gen_random_uuid(), 'Ada ' || n, case when n % 2 = 0
 // conn gives a connection of the pool.
 func conn(t *testing.T, fn func(conn *pgx.Conn)) {
 	t.Helper()
-	require.NoError(t, fxtest.DB(t).WithConn(t.Context(), func(_ context.Context, conn *pgx.Conn) error {
+	require.NoError(t, fxtest.DB(t).AcquireFunc(t.Context(), func(_ context.Context, conn *pgx.Conn) error {
 		fn(conn)
 		return nil
 	}))

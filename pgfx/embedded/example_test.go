@@ -46,7 +46,7 @@ func ExampleModule() {
 	app := fx.New(
 		fx.NopLogger,
 		embedded.Module,
-		embedded.With(embedded.Setting("timezone", "Europe/Paris")),
+		embedded.ProvideOptions(embedded.Setting("timezone", "Europe/Paris")),
 		fx.Invoke(func(lc fx.Lifecycle, endpoint pgfx.Endpoint) {
 			lc.Append(fx.StartHook(func(ctx context.Context) error {
 				conn, err := pgx.Connect(ctx, endpoint.URL)

@@ -11,11 +11,11 @@ import (
 )
 
 // Module provides a [pgfx.Endpoint] and a [*Server]; put it in front of rdsfx.Module. The server starts and stops with the
-// application, and only when one of the two is asked for. Options come from [With].
+// application, and only when one of the two is asked for. Options come from [ProvideOptions].
 var Module = fx.Module("embedded", fx.Provide(New))
 
 // With gives options to [Module]. It may be used several times and anywhere in the application.
-func With(opts ...Option) fx.Option {
+func ProvideOptions(opts ...Option) fx.Option {
 	return fx.Supply(fx.Annotate(opts, fx.ResultTags(`group:"embedded.options,flatten"`)))
 }
 

@@ -38,7 +38,7 @@ func TestTheEndpointIsThereWhenOtherHooksStartAndStop(t *testing.T) {
 		return conn.Close(ctx)
 	}
 	asked := 0
-	app := fxtest.New(t, embedded.Module, embedded.With(embedded.TempDir(dir)),
+	app := fxtest.New(t, embedded.Module, embedded.ProvideOptions(embedded.TempDir(dir)),
 		fx.Invoke(func(lc fx.Lifecycle, endpoint pgfx.Endpoint) {
 			hook := func(ctx context.Context) error { asked++; return ask(ctx, endpoint.URL) }
 			lc.Append(fx.StartStopHook(hook, hook))
@@ -53,7 +53,7 @@ func TestTheEndpointIsThereWhenOtherHooksStartAndStop(t *testing.T) {
 func TestAModuleThatNobodyAsksStartsNothing(t *testing.T) {
 	t.Parallel()
 	dir := playground(t)
-	app := fxtest.New(t, embedded.Module, embedded.With(embedded.TempDir(dir)))
+	app := fxtest.New(t, embedded.Module, embedded.ProvideOptions(embedded.TempDir(dir)))
 	app.RequireStart()
 	assert.True(t, empty(dir))
 	app.RequireStop()
@@ -63,7 +63,7 @@ func TestAFailingInvokeLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	dir := playground(t)
 	broken := errors.New("broken")
-	app := fx.New(embedded.Module, fx.NopLogger, embedded.With(embedded.TempDir(dir)),
+	app := fx.New(embedded.Module, fx.NopLogger, embedded.ProvideOptions(embedded.TempDir(dir)),
 		fx.Invoke(func(pgfx.Endpoint) error { return broken }))
 	require.ErrorIs(t, app.Err(), broken)
 	assert.True(t, empty(dir))
@@ -73,7 +73,7 @@ func TestAFailingHookAfterTheServersStopsTheServer(t *testing.T) {
 	t.Parallel()
 	dir := playground(t)
 	broken := errors.New("broken")
-	app := fx.New(embedded.Module, fx.NopLogger, embedded.With(embedded.TempDir(dir)),
+	app := fx.New(embedded.Module, fx.NopLogger, embedded.ProvideOptions(embedded.TempDir(dir)),
 		fx.Invoke(func(lc fx.Lifecycle, _ pgfx.Endpoint) {
 			lc.Append(fx.StartHook(func() error {
 				assert.False(t, empty(dir))
@@ -88,7 +88,7 @@ func TestAStartThatFailsLeavesNothingBehindAndQuotesTheServersLog(t *testing.T) 
 	t.Parallel()
 	dir := playground(t)
 	app := fx.New(embedded.Module, fx.NopLogger,
-		embedded.With(embedded.TempDir(dir)), embedded.With(embedded.Setting("shared_buffers", "lots")),
+		embedded.ProvideOptions(embedded.TempDir(dir)), embedded.ProvideOptions(embedded.Setting("shared_buffers", "lots")),
 		fx.Invoke(func(pgfx.Endpoint) {}))
 	require.NoError(t, app.Err())
 	err := app.Start(t.Context())
@@ -146,7 +146,7 @@ func TestTheModuleStepsAsideForDatabaseURL(t *testing.T) {
 	var endpoint pgfx.Endpoint
 	var server *embedded.Server
 	app := fxtest.New(t, outside(map[string]string{embedded.EnvDatabaseURL: "postgres://app@db/app"}),
-		embedded.With(embedded.TempDir(dir)), fx.Populate(&endpoint, &server))
+		embedded.ProvideOptions(embedded.TempDir(dir)), fx.Populate(&endpoint, &server))
 	app.RequireStart()
 	assert.True(t, endpoint.IsZero())
 	assert.Empty(t, server.URL())
@@ -163,7 +163,7 @@ func TestAServerGivenByEnvironmentIsUsedAndNotStopped(t *testing.T) {
 	logs, seen := observer.New(zap.InfoLevel)
 	var endpoint pgfx.Endpoint
 	app := fxtest.New(t, outside(map[string]string{embedded.EnvURL: given.URL()}),
-		fx.Supply(zap.New(logs)), embedded.With(embedded.TCP(), embedded.Setting("work_mem", "5MB")), fx.Populate(&endpoint))
+		fx.Supply(zap.New(logs)), embedded.ProvideOptions(embedded.TCP(), embedded.Setting("work_mem", "5MB")), fx.Populate(&endpoint))
 	app.RequireStart()
 	app.RequireStop()
 	assert.Equal(t, given.URL(), endpoint.URL)
@@ -209,14 +209,14 @@ func TestALoginThatTheGivenServerRefusesFailsAtOnce(t *testing.T) {
 func TestOptionsThatContradictEachOtherFailTheConstruction(t *testing.T) {
 	t.Parallel()
 	app := fx.New(embedded.Module, fx.NopLogger,
-		embedded.With(embedded.Setting("work_mem", "1MB"), nil), embedded.With(embedded.Setting("WORK_MEM", "2MB")),
+		embedded.ProvideOptions(embedded.Setting("work_mem", "1MB"), nil), embedded.ProvideOptions(embedded.Setting("WORK_MEM", "2MB")),
 		fx.Invoke(func(pgfx.Endpoint) {}))
 	require.ErrorContains(t, app.Err(), "embedded: setting work_mem is given twice")
 }
 
 func TestTheWiringIsValid(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, fx.ValidateApp(fx.NopLogger, embedded.Module, embedded.With(embedded.TCP()),
+	require.NoError(t, fx.ValidateApp(fx.NopLogger, embedded.Module, embedded.ProvideOptions(embedded.TCP()),
 		fx.Invoke(func(pgfx.Endpoint, *embedded.Server) {})))
 }
 

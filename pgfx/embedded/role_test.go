@@ -111,7 +111,7 @@ func runApp() {
 	var server *embedded.Server
 	app := fx.New(
 		embedded.Module, fx.NopLogger, fx.Populate(&server),
-		embedded.With(embedded.TempDir(os.Getenv(roleDir))),
+		embedded.ProvideOptions(embedded.TempDir(os.Getenv(roleDir))),
 		fx.Invoke(func(lc fx.Lifecycle, endpoint pgfx.Endpoint) {
 			lc.Append(fx.StopHook(func(ctx context.Context) error {
 				conn, err := pgx.Connect(ctx, endpoint.URL)
