@@ -228,7 +228,7 @@ func TestAFailingHookStopsMonitorAndPool(t *testing.T) {
 		fx.Invoke(func(lc fx.Lifecycle, _ *pgfx.DB) { lc.Append(fx.StartHook(func() error { return boom })) }))
 	require.ErrorIs(t, app.Start(within(t, 20*time.Second)), boom)
 	assert.Equal(t, health.Stopped, monitor.Status().State)
-	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrClosed)
+	require.ErrorIs(t, db.Internals().Gate().Err(), pgfx.ErrClosed)
 }
 
 func TestAStartWithoutADatabaseFailsInTimeAndLeavesNothing(t *testing.T) {

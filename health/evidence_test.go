@@ -64,7 +64,7 @@ func TestNewConnectionsThatFailWhileOldOnesWorkDoNotShutTheGate(t *testing.T) {
 	assert.Equal(t, []health.Reason{health.ReasonConnectFailing}, degraded.Reasons)
 	assert.Equal(t, pgfx.CauseRefused, degraded.Cause)
 	require.Error(t, degraded.Err)
-	require.NoError(t, db.Gate().Err())
+	require.NoError(t, db.Internals().Gate().Err())
 	_, err = conn.Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 	for range 3 {

@@ -36,7 +36,7 @@ func TestFxStartsTheMonitorAfterTheDatabaseAndStopsItBefore(t *testing.T) {
 	app.RequireStart()
 	app.RequireStop()
 	assert.Equal(t, health.Stopped, monitor.Status().State)
-	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrClosed)
+	require.ErrorIs(t, db.Internals().Gate().Err(), pgfx.ErrClosed)
 	assert.Equal(t, []string{"pgfx", "health", "health"}, func() (names []string) {
 		for _, entry := range logs.All() {
 			names = append(names, entry.LoggerName)
@@ -131,7 +131,7 @@ func TestWithTheIntervalOffNothingRunsAndCheckNowStillWorks(t *testing.T) {
 	require.Error(t, err)
 	assert.Equal(t, health.Down, status.State)
 	assert.False(t, monitor.IsHealthy())
-	require.NoError(t, db.Gate().Err(), "nobody would open it again")
+	require.NoError(t, db.Internals().Gate().Err(), "nobody would open it again")
 }
 
 func TestADegradedStartRecoversByItself(t *testing.T) {
@@ -164,11 +164,11 @@ func TestAMonitorThatRunsBeforeItsDatabaseIsStartedLeavesTheGateToIt(t *testing.
 	db := openDB(t, newConfig(t))
 	monitor, transitions := watch(t, db)
 	until(t, transitions, health.Up)
-	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrNotStarted)
+	require.ErrorIs(t, db.Internals().Gate().Err(), pgfx.ErrNotStarted)
 	require.NoError(t, db.Start(t.Context()))
 	_, err := monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
-	assert.NoError(t, db.Gate().Err())
+	assert.NoError(t, db.Internals().Gate().Err())
 }
 
 func TestASubscriberThatIsTooSlowLosesTheOldest(t *testing.T) {

@@ -54,6 +54,8 @@ type Monitor struct {
 	status   Status
 	schedule schedule
 	heard    evidence // since the last look began
+
+	unsubscribe func() // from the pool's failures; set by Start
 }
 
 // NewMonitor makes a monitor for db, which may be started already or later. It opens no connection and starts no goroutine.
@@ -101,7 +103,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 		m.status.Monitored = m.interval > 0
 		if m.interval > 0 {
 			m.background.Go(m.run)
-			m.db.OnFailure(m.hear)
+			m.unsubscribe = m.db.Internals().SubscribeFailures(m.hear)
 		}
 		if len(m.observers) > 0 {
 			m.background.Go(m.callObservers)
@@ -126,7 +128,7 @@ func (m *Monitor) Stop(ctx context.Context) error {
 		m.mu.Lock()
 		m.ended = true
 		if m.status.Monitored {
-			m.db.OnFailure(nil)
+			m.unsubscribe()
 		}
 		m.status.Monitored = false
 		m.mu.Unlock()
@@ -251,7 +253,7 @@ func (m *Monitor) look(ctx context.Context) (ProbeResult, bool) {
 	v := m.machine.judge(found)
 	m.afresh = v.demoted || v.cause != "" || seen.err != nil
 	p := planFor(v)
-	if !monitored || errors.Is(m.db.Gate().Err(), pgfx.ErrNotStarted) { // the first opening is the DB's own
+	if !monitored || errors.Is(m.db.Internals().Gate().Err(), pgfx.ErrNotStarted) { // the first opening is the DB's own
 		p.open, p.shut = false, false
 	}
 	p.carryOut(m.db, cmp.Or(seen.err, known)) // a good look that does not yet undo a bad one has none

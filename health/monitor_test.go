@@ -139,7 +139,7 @@ func TestALostServerIsNoticedAtOnceAndComesBackByItself(t *testing.T) {
 	assert.Equal(t, pgfx.CauseRefused, pgfx.CauseOf(unavailable.Cause))
 
 	p.Heal()
-	for err := db.Gate().Err(); err != nil; err = db.Gate().Err() {
+	for err := db.Internals().Gate().Err(); err != nil; err = db.Internals().Gate().Err() {
 		require.ErrorAs(t, err, &unavailable)
 		require.Error(t, unavailable.Cause, "between the first good look and the second, too")
 		runtime.Gosched()
@@ -223,13 +223,13 @@ func TestABlackHoleIsDownAfterTheSecondTimeoutAndHoldsNobodyUp(t *testing.T) {
 	assert.Equal(t, health.Down, status.State)
 	assert.Equal(t, pgfx.CauseTimeout, status.Cause)
 	assert.Equal(t, health.Down, next(t, transitions).To)
-	assert.NoError(t, db.Gate().Err(), "nobody would open it again")
+	assert.NoError(t, db.Internals().Gate().Err(), "nobody would open it again")
 
 	require.NoError(t, monitor.Start(t.Context()))
-	require.Eventually(t, func() bool { return db.Gate().Err() != nil }, patience, time.Millisecond, "a running monitor shuts the gate")
+	require.Eventually(t, func() bool { return db.Internals().Gate().Err() != nil }, patience, time.Millisecond, "a running monitor shuts the gate")
 	p.Heal()
 	until(t, transitions, health.Up)
-	require.NoError(t, db.Gate().Err())
+	require.NoError(t, db.Internals().Gate().Err())
 }
 
 func TestStopDoesNotWaitForABlackHole(t *testing.T) {
@@ -295,7 +295,7 @@ func TestADemotedServerIsReadOnlyAndIsLeftWhenAWriterIsBack(t *testing.T) {
 	assert.Equal(t, health.ResetRoleChanged, demoted.Reset)
 	assert.True(t, monitor.Status().Server.ReadOnly)
 	assert.True(t, monitor.IsHealthy(), "reads work")
-	require.NoError(t, db.Gate().Err())
+	require.NoError(t, db.Internals().Gate().Err())
 
 	exec(t, server.URL(), "alter database "+config.Database+" set default_transaction_read_only = off")
 	promoted := next(t, transitions)

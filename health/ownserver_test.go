@@ -40,7 +40,7 @@ func TestAServerWithoutASlotLeftIsDegradedWhileThePoolHasConnectionsAndDownWhenI
 	assert.Equal(t, health.Degraded, full.To)
 	assert.Equal(t, []health.Reason{health.ReasonServerFull}, full.Reasons)
 	assert.Equal(t, pgfx.CauseServerFull, full.Cause)
-	require.NoError(t, db.Gate().Err(), "what is connected works")
+	require.NoError(t, db.Internals().Gate().Err(), "what is connected works")
 	_, err = conn.Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 

@@ -108,7 +108,7 @@ func (p *probe) lookAfresh(ctx context.Context) sight {
 // lookThroughPool asks on a connection of the pool. When there is none, or it fails, a connection that is opened for the
 // moment decides.
 func (p *probe) lookThroughPool(ctx context.Context) sight {
-	if p.db.Gate().Err() != nil {
+	if p.db.Internals().Gate().Err() != nil {
 		defer p.drop()
 		return p.lookAfresh(ctx)
 	}

@@ -65,9 +65,9 @@ func (p plan) carryOut(db *pgfx.DB, cause error) {
 	}
 	switch {
 	case p.shut:
-		db.Gate().Close(cause)
+		db.Internals().Gate().Close(cause)
 	case p.open:
-		db.Gate().Open()
+		db.Internals().Gate().Open()
 	}
 }
 

@@ -39,7 +39,7 @@ func (m *Monitor) wait() bool {
 			if !time.Now().Before(due.next) {
 				return true
 			}
-			if m.stall.see(now, len(m.db.Stalled(stallAfter)) > 0) {
+			if m.stall.see(now, len(m.db.Internals().StalledStatements(stallAfter)) > 0) {
 				m.mu.Lock()
 				m.schedule.pull(strongGap)
 				m.mu.Unlock()

@@ -44,7 +44,7 @@ func (w *stallWatch) see(now time.Time, stalled bool) bool {
 // connection that works. A statement that the server is at work on is left alone, and so is whatever can't be told: a
 // connection through a pooler, which invents the process IDs, or one of another role.
 func (m *Monitor) abandonUnheard(ctx context.Context) {
-	stalled := m.db.Stalled(stallAfter)
+	stalled := m.db.Internals().StalledStatements(stallAfter)
 	if len(stalled) == 0 || m.probe.kept == nil {
 		return
 	}
@@ -54,13 +54,13 @@ func (m *Monitor) abandonUnheard(ctx context.Context) {
 	if err != nil {
 		return // the next look meets it again
 	}
-	m.db.Abandon(idle)
+	m.db.Internals().Abandon(idle)
 }
 
 // idle returns the statements whose backends are idle and have been for longer than the statements have run, or for
 // stallAfter where nothing has arrived. The statement's time is taken before the question is sent and compared to the server's
 // own clock, so that clocks need not agree.
-func (s *session) idle(ctx context.Context, stalled []pgfx.Stalled) ([]pgfx.Stalled, error) {
+func (s *session) idle(ctx context.Context, stalled []pgfx.StalledStatement) ([]pgfx.StalledStatement, error) {
 	var waits strings.Builder
 	for i, statement := range stalled {
 		if i > 0 {
@@ -85,7 +85,7 @@ func (s *session) idle(ctx context.Context, stalled []pgfx.Stalled) ([]pgfx.Stal
 		return nil, fmt.Errorf("the answer has %d columns", len(row))
 	}
 	pids := strings.Fields(row[0])
-	var idle []pgfx.Stalled
+	var idle []pgfx.StalledStatement
 	for _, statement := range stalled {
 		for _, pid := range pids {
 			if pid == strconv.FormatUint(uint64(statement.PID), 10) {

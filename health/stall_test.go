@@ -105,7 +105,7 @@ func TestAStatementWhoseAnswerIsLostIsGivenUp(t *testing.T) {
 	p.MuteCommitAck()
 	ended := make(chan error, 1)
 	go func() { ended <- tx.Commit(context.Background()) }()
-	require.Eventually(t, func() bool { return len(db.Stalled(time.Millisecond)) == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return len(db.Internals().StalledStatements(time.Millisecond)) == 1 }, patience, time.Millisecond)
 	require.Eventually(t, func() bool { return isThere(t, direct, "written") }, patience, time.Millisecond) // it has been committed
 	p.freeze(false)
 	require.Error(t, <-ended, "no deadline has passed: there is none")

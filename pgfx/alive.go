@@ -59,7 +59,7 @@ func (db *DB) validate(conn *pgx.Conn, state *connState) bool {
 	readOnly, err := askReadOnly(conn, db.validateTimeout)
 	if err != nil {
 		_ = conn.PgConn().Conn().Close() // it is given up: nobody can act on an error
-		db.failed(err)
+		db.reportFailure(err)
 		if db.generation.CompareAndSwap(state.generation, state.generation+1) {
 			db.pool.Reset()
 		}

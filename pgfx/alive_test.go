@@ -121,7 +121,7 @@ func TestAWriterRefusesAReadOnlyServer(t *testing.T) {
 	again := open(t, cfg)
 	outcome := make(chan error, 1)
 	go func() { outcome <- again.Start(within(t, 20*time.Second)) }()
-	require.Eventually(t, func() bool { return again.Gate().Err() != nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return again.Internals().Gate().Err() != nil }, 10*time.Second, time.Millisecond)
 	readOnly("off")
 	require.NoError(t, <-outcome, "start waits until the server is a writer")
 	_, err = db.Pool().Exec(t.Context(), "select 1")
@@ -165,7 +165,7 @@ func TestHalfOpenConnectionsCostOneWaitForAllOfThem(t *testing.T) {
 			})
 			db.AskAlways()
 			var failures atomic.Int32
-			db.OnFailure(func(error) {
+			db.Internals().SubscribeFailures(func(error) {
 				failures.Add(1)
 				db.AskLate() // the new one works, and may be slower than the limit
 			})

@@ -37,8 +37,7 @@ type DB struct {
 	statements statementTable
 	slow       slowLog
 	leaks      leakWatch
-	failure    atomic.Pointer[func(error)]
-	guard      atomic.Pointer[func(context.Context) error]
+	internals  Internals
 	retry      RetryPolicy
 	opened     time.Time
 
@@ -99,6 +98,7 @@ func open(name string, cfg, base Config, endpoint Endpoint, opts []Option) (*DB,
 	db.target = targetOf(poolConfig.ConnConfig)
 	db.connConfig = poolConfig.ConnConfig.Copy()
 	db.lifetime, db.endLifetime = context.WithCancel(context.Background())
+	db.internals.db = db
 	db.gate.Close(ErrNotStarted)
 	db.pacer = newPacer(int(poolConfig.MaxConns))
 	db.overflow.regular = int64(poolConfig.MaxConns) - int64(config.Pool.MaxOverflow)
@@ -138,9 +138,6 @@ func (db *DB) Config() Config { return db.config }
 // Pool returns the pool: a plain *pgxpool.Pool for sqlc, River or hand-written pgx. It is the same value for the DB's whole
 // life. Use [DB.Close], not the pool's Close, which waits without limit for connections in use.
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
-
-// Gate returns the gate, which the health monitor drives.
-func (db *DB) Gate() *Gate { return &db.gate }
 
 // Logger returns the logger that the DB was given, or one that discards.
 func (db *DB) Logger() *zap.Logger {

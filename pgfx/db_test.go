@@ -40,10 +40,10 @@ func TestTheGateIsShutBeforeStartAndAfterClose(t *testing.T) {
 	_, err = db.Connect(t.Context(), "late")
 	require.ErrorIs(t, err, pgfx.ErrClosed)
 	require.ErrorIs(t, db.Start(t.Context()), pgfx.ErrClosed)
-	db.Gate().Open()
-	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrClosed, "a closed DB cannot be opened again")
-	db.Gate().Close(errors.New("another cause"))
-	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrClosed)
+	db.Internals().Gate().Open()
+	require.ErrorIs(t, db.Internals().Gate().Err(), pgfx.ErrClosed, "a closed DB cannot be opened again")
+	db.Internals().Gate().Close(errors.New("another cause"))
+	require.ErrorIs(t, db.Internals().Gate().Err(), pgfx.ErrClosed)
 }
 
 func TestAShutGateFailsFastForUsersOfTheRawPool(t *testing.T) {
@@ -51,8 +51,8 @@ func TestAShutGateFailsFastForUsersOfTheRawPool(t *testing.T) {
 	db := started(t, serverConfig())
 	attempts := db.Pool().Stat().NewConnsCount()
 	cause := errors.New("the monitor saw it die")
-	db.Gate().Close(cause)
-	db.Gate().Close(cause)
+	db.Internals().Gate().Close(cause)
+	db.Internals().Gate().Close(cause)
 	for range 3 {
 		_, err := db.Pool().Exec(t.Context(), "select 1")
 		var unavailable *pgfx.UnavailableError
@@ -66,7 +66,7 @@ func TestAShutGateFailsFastForUsersOfTheRawPool(t *testing.T) {
 	assert.True(t, db.IsInitialized())
 
 	db.Pool().Reset() // whoever asks now needs a new connection
-	db.Gate().Open()
+	db.Internals().Gate().Open()
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 }
@@ -76,7 +76,7 @@ func TestConnectPassesAShutGate(t *testing.T) {
 	cfg := serverConfig()
 	cfg.ApplicationName = "a-name-that-is-so-long-that-nothing-would-be-left-for-the-purpose"
 	db := started(t, cfg)
-	db.Gate().Close(errors.New("down"))
+	db.Internals().Gate().Close(errors.New("down"))
 	conn, err := db.Connect(within(t, 10*time.Second), "probe")
 	require.NoError(t, err)
 	var name string
@@ -323,7 +323,7 @@ func TestWithConnReturnsTheConnectionWhateverHappens(t *testing.T) {
 		_ = db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error { panic("oops") })
 	})
 	assert.Empty(t, db.Leases())
-	db.Gate().Close(errors.New("down"))
+	db.Internals().Gate().Close(errors.New("down"))
 	require.ErrorIs(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error { return nil }), pgfx.ErrUnavailable)
 }
 

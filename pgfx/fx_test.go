@@ -67,7 +67,7 @@ func TestAHookThatFailsAfterOursClosesThePool(t *testing.T) {
 			lc.Append(fx.StartHook(func() error { return boom }))
 		}))
 	require.ErrorIs(t, app.Start(within(t, 10*time.Second)), boom)
-	require.ErrorIs(t, db.Gate().Err(), pgfx.ErrClosed)
+	require.ErrorIs(t, db.Internals().Gate().Err(), pgfx.ErrClosed)
 	assert.Zero(t, db.Stats().Pool.Open)
 }
 

@@ -27,9 +27,7 @@ type LeaseLimit struct {
 // Exceeded returns how many leases have been reported.
 func (l *LeaseLimit) Exceeded() int64 { return l.exceeded.Load() }
 
-// LimitLease puts limit in the place of Config.Stats.Leak for the present lease of a connection of the pool. The caller holds
-// the connection. It is how package txn reports transactions that stay open. With Config.Stats.Disabled it does nothing.
-func (db *DB) LimitLease(conn *pgx.Conn, limit *LeaseLimit) {
+func (db *DB) limitLease(conn *pgx.Conn, limit *LeaseLimit) {
 	state := stateOf(conn)
 	if state == nil || limit.After <= 0 {
 		return

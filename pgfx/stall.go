@@ -5,25 +5,22 @@ import (
 	"time"
 )
 
-// Stalled is a statement of the pool that waits for its answer while all others wait too.
-type Stalled struct {
+// StalledStatement is a statement that waits for the server's answer while no statement of the pool makes progress.
+type StalledStatement struct {
 	// PID is the process ID of the server's backend, as in pg_stat_activity.
 	PID uint32
 	// For is how long the statement has been running.
 	For time.Duration
-	// Silent tells that nothing at all has arrived on the connection since the statement began, so that its caller isn't
-	// reading rows slowly. It is false where the system can't tell: other systems than Linux, and sockets that aren't TCP.
+	// Silent reports whether nothing has arrived on the connection since the statement began, which rules out a caller that
+	// reads its rows slowly. It is always false on systems other than Linux and on connections that are not TCP.
 	Silent bool
 
 	state   *connState
 	started time.Duration
 }
 
-// Stalled returns the statements that have been running for at least atLeast while the whole pool was silent: nil when any
-// statement has succeeded within that time. A slow statement looks the same as a network that swallows everything; it is for
-// the caller to tell them apart. Without stalled statements it allocates nothing; without statistics it knows of none.
-func (db *DB) Stalled(atLeast time.Duration) []Stalled {
-	var stalled []Stalled
+func (db *DB) stalledStatements(atLeast time.Duration) []StalledStatement {
+	var stalled []StalledStatement
 	db.leases.mu.Lock()
 	defer db.leases.mu.Unlock()
 	now := db.now()
@@ -37,7 +34,7 @@ func (db *DB) Stalled(atLeast time.Duration) []Stalled {
 		}
 		if running && now-started >= atLeast {
 			pg := state.conn.PgConn()
-			stalled = append(stalled, Stalled{
+			stalled = append(stalled, StalledStatement{
 				PID: pg.PID(), For: now - started, Silent: sinceReceived(pg.Conn()) >= now-started, state: state, started: started,
 			})
 		}
@@ -45,12 +42,7 @@ func (db *DB) Stalled(atLeast time.Duration) []Stalled {
 	return stalled
 }
 
-// Abandon closes the sockets under statements that [DB.Stalled] has returned and that still run, and returns how many there
-// were. Their callers get an error at once instead of at their deadline, and the pool gets its place back. It is for
-// connections that are known to be dead: a server that is still at work on such a statement isn't told to stop. What the
-// network still holds of it is withdrawn as far as the system can, but it may yet arrive: as with a deadline, the outcome of a
-// write is unknown.
-func (db *DB) Abandon(statements []Stalled) int {
+func abandon(statements []StalledStatement) int {
 	n := 0
 	for _, s := range statements {
 		s.state.mu.Lock()

@@ -16,15 +16,15 @@ func TestStatementsAreStalledOnlyWhileNoneSucceeds(t *testing.T) {
 	config := serverConfig()
 	config.Pool.MaxConns = 2
 	db := started(t, config)
-	assert.Empty(t, db.Stalled(0))
+	assert.Empty(t, db.Internals().StalledStatements(0))
 	ended := make(chan error, 1)
 	go func() {
 		_, err := db.Pool().Exec(context.Background(), "select pg_sleep(1000)")
 		ended <- err
 	}()
-	var stalled []pgfx.Stalled
+	var stalled []pgfx.StalledStatement
 	require.Eventually(t, func() bool {
-		stalled = db.Stalled(10 * time.Millisecond)
+		stalled = db.Internals().StalledStatements(10 * time.Millisecond)
 		return len(stalled) == 1
 	}, eventually, tick)
 	assert.NotZero(t, stalled[0].PID)
@@ -33,11 +33,11 @@ func TestStatementsAreStalledOnlyWhileNoneSucceeds(t *testing.T) {
 
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
-	assert.Empty(t, db.Stalled(time.Hour), "another statement has got its answer")
+	assert.Empty(t, db.Internals().StalledStatements(time.Hour), "another statement has got its answer")
 
-	assert.Equal(t, 1, db.Abandon(stalled))
+	assert.Equal(t, 1, db.Internals().Abandon(stalled))
 	assert.Equal(t, pgfx.CauseKilled, pgfx.CauseOf(<-ended))
-	assert.Zero(t, db.Abandon(stalled), "the statement is over")
+	assert.Zero(t, db.Internals().Abandon(stalled), "the statement is over")
 	_, err = db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 }
@@ -53,9 +53,9 @@ func TestAStatementThatFollowsAStalledOneIsNotAbandonedInItsPlace(t *testing.T) 
 		ended <- err
 	}
 	go run()
-	var stalled []pgfx.Stalled
+	var stalled []pgfx.StalledStatement
 	found := func() bool {
-		stalled = db.Stalled(0)
+		stalled = db.Internals().StalledStatements(0)
 		return len(stalled) == 1
 	}
 	require.Eventually(t, found, eventually, tick)
@@ -73,7 +73,7 @@ func TestAStatementThatFollowsAStalledOneIsNotAbandonedInItsPlace(t *testing.T) 
 	cancelled()
 	go run()
 	require.Eventually(t, found, eventually, tick)
-	assert.Zero(t, db.Abandon(first))
-	assert.Equal(t, 1, db.Abandon(stalled))
+	assert.Zero(t, db.Internals().Abandon(first))
+	assert.Equal(t, 1, db.Internals().Abandon(stalled))
 	assert.Equal(t, pgfx.CauseKilled, pgfx.CauseOf(<-ended))
 }

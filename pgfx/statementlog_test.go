@@ -1,8 +1,6 @@
 package pgfx_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"testing"
 
@@ -55,28 +53,3 @@ func TestStatementsAreLoggedAtDebugLevelWithoutValues(t *testing.T) {
 		})
 	}
 }
-
-func TestWhoeverGuardsAcquiresIsAskedForEachOne(t *testing.T) {
-	t.Parallel()
-	db := started(t, serverConfig())
-	refused := errors.New("not here")
-	db.GuardAcquire(func(ctx context.Context) error {
-		if ctx.Value(guardedKey{}) != nil {
-			return refused
-		}
-		return nil
-	})
-	marked := context.WithValue(t.Context(), guardedKey{}, true)
-	_, err := db.Pool().Exec(marked, "select 1")
-	require.ErrorIs(t, err, refused)
-	require.ErrorIs(t, db.AcquireFunc(marked, func(context.Context, *pgx.Conn) error { t.Error("without a connection"); return nil }), refused)
-	_, err = db.Pool().Exec(t.Context(), "select 1")
-	require.NoError(t, err, "others pass")
-	assert.Zero(t, db.Stats().Pool.InUse)
-
-	db.GuardAcquire(nil)
-	_, err = db.Pool().Exec(marked, "select 1")
-	require.NoError(t, err, "nobody guards any more")
-}
-
-type guardedKey struct{}

@@ -60,7 +60,7 @@ func (w *watch) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpoo
 	if shut := w.db.gate.shut.Load(); shut != nil {
 		return &gateCtx{Context: ctx, err: shut}
 	}
-	if err := w.db.guarded(ctx); err != nil {
+	if err := w.db.guardAcquire(ctx); err != nil {
 		return &gateCtx{Context: ctx, err: err}
 	}
 	acquire, _ := w.acquires.Get().(*acquireCtx)
@@ -81,7 +81,7 @@ func (w *watch) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpo
 	}
 	if data.Err != nil {
 		counters.acquireErrors.Add(1)
-		w.db.failed(data.Err)
+		w.db.reportFailure(data.Err)
 		return
 	}
 	inUse := counters.acquired.Add(1) - counters.returned.Load()
@@ -161,7 +161,7 @@ func (w *watch) end(conn *pgx.Conn, rows int64, err error) {
 func (w *watch) failed(err error) {
 	if err != nil {
 		w.db.counters.failed(err)
-		w.db.failed(err)
+		w.db.reportFailure(err)
 	}
 }
 
@@ -243,7 +243,7 @@ func (w *watch) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndDat
 	w.db.pacer.end(data.Err)
 	if data.Err != nil {
 		w.db.counters.connectFailures.Add(1)
-		w.db.failed(data.Err)
+		w.db.reportFailure(data.Err)
 		return
 	}
 	if began, ok := ctx.Value(connectBegan{}).(time.Duration); ok {

@@ -64,7 +64,7 @@ func TestWhatIsWrongWithAModelFailsTheApplication(t *testing.T) {
 func TestUnavailableErrorsPassThrough(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
-	m.DB().Gate().Close(errors.New("away"))
+	m.DB().Internals().Gate().Close(errors.New("away"))
 	_, err := users.Find(t.Context())
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)
 	assert.Regexp(t, "^pgfx: ", err.Error(), "the prefix is there once")
@@ -72,5 +72,5 @@ func TestUnavailableErrorsPassThrough(t *testing.T) {
 	require.ErrorIs(t, users.CreateMany(t.Context(), []User{{}}), pgfx.ErrUnavailable)
 	require.ErrorIs(t, users.Delete(t.Context(), uuid.New()), pgfx.ErrUnavailable)
 	require.ErrorIs(t, second(repo.CheckSchema(t.Context(), m, users.Model())), pgfx.ErrUnavailable)
-	m.DB().Gate().Open()
+	m.DB().Internals().Gate().Open()
 }

@@ -156,10 +156,10 @@ func TestAContextThatHasEndedBeginsNothing(t *testing.T) {
 func TestBeginFailsFastWhileTheGateIsShut(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
-	m.DB().Gate().Close(errTest)
+	m.DB().Internals().Gate().Close(errTest)
 	err := m.Do(t.Context(), func(context.Context) error { t.Error("the closure ran"); return nil })
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)
-	m.DB().Gate().Open()
+	m.DB().Internals().Gate().Open()
 }
 
 func TestABeginThatTheServerRefusesGivesTheConnectionBack(t *testing.T) {

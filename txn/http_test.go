@@ -121,11 +121,11 @@ func TestNobodyIsToldOfASuccessThatDidntHappen(t *testing.T) {
 func TestARequestWithoutADatabaseIsAskedToComeBack(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	m.DB().Gate().Close(errTest)
+	m.DB().Internals().Gate().Close(errTest)
 	w := serve(m, txn.HTTPConfig{}, post(t), func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") })
 	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 	assert.Equal(t, "1", w.Header().Get("Retry-After"))
-	m.DB().Gate().Open()
+	m.DB().Internals().Gate().Open()
 }
 
 func TestStreamingResponsesAreRefused(t *testing.T) {

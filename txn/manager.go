@@ -42,6 +42,8 @@ type Manager struct {
 	unsent   pgfx.RetryPolicy
 	budget   *pgfx.RetryBudget
 	sessions sessions // that hold locks
+
+	removeGuard func() // nil with PoolUseInTxIgnore
 }
 
 // NewManager makes a manager without Fx. It opens no connection before the first transaction. [Manager.Close] it before the
@@ -67,11 +69,9 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	}
 	m.defaults.setBegin()
 	m.open.Logger = m.logger
-	guard := m.guard
-	if m.misuse == PoolUseInTxIgnore {
-		guard = nil
+	if m.misuse != PoolUseInTxIgnore {
+		m.removeGuard = db.Internals().GuardAcquire(m.guard)
 	}
-	db.GuardAcquire(guard)
 	return m, nil
 }
 
@@ -80,6 +80,9 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 // not end transactions, and a manager can still be used after it, but for session locks. ctx bounds it; Close may be called any
 // number of times.
 func (m *Manager) Close(ctx context.Context) error {
+	if m.removeGuard != nil {
+		m.removeGuard()
+	}
 	return errors.Join(m.sessions.end(ctx), m.resolver.close(ctx))
 }
 

@@ -29,8 +29,8 @@ var ErrPoolInTransaction = errors.New("txn: the pool is used with the context of
 	"the statement would not be part of it, and would wait for ever when there is no second connection; " +
 	"query through the manager, or take a context from Do with NotSupported or from Detach")
 
-// WithPoolUseInTx sets what happens when the pool is used inside of a transaction of the same database. The managers of one
-// database share the setting; the one that was made last counts. Default: [PoolUseInTxWarn].
+// WithPoolUseInTx sets what happens when the pool is used inside a transaction of the manager, until the manager is closed.
+// Default: [PoolUseInTxWarn].
 func WithPoolUseInTx(misuse PoolUseInTx) ManagerOption {
 	return ManagerOption{apply: func(m *Manager) error {
 		if misuse > PoolUseInTxIgnore {
@@ -67,7 +67,7 @@ func (p *places) isNew(place string) bool {
 // guard is asked before each acquire of the pool.
 func (m *Manager) guard(ctx context.Context) error {
 	s, ok := ctx.Value(m.key).(*scope)
-	if !ok || s.over() {
+	if !ok || s.t.m != m || s.over() {
 		return nil
 	}
 	if m.misuse == PoolUseInTxError {

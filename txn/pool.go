@@ -37,7 +37,7 @@ func (m *Manager) orClosed(err error) error {
 	if err == nil || err.Error() != closedPool {
 		return err
 	}
-	if closed := m.db.Gate().Err(); closed != nil {
+	if closed := m.db.Internals().Gate().Err(); closed != nil {
 		return closed
 	}
 	return err

@@ -83,7 +83,7 @@ func (m *Manager) begin(ctx context.Context, terms *settings, attempt int) (*tra
 		return nil, fmt.Errorf("txn: begin: %w", err)
 	}
 	t.conn = conn
-	m.db.LimitLease(conn.Conn(), &m.open)
+	m.db.Internals().LimitLease(conn.Conn(), &m.open)
 	if terms.tracked() {
 		err = t.beginTracked(ctx)
 	} else {

@@ -1,0 +1,104 @@
+package pgfx_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+func TestInternals_ReportFailuresOfStatementsAcquiresAndConnects(t *testing.T) {
+	t.Parallel()
+	db := started(t, serverConfig())
+	var last atomic.Pointer[error]
+	db.Internals().SubscribeFailures(func(err error) { last.Store(&err) })
+
+	_, err := db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+	require.Nil(t, last.Load(), "a success is no failure")
+
+	_, err = db.Pool().Exec(t.Context(), "select 1/0")
+	require.Error(t, err)
+	require.Equal(t, err, *last.Swap(nil))
+
+	lazy := started(t, pgfx.Config{URL: "postgres://nobody@127.0.0.1:1/none", Start: pgfx.StartConfig{Mode: pgfx.StartLazy}})
+	var connects, all atomic.Int64
+	lazy.Internals().SubscribeFailures(func(err error) {
+		if _, ok := err.(*pgconn.ConnectError); ok { //nolint:errorlint // the error of the attempt itself
+			connects.Add(1)
+		}
+		all.Add(1)
+	})
+	_, err = lazy.Pool().Exec(t.Context(), "select 1")
+	require.Error(t, err)
+	require.Positive(t, connects.Load())
+	require.Greater(t, all.Load(), int64(1), "the acquire has failed too")
+}
+
+func TestInternals_CancelRemovesOnlyItsOwnSubscriber(t *testing.T) {
+	t.Parallel()
+	db := started(t, serverConfig())
+	fail := func() {
+		_, err := db.Pool().Exec(t.Context(), "select 1/0")
+		require.Error(t, err)
+	}
+	var first, second atomic.Int64
+	cancelFirst := db.Internals().SubscribeFailures(func(error) { first.Add(1) })
+	cancelSecond := db.Internals().SubscribeFailures(func(error) { second.Add(1) })
+	fail()
+	assert.EqualValues(t, 1, first.Load())
+	assert.EqualValues(t, 1, second.Load())
+
+	cancelFirst()
+	cancelFirst()
+	fail()
+	assert.EqualValues(t, 1, first.Load())
+	assert.EqualValues(t, 2, second.Load())
+
+	cancelSecond()
+	fail()
+	assert.EqualValues(t, 2, second.Load())
+}
+
+func TestInternals_GuardsRefuseAcquires(t *testing.T) {
+	t.Parallel()
+	db := started(t, serverConfig())
+	var asked atomic.Int64
+	cancelCounter := db.Internals().GuardAcquire(func(context.Context) error { asked.Add(1); return nil })
+	refused := errors.New("not here")
+	cancelGuard := db.Internals().GuardAcquire(func(ctx context.Context) error {
+		if ctx.Value(guardedKey{}) != nil {
+			return refused
+		}
+		return nil
+	})
+	marked := context.WithValue(t.Context(), guardedKey{}, true)
+	_, err := db.Pool().Exec(marked, "select 1")
+	require.ErrorIs(t, err, refused)
+	require.ErrorIs(t, db.AcquireFunc(marked, func(context.Context, *pgx.Conn) error {
+		t.Error("called without a connection")
+		return nil
+	}), refused)
+	_, err = db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err, "acquires without the mark pass")
+	assert.Zero(t, db.Stats().Pool.InUse)
+	assert.EqualValues(t, 3, asked.Load(), "both guards run")
+
+	cancelCounter()
+	_, err = db.Pool().Exec(marked, "select 1")
+	require.ErrorIs(t, err, refused, "the other guard stays")
+	assert.EqualValues(t, 3, asked.Load())
+
+	cancelGuard()
+	_, err = db.Pool().Exec(marked, "select 1")
+	require.NoError(t, err)
+}
+
+type guardedKey struct{}
