@@ -16,8 +16,8 @@ func (w *bulk[T, K]) blame(statements []bulkStatement, failed int, err error) er
 		return d.wrap(w.op, err, -1)
 	}
 	index := -1
-	if failed >= 0 && len(statements[failed].rows) == 1 {
-		index = statements[failed].rows[0]
+	if failed >= 0 {
+		index = statements[failed].row
 	}
 	return d.wrapRow(w.op, err, index, "")
 }
@@ -31,12 +31,11 @@ func (w *bulk[T, K]) unsendable(statements []bulkStatement, arg int, oid uint32)
 	}
 	for i := range statements {
 		s := &statements[i]
-		if len(s.columns) == 0 || arg >= s.args {
+		if arg >= len(s.columns) {
 			continue
 		}
-		position, at := s.rows[arg/len(s.columns)], arg%len(s.columns)
-		if !encodes(types, oid, s.build(nil, position)[at]) {
-			return position, s.columns[at]
+		if !encodes(types, oid, s.build(nil, s.row)[arg]) {
+			return s.row, s.columns[arg]
 		}
 	}
 	return -1, nil

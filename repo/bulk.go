@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math/bits"
 	"reflect"
 	"slices"
 
@@ -13,14 +12,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-const (
-	// maxArgs is how many arguments a statement can have: their number is sent in 16 bits.
-	maxArgs = 65535
-	// maxRows is how many rows go into one statement. More make its text long and not much faster.
-	maxRows = 512
-	// maxBatchArgs bounds what is sent before an answer is read, and with it the memory that a bulk write takes.
-	maxBatchArgs = 1 << 16
-)
+// maxBatchArgs bounds the arguments that are sent before a result is read, and with them the memory of a bulk write.
+const maxBatchArgs = 1 << 16
 
 // bulk is a bulk write on its way. Rows that have been written are brought back only when all of it has happened.
 type bulk[T, K any] struct {
@@ -50,8 +43,8 @@ func (r *Repository[T, K]) newBulk(ctx context.Context, op string, rows []T) (*b
 // bulkStatement is one statement of a bulk write. Its arguments are made when it is sent.
 type bulkStatement struct {
 	sql   string
-	rows  []int // positions of its rows
-	args  int   // how many it has
+	row   int // the row's position
+	args  int // how many it has
 	build func(args []any, position int) []any
 	// columns are the columns of one row's arguments, for errors.
 	columns []*column
@@ -95,13 +88,6 @@ func (w *bulk[T, K]) positions(order *ordering) []int {
 	return positions
 }
 
-// rowsOf returns how many of the rows that are left the next statement takes: a power of two, so that there are few different
-// texts.
-func rowsOf(left, argsPerRow int) int {
-	most := min(left, maxRows, maxArgs/max(1, argsPerRow))
-	return 1 << (bits.Len(uint(max(1, most))) - 1)
-}
-
 func countArgs(form []byte) int {
 	n := 0
 	for _, take := range form {
@@ -112,11 +98,11 @@ func countArgs(form []byte) int {
 	return n
 }
 
-// insertOf makes the statement that inserts rows of one form.
-func (w *bulk[T, K]) insertOf(form []byte, positions []int) bulkStatement {
+// insertOf makes the statement that inserts a row of this form.
+func (w *bulk[T, K]) insertOf(form []byte, position int) bulkStatement {
 	d := w.repository.d
 	return bulkStatement{
-		sql: d.insertText(form, len(positions)) + d.texts.returning, rows: positions, args: countArgs(form) * len(positions),
+		sql: d.createText(form), row: position, args: countArgs(form),
 		build:   func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), form) },
 		columns: d.argColumns(form),
 	}
@@ -257,11 +243,7 @@ func (w *bulk[T, K]) try(ctx context.Context, statements []bulkStatement) (faile
 	batch := &pgx.Batch{}
 	for i := range statements {
 		s := &statements[i]
-		args := make([]any, 0, s.args)
-		for _, position := range s.rows {
-			args = s.build(args, position)
-		}
-		batch.Queue(s.sql, args...)
+		batch.Queue(s.sql, s.build(make([]any, 0, s.args), s.row)...)
 	}
 	results := w.repository.tx.SendBatch(ctx, batch)
 	for i := range statements {
@@ -277,20 +259,17 @@ func (w *bulk[T, K]) try(ctx context.Context, statements []bulkStatement) (faile
 	return -1, results.Close() //nolint:wrapcheck // the caller wraps it with the operation
 }
 
-// collect reads what came back for the rows of a statement, and of an upsert what it says about each.
+// collect reads what came back for the row of a statement, and of an upsert whether it was inserted.
 func (w *bulk[T, K]) collect(rows pgx.Rows, s *bulkStatement) error {
-	if len(s.rows) > 1 {
-		return w.match(rows, len(s.rows), w.inserted != nil)
-	}
 	var extra []any
 	if w.inserted != nil && !s.met {
-		extra = append(extra, &w.inserted[s.rows[0]])
+		extra = append(extra, &w.inserted[s.row])
 	}
 	row, err := scanOne[T](rows, w.repository.d.shape, extra...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
-	w.fresh[s.rows[0]] = row
+	w.fresh[s.row] = row
 	return err
 }
 

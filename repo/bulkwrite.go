@@ -37,7 +37,7 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 		statements := make([]bulkStatement, 0, len(rows))
 		for _, i := range w.positions(w.told) {
 			statements = append(statements, bulkStatement{
-				sql: r.d.texts.update, rows: []int{i}, args: len(r.d.texts.setting) + len(r.d.key) + 2, //nolint:mnd // version and time
+				sql: r.d.texts.update, row: i, args: len(r.d.texts.setting) + len(r.d.key) + 2, //nolint:mnd // version and time
 				build: func(_ []any, position int) []any { return r.d.updateArgs(w.values.Index(position)) },
 			})
 		}
@@ -112,8 +112,8 @@ func (w *bulk[T, K]) upserts(u *upsert, groups []formGroup) []bulkStatement {
 	}
 	statements := make([]bulkStatement, 0, len(w.rows))
 	for _, i := range w.positions(w.told) {
-		s := w.insertOf(forms[i], []int{i})
-		s.sql = u.text(d, forms[i], 1)
+		s := w.insertOf(forms[i], i)
+		s.sql = u.text(d, forms[i])
 		statements = append(statements, s)
 	}
 	return statements

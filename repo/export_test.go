@@ -165,6 +165,3 @@ func (c *Core) read(ctx context.Context, plan bool, sql string, args ...any) ([]
 	}
 	return found, rows.Err()
 }
-
-// StoredAsIs is what says that a JSON document comes back to the letter.
-func StoredAsIs(document []byte) bool { return storedAsIs(document) }

@@ -58,7 +58,7 @@ func ExpectedRows(rows int64) ImportOption {
 // An error of the sequence ends the import and comes back as it is. It takes two round trips and what COPY sends, one less
 // without created and updated or with [WithClock]. Errors: [*InvalidError] and [*ConstraintError] with the row's index.
 func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error], opts ...ImportOption) (int64, error) {
-	source := &importSource[T]{ctx: ctx, d: r.d, began: time.Now()}
+	source := r.newImportSource(ctx, "import")
 	for _, opt := range opts {
 		if opt == nil {
 			return 0, &queryError{r.d.label + ": an import option is nil"}
@@ -72,6 +72,15 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 	pull, stop := iter.Pull2(rows)
 	defer stop()
 	source.pull = pull
+	return r.importFrom(ctx, source)
+}
+
+func (r *Repository[T, K]) newImportSource(ctx context.Context, op string) *importSource[T] {
+	return &importSource[T]{ctx: ctx, op: op, d: r.d, began: time.Now()}
+}
+
+// importFrom copies the rows of a source into the table.
+func (r *Repository[T, K]) importFrom(ctx context.Context, source *importSource[T]) (int64, error) {
 	if err := source.take(); err != nil {
 		if err == errNoMore { //nolint:errorlint // it is never wrapped
 			return 0, nil
@@ -88,7 +97,7 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 		return 0, source.err
 	}
 	if err != nil {
-		return 0, r.d.wrapCopy("import", err, source.position, columns)
+		return 0, r.d.wrapCopy(source.op, err, source.position, columns)
 	}
 	source.progress(true)
 	return n, nil
@@ -122,6 +131,7 @@ func (r *Repository[T, K]) importTime(ctx context.Context, source *importSource[
 // importSource hands the rows of a sequence to COPY.
 type importSource[T any] struct {
 	ctx      context.Context //nolint:containedctx // it lives as long as the call, whose ctx it is
+	op       string
 	d        *descriptor
 	settings importSettings
 	pull     func() (T, error, bool)

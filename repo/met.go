@@ -105,7 +105,7 @@ func (w *bulk[T, K]) meet(ctx context.Context, u *upsert, target, absent []int) 
 	for i, position := range absent {
 		b := u.find(d, target, w.values.Index(position))
 		statements[i] = bulkStatement{
-			sql: b.sql.String(), rows: []int{position}, args: len(b.args), build: func([]any, int) []any { return b.args }, met: true,
+			sql: b.sql.String(), row: position, args: len(b.args), build: func([]any, int) []any { return b.args }, met: true,
 		}
 	}
 	for _, batch := range batchesOf(statements) {

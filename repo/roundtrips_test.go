@@ -88,15 +88,18 @@ func TestEachMethodTakesTheRoundTripsItStates(t *testing.T) {
 			return second(users.DeleteMany(ctx, []uuid.UUID{rows[3].ID, rows[4].ID}))
 		}, []string{"batch"}},
 		{"CreateMany of one", func(ctx context.Context) error { return users.CreateMany(ctx, []User{{Email: "m4"}}) }, []string{"batch"}},
-		{"CreateMany of 100, rows sharing statements", func(ctx context.Context) error {
+		{"CreateMany of 100", func(ctx context.Context) error {
 			return users.CreateMany(ctx, manyUsers("c"))
 		}, list},
+		{"CreateMany of 300, staged", func(ctx context.Context) error {
+			return users.CreateMany(ctx, append(append(manyUsers("g"), manyUsers("h")...), manyUsers("i")...))
+		}, []string{"batch", "one", stage, "batch", "commit"}},
 		{
-			"CreateMany of 100 by COPY", func(ctx context.Context) error { return events.CreateMany(ctx, manyEvents(100)) },
+			"CopyMany", func(ctx context.Context) error { return second(events.CopyMany(ctx, manyEvents(100))) },
 			[]string{"one", `copy "events"`},
 		}, // and what COPY asks for the types
 		{"Import", func(ctx context.Context) error {
-			return second(users.Import(ctx, sequence(3, func(i int) (User, error) { return User{Email: "i" + strconv.Itoa(i)}, nil })))
+			return second(users.Import(ctx, sequence(3, func(i int) (User, error) { return User{Email: "import" + strconv.Itoa(i)}, nil })))
 		}, []string{"one", `copy "users"`}},
 		{"Import that skips", func(ctx context.Context) error {
 			return second(users.Import(ctx, sequence(3, func(i int) (User, error) { return User{Email: "s" + strconv.Itoa(i)}, nil }),

@@ -31,10 +31,8 @@ type texts struct {
 
 	known  textCache // what was put together for a call
 	stages sync.Map  // of string, positions of columns, to *stage
-	drawn  sync.Map  // of string, forms of inserts, to *drawn
 	// constraints are the columns of constraints that upserts were told by name, of string to []string.
 	constraints sync.Map
-	probe       string
 }
 
 func (t *texts) compile(d *descriptor) {
@@ -64,7 +62,6 @@ func (t *texts) compile(d *descriptor) {
 	}
 	t.update = t.compileUpdate(d, visible)
 	t.compileForm(d)
-	t.probe = d.probe()
 }
 
 // keyCondition returns the condition that picks a row by its key, whose arguments begin at number from.
@@ -236,55 +233,33 @@ func (d *descriptor) givenValue(v reflect.Value, c *column) (any, bool) {
 	return nil, false
 }
 
-// insertText returns the statement that inserts so many rows of a form, without what follows its values.
-func (d *descriptor) insertText(form []byte, rows int) string {
-	var room [64]byte
-	key := append(strconv.AppendInt(append(room[:0], "insert "...), int64(rows), 10), form...)
-	return d.texts.known.made(key, func() string { return d.compileInsert(form, rows) })
-}
-
 // createText returns the statement that inserts a row of a form and returns it.
 func (d *descriptor) createText(form []byte) string {
 	var room [64]byte
 	key := append(append(room[:0], "create "...), form...)
-	return d.texts.known.made(key, func() string { return d.compileInsert(form, 1) + d.texts.returning })
+	return d.texts.known.made(key, func() string { return d.compileInsert(form) + d.texts.returning })
 }
 
-func (d *descriptor) compileInsert(form []byte, rows int) string {
-	var b strings.Builder
-	b.WriteString("insert into " + d.table)
-	var idents []string
+// compileInsert returns the statement that inserts a row of a form, without what follows its values.
+func (d *descriptor) compileInsert(form []byte) string {
+	var idents, values []string
+	number := 0
 	for i, take := range form {
-		if take != takeDefault {
-			idents = append(idents, d.columns[i].ident)
+		switch take {
+		case takeArgument, takeClock:
+			number++
+			values = append(values, "$"+strconv.Itoa(number))
+		case takeNow:
+			values = append(values, "now()")
+		default:
+			continue
 		}
+		idents = append(idents, d.columns[i].ident)
 	}
 	if len(idents) == 0 {
-		b.WriteString(" default values")
-		return b.String()
+		return "insert into " + d.table + " default values"
 	}
-	b.WriteString(" (" + strings.Join(idents, ", ") + ") values ")
-	number := 0
-	for row := range rows {
-		if row > 0 {
-			b.WriteString(", ")
-		}
-		glue := "("
-		for _, take := range form {
-			switch take {
-			case takeArgument, takeClock:
-				number++
-				b.WriteString(glue + "$" + strconv.Itoa(number))
-			case takeNow:
-				b.WriteString(glue + "now()")
-			default:
-				continue
-			}
-			glue = ", "
-		}
-		b.WriteString(")")
-	}
-	return b.String()
+	return "insert into " + d.table + " (" + strings.Join(idents, ", ") + ") values (" + strings.Join(values, ", ") + ")"
 }
 
 // clockArgs returns args, with the injected clock's time at the end when it is needed.

@@ -137,23 +137,22 @@ func (u *upsert) check(d *descriptor, form []byte) error {
 }
 
 // text returns the statement that upserts a row of this form.
-func (u *upsert) text(d *descriptor, form []byte, rows int) string {
+func (u *upsert) text(d *descriptor, form []byte) string {
 	var room [256]byte
-	if u == d.texts.usual && rows == 1 {
-		return d.texts.known.made(append(append(room[:0], "usual "...), form...), func() string { return u.compile(d, form, 1) })
+	if u == d.texts.usual {
+		return d.texts.known.made(append(append(room[:0], "usual "...), form...), func() string { return u.compile(d, form) })
 	}
-	key := strconv.AppendInt(append(room[:0], "upsert "...), int64(rows), 10)
-	key = append(append(key, ' '), form...)
+	key := append(append(room[:0], "upsert "...), form...)
 	key = strconv.AppendBool(strconv.AppendBool(key, u.nothing), u.revive)
 	for _, name := range u.target.columns {
 		key = appendPart(key, name)
 	}
 	key = appendPart(appendPart(append(key, '/'), u.target.constraint), u.target.predicate)
-	return d.texts.known.made(key, func() string { return u.compile(d, form, rows) })
+	return d.texts.known.made(key, func() string { return u.compile(d, form) })
 }
 
-func (u *upsert) compile(d *descriptor, form []byte, rows int) string {
-	return d.compileInsert(form, rows) + u.clause(d, form) + d.texts.returning + ", " + d.wasInserted()
+func (u *upsert) compile(d *descriptor, form []byte) string {
+	return d.compileInsert(form) + u.clause(d, form) + d.texts.returning + ", " + d.wasInserted()
 }
 
 // appendPart appends a part of a key, which nobody can mistake for two.
@@ -255,7 +254,7 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	w := r.newWrite(v)
 	w.upserts = true
 	w.insert(form)
-	outcome, err := r.upsert(ctx, row, u.text(r.d, form, 1), w, u)
+	outcome, err := r.upsert(ctx, row, u.text(r.d, form), w, u)
 	r.release(w)
 	return outcome, err
 }

@@ -70,7 +70,7 @@ func Row(i int) Item {
 	at := time.Date(2026, time.January, 2, 3, 4, 5, 678_900_000, time.UTC).Add(time.Duration(i) * time.Second)
 	row := Item{
 		ID: Key(i), Name: fmt.Sprintf("item number %06d", i), Quantity: int32(i % 1000), Active: i%2 == 0,
-		Attributes: json.RawMessage(fmt.Sprintf(`{"tags": ["new", "blue"], "colour": "blue", "weight": %d}`, i)),
+		Attributes: json.RawMessage(fmt.Sprintf(`{"weight":%d,"colour":"blue","tags":["new","blue"]}`, i)), // as json.Marshal writes it,
 		Price:      float64(i) + 0.25, CreatedAt: at, UpdatedAt: at.Add(time.Hour),
 	}
 	if i%3 != 0 {

@@ -109,13 +109,7 @@ func repositoryClient(items *repo.Repository[Item, uuid.UUID], closeAll func()) 
 			return err
 		},
 		InsertMany: func(ctx context.Context, rows []Item) error {
-			_, err := items.Import(ctx, func(yield func(Item, error) bool) {
-				for i := range rows {
-					if !yield(rows[i], nil) {
-						return
-					}
-				}
-			})
+			_, err := items.CopyMany(ctx, rows)
 			return err
 		},
 		Result: last.items,

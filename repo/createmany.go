@@ -1,0 +1,99 @@
+package repo
+
+import (
+	"context"
+	"reflect"
+)
+
+// CreateMany inserts all rows or none, and sets every column of each element to what the database stored. The result is that
+// of [Repository.Create] for each row, in far fewer round trips.
+//
+// Few rows are sent as one pipelined statement each. From 256 rows on (see [WithStagingThreshold]) the rows are copied into a
+// temporary table and inserted from there by one statement. That requires that all rows leave the same columns to the
+// database, and that each row differs from the others in its key or in the values that are sent: PostgreSQL doesn't promise the
+// order of RETURNING, so returned rows are matched by value. Otherwise, and where the role can't create temporary tables, the
+// rows are sent as pipelined statements.
+//
+// Several rows are written in the transaction of ctx, or in one of their own. Rows whose keys are known are sent in the order
+// of their keys, so concurrent calls don't deadlock. If nothing has to come back, [Repository.CopyMany] is the fastest way.
+//
+// Errors: [*InvalidError] with the row's index, also for a duplicate key; [*ConstraintError] and [*RowError] with the index of
+// the row that the database refused. Nothing is written then, and the rows are unchanged except for keys made by [WithKeys].
+func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	w, err := r.newBulk(ctx, "create", rows)
+	if err != nil {
+		return err
+	}
+	var byKey *ordering
+	if w.makeKeys() {
+		byKey = order(w.values, r.d.columnsAt(r.d.key))
+		if err := byKey.check(r.d.label, "key"); err != nil {
+			return err
+		}
+	}
+	groups := w.groups(w.positions(byKey), r.d.insertForm)
+	rowByRow := func(ctx context.Context) error { return w.run(ctx, w.inserts(groups)) }
+	if len(groups) > 1 || !r.d.stages(len(rows)) {
+		return rowByRow(ctx)
+	}
+	if w.told = byKey; w.told == nil {
+		w.told = order(w.values, w.comparableColumns(groups[0].form))
+	}
+	if !w.told.tells() {
+		return rowByRow(ctx)
+	}
+	staged := func(ctx context.Context) error { return w.stagedInsert(ctx, groups[0]) }
+	return w.fastThenSingly(ctx, staged, rowByRow)
+}
+
+// makeKeys sets zero keys that the application makes (see [WithKeys]) and reports whether all keys are known afterwards.
+func (w *bulk[T, K]) makeKeys() bool {
+	d, known := w.repository.d, true
+	for _, position := range d.key {
+		c := &d.columns[position]
+		if !c.written() {
+			return false
+		}
+		if d.newKey == nil && !c.roles.is(roleDefault) {
+			continue
+		}
+		for i := range w.rows {
+			f := w.values.Index(i).FieldByIndex(c.index)
+			switch {
+			case !f.IsZero():
+			case d.newKey != nil:
+				f.Set(d.newKey.make())
+			default:
+				known = false
+			}
+		}
+	}
+	return known
+}
+
+// inserts returns one insert statement per row.
+func (w *bulk[T, K]) inserts(groups []formGroup) []bulkStatement {
+	statements := make([]bulkStatement, 0, len(w.rows))
+	for _, g := range groups {
+		for _, position := range g.rows {
+			statements = append(statements, w.insertOf(g.form, position))
+		}
+	}
+	return statements
+}
+
+// comparableColumns returns the columns by which returned rows can be matched to the rows that were sent: those that are sent
+// and come back unchanged.
+func (w *bulk[T, K]) comparableColumns(form []byte) []*column {
+	var columns []*column
+	for i := range w.repository.d.columns {
+		c := &w.repository.d.columns[i]
+		if form[i] == takeArgument && c.orderable() && c.typ.Kind() != reflect.Pointer && !c.roles.is(roleVersion) {
+			columns = append(columns, c)
+		}
+	}
+	return columns
+}
