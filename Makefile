@@ -46,6 +46,10 @@ else
 	$(TOOL) golangci-lint run $(PKG)
 endif
 
+.PHONY: prose
+prose: ## Check words, sentences and names, of all files or below a path: make prose PROSE=txn
+	cd tools && GOWORK=off go run ./prose $(PROSE)
+
 .PHONY: fmt
 fmt: ## Format all files
 	$(TOOL) golangci-lint fmt
