@@ -10,6 +10,7 @@ import (
 
 	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 )
 
 // farLatency is how much later everything arrives in each direction: what there is between two zones of a cloud.
@@ -20,7 +21,7 @@ const farLatency = 250 * time.Microsecond
 func BenchmarkFar(b *testing.B) {
 	ctx := b.Context()
 	url := fxtest.URL(b, fxtest.SQL(contest.Schema))
-	proxy := fxtest.NewProxy(b, url)
+	proxy := faults.NewProxy(b, url)
 	proxy.Slow(farLatency, 0)
 	near, far := dial(b, url), dial(b, proxy.URL())
 	b.Run("op=round-trip", func(b *testing.B) {

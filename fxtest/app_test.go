@@ -12,6 +12,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/repo"
@@ -44,7 +45,7 @@ func TestTheAppIsStartedAndStopsWithTheTest(t *testing.T) {
 	t.Parallel()
 	var stopped bool
 	var app *fxtest.App
-	r := watch(t, func(tb testing.TB) {
+	r := testrecorder.Run(t, func(tb testing.TB) {
 		app = fxtest.New(tb, fxtest.Logger(tb), fxtest.Fx(fx.Invoke(func(lc fx.Lifecycle) {
 			lc.Append(fx.StopHook(func() { stopped = true }))
 		})))
@@ -56,7 +57,7 @@ func TestTheAppIsStartedAndStopsWithTheTest(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, health.Up, app.Health.Status().State)
 	})
-	assert.Empty(t, r.reports)
+	assert.Empty(t, r.Errors())
 	assert.True(t, stopped)
 	_, err := app.Pool.Exec(t.Context(), "select 1")
 	require.ErrorIs(t, err, pgfx.ErrClosed)
@@ -95,9 +96,9 @@ func TestAnAppThatDoesNotStartFailsItsTestWithTheReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := watch(t, func(tb testing.TB) { fxtest.New(tb, test.opts...) })
-			require.Len(t, r.reports, 1)
-			assert.Contains(t, r.reports[0], test.want)
+			r := testrecorder.Run(t, func(tb testing.TB) { fxtest.New(tb, test.opts...) })
+			require.Len(t, r.Errors(), 1)
+			assert.Contains(t, r.Errors()[0], test.want)
 		})
 	}
 }
@@ -105,26 +106,26 @@ func TestAnAppThatDoesNotStartFailsItsTestWithTheReason(t *testing.T) {
 func TestWhatAnAppLeavesOpenIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	var conn *pgxpool.Conn
-	r := watch(t, func(tb testing.TB) {
+	r := testrecorder.Run(t, func(tb testing.TB) {
 		var err error
 		conn, err = fxtest.New(tb).Pool.Acquire(t.Context())
 		require.NoError(t, err)
 	})
 	conn.Release()
-	require.Len(t, r.reports, 1)
-	assert.Contains(t, r.reports[0], "a connection was not returned")
-	assert.Contains(t, r.reports[0], "app_test.go:")
+	require.Len(t, r.Errors(), 1)
+	assert.Contains(t, r.Errors()[0], "a connection was not returned")
+	assert.Contains(t, r.Errors()[0], "app_test.go:")
 }
 
 func TestAHookThatFailsToStopIsReported(t *testing.T) {
 	t.Parallel()
-	r := watch(t, func(tb testing.TB) {
+	r := testrecorder.Run(t, func(tb testing.TB) {
 		fxtest.New(tb, fxtest.Fx(fx.Invoke(func(lc fx.Lifecycle) {
 			lc.Append(fx.StopHook(func(context.Context) error { return assert.AnError }))
 		})))
 	})
-	require.Len(t, r.reports, 1)
-	assert.Contains(t, r.reports[0], assert.AnError.Error())
+	require.Len(t, r.Errors(), 1)
+	assert.Contains(t, r.Errors()[0], assert.AnError.Error())
 }
 
 func TestAGoroutineThatOutlivesItsAppIsReported(t *testing.T) {
@@ -133,9 +134,9 @@ func TestAGoroutineThatOutlivesItsAppIsReported(t *testing.T) {
 	outlive := fx.Invoke(func(lc fx.Lifecycle) {
 		lc.Append(fx.StartHook(func() { go func() { <-release }() }))
 	})
-	r := watch(t, func(tb testing.TB) { fxtest.New(tb, fxtest.Fx(outlive)) })
+	r := testrecorder.Run(t, func(tb testing.TB) { fxtest.New(tb, fxtest.Fx(outlive)) })
 	close(release)
-	require.Len(t, r.reports, 1)
-	assert.Contains(t, r.reports[0], "a goroutine of the application is left after its stop")
-	assert.Contains(t, r.reports[0], "TestAGoroutineThatOutlivesItsAppIsReported")
+	require.Len(t, r.Errors(), 1)
+	assert.Contains(t, r.Errors()[0], "a goroutine of the application is left after its stop")
+	assert.Contains(t, r.Errors()[0], "TestAGoroutineThatOutlivesItsAppIsReported")
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 )
 
 // twentyTables is a schema of the size that small services have.
@@ -27,19 +28,17 @@ func BenchmarkFreshDatabase(b *testing.B) {
 	fxtest.URL(b, schema) // the server and the template
 	fresh := func(b *testing.B) {
 		b.Helper()
-		r := watch(b, func(tb testing.TB) { fxtest.URL(tb, schema) })
-		require.Empty(b, r.reports)
+		r := testrecorder.Run(b, func(tb testing.TB) { fxtest.URL(tb, schema) })
+		require.Empty(b, r.Errors())
 	}
 	b.Run("clone", func(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
-			r := &recorder{TB: b}
+			r := testrecorder.New(b)
 			b.StartTimer()
 			fxtest.URL(r, schema)
 			b.StopTimer()
-			for _, cleanup := range r.cleanups {
-				cleanup()
-			}
+			r.RunCleanups()
 			b.StartTimer()
 		}
 	})
@@ -51,10 +50,10 @@ func BenchmarkFreshDatabase(b *testing.B) {
 	b.Run("clone, 8 at once", func(b *testing.B) {
 		b.SetParallelism(4) // times GOMAXPROCS, which is 2 where the goal was measured
 		var mu sync.Mutex
-		var made []*recorder
+		var made []*testrecorder.Recorder
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				r := &recorder{TB: b}
+				r := testrecorder.New(b)
 				fxtest.URL(r, schema)
 				mu.Lock()
 				made = append(made, r)
@@ -63,9 +62,7 @@ func BenchmarkFreshDatabase(b *testing.B) {
 		})
 		b.StopTimer()
 		for _, r := range made {
-			for _, cleanup := range r.cleanups {
-				cleanup()
-			}
+			r.RunCleanups()
 		}
 	})
 	b.Run("clone and drop, 8 at once", func(b *testing.B) {
@@ -78,8 +75,8 @@ func BenchmarkFreshDatabase(b *testing.B) {
 	})
 	b.Run("transaction", func(b *testing.B) {
 		for b.Loop() {
-			r := watch(b, func(tb testing.TB) { fxtest.Tx(tb, schema) })
-			require.Empty(b, r.reports)
+			r := testrecorder.Run(b, func(tb testing.TB) { fxtest.Tx(tb, schema) })
+			require.Empty(b, r.Errors())
 		}
 	})
 }

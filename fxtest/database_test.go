@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
@@ -28,7 +29,7 @@ func TestEveryTestHasADatabaseOfItsOwn(t *testing.T) {
 	t.Parallel()
 	var names []string
 	for _, name := range []string{"one", "two"} {
-		r := watch(t, func(tb testing.TB) {
+		r := testrecorder.Run(t, func(tb testing.TB) {
 			db := fxtest.DB(tb, fxtest.SQL("create table things (id int)"))
 			var things int
 			require.NoError(t, db.Pool().QueryRow(t.Context(), "select count(*) from things").Scan(&things))
@@ -37,7 +38,7 @@ func TestEveryTestHasADatabaseOfItsOwn(t *testing.T) {
 			require.NoError(t, err)
 			names = append(names, db.Config().URL)
 		})
-		assert.Empty(t, r.reports)
+		assert.Empty(t, r.Errors())
 	}
 	assert.NotEqual(t, names[0], names[1])
 	for _, url := range names {
@@ -133,11 +134,11 @@ func TestBrokenInputIsToldWithItsPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := watch(t, func(tb testing.TB) { fxtest.DB(tb, test.opt) })
-			require.Len(t, r.reports, 1)
-			assert.True(t, strings.HasPrefix(r.reports[0], "fxtest: "))
+			r := testrecorder.Run(t, func(tb testing.TB) { fxtest.DB(tb, test.opt) })
+			require.Len(t, r.Errors(), 1)
+			assert.True(t, strings.HasPrefix(r.Errors()[0], "fxtest: "))
 			for _, want := range test.want {
-				assert.Contains(t, r.reports[0], want)
+				assert.Contains(t, r.Errors()[0], want)
 			}
 		})
 	}
@@ -163,15 +164,15 @@ func TestABrokenTemplateIsBuiltAnewWhenItIsMended(t *testing.T) {
 		}
 		return nil
 	})
-	assert.NotEmpty(t, watch(t, func(tb testing.TB) { fxtest.DB(tb, opt) }).reports)
+	assert.NotEmpty(t, testrecorder.Run(t, func(tb testing.TB) { fxtest.DB(tb, opt) }).Errors())
 	fail = false
-	assert.Empty(t, watch(t, func(tb testing.TB) { fxtest.DB(tb, opt) }).reports)
+	assert.Empty(t, testrecorder.Run(t, func(tb testing.TB) { fxtest.DB(tb, opt) }).Errors())
 }
 
 func TestAConnectionThatIsNotReturnedIsReportedWithItsStack(t *testing.T) {
 	t.Parallel()
 	var conn *pgxpool.Conn
-	r := watch(t, func(tb testing.TB) {
+	r := testrecorder.Run(t, func(tb testing.TB) {
 		var err error
 		conn, err = fxtest.DB(tb).Pool().Acquire(t.Context())
 		require.NoError(t, err)
@@ -179,36 +180,36 @@ func TestAConnectionThatIsNotReturnedIsReportedWithItsStack(t *testing.T) {
 		require.NoError(t, err)
 	})
 	conn.Release() // ends what the pool's Close still waits for
-	require.Len(t, r.reports, 1)
-	assert.Contains(t, r.reports[0], "a connection was not returned at the end of the test")
-	assert.Contains(t, r.reports[0], "last statement: select ?")
-	assert.Contains(t, r.reports[0], "TestAConnectionThatIsNotReturnedIsReportedWithItsStack")
-	assert.Contains(t, r.reports[0], "database_test.go:")
+	require.Len(t, r.Errors(), 1)
+	assert.Contains(t, r.Errors()[0], "a connection was not returned at the end of the test")
+	assert.Contains(t, r.Errors()[0], "last statement: select ?")
+	assert.Contains(t, r.Errors()[0], "TestAConnectionThatIsNotReturnedIsReportedWithItsStack")
+	assert.Contains(t, r.Errors()[0], "database_test.go:")
 }
 
 func TestAConnectionOutsideThePoolIsReported(t *testing.T) {
 	t.Parallel()
 	var conn *pgx.Conn
-	r := watch(t, func(tb testing.TB) {
+	r := testrecorder.Run(t, func(tb testing.TB) {
 		var err error
 		conn, err = pgx.Connect(t.Context(), fxtest.URL(tb)+"&application_name=forgotten")
 		require.NoError(t, err)
 	})
-	require.Len(t, r.reports, 1)
-	assert.Contains(t, r.reports[0], `still open: backend`)
-	assert.Contains(t, r.reports[0], `application "forgotten"`)
+	require.Len(t, r.Errors(), 1)
+	assert.Contains(t, r.Errors()[0], `still open: backend`)
+	assert.Contains(t, r.Errors()[0], `application "forgotten"`)
 	_ = conn.Close(t.Context())
 }
 
 func TestTheDatabaseOfAFailedTestIsKeptWhenAsked(t *testing.T) {
 	t.Setenv(fxtest.EnvKeep, "1")
 	var url string
-	r := watch(t, func(tb testing.TB) {
+	r := testrecorder.Run(t, func(tb testing.TB) {
 		url = fxtest.URL(tb)
 		tb.Errorf("this test fails")
 	})
-	require.Len(t, r.logs, 1)
-	assert.Contains(t, r.logs[0], url)
+	require.Len(t, r.Logs(), 1)
+	assert.Contains(t, r.Logs()[0], url)
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
 	name := conn.Config().Database
@@ -217,8 +218,8 @@ func TestTheDatabaseOfAFailedTestIsKeptWhenAsked(t *testing.T) {
 	_, err = admin.Pool().Exec(t.Context(), "drop database "+name)
 	require.NoError(t, err)
 
-	r = watch(t, func(tb testing.TB) { url = fxtest.URL(tb) })
-	assert.Empty(t, r.logs, "a test that passes leaves nothing")
+	r = testrecorder.Run(t, func(tb testing.TB) { url = fxtest.URL(tb) })
+	assert.Empty(t, r.Logs(), "a test that passes leaves nothing")
 	_, err = pgx.Connect(t.Context(), url)
 	require.ErrorContains(t, err, "3D000")
 }
@@ -244,7 +245,7 @@ func TestManyTestsAtOnceWaitForOneTemplate(t *testing.T) {
 
 func TestMigrationsAndAnAddressExcludeEachOther(t *testing.T) {
 	t.Parallel()
-	r := watch(t, func(tb testing.TB) { fxtest.DB(tb, fxtest.At(fxtest.URL(tb)), fxtest.SQL("select 1")) })
-	require.Len(t, r.reports, 1)
-	assert.Contains(t, r.reports[0], "At leads to a database that exists")
+	r := testrecorder.Run(t, func(tb testing.TB) { fxtest.DB(tb, fxtest.At(fxtest.URL(tb)), fxtest.SQL("select 1")) })
+	require.Len(t, r.Errors(), 1)
+	assert.Contains(t, r.Errors()[0], "At leads to a database that exists")
 }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
@@ -43,7 +42,7 @@ func TestTheSameTestsRunOnAServerGivenByEnvironment(t *testing.T) {
 	if os.Getenv(embedded.EnvURL) != "" {
 		t.Skip("they do")
 	}
-	server := fxtest.NewServer(t)
+	server := faults.NewServer(t)
 	given := embedded.EnvURL + "=" + server.URL()
 	out, passed := another(t, "^(TestEveryTestHasADatabaseOfItsOwn|TestMigrationsRunInTheOrderOfTheirNamesAndOnce|TestAnEmailIsTakenOnce)$", given)
 	require.True(t, passed, out)
@@ -126,46 +125,4 @@ func TestTheRebuildSwitchBuildsATemplateAnewOnce(t *testing.T) {
 	fxtest.URL(t, opt)
 	fxtest.URL(t, opt)
 	assert.EqualValues(t, 2, runs.Load(), "once in a process")
-}
-
-// TestThatWaitsToBeKilledWithServers is run by the test below in a process of its own.
-func TestThatWaitsToBeKilledWithServers(t *testing.T) { //nolint:paralleltest // it never ends
-	if os.Getenv(killMe) == "" {
-		t.Skip("it waits for ever")
-	}
-	cluster := fxtest.NewCluster(t)
-	t.Log("kill me", fxtest.HomeOf(cluster.Primary()), fxtest.HomeOf(cluster.Standby()))
-	select {}
-}
-
-func TestTheServersOfAKilledProcessLeaveNothingBehind(t *testing.T) {
-	t.Parallel()
-	if os.Getenv(embedded.EnvURL) != "" || runtime.GOOS != "linux" {
-		t.Skip("there are no servers of the test's own, or what holds for a killed process is another matter")
-	}
-	killed := child(t, "^TestThatWaitsToBeKilledWithServers$", killMe+"=1")
-	stdout, err := killed.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, killed.Start())
-	var homes []string
-	for lines := bufio.NewScanner(stdout); homes == nil && lines.Scan(); {
-		if _, named, ready := strings.Cut(lines.Text(), "kill me "); ready {
-			homes = strings.Fields(named)
-		}
-	}
-	require.Len(t, homes, 2)
-	for _, home := range homes {
-		require.DirExists(t, home)
-	}
-	require.NoError(t, killed.Process.Kill())
-	_ = killed.Wait() // it was killed
-	require.Eventually(t, func() bool {
-		left := 0
-		for _, home := range homes {
-			found, err := filepath.Glob(home + "*")
-			require.NoError(t, err)
-			left += len(found)
-		}
-		return left == 0
-	}, time.Minute, 10*time.Millisecond, "the keepers of its servers clear away")
 }

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
@@ -61,10 +62,10 @@ func TestTheListOfUsersTakesOneRoundTrip(t *testing.T) {
 // docs: fault
 func TestATransferWhoseAnswerIsLostIsDoneOnce(t *testing.T) {
 	t.Parallel()
-	proxy := fxtest.NewProxy(t, fxtest.URL(t, fxtest.SQL("create table transfers (id int)")))
+	proxy := faults.NewProxy(t, fxtest.URL(t, fxtest.SQL("create table transfers (id int)")))
 	app := fxtest.New(t, fxtest.At(proxy.URL()))
 
-	proxy.LoseCommitAck() // the server commits, and its answer never arrives
+	proxy.DropCommitAck() // the server commits, and its answer never arrives
 	err := app.Tx.Do(t.Context(), func(ctx context.Context) error {
 		_, err := app.Tx.Exec(ctx, "insert into transfers values (1)")
 		return err
@@ -81,7 +82,7 @@ func TestATransferWhoseAnswerIsLostIsDoneOnce(t *testing.T) {
 // docs: failover
 func TestWritesGoOnAfterAFailover(t *testing.T) {
 	t.Parallel()
-	cluster := fxtest.NewCluster(t)
+	cluster := faults.NewCluster(t)
 	endpoint := cluster.Resolver() // a name that leads to the primary, as a cloud's writer endpoint does
 	app := fxtest.New(t, fxtest.At(endpoint.URL()), fxtest.Pool(endpoint.Option()))
 

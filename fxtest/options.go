@@ -55,8 +55,8 @@ func collect(opts []Option) (settings, error) {
 // hasTemplate reports whether the settings ask for more than an empty database.
 func (s settings) hasTemplate() bool { return len(s.migrations)+len(s.seeds)+len(s.extensions) > 0 }
 
-// At makes [DB] and [New] use the database at this address instead of making one: behind a [Proxy], on a [Server] or a
-// [Cluster] of the test's own.
+// At makes [DB] and [New] use the existing database at this address instead of creating one, for example one behind a
+// proxy or on a server from package faults. It can't be combined with options that change the template.
 func At(address string) Option {
 	return func(s *settings) error {
 		if address == "" {
@@ -67,7 +67,7 @@ func At(address string) Option {
 	}
 }
 
-// Pool adds options to the pool: a [Resolver]'s, tracers, types.
+// Pool adds options to the pool, such as tracers, types or the Option of a faults.Resolver.
 func Pool(opts ...pgfx.Option) Option {
 	return func(s *settings) error {
 		s.pool = append(s.pool, opts...)

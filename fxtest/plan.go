@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
+
+// explainTimeout bounds the EXPLAIN of one statement.
+const explainTimeout = time.Minute
 
 // AssertUsesIndex fails the test, and returns false, unless the server's plan for the statement uses an index and scans no
 // table of the user's from one end to the other. The statement is planned with args and not executed.
@@ -20,7 +24,7 @@ import (
 // chosen for other data.
 func AssertUsesIndex(tb testing.TB, db *pgfx.DB, sql string, args ...any) bool {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), faultTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
 	defer cancel()
 	root, err := explain(ctx, db, sql, args)
 	if err != nil {

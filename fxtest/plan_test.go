@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 )
 
 func TestPlansThatUseAnIndexPass(t *testing.T) {
@@ -46,7 +47,7 @@ func TestPlansWithoutAnIndexFailAndAreShown(t *testing.T) {
 
 	assert.Equal(t, []string{"fxtest: no index serves the scan of public.people in: select * from people where name = $1\n" +
 		"the plan:\n  Seq Scan on people, filter (people.name = 'x'::text)"},
-		failures(t, func(tb testing.TB) {
+		testrecorder.Errors(t, func(tb testing.TB) {
 			assert.False(t, fxtest.AssertUsesIndex(tb, db, "select *\n\tfrom people where name = $1", "x"))
 		}))
 	for sql, want := range map[string]string{
@@ -54,7 +55,7 @@ func TestPlansWithoutAnIndexFailAndAreShown(t *testing.T) {
 		"select from people a join people b on a.name = b.name where a.id = 1": "no index serves the scan of public.people",
 		"select from nowhere": "fxtest: the plan of select from nowhere: ",
 	} {
-		messages := failures(t, func(tb testing.TB) { fxtest.AssertUsesIndex(tb, db, sql) })
+		messages := testrecorder.Errors(t, func(tb testing.TB) { fxtest.AssertUsesIndex(tb, db, sql) })
 		require.Len(t, messages, 1)
 		assert.Contains(t, messages[0], want)
 	}

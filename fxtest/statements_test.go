@@ -1,6 +1,7 @@
 package fxtest_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 
@@ -9,11 +10,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
+	"github.com/rdsfx-go/rdsfx/pgfx"
 )
+
+// openDB opens a database with opts and nothing of the kit's.
+func openDB(t *testing.T, opts ...pgfx.Option) *pgfx.DB {
+	t.Helper()
+	db, err := pgfx.Open(pgfx.Config{URL: fxtest.URL(t)}, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close(context.Background())) })
+	require.NoError(t, db.Start(t.Context()))
+	return db
+}
 
 func TestStatementsAndRoundTripsAreCounted(t *testing.T) {
 	t.Parallel()
-	db := newDB(t, fxtest.Recording())
+	db := openDB(t, fxtest.Recording())
 	pool, ctx := db.Pool(), t.Context()
 	_, err := pool.Exec(ctx, "create table entries (n int)")
 	require.NoError(t, err)
@@ -44,8 +57,8 @@ func TestStatementsAndRoundTripsAreCounted(t *testing.T) {
 
 func TestAnNPlusOneIsCaughtAndNamed(t *testing.T) {
 	t.Parallel()
-	db := newDB(t, fxtest.Recording())
-	messages := failures(t, func(tb testing.TB) {
+	db := openDB(t, fxtest.Recording())
+	messages := testrecorder.Errors(t, func(tb testing.TB) {
 		counter := fxtest.Statements(tb, db)
 		for _, sql := range []string{"select 'all'", "select $1::int -- one", "select $1::int -- one", "select $1::int -- one"} {
 			var args []any
@@ -64,7 +77,7 @@ func TestAnNPlusOneIsCaughtAndNamed(t *testing.T) {
 
 func TestCountersAreIndependentAndEndWithTheirTest(t *testing.T) { //nolint:tparallel // the inner test must have ended
 	t.Parallel()
-	db := newDB(t, fxtest.Recording())
+	db := openDB(t, fxtest.Recording())
 	outer := fxtest.Statements(t, db)
 	var inner *fxtest.Counter
 	t.Run("inner", func(t *testing.T) {
@@ -83,7 +96,7 @@ func TestCountersAreIndependentAndEndWithTheirTest(t *testing.T) { //nolint:tpar
 
 func TestADatabaseThatNobodyRecordsIsRefused(t *testing.T) {
 	t.Parallel()
-	messages := failures(t, func(tb testing.TB) { fxtest.Statements(tb, newDB(t)) })
+	messages := testrecorder.Errors(t, func(tb testing.TB) { fxtest.Statements(tb, openDB(t)) })
 	require.Len(t, messages, 1)
 	assert.Contains(t, messages[0], "fxtest.Recording()")
 }

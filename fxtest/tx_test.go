@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 )
 
 func TestTxIsRolledBackAtTheEndOfItsTest(t *testing.T) {
@@ -15,7 +16,7 @@ func TestTxIsRolledBackAtTheEndOfItsTest(t *testing.T) {
 	schema := fxtest.SQL("create table t (v text) /* " + time.Now().String() + " */")
 	var first, second string
 	for _, database := range []*string{&first, &second} {
-		r := watch(t, func(tb testing.TB) {
+		r := testrecorder.Run(t, func(tb testing.TB) {
 			tx := fxtest.Tx(tb, schema)
 			var rows int
 			require.NoError(t, tx.QueryRow(t.Context(), "select count(*), current_database() from t").Scan(&rows, database))
@@ -23,7 +24,7 @@ func TestTxIsRolledBackAtTheEndOfItsTest(t *testing.T) {
 			_, err := tx.Exec(t.Context(), "insert into t values ('x')")
 			require.NoError(t, err)
 		})
-		assert.Empty(t, r.reports)
+		assert.Empty(t, r.Errors())
 	}
 	assert.Equal(t, first, second, "the tests share a database")
 }
@@ -31,20 +32,20 @@ func TestTxIsRolledBackAtTheEndOfItsTest(t *testing.T) {
 func TestEndingTheTransactionOfTxIsReported(t *testing.T) {
 	t.Parallel()
 	schema := fxtest.SQL("create table t (v text) /* " + time.Now().String() + " */")
-	r := watch(t, func(tb testing.TB) {
+	r := testrecorder.Run(t, func(tb testing.TB) {
 		tx := fxtest.Tx(tb, schema)
 		_, err := tx.Exec(t.Context(), "insert into t values ('kept')")
 		require.NoError(t, err)
 		require.NoError(t, tx.Commit(t.Context()))
 	})
-	require.Len(t, r.reports, 1)
-	assert.Contains(t, r.reports[0], "a test that commits needs DB or New")
-	r = watch(t, func(tb testing.TB) {
+	require.Len(t, r.Errors(), 1)
+	assert.Contains(t, r.Errors()[0], "a test that commits needs DB or New")
+	r = testrecorder.Run(t, func(tb testing.TB) {
 		var rows int
 		require.NoError(t, fxtest.Tx(tb, schema).QueryRow(t.Context(), "select count(*) from t").Scan(&rows))
 		assert.Zero(t, rows, "the next test has a fresh database")
 	})
-	assert.Empty(t, r.reports)
-	assert.Len(t, watch(t, func(tb testing.TB) { fxtest.Tx(tb, fxtest.SQL("nonsense")) }).reports, 1)
-	assert.Len(t, watch(t, func(tb testing.TB) { fxtest.Tx(tb, fxtest.Migrate("", nil)) }).reports, 1)
+	assert.Empty(t, r.Errors())
+	assert.Len(t, testrecorder.Run(t, func(tb testing.TB) { fxtest.Tx(tb, fxtest.SQL("nonsense")) }).Errors(), 1)
+	assert.Len(t, testrecorder.Run(t, func(tb testing.TB) { fxtest.Tx(tb, fxtest.Migrate("", nil)) }).Errors(), 1)
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
 func TestAFailoverToAPromotedStandbyIsFollowed(t *testing.T) {
 	t.Parallel()
-	cluster := fxtest.NewCluster(t)
+	cluster := faults.NewCluster(t)
 	standby := cluster.Standby()
 	both, err := url.Parse(cluster.Primary().URL())
 	require.NoError(t, err)

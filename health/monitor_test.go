@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -165,7 +165,7 @@ func TestAServerThatAcceptsAndKillsStaysDown(t *testing.T) {
 	p := newProxy(t)
 	db := newDB(t, through(p))
 	monitor, transitions := watch(t, db)
-	p.kill(fxtest.AtOnce)
+	p.kill(faults.OnAccept)
 	assert.Equal(t, pgfx.CauseKilled, until(t, transitions, health.Down).Cause)
 	for range 5 {
 		status, err := monitor.ProbeNow(t.Context())
@@ -182,7 +182,7 @@ func TestAServerThatLogsInAndThenDiesIsDown(t *testing.T) {
 	p := newProxy(t)
 	db := newDB(t, through(p))
 	_, transitions := watch(t, db)
-	p.kill(fxtest.AfterLogin)
+	p.kill(faults.AfterLogin)
 	assert.Equal(t, pgfx.CauseKilled, until(t, transitions, health.Down).Cause)
 	accepted := p.Accepted()
 	require.NoError(t, p.AwaitAccepted(t.Context(), accepted+3))

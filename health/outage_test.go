@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -57,7 +57,7 @@ func ask(handler http.Handler, path string) *httptest.ResponseRecorder {
 
 func TestAServerThatDiesUnderLoadAndReturnsCostsNoRestart(t *testing.T) {
 	t.Parallel()
-	own := fxtest.NewServer(t)
+	own := faults.NewServer(t)
 	db := openDB(t, pgfx.Config{URL: own.URL(), Pool: pgfx.PoolConfig{MaxConns: 4}, Health: pgfx.HealthConfig{Interval: never}})
 	require.NoError(t, db.Start(t.Context()))
 	monitor, transitions := watch(t, db)
@@ -109,7 +109,7 @@ func TestAServerThatDiesUnderLoadAndReturnsCostsNoRestart(t *testing.T) {
 
 func TestAFrozenServerIsDownUntilItGoesOn(t *testing.T) {
 	t.Parallel()
-	own := fxtest.NewServer(t)
+	own := faults.NewServer(t)
 	db := openDB(t, pgfx.Config{
 		URL: own.URL(), Health: pgfx.HealthConfig{Interval: 100 * time.Millisecond, Timeout: 2 * time.Second},
 	})
@@ -129,7 +129,7 @@ func TestAFrozenServerIsDownUntilItGoesOn(t *testing.T) {
 
 func TestAServerThatShutsDownAndStartsAgainIsFollowed(t *testing.T) {
 	t.Parallel()
-	own := fxtest.NewServer(t)
+	own := faults.NewServer(t)
 	db := openDB(t, pgfx.Config{URL: own.URL(), Health: pgfx.HealthConfig{Interval: never}})
 	require.NoError(t, db.Start(t.Context()))
 	monitor, transitions := watch(t, db)

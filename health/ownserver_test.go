@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
@@ -21,7 +21,7 @@ import (
 
 func TestAServerWithoutASlotLeftIsDegradedWhileThePoolHasConnectionsAndDownWhenItHasNone(t *testing.T) {
 	t.Parallel()
-	own := fxtest.NewServer(t, embedded.Setting("max_connections", "12"))
+	own := faults.NewServer(t, embedded.Setting("max_connections", "12"))
 	db := openDB(t, pgfx.Config{URL: own.URL(), Health: pgfx.HealthConfig{Interval: never}})
 	require.NoError(t, db.Start(t.Context()))
 	monitor, transitions := watch(t, db)
@@ -61,7 +61,7 @@ func TestAServerWithoutASlotLeftIsDegradedWhileThePoolHasConnectionsAndDownWhenI
 
 func TestARotatedPasswordIsPickedUpWithoutARestartAndWithoutAStormOfLogins(t *testing.T) {
 	t.Parallel()
-	own := fxtest.NewServer(t)
+	own := faults.NewServer(t)
 	var (
 		known  atomic.Pointer[string]
 		logins atomic.Int64

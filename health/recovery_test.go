@@ -31,7 +31,7 @@ func BenchmarkRecovery(b *testing.B) {
 	table := [][]string{{
 		"fault", "lasts", "deadline", "pool", "first success", "all callers", "longest call", "median failure", "failures", "dials",
 	}}
-	for _, f := range faults() {
+	for _, f := range recoveryFaults() {
 		b.Run(f.name, func(b *testing.B) {
 			for range b.N {
 				table = append(table, f.run(b)...)

@@ -10,12 +10,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// faults are the rows of the table. What lasts, lasts longer than both pools need to notice: with the default Health.Timeout
+// recoveryFaults are the rows of the table. What lasts, lasts longer than both pools need to notice: with the default Health.Timeout
 // of five seconds a server that swallows everything is down after the second timeout.
-func faults() []fault {
+func recoveryFaults() []fault {
 	const (
 		short   = 3 * time.Second
 		long    = 15 * time.Second
@@ -41,32 +42,32 @@ func faults() []fault {
 
 func halfOpen(b *testing.B) outage {
 	b.Helper()
-	proxy := fxtest.NewProxy(b, fxtest.NewServer(b).URL())
+	proxy := faults.NewProxy(b, faults.NewServer(b).URL())
 	return outage{url: proxy.URL(), begin: func([]*pgxpool.Pool) { proxy.BlackHole() }}
 }
 
 func blackHole(b *testing.B) outage {
 	b.Helper()
-	proxy := fxtest.NewProxy(b, fxtest.NewServer(b).URL())
+	proxy := faults.NewProxy(b, faults.NewServer(b).URL())
 	return outage{url: proxy.URL(), begin: func([]*pgxpool.Pool) { proxy.BlackHoleAll() }, end: proxy.Heal}
 }
 
 func killed(b *testing.B) outage {
 	b.Helper()
-	server := fxtest.NewServer(b)
+	server := faults.NewServer(b)
 	return outage{url: server.URL(), begin: func([]*pgxpool.Pool) { server.Kill() }, end: server.Restart}
 }
 
 func frozen(b *testing.B) outage {
 	b.Helper()
-	server := fxtest.NewServer(b)
+	server := faults.NewServer(b)
 	return outage{url: server.URL(), begin: func([]*pgxpool.Pool) { server.Freeze() }, end: server.Thaw}
 }
 
 // clustered returns a primary and a standby with a table, and the outage of a name that moves with the promotion.
-func clustered(b *testing.B, begin func(*fxtest.Cluster)) outage {
+func clustered(b *testing.B, begin func(*faults.Cluster)) outage {
 	b.Helper()
-	cluster := fxtest.NewCluster(b)
+	cluster := faults.NewCluster(b)
 	execute(b, cluster.Primary().URL(), "create table entries (n int)")
 	resolver := cluster.Resolver()
 	return outage{
@@ -81,36 +82,36 @@ func clustered(b *testing.B, begin func(*fxtest.Cluster)) outage {
 
 func demoted(b *testing.B) outage {
 	b.Helper()
-	return clustered(b, (*fxtest.Cluster).Demote)
+	return clustered(b, (*faults.Cluster).Demote)
 }
 
 func primaryLost(b *testing.B) outage {
 	b.Helper()
-	return clustered(b, (*fxtest.Cluster).KillPrimary)
+	return clustered(b, (*faults.Cluster).KillPrimary)
 }
 
 func acceptsAndKills(b *testing.B) outage {
 	b.Helper()
-	proxy := fxtest.NewProxy(b, fxtest.NewServer(b).URL())
+	proxy := faults.NewProxy(b, faults.NewServer(b).URL())
 	return outage{
 		url: proxy.URL(), end: proxy.Heal,
 		begin: func([]*pgxpool.Pool) {
-			proxy.AcceptThenKill(fxtest.AfterLogin)
-			proxy.Cut()
+			proxy.AcceptThenReset(faults.AfterLogin)
+			proxy.ResetConnections()
 		},
 	}
 }
 
 func serverFull(b *testing.B) outage {
 	b.Helper()
-	server := fxtest.NewServer(b, embedded.Setting("max_connections", "20"))
-	proxy := fxtest.NewProxy(b, server.URL())
+	server := faults.NewServer(b, embedded.Setting("max_connections", "20"))
+	proxy := faults.NewProxy(b, server.URL())
 	var release []func()
 	return outage{
 		url: proxy.URL(),
 		begin: func([]*pgxpool.Pool) {
 			proxy.RefuseNew()
-			proxy.Cut()
+			proxy.ResetConnections()
 			server.TerminateBackends() // returns when they are gone, so that none gives a slot back later
 			release = append(release, server.FillConnections())
 			proxy.Heal()
@@ -144,7 +145,7 @@ func poolExhausted(b *testing.B) outage {
 // passwordRotated: where the application gets the password from is behind by as long as the fault lasts.
 func passwordRotated(b *testing.B) outage {
 	b.Helper()
-	server := fxtest.NewServer(b)
+	server := faults.NewServer(b)
 	var (
 		rotated string
 		known   atomic.Pointer[string]
@@ -167,12 +168,12 @@ func passwordRotated(b *testing.B) outage {
 
 func manyReconnect(b *testing.B) outage {
 	b.Helper()
-	proxy := fxtest.NewProxy(b, fxtest.NewServer(b, embedded.Setting("max_connections", "250")).URL())
+	proxy := faults.NewProxy(b, faults.NewServer(b, embedded.Setting("max_connections", "250")).URL())
 	return outage{
 		url: proxy.URL(), end: proxy.Heal,
 		begin: func([]*pgxpool.Pool) {
 			proxy.RefuseNew()
-			proxy.Cut()
+			proxy.ResetConnections()
 		},
 	}
 }

@@ -102,7 +102,7 @@ func TestAStatementWhoseAnswerIsLostIsGivenUp(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), "create table written ()")
 	require.NoError(t, err)
-	p.MuteCommitAck()
+	p.BlackHoleCommitAck()
 	ended := make(chan error, 1)
 	go func() { ended <- tx.Commit(context.Background()) }()
 	require.Eventually(t, func() bool { return len(db.Internals().StalledStatements(time.Millisecond)) == 1 }, patience, time.Millisecond)

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
@@ -159,7 +159,7 @@ func TestHalfOpenConnectionsCostOneWaitForAllOfThem(t *testing.T) {
 	for _, size := range []int{1, 4, 10} {
 		t.Run(strconv.Itoa(size), func(t *testing.T) {
 			t.Parallel()
-			proxy := fxtest.NewProxy(t, server.URL())
+			proxy := faults.NewProxy(t, server.URL())
 			db := started(t, pgfx.Config{
 				URL: proxy.URL(), Pool: pgfx.PoolConfig{MaxConns: size, MinConns: size}, Timeouts: pgfx.TimeoutConfig{Validate: time.Second},
 			})

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -136,7 +137,7 @@ func TestABatchWhoseAnswerIsLostIsNeverReportedWrongly(t *testing.T) {
 	for _, by := range []txn.CommitResolution{txn.ByWitness, txn.ByMarker} {
 		for _, stored := range []bool{true, false} {
 			url := fxtest.URL(t)
-			proxy := fxtest.NewProxy(t, url)
+			proxy := faults.NewProxy(t, url)
 			m := managerOf(t, openDB(t, proxy.URL(), maxConns(2)), txn.WithDefaults(txn.ResolveCommit(by)))
 			direct, err := pgx.Connect(t.Context(), url)
 			require.NoError(t, err)
@@ -164,7 +165,7 @@ func TestABatchWhoseAnswerIsLostIsNeverReportedWrongly(t *testing.T) {
 					var n int
 					return assert.NoError(t, direct.QueryRow(t.Context(), "select count(*) from entries").Scan(&n)) && n > 0
 				}, patience, time.Millisecond, "it is committed")
-				proxy.Cut()
+				proxy.ResetConnections()
 			} else {
 				_, err = direct.Exec(t.Context(), "select pg_terminate_backend($1)", pid)
 				require.NoError(t, err)

@@ -174,7 +174,7 @@ func TestABeginThatTheServerRefusesGivesTheConnectionBack(t *testing.T) {
 
 	proxy := newProxy(t)
 	behind := managerOf(t, openDB(t, proxy.URL(), maxConns(1)))
-	proxy.Cut()
+	proxy.ResetConnections()
 	err := behind.Do(t.Context(), func(context.Context) error { t.Error("the closure ran"); return nil })
 	require.ErrorContains(t, err, "txn: begin: ")
 	settled(t, behind.DB())
@@ -309,7 +309,7 @@ func TestARollbackThatFailsIsNotTheCallersProblem(t *testing.T) {
 	m := managerOf(t, openDB(t, proxy.URL(), maxConns(1)))
 	err := m.Do(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, insert(ctx, m, "gone"))
-		proxy.Cut()
+		proxy.ResetConnections()
 		return errTest
 	})
 	assert.Equal(t, errTest, err)

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/txn"
@@ -72,14 +73,14 @@ func (s *suite) done() bool { return s.doubts.Committed+s.doubts.Aborted+s.doubt
 // stage is where a fault is met: a database behind a proxy.
 type stage struct {
 	m      *txn.Manager
-	proxy  *fxtest.Proxy
+	proxy  *faults.Proxy
 	direct string // the address of the server that has the truth, when the fault is over
 }
 
 // newStage returns a stage in front of a server or a database.
 func (s *suite) newStage(t *testing.T, url string, opts ...txn.ManagerOption) *stage {
 	t.Helper()
-	proxy := fxtest.NewProxy(t, url)
+	proxy := faults.NewProxy(t, url)
 	return &stage{proxy: proxy, direct: url, m: s.manage(t, proxy.URL(), nil, opts...)}
 }
 
@@ -104,7 +105,7 @@ func (s *suite) manage(t *testing.T, url string, pool []pgfx.Option, opts ...txn
 
 // scene is one fault.
 type scene struct {
-	fates []fxtest.CommitFault
+	fates []faults.CommitFault
 	// lazily makes the server answer before a commit is safe. What is answered then may be lost in a crash without anybody's
 	// fault, so that fates must keep all answers back.
 	lazily bool
@@ -128,9 +129,9 @@ func (s *suite) play(t *testing.T, at *stage, scene scene) {
 		workers sync.WaitGroup
 	)
 	fates := rand.New(rand.NewPCG(s.random.Uint64(), 0))
-	at.proxy.OnCommit(func() fxtest.CommitFault {
+	at.proxy.OnCommit(func() faults.CommitFault {
 		fate := scene.fates[fates.IntN(len(scene.fates))]
-		if fate == fxtest.AckMuted {
+		if fate == faults.CommitAckBlackHoled {
 			muted.Add(1)
 		}
 		select {
@@ -166,7 +167,7 @@ func (s *suite) play(t *testing.T, at *stage, scene scene) {
 	}
 	workers.Wait()
 	at.proxy.OnCommit(nil)
-	at.proxy.Cut()
+	at.proxy.ResetConnections()
 	s.compare(t, at, names, xids, told, answered)
 	s.count(before, at.m.Stats())
 }
@@ -315,18 +316,18 @@ func (s *suite) aftermath(t *testing.T, at *stage) {
 	t.Helper()
 	if s.random.IntN(2) == 0 {
 		at.strangers(t)
-		at.proxy.Cut()
+		at.proxy.ResetConnections()
 		return
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { at.strangers(t) })
-	at.proxy.Cut()
+	at.proxy.ResetConnections()
 	wg.Wait()
 }
 
 // anyFate is what may become of COMMITs whose answers are true.
-var anyFate = []fxtest.CommitFault{
-	fxtest.CommitPasses, fxtest.CommitLost, fxtest.CommitHeld, fxtest.AckLost, fxtest.AckLost, fxtest.AckMuted,
+var anyFate = []faults.CommitFault{
+	faults.CommitPasses, faults.CommitDropped, faults.CommitHalfOpen, faults.CommitAckDropped, faults.CommitAckDropped, faults.CommitAckBlackHoled,
 }
 
 // crashes plays scenes in which a server crashes, until there were enough.
@@ -337,7 +338,7 @@ func (s *suite) crashes(t *testing.T, at *stage, crash func()) {
 		lazily := i%2 == 0
 		fates := anyFate
 		if lazily {
-			fates = []fxtest.CommitFault{fxtest.AckMuted}
+			fates = []faults.CommitFault{faults.CommitAckBlackHoled}
 		}
 		checkpoint(t, at)
 		s.play(t, at, scene{fates: fates, lazily: lazily, strike: func() {
@@ -381,7 +382,7 @@ func TestACommitMetByAKilledBackendIsNeverMisreported(t *testing.T) {
 	t.Parallel()
 	eachResolution(t, func(t *testing.T, s *suite) {
 		t.Helper()
-		at := s.newStage(t, fxtest.NewServer(t, crashing()...).URL())
+		at := s.newStage(t, faults.NewServer(t, crashing()...).URL())
 		s.crashes(t, at, func() {
 			victim, other := at.connect(t), at.connect(t)
 			defer func() {
@@ -404,7 +405,7 @@ func TestACommitMetByAKilledServerIsNeverMisreported(t *testing.T) {
 	t.Parallel()
 	eachResolution(t, func(t *testing.T, s *suite) {
 		t.Helper()
-		server := fxtest.NewServer(t, crashing()...)
+		server := faults.NewServer(t, crashing()...)
 		s.crashes(t, s.newStage(t, server.URL()), func() {
 			server.Kill()
 			server.Restart()
@@ -416,7 +417,7 @@ func TestACommitMetByAFrozenServerIsNeverMisreported(t *testing.T) {
 	t.Parallel()
 	eachResolution(t, func(t *testing.T, s *suite) {
 		t.Helper()
-		server := fxtest.NewServer(t, crashing()...)
+		server := faults.NewServer(t, crashing()...)
 		at := s.newStage(t, server.URL(), txn.WithOutcomeTimeout(300*time.Millisecond))
 		shows := func(before txn.InDoubt) { // unless all have ended already
 			require.Eventually(t, func() bool {
@@ -442,7 +443,7 @@ func TestACommitMetByAFrozenServerIsNeverMisreported(t *testing.T) {
 			before := at.m.Stats().InDoubt
 			server.Freeze()
 			if s.random.IntN(2) == 0 { // the first ones resolve while it is frozen
-				at.proxy.Cut()
+				at.proxy.ResetConnections()
 				shows(before)
 			}
 			server.Kill()
@@ -466,15 +467,15 @@ func TestACommitMetByAPromotionIsNeverMisreported(t *testing.T) {
 // promotion plays the scene of a failover. When the standby is behind it lacks all that the crowd writes.
 func (s *suite) promotion(t *testing.T, behind bool) {
 	t.Helper()
-	cluster := fxtest.NewCluster(t, crashing()...)
-	before, after := fxtest.NewProxy(t, cluster.Primary().URL()), fxtest.NewProxy(t, cluster.Standby().URL())
-	name := fxtest.NewResolver(t, "writer.test", before.URL())
+	cluster := faults.NewCluster(t, crashing()...)
+	before, after := faults.NewProxy(t, cluster.Primary().URL()), faults.NewProxy(t, cluster.Standby().URL())
+	name := faults.NewResolver(t, "writer.test", before.URL())
 	at := &stage{m: s.manage(t, name.URL(), []pgfx.Option{name.Option()}), proxy: before, direct: cluster.Primary().URL()}
 	at.ready(t, s.by)
 	require.NoError(t, cluster.AwaitReplay(t.Context()))
 	cluster.DisconnectStandby(behind)
 	// An answer that arrives is true of the primary. What of it the standby lacks is lost in any failover.
-	fates := []fxtest.CommitFault{fxtest.AckMuted, fxtest.AckMuted, fxtest.CommitLost, fxtest.CommitHeld}
+	fates := []faults.CommitFault{faults.CommitAckBlackHoled, faults.CommitAckBlackHoled, faults.CommitDropped, faults.CommitHalfOpen}
 	if behind {
 		fates = fates[:1]
 	}
@@ -497,7 +498,7 @@ func TestAWitnessThatDoesntAnswerInTimeIsNone(t *testing.T) {
 	require.NoError(t, m.QueryRow(t.Context(), "select pid "+witnessSessions).Scan(&pid))
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
 	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
-	proxy.LoseCommitAck()
+	proxy.DropCommitAck()
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	assert.Equal(t, []string{"x"}, entries(t, m.DB()))

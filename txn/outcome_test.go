@@ -13,13 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/internal/testctx"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 // doubtful returns a manager whose COMMITs can be tampered with, and which has its witness.
-func doubtful(t *testing.T, opts ...txn.ManagerOption) (*txn.Manager, *fxtest.Proxy) {
+func doubtful(t *testing.T, opts ...txn.ManagerOption) (*txn.Manager, *faults.Proxy) {
 	t.Helper()
 	proxy := newProxy(t)
 	m := managerOf(t, openDB(t, proxy.URL(), maxConns(2)), opts...)
@@ -30,10 +31,10 @@ func doubtful(t *testing.T, opts ...txn.ManagerOption) (*txn.Manager, *fxtest.Pr
 // losses are the two ways in which the answer to a COMMIT can be lost.
 var losses = []struct {
 	stored bool
-	lose   func(*fxtest.Proxy)
+	lose   func(*faults.Proxy)
 }{
-	{true, (*fxtest.Proxy).LoseCommitAck},
-	{false, (*fxtest.Proxy).LoseCommit},
+	{true, (*faults.Proxy).DropCommitAck},
+	{false, (*faults.Proxy).DropCommit},
 }
 
 func TestALostCommitIsReportedAsWhatItWas(t *testing.T) {
@@ -130,7 +131,7 @@ func TestAnOutcomeIsUnknownWithoutAWitness(t *testing.T) {
 	m, proxy := doubtful(t)
 	for _, stage := range []string{"before", "during"} {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
-			proxy.LoseCommitAck()
+			proxy.DropCommitAck()
 			if stage == "during" {
 				killWitness(t, m)
 			}
@@ -154,7 +155,7 @@ func TestAnOutcomeIsUnknownWithoutAWitness(t *testing.T) {
 		_ = m.Do(t.Context(), func(context.Context) error { return nil })
 		return witnesses(t, m) == 1
 	}, patience, time.Millisecond)
-	proxy.LoseCommitAck()
+	proxy.DropCommitAck()
 	require.Eventually(t, func() bool {
 		return m.Do(t.Context(), insertOnceIn(m)) == nil
 	}, patience, time.Millisecond)
@@ -186,7 +187,7 @@ func TestACommitThatNeverArrivedIsEndedOnTheServer(t *testing.T) {
 	t.Parallel()
 	for _, by := range []txn.CommitResolution{txn.ByWitness, txn.ByMarker} {
 		m, proxy := doubtful(t, txn.WithDefaults(txn.ResolveCommit(by)), txn.WithOutcomeTimeout(patience))
-		proxy.OnCommit(func() fxtest.CommitFault { return fxtest.CommitHeld })
+		proxy.OnCommit(func() faults.CommitFault { return faults.CommitHalfOpen })
 		err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 		require.ErrorContains(t, err, "the server has rolled back")
 		require.NotErrorIs(t, err, txn.ErrOutcomeUnknown)
@@ -198,7 +199,7 @@ func TestACommitThatNeverArrivedIsEndedOnTheServer(t *testing.T) {
 func TestAnAnswerThatNeverComesIsResolvedAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	m, proxy := doubtful(t)
-	proxy.MuteCommitAck()
+	proxy.BlackHoleCommitAck()
 	ctx, expire := testctx.Expiring(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "x") }) }()
@@ -279,7 +280,7 @@ func TestATransactionBeginsWithoutAWitnessWhenThereCanBeNone(t *testing.T) {
 		_, err := m.Exec(ctx, "create table things ()")
 		return err
 	}))
-	proxy.LoseCommitAck()
+	proxy.DropCommitAck()
 	err := m.Do(t.Context(), func(context.Context) error { return nil })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	assert.ErrorContains(t, err, "no witness")
@@ -300,7 +301,7 @@ func TestAClosedManagerStillWorks(t *testing.T) {
 	require.NoError(t, m.Close(t.Context()))
 	require.Eventually(t, func() bool { return witnesses(t, m) == 0 }, patience, time.Millisecond)
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }))
-	proxy.LoseCommitAck()
+	proxy.DropCommitAck()
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "y") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	assert.ErrorContains(t, err, "no witness")
@@ -322,9 +323,9 @@ func TestAWitnessIsCheckedNowAndThen(t *testing.T) {
 
 func TestAWitnessOfAnotherServerIsNone(t *testing.T) {
 	t.Parallel()
-	cluster := fxtest.NewCluster(t)
-	primary, standby := fxtest.NewProxy(t, cluster.Primary().URL()), fxtest.NewProxy(t, cluster.Standby().URL())
-	name := fxtest.NewResolver(t, "writer.test", primary.URL())
+	cluster := faults.NewCluster(t)
+	primary, standby := faults.NewProxy(t, cluster.Primary().URL()), faults.NewProxy(t, cluster.Standby().URL())
+	name := faults.NewResolver(t, "writer.test", primary.URL())
 	db := fxtest.DB(t, fxtest.At(name.URL()), fxtest.Pool(name.Option()))
 	m := managerOf(t, db)
 	_, err := m.Exec(t.Context(), makeEntries)
@@ -335,14 +336,14 @@ func TestAWitnessOfAnotherServerIsNone(t *testing.T) {
 	cluster.Promote() // the old primary lives on, and the witness with it
 	name.Point(standby.URL())
 	db.Reset()
-	standby.LoseCommitAck()
+	standby.DropCommitAck()
 	err = m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	require.ErrorContains(t, err, "no witness")
 	assert.Equal(t, []string{"x"}, entries(t, db))
 
 	require.Eventually(t, func() bool { // the next one has a witness there
-		standby.LoseCommitAck()
+		standby.DropCommitAck()
 		return m.Do(t.Context(), insertOnceIn(m)) == nil
 	}, patience, 10*time.Millisecond)
 }
@@ -351,7 +352,7 @@ func TestAWitnessServedByAnotherSessionIsNone(t *testing.T) {
 	t.Parallel()
 	m, proxy := doubtful(t)
 	m.SwapWitness()
-	proxy.LoseCommitAck()
+	proxy.DropCommitAck()
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 	assert.ErrorContains(t, err, "another session")

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -274,8 +274,8 @@ func TestWhatWasNeverSentIsTriedAgainOutsideOfATransaction(t *testing.T) {
 			return m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "transaction") })
 		},
 	} {
-		proxy.AcceptThenKill(fxtest.AtOnce)
-		proxy.Cut()
+		proxy.AcceptThenReset(faults.OnAccept)
+		proxy.ResetConnections()
 		m.DB().Reset()
 		before := proxy.Accepted()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)

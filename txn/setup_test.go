@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -47,9 +48,9 @@ func openDB(tb testing.TB, url string, opts ...func(*pgfx.Config)) *pgfx.DB {
 const makeEntries = "create table if not exists entries (name text primary key, n int not null default 0)"
 
 // newProxy returns a proxy in front of a database of the test's own.
-func newProxy(tb testing.TB) *fxtest.Proxy {
+func newProxy(tb testing.TB) *faults.Proxy {
 	tb.Helper()
-	return fxtest.NewProxy(tb, fxtest.URL(tb))
+	return faults.NewProxy(tb, fxtest.URL(tb))
 }
 
 // newManager returns a manager on a database of its own.

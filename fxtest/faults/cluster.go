@@ -1,4 +1,4 @@
-package fxtest
+package faults
 
 import (
 	"context"
@@ -34,11 +34,11 @@ func NewCluster(tb testing.TB, opts ...embedded.Option) *Cluster {
 	home := newHome(tb)
 	data := filepath.Join(home, "data")
 	if err := copyTree(c.primary.server.DataDir(), data); err != nil {
-		tb.Fatalf("fxtest: copy the primary: %v", err)
+		tb.Fatalf("faults: copy the primary: %v", err)
 	}
 	c.primary.Restart()
 	if err := c.follow(data); err != nil {
-		tb.Fatalf("fxtest: configure the standby: %v", err)
+		tb.Fatalf("faults: configure the standby: %v", err)
 	}
 	c.standby = startServer(tb, home, c.primary.secret, opts)
 	ctx, cancel := faultContext()
@@ -90,7 +90,7 @@ func (c *Cluster) Promote() {
 	ctx, cancel := faultContext()
 	defer cancel()
 	if !ask[bool](ctx, c.standby, "select pg_promote(true, $1)", int(faultTimeout/time.Second)) {
-		c.tb.Fatalf("fxtest: promote: the standby is no primary after %s", faultTimeout)
+		c.tb.Fatalf("faults: promote: the standby is no primary after %s", faultTimeout)
 	}
 }
 
@@ -144,23 +144,23 @@ func (c *Cluster) DisconnectStandby(detached bool) {
 func (c *Cluster) AwaitReplay(ctx context.Context) error {
 	target, err := lookup[string](ctx, c.primary, "select pg_current_wal_lsn()::text")
 	if err != nil {
-		return fmt.Errorf("fxtest: await replay: the primary: %w", err)
+		return fmt.Errorf("faults: await replay: the primary: %w", err)
 	}
 	for {
 		state, err := lookup[string](ctx, c.standby, `select case when not pg_is_in_recovery() then 'promoted'
 			when pg_last_wal_replay_lsn() >= $1::pg_lsn then 'done' else coalesce(pg_last_wal_replay_lsn()::text, 'nothing') end`, target)
 		switch {
 		case err != nil:
-			return fmt.Errorf("fxtest: await replay: the standby: %w", err)
+			return fmt.Errorf("faults: await replay: the standby: %w", err)
 		case state == "promoted":
-			return errors.New("fxtest: await replay: the standby has been promoted")
+			return errors.New("faults: await replay: the standby has been promoted")
 		case state == "done":
 			return nil
 		}
 		select {
 		case <-time.After(lookPause):
 		case <-ctx.Done():
-			return fmt.Errorf("fxtest: await replay: the standby has replayed %s of %s: %w", state, target, context.Cause(ctx))
+			return fmt.Errorf("faults: await replay: the standby has replayed %s of %s: %w", state, target, context.Cause(ctx))
 		}
 	}
 }

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package fxtest
+package faults
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package fxtest_test
+package faults_test
 
 import (
 	"context"
@@ -18,16 +18,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
+	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 	"github.com/rdsfx-go/rdsfx/internal/testctx"
 )
 
 // newProxy starts a proxy in front of a database of the test's own, with a table entries.
-func newProxy(t *testing.T) (proxy *fxtest.Proxy, direct *pgx.Conn) {
+func newProxy(t *testing.T) (proxy *faults.Proxy, direct *pgx.Conn) {
 	t.Helper()
 	address := fxtest.URL(t)
 	direct = connect(t, address)
 	execute(t, direct, "create table entries (n int unique deferrable initially deferred)")
-	return fxtest.NewProxy(t, address), direct
+	return faults.NewProxy(t, address), direct
 }
 
 // wire logs in and returns the network connection, from which nobody else reads.
@@ -124,8 +126,8 @@ func TestProxyCountsConnections(t *testing.T) {
 	cancel()
 	err = proxy.AwaitConnections(ctx, 7)
 	require.ErrorIs(t, err, context.Canceled)
-	require.EqualError(t, err, "fxtest: proxy: 0 connections are open, not 7: context canceled")
-	require.EqualError(t, proxy.AwaitAccepted(ctx, 7), "fxtest: proxy: 2 connections were accepted, not 7: context canceled")
+	require.EqualError(t, err, "faults: proxy: 0 connections are open, not 7: context canceled")
+	require.EqualError(t, proxy.AwaitAccepted(ctx, 7), "faults: proxy: 2 connections were accepted, not 7: context canceled")
 }
 
 func TestTheEndOfAConnectionPassesInBothDirections(t *testing.T) {
@@ -157,7 +159,7 @@ func TestCutResetsTheConnectionsThatExist(t *testing.T) {
 	const others = " from pg_stat_activity where query like '%sleep%' and pid <> pg_backend_pid() and datname = current_database()"
 	require.Eventually(t, func() bool { return query[int](t, direct, "select count(*)"+others) == 1 }, patience, time.Millisecond)
 
-	proxy.Cut()
+	proxy.ResetConnections()
 	assert.Zero(t, proxy.Connections())
 	_, err := raw.Read(make([]byte, 1))
 	require.ErrorIs(t, err, syscall.ECONNRESET)
@@ -250,7 +252,7 @@ func TestSlowDelaysAndLimits(t *testing.T) {
 }
 
 // connectSlowly connects before the network becomes slow again.
-func connectSlowly(t *testing.T, proxy *fxtest.Proxy) *pgx.Conn {
+func connectSlowly(t *testing.T, proxy *faults.Proxy) *pgx.Conn {
 	t.Helper()
 	proxy.Slow(0, 0)
 	conn := connect(t, proxy.URL())
@@ -263,7 +265,7 @@ func TestDropAfterLetsExactlyThatManyBytesReachTheClient(t *testing.T) {
 	proxy, _ := newProxy(t)
 	for _, n := range []int{0, 1, 5, 100, 40_000} {
 		raw := wire(t, proxy.URL())
-		proxy.DropAfter(fxtest.ToClient, n)
+		proxy.ResetAfter(faults.ToClient, n)
 		_, err := raw.Write(queryMessage(t, "select repeat('x', 50000)"))
 		require.NoError(t, err)
 		got, err := io.ReadAll(raw)
@@ -279,7 +281,7 @@ func TestDropAfterCutsAStatementAtAnyByte(t *testing.T) {
 	message := queryMessage(t, "insert into entries values (1)")
 	for n := range message {
 		raw := wire(t, proxy.URL())
-		proxy.DropAfter(fxtest.ToServer, n)
+		proxy.ResetAfter(faults.ToServer, n)
 		_, err := raw.Write(message)
 		require.NoError(t, err)
 		_, err = io.ReadAll(raw)
@@ -289,7 +291,7 @@ func TestDropAfterCutsAStatementAtAnyByte(t *testing.T) {
 	assert.Zero(t, query[int](t, direct, "select count(*) from entries"), "no statement arrived whole")
 
 	raw := wire(t, proxy.URL())
-	proxy.DropAfter(fxtest.ToServer, len(message))
+	proxy.ResetAfter(faults.ToServer, len(message))
 	_, err := raw.Write(message)
 	require.NoError(t, err)
 	_, err = io.ReadAll(raw)
@@ -300,7 +302,7 @@ func TestDropAfterCutsAStatementAtAnyByte(t *testing.T) {
 func TestDropAfterCountsNewConnectionsFromTheirStart(t *testing.T) {
 	t.Parallel()
 	proxy, _ := newProxy(t)
-	proxy.DropAfter(fxtest.ToServer, 10)
+	proxy.ResetAfter(faults.ToServer, 10)
 	for range 2 {
 		_, err := dial(t, proxy.URL())
 		require.Error(t, err)
@@ -327,13 +329,13 @@ func TestAcceptThenKillKillsAtOnceOrAfterTheLogin(t *testing.T) {
 	t.Parallel()
 	proxy, _ := newProxy(t)
 	conn := connect(t, proxy.URL())
-	proxy.AcceptThenKill(fxtest.AtOnce)
+	proxy.AcceptThenReset(faults.OnAccept)
 	_, err := dial(t, proxy.URL())
 	require.Error(t, err)
 	require.NotErrorIs(t, err, syscall.ECONNREFUSED, "it was accepted")
 	assert.Equal(t, 2, proxy.Accepted())
 
-	proxy.AcceptThenKill(fxtest.AfterLogin)
+	proxy.AcceptThenReset(faults.AfterLogin)
 	loggedIn, err := dial(t, proxy.URL())
 	require.NoError(t, err)
 	require.Error(t, pingWithin(t, loggedIn, patience))
@@ -344,7 +346,7 @@ func TestAcceptThenKillKillsAtOnceOrAfterTheLogin(t *testing.T) {
 
 func TestProxyWithoutAServerResetsWhoConnects(t *testing.T) {
 	t.Parallel()
-	proxy := fxtest.NewProxy(t, "postgres://postgres@127.0.0.1:1/postgres?sslmode=disable")
+	proxy := faults.NewProxy(t, "postgres://postgres@127.0.0.1:1/postgres?sslmode=disable")
 	_, err := dial(t, proxy.URL())
 	require.Error(t, err)
 	require.NotErrorIs(t, err, syscall.ECONNREFUSED)
@@ -353,7 +355,7 @@ func TestProxyWithoutAServerResetsWhoConnects(t *testing.T) {
 
 func TestProxyKeepsTheRestOfTheURL(t *testing.T) {
 	t.Parallel()
-	proxy := fxtest.NewProxy(t, "postgres://me:se%20cret@/data%2Fbase?host=/run/postgresql&port=5433&sslmode=disable&application_name=a%20b%2Bc")
+	proxy := faults.NewProxy(t, "postgres://me:se%20cret@/data%2Fbase?host=/run/postgresql&port=5433&sslmode=disable&application_name=a%20b%2Bc")
 	u, err := url.Parse(proxy.URL())
 	require.NoError(t, err)
 	assert.Equal(t, "127.0.0.1", u.Hostname())
@@ -364,7 +366,7 @@ func TestProxyKeepsTheRestOfTheURL(t *testing.T) {
 	assert.NotContains(t, proxy.URL(), "5433")
 
 	for _, address := range []string{"host=localhost user=me password=secret", "postgres://me:secret@host:port"} {
-		messages := failures(t, func(tb testing.TB) { fxtest.NewProxy(tb, address) })
+		messages := testrecorder.Errors(t, func(tb testing.TB) { faults.NewProxy(tb, address) })
 		require.Len(t, messages, 1)
 		assert.NotContains(t, messages[0], "secret")
 	}
@@ -379,9 +381,9 @@ func TestFaultsMayBeChangedFromManyGoroutinesWhileTrafficFlows(t *testing.T) {
 	go func() {
 		defer close(done)
 		for _, fault := range []func(){
-			proxy.Cut, proxy.BlackHole, func() { proxy.Slow(time.Millisecond, 1<<20) }, proxy.Heal, proxy.RefuseNew, proxy.Cut,
-			func() { proxy.DropAfter(fxtest.ToClient, 300) }, proxy.BlackHoleAll, proxy.Heal, proxy.LoseCommitAck, proxy.LoseCommit,
-			func() { proxy.AcceptThenKill(fxtest.AfterLogin) }, proxy.Cut, proxy.Heal,
+			proxy.ResetConnections, proxy.BlackHole, func() { proxy.Slow(time.Millisecond, 1<<20) }, proxy.Heal, proxy.RefuseNew, proxy.ResetConnections,
+			func() { proxy.ResetAfter(faults.ToClient, 300) }, proxy.BlackHoleAll, proxy.Heal, proxy.DropCommitAck, proxy.DropCommit,
+			func() { proxy.AcceptThenReset(faults.AfterLogin) }, proxy.ResetConnections, proxy.Heal,
 		} {
 			fault()
 			_ = proxy.AwaitAccepted(ctx, proxy.Accepted()) // let the others run

@@ -1,4 +1,4 @@
-package fxtest
+package faults
 
 import (
 	"context"
@@ -65,7 +65,7 @@ func (s *secret) set(value string) {
 func NewServer(tb testing.TB, opts ...embedded.Option) *Server {
 	tb.Helper()
 	if os.Getenv(embedded.EnvURL) != "" {
-		tb.Skipf("fxtest: the test does harm to its server and needs one of its own: unset %s to let it start one", embedded.EnvURL)
+		tb.Skipf("faults: the test does harm to its server and needs one of its own: unset %s to let it start one", embedded.EnvURL)
 	}
 	return startServer(tb, newHome(tb), &secret{}, opts)
 }
@@ -93,7 +93,7 @@ func startServer(tb testing.TB, home string, password *secret, opts []embedded.O
 	}, opts)
 	server, err := embedded.Start(ctx, all...)
 	if err != nil {
-		tb.Fatalf("fxtest: a server of the test's own: %v", err)
+		tb.Fatalf("faults: a server of the test's own: %v", err)
 	}
 	s := &Server{tb: tb, server: server, home: home, secret: password}
 	if password.get() == "" {
@@ -143,12 +143,12 @@ func (s *Server) Kill() {
 	ctx, cancel := faultContext()
 	defer cancel()
 	if err := killServer(ctx, pid); err != nil {
-		s.tb.Fatalf("fxtest: kill: %v", err)
+		s.tb.Fatalf("faults: kill: %v", err)
 	}
 	s.frozen = nil
 	_ = s.server.Stop(ctx) // returns when its keeper has cleaned up, with the error that the server ended by itself
 	if pid := s.server.PID(); pid != 0 {
-		s.tb.Fatalf("fxtest: kill: process %d is still there", pid)
+		s.tb.Fatalf("faults: kill: process %d is still there", pid)
 	}
 }
 
@@ -159,7 +159,7 @@ func (s *Server) Stop() {
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	if err := s.stop(); err != nil {
-		s.tb.Fatalf("fxtest: %v", err)
+		s.tb.Fatalf("faults: %v", err)
 	}
 }
 
@@ -179,12 +179,12 @@ func (s *Server) Restart() {
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	if err := s.stop(); err != nil {
-		s.tb.Fatalf("fxtest: restart: %v", err)
+		s.tb.Fatalf("faults: restart: %v", err)
 	}
 	ctx, cancel := faultContext()
 	defer cancel()
 	if err := s.server.Start(ctx); err != nil {
-		s.tb.Fatalf("fxtest: restart: %v", err)
+		s.tb.Fatalf("faults: restart: %v", err)
 	}
 	if password := s.secret.get(); password != s.initialPassword() && !s.inRecovery(ctx) {
 		s.exec(ctx, setPassword(password)) // the start has set the first one again
@@ -206,7 +206,7 @@ func (s *Server) Freeze() {
 	frozen, err := freezeServer(ctx, pid)
 	s.frozen = frozen
 	if err != nil {
-		s.tb.Fatalf("fxtest: freeze: %v", err)
+		s.tb.Fatalf("faults: freeze: %v", err)
 	}
 }
 
@@ -216,7 +216,7 @@ func (s *Server) Thaw() {
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	if err := s.thaw(); err != nil {
-		s.tb.Fatalf("fxtest: thaw: %v", err)
+		s.tb.Fatalf("faults: thaw: %v", err)
 	}
 }
 
@@ -233,7 +233,7 @@ func (s *Server) close() {
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	if err := s.stop(); err != nil {
-		s.tb.Errorf("fxtest: %v", err)
+		s.tb.Errorf("faults: %v", err)
 	}
 }
 
@@ -243,7 +243,7 @@ func (s *Server) admin(ctx context.Context) *pgx.Conn {
 	s.tb.Helper()
 	conn, err := s.session(ctx, map[string]string{"default_transaction_read_only": "off"})
 	if err != nil {
-		s.tb.Fatalf("fxtest: connect to the test's own server: %v", err)
+		s.tb.Fatalf("faults: connect to the test's own server: %v", err)
 	}
 	return conn
 }
@@ -292,7 +292,7 @@ func (s *Server) exec(ctx context.Context, statements ...string) {
 	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			word, _, _ := strings.Cut(statement, "'") // not the password
-			s.tb.Fatalf("fxtest: %s: %v", strings.TrimSpace(word), err)
+			s.tb.Fatalf("faults: %s: %v", strings.TrimSpace(word), err)
 		}
 	}
 }
@@ -310,7 +310,7 @@ func ask[T any](ctx context.Context, s *Server, query string, args ...any) T {
 	defer endSessions(conn)
 	var value T
 	if err := conn.QueryRow(ctx, query, args...).Scan(&value); err != nil {
-		s.tb.Fatalf("fxtest: %s: %v", query, err)
+		s.tb.Fatalf("faults: %s: %v", query, err)
 	}
 	return value
 }

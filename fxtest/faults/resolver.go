@@ -1,4 +1,4 @@
-package fxtest
+package faults
 
 import (
 	"context"
@@ -33,7 +33,7 @@ func NewResolver(tb testing.TB, name, serverURL string) *Resolver {
 	r.Point(serverURL)
 	u, err := url.Parse(serverURL)
 	if err != nil {
-		tb.Fatal("fxtest: resolver: the server's address can't be parsed") // it may hold a password
+		tb.Fatal("faults: resolver: the server's address can't be parsed") // it may hold a password
 	}
 	u.Host = net.JoinHostPort(name, u.Port())
 	r.url = u.String()
@@ -51,7 +51,7 @@ func (r *Resolver) Point(serverURL string) {
 	if serverURL != "" {
 		u, err := url.Parse(serverURL)
 		if err != nil || u.Hostname() == "" || u.Port() == "" {
-			r.tb.Fatal("fxtest: resolver: the server's address is no URL with a host and a port") // it may hold a password
+			r.tb.Fatal("faults: resolver: the server's address is no URL with a host and a port") // it may hold a password
 		}
 		target = u.Host
 	}

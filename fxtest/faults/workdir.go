@@ -1,4 +1,4 @@
-package fxtest
+package faults
 
 import (
 	"crypto/rand"
@@ -52,14 +52,14 @@ func newHome(tb testing.TB) string {
 		}
 		tb.Cleanup(func() {
 			if err := os.RemoveAll(home); err != nil {
-				tb.Errorf("fxtest: %v", err)
+				tb.Errorf("faults: %v", err)
 			}
 			_ = os.Remove(lock.Name())
 			_ = lock.Close()
 		})
 		return home
 	}
-	tb.Fatalf("fxtest: no directory for the server's data: %v: set TMPDIR to a directory that you can write to", errors.Join(errs...))
+	tb.Fatalf("faults: no directory for the server's data: %v: set TMPDIR to a directory that you can write to", errors.Join(errs...))
 	return ""
 }
 

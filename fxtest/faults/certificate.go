@@ -1,4 +1,4 @@
-package fxtest
+package faults
 
 import (
 	"bytes"
@@ -60,7 +60,7 @@ func (s *Server) TLS(kind Certificate) string {
 		err = s.giveToServer(keyFile)
 	}
 	if err != nil {
-		s.tb.Fatalf("fxtest: make a certificate: %v", err)
+		s.tb.Fatalf("faults: make a certificate: %v", err)
 	}
 	s.skipWithoutTLS(ctx)
 	s.exec(ctx,
@@ -75,7 +75,7 @@ func (s *Server) TLS(kind Certificate) string {
 	})
 	u, err := url.Parse(s.URL())
 	if err != nil {
-		s.tb.Fatal("fxtest: the server's address can't be parsed")
+		s.tb.Fatal("faults: the server's address can't be parsed")
 	}
 	query := u.Query()
 	query.Set("sslmode", "verify-full")
@@ -88,7 +88,7 @@ func (s *Server) skipWithoutTLS(ctx context.Context) {
 	s.tb.Helper()
 	// The settings exist in every build; where there is no TLS, no library is named.
 	if library := ask[string](ctx, s, "select current_setting('ssl_library')"); library == "" {
-		s.tb.Skip("fxtest: this PostgreSQL was built without TLS")
+		s.tb.Skip("faults: this PostgreSQL was built without TLS")
 	}
 }
 

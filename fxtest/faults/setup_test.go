@@ -1,20 +1,17 @@
-package fxtest_test
+package faults_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
-	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// What the tests of the faults have in common.
+func TestMain(m *testing.M) { fxtest.Main(m) }
 
 const (
 	// patience bounds waits for events that come at once when everything is right.
@@ -71,25 +68,4 @@ func pingWithin(t *testing.T, conn *pgx.Conn, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	return conn.Ping(ctx)
-}
-
-func (r *recorder) Fatal(args ...any) { r.Fatalf("%s", fmt.Sprint(args...)) }
-func (r *recorder) Error(args ...any) { r.Errorf("%s", fmt.Sprint(args...)) }
-
-func (r *recorder) Skipf(format string, args ...any) { r.Fatalf("skipped: "+format, args...) }
-
-// failures runs fn as a test of its own, cleanups included, and returns what it complained about.
-func failures(t *testing.T, fn func(tb testing.TB)) []string {
-	t.Helper()
-	return watch(t, fn).reports
-}
-
-// newDB returns a started database of the test's own that is opened with opts.
-func newDB(t *testing.T, opts ...pgfx.Option) *pgfx.DB {
-	t.Helper()
-	db, err := pgfx.Open(pgfx.Config{URL: fxtest.URL(t)}, opts...)
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, db.Close(patiently(t))) })
-	require.NoError(t, db.Start(t.Context()))
-	return db
 }

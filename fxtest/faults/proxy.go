@@ -1,4 +1,4 @@
-package fxtest
+package faults
 
 import (
 	"context"
@@ -42,18 +42,18 @@ func NewProxy(tb testing.TB, upstreamURL string) *Proxy {
 	tb.Helper()
 	config, err := pgconn.ParseConfig(upstreamURL)
 	if err != nil || !isURL(upstreamURL) {
-		tb.Fatal("fxtest: proxy: the server's address is no URL like postgres://user@host:5432/database") // it may hold a password
+		tb.Fatal("faults: proxy: the server's address is no URL like postgres://user@host:5432/database") // it may hold a password
 	}
 	p := &Proxy{tb: tb, links: make(map[*link]struct{}), changed: make(chan struct{})}
 	p.network, p.server = pgconn.NetworkAddress(config.Host, config.Port)
 	if err := p.port.reserve(); err != nil {
-		tb.Fatalf("fxtest: proxy: %v", err)
+		tb.Fatalf("faults: proxy: %v", err)
 	}
 	tb.Cleanup(p.close)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.listen(); err != nil {
-		tb.Fatalf("fxtest: proxy: %v", err)
+		tb.Fatalf("faults: proxy: %v", err)
 	}
 	p.url = throughAddress(upstreamURL, p.port.address())
 	return p
@@ -109,7 +109,7 @@ func (p *Proxy) Accepted() int {
 func (p *Proxy) AwaitConnections(ctx context.Context, n int) error {
 	return p.await(ctx, func() error {
 		if open := p.connections(); open != n {
-			return fmt.Errorf("fxtest: proxy: %d connections are open, not %d", open, n)
+			return fmt.Errorf("faults: proxy: %d connections are open, not %d", open, n)
 		}
 		return nil
 	})
@@ -120,7 +120,7 @@ func (p *Proxy) AwaitConnections(ctx context.Context, n int) error {
 func (p *Proxy) AwaitAccepted(ctx context.Context, n int) error {
 	return p.await(ctx, func() error {
 		if p.accepted < n {
-			return fmt.Errorf("fxtest: proxy: %d connections were accepted, not %d", p.accepted, n)
+			return fmt.Errorf("faults: proxy: %d connections were accepted, not %d", p.accepted, n)
 		}
 		return nil
 	})
@@ -182,7 +182,7 @@ func (p *Proxy) welcome(client net.Conn) {
 	}
 	p.accepted++
 	defer p.change()
-	if p.faults.kill == AtOnce {
+	if p.faults.kill == OnAccept {
 		reset(client)
 		return
 	}
@@ -198,7 +198,7 @@ func (p *Proxy) close() {
 		_ = p.listener.Close()
 	}
 	p.mu.Unlock()
-	p.Cut()
+	p.ResetConnections()
 	p.work.Wait()
 	p.port.free()
 }

@@ -1,11 +1,11 @@
-package fxtest
+package faults
 
 import "time"
 
 // faults is what is wrong with the network for the moment.
 type faults struct {
 	holdNew bool
-	kill    Kill
+	kill    ResetTime
 	latency time.Duration
 	rate    int // bytes a second, 0 for no limit
 	drop    [2]*dropOrder
@@ -33,23 +33,23 @@ const (
 	// CommitPasses lets it and its acknowledgement through.
 	CommitPasses CommitFault = iota
 	// CommitLost is the fate that [Proxy.LoseCommit] gives.
-	CommitLost
+	CommitDropped
 	// CommitHeld keeps it from the server, as CommitLost does, and resets the client's side only: the server isn't told that its
 	// client has gone, and the transaction stays open.
-	CommitHeld
+	CommitHalfOpen
 	// AckLost is the fate that [Proxy.LoseCommitAck] gives.
-	AckLost
+	CommitAckDropped
 	// AckMuted is the fate that [Proxy.MuteCommitAck] gives.
-	AckMuted
+	CommitAckBlackHoled
 )
 
 // Kill says when [Proxy.AcceptThenKill] kills a connection.
-type Kill int
+type ResetTime int
 
 const (
-	_ Kill = iota // not at all
+	_ ResetTime = iota // not at all
 	// AtOnce kills a connection as soon as it is accepted.
-	AtOnce
+	OnAccept
 	// AfterLogin lets the client log in and kills the connection when the server is ready for the first statement. It sees nothing
 	// in encrypted connections.
 	AfterLogin
@@ -65,7 +65,7 @@ func (p *Proxy) update(change func(*faults)) {
 
 // Cut resets all connections that exist: both ends get a RST. New ones work. A backend that is executing a statement notices
 // when it has something to send, as with a real network.
-func (p *Proxy) Cut() {
+func (p *Proxy) ResetConnections() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.links {
@@ -100,7 +100,7 @@ func (p *Proxy) Slow(latency time.Duration, bytesPerSecond int) {
 // DropAfter cuts each connection, as [Proxy.Cut] does, as soon as n more bytes have passed in the direction; with n = 0 the
 // next byte that would pass cuts it. New connections are counted from their start: without encryption a login takes some
 // hundred bytes.
-func (p *Proxy) DropAfter(direction Direction, n int) {
+func (p *Proxy) ResetAfter(direction Direction, n int) {
 	p.update(func(f *faults) { f.drop[direction] = &dropOrder{bytes: max(n, 0)} })
 }
 
@@ -109,14 +109,14 @@ func (p *Proxy) DropAfter(direction Direction, n int) {
 // connections.
 //
 // COMMITs are recognised in the protocol, so that connections must not be encrypted (sslmode=disable).
-func (p *Proxy) LoseCommitAck() { p.onCommit(func(f *faults) { f.commit = AckLost }) }
+func (p *Proxy) DropCommitAck() { p.onCommit(func(f *faults) { f.commit = CommitAckDropped }) }
 
 // MuteCommitAck is [Proxy.LoseCommitAck] with a connection that stays open: the client waits for an answer that doesn't come.
-func (p *Proxy) MuteCommitAck() { p.onCommit(func(f *faults) { f.commit = AckMuted }) }
+func (p *Proxy) BlackHoleCommitAck() { p.onCommit(func(f *faults) { f.commit = CommitAckBlackHoled }) }
 
 // LoseCommit makes the next COMMIT disappear before it reaches the server, and the connection with it: the transaction is
 // rolled back. See [Proxy.LoseCommitAck].
-func (p *Proxy) LoseCommit() { p.onCommit(func(f *faults) { f.commit = CommitLost }) }
+func (p *Proxy) DropCommit() { p.onCommit(func(f *faults) { f.commit = CommitDropped }) }
 
 // OnCommit has decide called when a COMMIT passes, and gives it the fate that decide returns: for many at once, and for tests
 // that act at the moment of a COMMIT. nil ends it. decide is called by one goroutine at a time and must not call the proxy's
@@ -131,7 +131,7 @@ func (p *Proxy) onCommit(order func(*faults)) {
 	defer p.mu.Unlock()
 	for l := range p.links {
 		if l.encrypted {
-			p.tb.Fatal("fxtest: proxy: a connection is encrypted, so that its COMMIT can't be seen: connect with sslmode=disable")
+			p.tb.Fatal("faults: proxy: a connection is encrypted, so that its COMMIT can't be seen: connect with sslmode=disable")
 		}
 	}
 	order(&p.faults)
@@ -148,7 +148,7 @@ func (p *Proxy) RefuseNew() {
 }
 
 // AcceptThenKill accepts new connections and resets them at the moment that when says. Those that exist go on.
-func (p *Proxy) AcceptThenKill(when Kill) {
+func (p *Proxy) AcceptThenReset(when ResetTime) {
 	p.update(func(f *faults) { f.kill = when })
 }
 
@@ -167,6 +167,6 @@ func (p *Proxy) Heal() {
 		return
 	}
 	if err := p.listen(); err != nil {
-		p.tb.Fatalf("fxtest: proxy: listen again: %v", err)
+		p.tb.Fatalf("faults: proxy: listen again: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package fxtest_test
+package faults_test
 
 import (
 	"context"
@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
+	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
@@ -25,7 +26,7 @@ func code(err error) string { return sqlstate.Code(err) }
 
 func TestAKilledServerKeepsItsRowsAndItsAddress(t *testing.T) { //nolint:tparallel // the steps of one scenario run in their order
 	t.Parallel()
-	server := fxtest.NewServer(t)
+	server := faults.NewServer(t)
 	address := server.URL()
 	conn := connect(t, address)
 	execute(t, conn, "create table entries (n int)")
@@ -67,7 +68,7 @@ func TestAKilledServerKeepsItsRowsAndItsAddress(t *testing.T) { //nolint:tparall
 
 func TestAFrozenServerAcceptsAndDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	server := fxtest.NewServer(t)
+	server := faults.NewServer(t)
 	asked, silent := connect(t, server.URL()), connect(t, server.URL())
 	server.Freeze()
 	server.Freeze() // frozen already
@@ -93,7 +94,7 @@ func TestAFrozenServerAcceptsAndDoesNotAnswer(t *testing.T) {
 
 func TestWhatAnAdministratorDoesToSessions(t *testing.T) { //nolint:tparallel // the steps of one scenario run in their order
 	t.Parallel()
-	server := fxtest.NewServer(t, embedded.Setting("max_connections", "10"), embedded.Setting("superuser_reserved_connections", "3"))
+	server := faults.NewServer(t, embedded.Setting("max_connections", "10"), embedded.Setting("superuser_reserved_connections", "3"))
 
 	t.Run("backends are terminated", func(t *testing.T) {
 		first, second := connect(t, server.URL()), connect(t, server.URL())
@@ -147,8 +148,8 @@ func TestWhatAnAdministratorDoesToSessions(t *testing.T) { //nolint:tparallel //
 
 func TestAServerThatIsDownSaysSo(t *testing.T) {
 	t.Parallel()
-	messages := failures(t, func(tb testing.TB) {
-		server := fxtest.NewServer(tb)
+	messages := testrecorder.Errors(t, func(tb testing.TB) {
+		server := faults.NewServer(tb)
 		server.Stop()
 		for _, fault := range []func(){func() { server.TerminateBackends() }, func() { server.FillConnections() }} {
 			var ended sync.WaitGroup
@@ -164,10 +165,10 @@ func TestAServerThatIsDownSaysSo(t *testing.T) {
 
 func TestTLSOfEveryKind(t *testing.T) { //nolint:tparallel // the steps of one scenario run in their order
 	t.Parallel()
-	server := fxtest.NewServer(t)
+	server := faults.NewServer(t)
 	before := connect(t, server.URL())
 
-	address := server.TLS(fxtest.CertificateValid)
+	address := server.TLS(faults.CertificateValid)
 	conn := connect(t, address)
 	assert.True(t, query[bool](t, conn, "select ssl from pg_stat_ssl where pid = pg_backend_pid()"))
 	execute(t, connect(t, server.URL()), "select 1") // without TLS
@@ -178,44 +179,44 @@ func TestTLSOfEveryKind(t *testing.T) { //nolint:tparallel // the steps of one s
 		unknown x509.UnknownAuthorityError
 	)
 	for _, kind := range []struct {
-		certificate fxtest.Certificate
+		certificate faults.Certificate
 		want        any
-	}{{fxtest.CertificateWrongName, &name}, {fxtest.CertificateExpired, &expired}, {fxtest.CertificateUnknownCA, &unknown}} {
+	}{{faults.CertificateWrongName, &name}, {faults.CertificateExpired, &expired}, {faults.CertificateUnknownCA, &unknown}} {
 		address = server.TLS(kind.certificate)
 		_, err := dial(t, address)
 		require.ErrorAs(t, err, kind.want)
 	}
 	assert.Equal(t, x509.Expired, expired.Reason)
-	execute(t, connect(t, server.TLS(fxtest.CertificateValid)), "select 1")
+	execute(t, connect(t, server.TLS(faults.CertificateValid)), "select 1")
 	execute(t, conn, "select 1")
 	execute(t, before, "select 1")
 
 	t.Run("through a proxy", func(t *testing.T) {
-		proxy := fxtest.NewProxy(t, server.TLS(fxtest.CertificateValid))
+		proxy := faults.NewProxy(t, server.TLS(faults.CertificateValid))
 		conn := connect(t, proxy.URL())
 		assert.True(t, query[bool](t, conn, "select ssl from pg_stat_ssl where pid = pg_backend_pid()"))
 		assert.Len(t, query[string](t, conn, "select repeat('x', 1 << 20)"), 1<<20)
 	})
 	t.Run("a proxy says that it can't see through it", func(t *testing.T) {
-		address := server.TLS(fxtest.CertificateValid)
-		assert.Contains(t, failures(t, func(tb testing.TB) {
-			proxy := fxtest.NewProxy(tb, address)
+		address := server.TLS(faults.CertificateValid)
+		assert.Contains(t, testrecorder.Errors(t, func(tb testing.TB) {
+			proxy := faults.NewProxy(tb, address)
 			connect(t, proxy.URL())
-			proxy.LoseCommitAck()
-		}), "fxtest: proxy: a connection is encrypted, so that its COMMIT can't be seen: connect with sslmode=disable")
-		assert.Contains(t, failures(t, func(tb testing.TB) {
-			proxy := fxtest.NewProxy(tb, address)
-			proxy.LoseCommitAck()
+			proxy.DropCommitAck()
+		}), "faults: proxy: a connection is encrypted, so that its COMMIT can't be seen: connect with sslmode=disable")
+		assert.Contains(t, testrecorder.Errors(t, func(tb testing.TB) {
+			proxy := faults.NewProxy(tb, address)
+			proxy.DropCommitAck()
 			connect(t, proxy.URL())
-		}), "fxtest: proxy: a connection is encrypted, so that the fault can't be timed: connect with sslmode=disable")
+		}), "faults: proxy: a connection is encrypted, so that the fault can't be timed: connect with sslmode=disable")
 	})
 }
 
 func TestAServerThatCannotBeMadeSaysWhy(t *testing.T) {
 	t.Parallel()
-	messages := failures(t, func(tb testing.TB) { fxtest.NewServer(tb, embedded.Setting("no_such_setting", "1")) })
+	messages := testrecorder.Errors(t, func(tb testing.TB) { faults.NewServer(tb, embedded.Setting("no_such_setting", "1")) })
 	require.Len(t, messages, 1)
-	assert.Contains(t, messages[0], "fxtest: a server of the test's own: ")
+	assert.Contains(t, messages[0], "faults: a server of the test's own: ")
 	assert.Contains(t, messages[0], "no_such_setting")
 }
 
@@ -223,19 +224,19 @@ func TestHomesOfTheDeadAreSwept(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	alive, dead := filepath.Join(base, "home-1"), filepath.Join(base, "home-2")
-	lock, err := fxtest.MakeHome(alive)
+	lock, err := faults.MakeHome(alive)
 	require.NoError(t, err)
-	left, err := fxtest.MakeHome(dead)
+	left, err := faults.MakeHome(dead)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dead, "data"), nil, 0o600))
 	require.NoError(t, left.Close()) // as the end of the process does
 
-	_, err = fxtest.MakeHome(alive)
+	_, err = faults.MakeHome(alive)
 	require.ErrorIs(t, err, os.ErrExist)
 	// A child of this process that is just being started has a copy of the lock for a moment.
 	swept := func(home string) func() bool {
 		return func() bool {
-			fxtest.SweepHomes(filepath.Join(base, "home-*.lock"))
+			faults.SweepHomes(filepath.Join(base, "home-*.lock"))
 			_, err := os.Stat(home)
 			return errors.Is(err, os.ErrNotExist)
 		}

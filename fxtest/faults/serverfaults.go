@@ -1,4 +1,4 @@
-package fxtest
+package faults
 
 import (
 	"context"
@@ -47,7 +47,7 @@ func (s *Server) FillConnections() (release func()) {
 			return release
 		}
 		if err != nil {
-			s.tb.Fatalf("fxtest: fill connections: %v", err)
+			s.tb.Fatalf("faults: fill connections: %v", err)
 		}
 		conns = append(conns, conn)
 	}
@@ -104,7 +104,7 @@ func (s *Server) await(ctx context.Context, what string, look func() (bool, erro
 	for {
 		done, err := look()
 		if err != nil {
-			s.tb.Fatalf("fxtest: %s: %v", what, err)
+			s.tb.Fatalf("faults: %s: %v", what, err)
 		}
 		if done {
 			return
@@ -112,7 +112,7 @@ func (s *Server) await(ctx context.Context, what string, look func() (bool, erro
 		select {
 		case <-time.After(lookPause):
 		case <-ctx.Done():
-			s.tb.Fatalf("fxtest: %s: it doesn't happen: %v", what, context.Cause(ctx))
+			s.tb.Fatalf("faults: %s: it doesn't happen: %v", what, context.Cause(ctx))
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package fxtest_test
+package faults_test
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/internal/testctx"
 )
 
@@ -57,7 +57,7 @@ func TestALostAcknowledgementHidesACommitThatHappened(t *testing.T) {
 			t.Parallel()
 			proxy, direct := newProxy(t)
 			conn, other := connect(t, proxy.URL()), connect(t, proxy.URL())
-			proxy.LoseCommitAck()
+			proxy.DropCommitAck()
 			require.Error(t, commit(t.Context(), conn))
 			assert.True(t, conn.IsClosed())
 			assert.Equal(t, 1, query[int](t, direct, "select count(*) from entries"))
@@ -72,7 +72,7 @@ func TestAMutedAcknowledgementLetsTheClientWait(t *testing.T) {
 	t.Parallel()
 	proxy, direct := newProxy(t)
 	conn := connect(t, proxy.URL())
-	proxy.MuteCommitAck()
+	proxy.BlackHoleCommitAck()
 	ctx, expire := testctx.Expiring(t.Context())
 	outcome := make(chan error, 1)
 	go func() { outcome <- commitWays["statement by statement"](ctx, conn) }()
@@ -91,7 +91,7 @@ func TestALostCommitNeverHappens(t *testing.T) {
 			t.Parallel()
 			proxy, direct := newProxy(t)
 			conn, other := connect(t, proxy.URL()), connect(t, proxy.URL())
-			proxy.LoseCommit()
+			proxy.DropCommit()
 			require.Error(t, commit(t.Context(), conn))
 			assert.Zero(t, query[int](t, direct, "select count(*) from entries"))
 			execute(t, other, "begin", "insert into entries values (2)", "commit") // it happens once
@@ -102,9 +102,9 @@ func TestALostCommitNeverHappens(t *testing.T) {
 func TestEachCommitCanHaveAFateOfItsOwn(t *testing.T) {
 	t.Parallel()
 	proxy, direct := newProxy(t)
-	fates := []fxtest.CommitFault{fxtest.CommitPasses, fxtest.CommitLost, fxtest.AckLost, fxtest.CommitPasses, fxtest.CommitLost}
+	fates := []faults.CommitFault{faults.CommitPasses, faults.CommitDropped, faults.CommitAckDropped, faults.CommitPasses, faults.CommitDropped}
 	asked := 0
-	proxy.OnCommit(func() fxtest.CommitFault { asked++; return fates[asked-1] })
+	proxy.OnCommit(func() faults.CommitFault { asked++; return fates[asked-1] })
 	commit := func(id int) error {
 		conn := connect(t, proxy.URL())
 		_, err := conn.Exec(t.Context(), fmt.Sprintf("begin; insert into entries values (%d); commit", id))
@@ -113,7 +113,7 @@ func TestEachCommitCanHaveAFateOfItsOwn(t *testing.T) {
 	require.NoError(t, commit(0))
 	require.Error(t, commit(1))
 	require.Error(t, commit(2))
-	proxy.LoseCommitAck() // comes first
+	proxy.DropCommitAck() // comes first
 	require.Error(t, commit(3))
 	proxy.OnCommit(nil)
 	require.NoError(t, commit(4))
@@ -125,7 +125,7 @@ func TestAnAcknowledgementsFateDoesntOutliveACommitThatFails(t *testing.T) {
 	t.Parallel()
 	proxy, _ := newProxy(t)
 	conn := connect(t, proxy.URL())
-	proxy.OnCommit(func() fxtest.CommitFault { return fxtest.AckLost })
+	proxy.OnCommit(func() faults.CommitFault { return faults.CommitAckDropped })
 	_, err := conn.Exec(t.Context(), "begin; insert into entries values (1), (1); commit")
 	require.ErrorContains(t, err, "23505")
 	proxy.OnCommit(nil)
@@ -136,13 +136,13 @@ func TestAHeldCommitLeavesItsTransactionOpen(t *testing.T) {
 	t.Parallel()
 	proxy, direct := newProxy(t)
 	conn := connect(t, proxy.URL())
-	proxy.OnCommit(func() fxtest.CommitFault { return fxtest.CommitHeld })
+	proxy.OnCommit(func() faults.CommitFault { return faults.CommitHalfOpen })
 	execute(t, conn, "begin", "insert into entries values (1)")
 	_, err := conn.Exec(t.Context(), "commit")
 	require.Error(t, err)
 	open := fmt.Sprintf("select count(*) from pg_stat_activity where state = 'idle in transaction' and pid = %d", conn.PgConn().PID())
 	assert.Equal(t, 1, query[int](t, direct, open))
-	proxy.Cut()
+	proxy.ResetConnections()
 	require.Eventually(t, func() bool {
 		return query[int](t, direct, open) == 0
 	}, patience, time.Millisecond)
@@ -153,7 +153,7 @@ func TestACommitThatFailsIsAnsweredAndTheNextAcknowledgementIsLost(t *testing.T)
 	t.Parallel()
 	proxy, _ := newProxy(t)
 	conn := connect(t, proxy.URL())
-	proxy.LoseCommitAck()
+	proxy.DropCommitAck()
 	_, err := conn.Exec(t.Context(), "begin; insert into entries values (1), (1); commit")
 	require.ErrorContains(t, err, "23505", "the deferred constraint speaks at the end")
 	execute(t, conn, "rollback", "begin")
@@ -194,7 +194,7 @@ func TestCommitsAreFoundInScripts(t *testing.T) {
 		"select ended from t; committed":        false,
 		"select like'\\'; commit prepared 'x'; begin": false,
 	} {
-		assert.Equal(t, want, fxtest.Commits(script), script)
+		assert.Equal(t, want, faults.Commits(script), script)
 	}
 }
 
@@ -209,11 +209,11 @@ func TestMessagesAreFoundHoweverTheyAreCut(t *testing.T) {
 		stream, err = message.Encode(stream)
 		require.NoError(t, err)
 	}
-	_, _, want := fxtest.Follow("QPB", true, [][]byte{slices.Clone(stream)})
+	_, _, want := faults.Follow("QPB", true, [][]byte{slices.Clone(stream)})
 	require.Len(t, want, 6)
 	assert.Equal(t, []string{"Qselect 1\x00", "P", "Qcommit\x00"}, []string{want[2], want[3], want[5]}, "what is too long passes unseen")
 	for range 200 {
-		passed, held, seen := fxtest.Follow("QPB", true, cutUp(stream, func(left int) int { return 1 + rand.IntN(left) }))
+		passed, held, seen := faults.Follow("QPB", true, cutUp(stream, func(left int) int { return 1 + rand.IntN(left) }))
 		assert.Equal(t, stream, passed)
 		assert.Empty(t, held)
 		assert.Equal(t, want, seen)
@@ -224,7 +224,7 @@ func TestAnEncryptedStreamIsPassedOnAndNotRead(t *testing.T) {
 	t.Parallel()
 	hello := append([]byte{0x16, 3, 1, 2, 0}, queryMessage(t, "commit")...)
 	for _, size := range []int{1, 4, len(hello)} {
-		passed, held, seen := fxtest.Follow("Q", true, cutUp(hello, func(left int) int { return min(size, left) }))
+		passed, held, seen := faults.Follow("Q", true, cutUp(hello, func(left int) int { return min(size, left) }))
 		assert.Equal(t, hello, passed)
 		assert.Empty(t, held)
 		assert.Empty(t, seen)
@@ -258,7 +258,7 @@ func FuzzNothingIsLostOrAddedOnTheWay(f *testing.F) {
 	f.Add(binary.BigEndian.AppendUint32([]byte{'C'}, 0xffffffff), uint8(9), false)
 	f.Fuzz(func(t *testing.T, stream []byte, size uint8, untyped bool) {
 		pieces := cutUp(stream, func(left int) int { return min(left, int(size)+1) })
-		passed, held, _ := fxtest.Follow("QPBECZ", untyped, pieces)
+		passed, held, _ := faults.Follow("QPBECZ", untyped, pieces)
 		assert.Equal(t, string(stream), string(passed)+string(held))
 	})
 }
@@ -266,5 +266,5 @@ func FuzzNothingIsLostOrAddedOnTheWay(f *testing.F) {
 func FuzzCommitsEndsOnAnyText(f *testing.F) {
 	f.Add("select 'a")
 	f.Add("$a$ $$ /* \" e'\\")
-	f.Fuzz(func(_ *testing.T, script string) { fxtest.Commits(script) })
+	f.Fuzz(func(_ *testing.T, script string) { faults.Commits(script) })
 }

@@ -1,4 +1,4 @@
-package fxtest_test
+package faults_test
 
 import (
 	"context"
@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
+	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
@@ -21,7 +22,7 @@ func entries(t *testing.T, conn *pgx.Conn) int {
 
 func TestAClusterFailsOver(t *testing.T) { //nolint:tparallel // the steps of one scenario run in their order
 	t.Parallel()
-	cluster := fxtest.NewCluster(t)
+	cluster := faults.NewCluster(t)
 	writer, reader := connect(t, cluster.Primary().URL()), connect(t, cluster.Standby().URL())
 
 	execute(t, writer, "create table entries (n int)", "insert into entries values (1)")
@@ -81,9 +82,9 @@ func TestAClusterFailsOver(t *testing.T) { //nolint:tparallel // the steps of on
 		assert.Equal(t, 6, entries(t, connect(t, cluster.Standby().URL())), "of the two before the failover, one was sent")
 	})
 	t.Run("a standby that was promoted replays nothing any more", func(t *testing.T) {
-		require.EqualError(t, cluster.AwaitReplay(t.Context()), "fxtest: await replay: the primary: the server is down: Restart it first")
+		require.EqualError(t, cluster.AwaitReplay(t.Context()), "faults: await replay: the primary: the server is down: Restart it first")
 		cluster.Primary().Restart()
-		require.EqualError(t, cluster.AwaitReplay(t.Context()), "fxtest: await replay: the standby has been promoted")
+		require.EqualError(t, cluster.AwaitReplay(t.Context()), "faults: await replay: the standby has been promoted")
 		cluster.Standby().Restart()
 		assert.Equal(t, 6, entries(t, connect(t, cluster.Standby().URL())), "it keeps its password")
 	})
@@ -93,7 +94,7 @@ func TestANameMayLeadNowhere(t *testing.T) {
 	t.Parallel()
 	proxy, direct := newProxy(t)
 	execute(t, direct, "insert into entries values (1)")
-	name := fxtest.NewResolver(t, "db.test", proxy.URL())
+	name := faults.NewResolver(t, "db.test", proxy.URL())
 	config, err := pgxpool.ParseConfig(name.URL())
 	require.NoError(t, err)
 	config.BeforeConnect = name.BeforeConnect
@@ -118,6 +119,6 @@ func TestANameMayLeadNowhere(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"asked"}, found, "other names are somebody else's")
 
-	messages := failures(t, func(tb testing.TB) { fxtest.NewResolver(tb, "db.test", "postgres://me:secret@/x?host=/run") })
-	assert.Equal(t, []string{"fxtest: resolver: the server's address is no URL with a host and a port"}, messages)
+	messages := testrecorder.Errors(t, func(tb testing.TB) { faults.NewResolver(tb, "db.test", "postgres://me:secret@/x?host=/run") })
+	assert.Equal(t, []string{"faults: resolver: the server's address is no URL with a host and a port"}, messages)
 }

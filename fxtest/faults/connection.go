@@ -1,4 +1,4 @@
-package fxtest
+package faults
 
 import (
 	"context"
@@ -311,7 +311,7 @@ func (s *stream) encrypted() {
 	defer p.mu.Unlock()
 	s.link.encrypted = true
 	if p.faults.commit != CommitPasses || p.faults.decide != nil || p.faults.kill == AfterLogin {
-		p.tb.Error("fxtest: proxy: a connection is encrypted, so that the fault can't be timed: connect with sslmode=disable")
+		p.tb.Error("faults: proxy: a connection is encrypted, so that the fault can't be timed: connect with sslmode=disable")
 	}
 }
 
@@ -345,17 +345,17 @@ func (l *link) commit() verdict {
 	faults := &l.proxy.faults
 	fate := CommitPasses
 	switch {
-	case faults.commit == CommitLost:
-		faults.commit, fate = CommitPasses, CommitLost
+	case faults.commit == CommitDropped:
+		faults.commit, fate = CommitPasses, CommitDropped
 	case faults.commit == CommitPasses && faults.decide != nil:
 		fate = faults.decide()
 	}
 	switch fate {
-	case CommitLost:
+	case CommitDropped:
 		return cutBefore
-	case CommitHeld:
+	case CommitHalfOpen:
 		return holdHere
-	case CommitPasses, AckLost, AckMuted:
+	case CommitPasses, CommitAckDropped, CommitAckBlackHoled:
 	}
 	l.fate = fate
 	return pass
@@ -365,16 +365,16 @@ func (l *link) commit() verdict {
 func (l *link) acknowledge() verdict {
 	faults := &l.proxy.faults
 	fate := l.fate
-	if order := faults.commit; order == AckLost || order == AckMuted {
+	if order := faults.commit; order == CommitAckDropped || order == CommitAckBlackHoled {
 		faults.commit, fate = CommitPasses, order
 	}
 	switch fate {
-	case AckLost:
+	case CommitAckDropped:
 		return cutBefore
-	case AckMuted:
+	case CommitAckBlackHoled:
 		l.muted = true
 		return muteHere
-	case CommitPasses, CommitLost, CommitHeld:
+	case CommitPasses, CommitDropped, CommitHalfOpen:
 	}
 	return pass
 }

@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package fxtest
+package faults
 
 import (
 	"os/exec"
