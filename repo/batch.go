@@ -40,11 +40,11 @@ type Result[V any] struct {
 // not there. When the batch has failed, so has every call in it, with the error that Send returned.
 func (r *Result[V]) Value() (V, error) { return r.value, r.err }
 
-func (r *Result[V]) keep(value V, err error) { r.value, r.err = value, err }
+func (r *Result[V]) set(value V, err error) { r.value, r.err = value, err }
 
 func (r *Result[V]) fail(err error) {
 	var zero V
-	r.keep(zero, err)
+	r.set(zero, err)
 }
 
 // errNotSent is what a result holds before its batch has been sent.
@@ -78,7 +78,7 @@ type batchCall struct {
 	d    *descriptor
 	op   string
 	// begin is called before anything is sent and completes the statements; nil when there is nothing to do.
-	begin      func(ctx context.Context) error
+	prepare      func(ctx context.Context) error
 	statements []batchStatement
 	writes     bool
 	// read reads the answer to a statement and closes the rows.
@@ -138,17 +138,17 @@ func (b *Batch) send(ctx context.Context) (int, error) {
 		if c.tx.DB() != tx.DB() {
 			return i, &queryError{"the batch began with another database: a batch is sent to one"}
 		}
-		if c.begin == nil {
+		if c.prepare == nil {
 			continue
 		}
-		if err := c.begin(ctx); err != nil {
+		if err := c.prepare(ctx); err != nil {
 			return i, err
 		}
 	}
-	index, err := b.attempt(ctx, tx)
+	index, err := b.sendFresh(ctx, tx)
 	if err != nil && !b.writes() && mayRead(ctx, tx, err) {
 		err = readAgain(ctx, tx, err, func() error {
-			index, err = b.attempt(ctx, tx)
+			index, err = b.sendFresh(ctx, tx)
 			return err
 		})
 	}
@@ -159,9 +159,9 @@ func (b *Batch) send(ctx context.Context) (int, error) {
 }
 
 // attempt is try, once more when a table has changed under a prepared statement.
-func (b *Batch) attempt(ctx context.Context, tx *txn.Manager) (int, error) {
+func (b *Batch) sendFresh(ctx context.Context, tx *txn.Manager) (int, error) {
 	for attempt := 1; ; attempt++ {
-		index, err := b.try(ctx, tx)
+		index, err := b.sendOnce(ctx, tx)
 		if _, inside := tx.Tx(ctx); err == nil || inside || attempt == attempts || !isStaleStatement(err) {
 			return index, err
 		}
@@ -180,7 +180,7 @@ func (b *Batch) wrap(index int, err error) error {
 }
 
 // try sends the batch once.
-func (b *Batch) try(ctx context.Context, tx *txn.Manager) (int, error) {
+func (b *Batch) sendOnce(ctx context.Context, tx *txn.Manager) (int, error) {
 	index := -1
 	read := func(results pgx.BatchResults) (err error) {
 		index, err = b.read(results)
@@ -189,7 +189,7 @@ func (b *Batch) try(ctx context.Context, tx *txn.Manager) (int, error) {
 	if b.writes() {
 		err := tx.DoBatch(ctx, b.queue, read)
 		if index < 0 && err != nil {
-			index = b.culprit(-1, err)
+			index = b.failedCall(-1, err)
 		}
 		return index, err
 	}
@@ -220,7 +220,7 @@ func (b *Batch) read(results pgx.BatchResults) (int, error) {
 				err = c.read(statement, rows)
 			}
 			if err != nil {
-				return b.culprit(i, err), err
+				return b.failedCall(i, err), err
 			}
 		}
 	}
@@ -230,7 +230,7 @@ func (b *Batch) read(results pgx.BatchResults) (int, error) {
 // culprit returns the position of the call to which an error belongs that was found when the answer to the call at index was
 // read, -1 when that is nobody's fault or isn't known: there was no connection, or it was lost. A statement that can't be
 // prepared, or whose arguments can't be sent, fails before the first one runs.
-func (b *Batch) culprit(index int, err error) int {
+func (b *Batch) failedCall(index int, err error) int {
 	early, ok := errors.AsType[pgx.ErrPreprocessingBatch](err)
 	if !ok {
 		cause := sqlstate.CauseOf(err)

@@ -57,23 +57,23 @@ func (q BatchRepository[T, K]) Exists(opts ...QueryOption) *Result[bool] {
 func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]T] {
 	result, c := newCall[[]T](q, "GetMany", "read")
 	if len(keys) == 0 {
-		c.done = func() { result.keep([]T{}, nil) }
+		c.done = func() { result.set([]T{}, nil) }
 		return result
 	}
 	var rows []T
 	if r := q.r; len(r.d.key) == 1 && exact(r.d.columns[r.d.key[0]].typ) {
 		sql, args, err := r.listStatement(keys, opts)
-		c.state(sql, args, err)
+		c.addStatement(sql, args, err)
 		c.read = func(_ int, answer pgx.Rows) (err error) {
 			rows, err = collect[T](answer, r.d.shape, len(keys))
 			return err
 		}
-		c.done = func() { result.keep(r.arrange(keys, rows)) }
+		c.done = func() { result.set(r.arrange(keys, rows)) }
 		return result
 	}
 	for _, key := range keys {
 		sql, args, err := q.r.keyStatement(key, opts)
-		c.state(sql, args, err)
+		c.addStatement(sql, args, err)
 	}
 	var missing []int
 	c.read = func(statement int, answer pgx.Rows) error {
@@ -91,7 +91,7 @@ func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]
 		}
 		return nil
 	}
-	c.done = func() { result.keep(rows, q.r.missing(missing)) }
+	c.done = func() { result.set(rows, q.r.missing(missing)) }
 	return result
 }
 
@@ -100,12 +100,12 @@ func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 	r := q.r
 	result, c := newCall[*T](q, "Create", "create")
 	c.writes = true
-	c.begin = func(ctx context.Context) error {
-		v, err := r.valid(ctx, "create", row)
+	c.prepare = func(ctx context.Context) error {
+		v, err := r.validRow(ctx, "create", row)
 		if err != nil {
 			return err
 		}
-		form := r.d.insertForm(nil, v)
+		form := r.d.insertLayout(nil, v)
 		c.statements = []batchStatement{{r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form)}}
 		return nil
 	}
@@ -118,7 +118,7 @@ func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 	}
 	c.done = func() {
 		r.d.adopt(reflect.ValueOf(row).Elem(), reflect.ValueOf(fresh).Elem())
-		result.keep(row, nil)
+		result.set(row, nil)
 	}
 	return result
 }
@@ -126,12 +126,12 @@ func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 // Delete is [Repository.Delete]: the row is removed, or marked in a model with the role softdelete. The result is whether
 // there was one.
 func (q BatchRepository[T, K]) Delete(key K) *Result[bool] {
-	return q.mark("Delete", q.r.d.texts.remove, key, q.r.d.softDelete >= 0 && q.r.d.usesClock(true))
+	return q.mark("Delete", q.r.d.statements.deleteRow, key, q.r.d.softDelete >= 0 && q.r.d.usesClock(true))
 }
 
 // HardDelete is [Repository.HardDelete]. The result is whether there was a row.
 func (q BatchRepository[T, K]) HardDelete(key K) *Result[bool] {
-	return q.mark("HardDelete", q.r.d.texts.destroy, key, false)
+	return q.mark("HardDelete", q.r.d.statements.hardDelete, key, false)
 }
 
 func (q BatchRepository[T, K]) mark(name, sql string, key K, clock bool) *Result[bool] {
@@ -159,7 +159,7 @@ func (q BatchRepository[T, K]) row(name, sql string, args []any, err error) *Res
 	found := added.done
 	added.done = func() {
 		if found(); absent != nil {
-			result.keep(nil, absent)
+			result.set(nil, absent)
 		}
 	}
 	return result
@@ -178,20 +178,20 @@ func call[V, T, K any](
 	q BatchRepository[T, K], name, op, sql string, args []any, err error, read func(pgx.Rows) (V, error),
 ) *Result[V] {
 	result, c := newCall[V](q, name, op)
-	c.state(sql, args, err)
+	c.addStatement(sql, args, err)
 	var value V
 	c.read = func(_ int, rows pgx.Rows) (err error) {
 		value, err = read(rows)
 		return err
 	}
-	c.done = func() { result.keep(value, nil) }
+	c.done = func() { result.set(value, nil) }
 	return result
 }
 
 // state adds a statement, or the reason why there is none.
-func (c *batchCall) state(sql string, args []any, err error) {
+func (c *batchCall) addStatement(sql string, args []any, err error) {
 	if err != nil {
-		c.begin = func(context.Context) error { return err }
+		c.prepare = func(context.Context) error { return err }
 		return
 	}
 	c.statements = append(c.statements, batchStatement{sql, args})

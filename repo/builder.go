@@ -43,7 +43,7 @@ func (b *builder) statement() (sql string, args []any, err error) {
 		b.release()
 		return "", nil, err
 	}
-	sql = b.d.texts.known.text(b.sql)
+	sql = b.d.statements.cache.intern(b.sql)
 	if len(b.args) > 0 { // tracers may keep them
 		args = append(make([]any, 0, len(b.args)), b.args...)
 	}
@@ -86,17 +86,17 @@ func (b *builder) placeholder(number int) *builder {
 func (b *builder) column(name string) *builder {
 	c, err := b.d.column(name)
 	if err != nil {
-		b.keep(err)
+		b.setError(err)
 		return b
 	}
 	return b.text(c.ident)
 }
 
 func (b *builder) failf(format string, args ...any) {
-	b.keep(&queryError{b.d.label + ": " + fmt.Sprintf(format, args...)})
+	b.setError(&queryError{b.d.label + ": " + fmt.Sprintf(format, args...)})
 }
 
-func (b *builder) keep(err error) {
+func (b *builder) setError(err error) {
 	if b.err == nil {
 		b.err = err
 	}
@@ -114,7 +114,7 @@ func (b *builder) fragment(sql string, args []any, questions bool) {
 	b.text("(")
 	f.write()
 	b.text(")")
-	f.complete()
+	f.checkUnused()
 }
 
 // namedArgs returns the names when the only argument is a map of them.
@@ -147,8 +147,8 @@ type fragment struct {
 	named   map[string]any
 	names   map[string]int
 	// asked says that question marks are placeholders; question is the number of those already written.
-	asked    bool
-	question int
+	questionMarks    bool
+	questions int
 }
 
 // scan checks that the fragment is whole: it must not reach beyond its parentheses, whatever follows it.
@@ -184,7 +184,7 @@ func (f *fragment) scan(questions bool) bool {
 		f.fail("is empty")
 		return false
 	}
-	f.asked = questions && !numbered
+	f.questionMarks = questions && !numbered
 	return true
 }
 
@@ -199,10 +199,10 @@ func (f *fragment) write() {
 			f.number(t.text)
 		case t.kind == tokenNamed && f.named != nil:
 			f.name(t.text[1:])
-		case t.kind == tokenQuestion && f.asked:
-			f.question++
-			f.number("$" + strconv.Itoa(f.question))
-		case f.asked && t.kind == tokenText:
+		case t.kind == tokenQuestion && f.questionMarks:
+			f.questions++
+			f.number("$" + strconv.Itoa(f.questions))
+		case f.questionMarks && t.kind == tokenText:
 			f.b.text(strings.ReplaceAll(t.text, "??", "?")) // how squirrel writes an operator's question mark
 		default:
 			f.b.text(t.text)
@@ -245,7 +245,7 @@ func (f *fragment) name(name string) {
 }
 
 // complete checks that every argument has been used.
-func (f *fragment) complete() {
+func (f *fragment) checkUnused() {
 	for i, number := range f.numbers {
 		if number == 0 {
 			f.fail(fmt.Sprintf("doesn't use argument $%d", i+1))

@@ -16,28 +16,28 @@ import (
 const maxBatchArgs = 1 << 16
 
 // bulk is a bulk write on its way. Rows that have been written are brought back only when all of it has happened.
-type bulk[T, K any] struct {
+type bulkWrite[T, K any] struct {
 	repository *Repository[T, K]
 	op         string
 	rows       []T
 	values     reflect.Value // the rows
 	// told tells the rows apart when they come back, nil when that can't be done.
-	told  *ordering
-	fresh []*T // what came back for each
+	matcher  *ordering
+	returned []*T // what came back for each
 	// inserted and unchanged are where upserts tell what they did; nil for other writes.
 	inserted, unchanged []bool
 	// absent is asked about the rows for which nothing came back, when that isn't simply an error. It may fill fresh.
-	absent func(ctx context.Context, positions []int) error
+	onMissing func(ctx context.Context, positions []int) error
 }
 
 // newBulk checks every row before the first one is written.
-func (r *Repository[T, K]) newBulk(ctx context.Context, op string, rows []T) (*bulk[T, K], error) {
+func (r *Repository[T, K]) newBulk(ctx context.Context, op string, rows []T) (*bulkWrite[T, K], error) {
 	for i := range rows {
 		if err := r.d.validate(ctx, &rows[i], i); err != nil {
 			return nil, err
 		}
 	}
-	return &bulk[T, K]{repository: r, op: op, rows: rows, values: reflect.ValueOf(rows)}, nil
+	return &bulkWrite[T, K]{repository: r, op: op, rows: rows, values: reflect.ValueOf(rows)}, nil
 }
 
 // bulkStatement is one statement of a bulk write. Its arguments are made when it is sent.
@@ -45,31 +45,31 @@ type bulkStatement struct {
 	sql   string
 	row   int // the row's position
 	args  int // how many it has
-	build func(args []any, position int) []any
+	appendArgs func(args []any, position int) []any
 	// columns are the columns of one row's arguments, for errors.
 	columns []*column
 	// met says that it reads the row that an upsert has left alone.
-	met bool
+	readsExisting bool
 }
 
 // formGroup are rows that are inserted with values in the same columns.
-type formGroup struct {
-	form []byte
+type layoutGroup struct {
+	layout []byte
 	rows []int
 }
 
 // groups sorts rows by their form. It keeps the order in each group.
-func (w *bulk[T, K]) groups(positions []int, formOf func(form []byte, v reflect.Value) []byte) []formGroup {
+func (w *bulkWrite[T, K]) groups(positions []int, formOf func(form []byte, v reflect.Value) []byte) []layoutGroup {
 	var (
-		groups []formGroup
+		groups []layoutGroup
 		form   []byte
 	)
 	for _, i := range positions {
 		form = formOf(form, w.values.Index(i))
-		at := slices.IndexFunc(groups, func(g formGroup) bool { return bytes.Equal(g.form, form) })
+		at := slices.IndexFunc(groups, func(g layoutGroup) bool { return bytes.Equal(g.layout, form) })
 		if at < 0 {
 			at = len(groups)
-			groups = append(groups, formGroup{form: slices.Clone(form), rows: make([]int, 0, len(positions))})
+			groups = append(groups, layoutGroup{layout: slices.Clone(form), rows: make([]int, 0, len(positions))})
 		}
 		groups[at].rows = append(groups[at].rows, i)
 	}
@@ -77,7 +77,7 @@ func (w *bulk[T, K]) groups(positions []int, formOf func(form []byte, v reflect.
 }
 
 // positions returns the positions of all rows, in their order if they have one.
-func (w *bulk[T, K]) positions(order *ordering) []int {
+func (w *bulkWrite[T, K]) positions(order *ordering) []int {
 	if order != nil {
 		return order.rows
 	}
@@ -91,7 +91,7 @@ func (w *bulk[T, K]) positions(order *ordering) []int {
 func countArgs(form []byte) int {
 	n := 0
 	for _, take := range form {
-		if take == takeArgument || take == takeClock {
+		if take == fromField || take == fromClock {
 			n++
 		}
 	}
@@ -99,18 +99,18 @@ func countArgs(form []byte) int {
 }
 
 // insertOf makes the statement that inserts a row of this form.
-func (w *bulk[T, K]) insertOf(form []byte, position int) bulkStatement {
+func (w *bulkWrite[T, K]) insertOf(form []byte, position int) bulkStatement {
 	d := w.repository.d
 	return bulkStatement{
 		sql: d.createText(form), row: position, args: countArgs(form),
-		build:   func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), form) },
+		appendArgs:   func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), form) },
 		columns: d.argColumns(form),
 	}
 }
 
 // fastThenSingly runs the fast way of a write in a transaction. When the database refuses a row there, or rows can't be told
 // apart, all of it is taken back and done again row by row, which tells the row's position, or works.
-func (w *bulk[T, K]) fastThenSingly(ctx context.Context, fast, singly func(context.Context) error) error {
+func (w *bulkWrite[T, K]) stagedOrRowByRow(ctx context.Context, fast, singly func(context.Context) error) error {
 	tx := w.repository.tx
 	_, inside := tx.Tx(ctx)
 	var opts []txn.Option
@@ -118,14 +118,14 @@ func (w *bulk[T, K]) fastThenSingly(ctx context.Context, fast, singly func(conte
 		opts = append(opts, txn.Nested())
 	}
 	for attempt := 1; ; attempt++ {
-		w.begin()
+		w.reset()
 		err := tx.Do(ctx, fast, opts...)
 		switch {
 		case err == nil:
-			w.bringBack()
+			w.applyReturned()
 			return nil
 		case !inside && attempt < attempts && isStaleStatement(err):
-		case !wantsSingly(err):
+		case !needsRowByRow(err):
 			return err
 		default:
 			return singly(ctx)
@@ -134,8 +134,8 @@ func (w *bulk[T, K]) fastThenSingly(ctx context.Context, fast, singly func(conte
 }
 
 // wantsSingly reports whether an error of the fast way leaves open which row was at fault, or whether there is one at all.
-func wantsSingly(err error) bool {
-	if errors.Is(err, errKeyChanged) || errors.Is(err, errSuppressed) || errors.Is(err, errUnstaged) {
+func needsRowByRow(err error) bool {
+	if errors.Is(err, errKeyChanged) || errors.Is(err, errSuppressed) || errors.Is(err, errNotStaged) {
 		return true
 	}
 	if constraint, ok := errors.AsType[*ConstraintError](err); ok {
@@ -150,8 +150,8 @@ func wantsSingly(err error) bool {
 
 // run sends statements in a transaction: what the others have done may have to be taken back although the server has refused
 // nothing, when a row is missing or a trigger has dropped one. A single one is its own.
-func (w *bulk[T, K]) run(ctx context.Context, statements []bulkStatement) error {
-	w.begin()
+func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStatement) error {
+	w.reset()
 	send := func(ctx context.Context) error { return w.sendAll(ctx, batchesOf(statements)) }
 	var err error
 	if len(statements) == 1 {
@@ -160,48 +160,48 @@ func (w *bulk[T, K]) run(ctx context.Context, statements []bulkStatement) error 
 		err = w.repository.tx.Do(ctx, send)
 	}
 	if err == nil {
-		w.bringBack()
+		w.applyReturned()
 	}
 	return err
 }
 
 // begin forgets what an attempt has left behind.
-func (w *bulk[T, K]) begin() {
-	w.fresh = make([]*T, len(w.rows))
+func (w *bulkWrite[T, K]) reset() {
+	w.returned = make([]*T, len(w.rows))
 	clear(w.inserted)
 	clear(w.unchanged)
 }
 
-func (w *bulk[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement) error {
+func (w *bulkWrite[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement) error {
 	for _, batch := range batches {
 		if err := w.send(ctx, batch); err != nil {
 			return err
 		}
 	}
-	return w.complete(ctx)
+	return w.checkMissing(ctx)
 }
 
 // complete sees to the rows for which nothing came back.
-func (w *bulk[T, K]) complete(ctx context.Context) error {
+func (w *bulkWrite[T, K]) checkMissing(ctx context.Context) error {
 	var absent []int
-	for i := range w.fresh {
-		if w.fresh[i] == nil {
+	for i := range w.returned {
+		if w.returned[i] == nil {
 			absent = append(absent, i)
 		}
 	}
 	switch {
 	case len(absent) == 0:
 		return nil
-	case w.absent == nil:
+	case w.onMissing == nil:
 		return w.repository.d.wrap(w.op, errSuppressed, absent[0])
 	}
-	return w.absent(ctx, absent)
+	return w.onMissing(ctx, absent)
 }
 
 // bringBack brings what the database has made of the rows into them.
-func (w *bulk[T, K]) bringBack() {
+func (w *bulkWrite[T, K]) applyReturned() {
 	d := w.repository.d
-	for i, row := range w.fresh {
+	for i, row := range w.returned {
 		if !d.partial {
 			w.rows[i] = *row
 			continue
@@ -225,25 +225,25 @@ func batchesOf(statements []bulkStatement) [][]bulkStatement {
 }
 
 // send sends statements in one round trip and reads their rows. A stale statement heals as in query.
-func (w *bulk[T, K]) send(ctx context.Context, statements []bulkStatement) error {
+func (w *bulkWrite[T, K]) send(ctx context.Context, statements []bulkStatement) error {
 	for attempt := 1; ; attempt++ {
-		failed, err := w.try(ctx, statements)
+		failed, err := w.sendOnce(ctx, statements)
 		if err == nil {
 			return nil
 		}
 		_, inside := w.repository.tx.Tx(ctx)
 		if inside || attempt == attempts || !isStaleStatement(err) {
-			return w.blame(statements, failed, err)
+			return w.wrapStatement(statements, failed, err)
 		}
 	}
 }
 
 // try sends statements once. The first result tells the position of the one that failed, -1 for none in particular.
-func (w *bulk[T, K]) try(ctx context.Context, statements []bulkStatement) (failed int, err error) {
+func (w *bulkWrite[T, K]) sendOnce(ctx context.Context, statements []bulkStatement) (failed int, err error) {
 	batch := &pgx.Batch{}
 	for i := range statements {
 		s := &statements[i]
-		batch.Queue(s.sql, s.build(make([]any, 0, s.args), s.row)...)
+		batch.Queue(s.sql, s.appendArgs(make([]any, 0, s.args), s.row)...)
 	}
 	results := w.repository.tx.SendBatch(ctx, batch)
 	for i := range statements {
@@ -260,27 +260,27 @@ func (w *bulk[T, K]) try(ctx context.Context, statements []bulkStatement) (faile
 }
 
 // collect reads what came back for the row of a statement, and of an upsert whether it was inserted.
-func (w *bulk[T, K]) collect(rows pgx.Rows, s *bulkStatement) error {
+func (w *bulkWrite[T, K]) collect(rows pgx.Rows, s *bulkStatement) error {
 	var extra []any
-	if w.inserted != nil && !s.met {
+	if w.inserted != nil && !s.readsExisting {
 		extra = append(extra, &w.inserted[s.row])
 	}
 	row, err := scanOne[T](rows, w.repository.d.shape, extra...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
-	w.fresh[s.row] = row
+	w.returned[s.row] = row
 	return err
 }
 
 // match reads rows and tells them apart. n is how many are expected at most. upserted says that each tells whether it was
 // inserted.
-func (w *bulk[T, K]) match(rows pgx.Rows, n int, upserted bool) error {
+func (w *bulkWrite[T, K]) matchReturned(rows pgx.Rows, n int, upserted bool) error {
 	defer rows.Close()
 	var (
 		inserted bool
 		extra    []any
-		find     = finder{ordering: w.told}
+		find     = finder{ordering: w.matcher}
 		fresh    = make([]T, 0, n) // never grows: its elements are pointed to
 	)
 	if upserted {
@@ -297,10 +297,10 @@ func (w *bulk[T, K]) match(rows pgx.Rows, n int, upserted bool) error {
 			return err
 		}
 		position, ok := find.find(reflect.ValueOf(row).Elem())
-		if !ok || w.fresh[position] != nil {
+		if !ok || w.returned[position] != nil {
 			return errKeyChanged
 		}
-		w.fresh[position] = row
+		w.returned[position] = row
 		if upserted {
 			w.inserted[position] = inserted
 		}
@@ -309,16 +309,16 @@ func (w *bulk[T, K]) match(rows pgx.Rows, n int, upserted bool) error {
 }
 
 // matchMet reads rows that an upsert has left alone, and perhaps others, and tells them apart.
-func (w *bulk[T, K]) matchMet(rows pgx.Rows) error {
+func (w *bulkWrite[T, K]) matchExisting(rows pgx.Rows) error {
 	defer rows.Close()
-	reader, find := reader[T]{shape: w.repository.d.shape}, finder{ordering: w.told}
+	reader, find := reader[T]{shape: w.repository.d.shape}, finder{ordering: w.matcher}
 	for rows.Next() {
 		row := new(T)
 		if err := reader.read(rows, row); err != nil {
 			return err
 		}
-		if position, ok := find.find(reflect.ValueOf(row).Elem()); ok && w.fresh[position] == nil {
-			w.fresh[position] = row
+		if position, ok := find.find(reflect.ValueOf(row).Elem()); ok && w.returned[position] == nil {
+			w.returned[position] = row
 		}
 	}
 	return rows.Err()
@@ -337,7 +337,7 @@ func (d *descriptor) columnsAt(positions []int) []*column {
 func (d *descriptor) argColumns(form []byte) []*column {
 	columns := make([]*column, 0, len(form))
 	for i, take := range form {
-		if take == takeArgument || take == takeClock {
+		if take == fromField || take == fromClock {
 			columns = append(columns, &d.columns[i])
 		}
 	}

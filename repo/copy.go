@@ -19,7 +19,7 @@ import (
 // This file is the seam between structs and COPY: whatever copies rows of a model goes through copyRows.
 
 // errNoMore is what a source of rows returns at its end.
-var errNoMore = errors.New("no more rows")
+var errNoMoreRows = errors.New("no more rows")
 
 // rowSource returns one complete row after the other (see fill), each a struct that can be addressed and is done with when the
 // next one is asked for, and errNoMore at their end. It is called by one goroutine at a time, which need not be the caller's.
@@ -40,8 +40,8 @@ func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, column
 		panic(c.panicked)
 	case c.exited:
 		runtime.Goexit()
-	case c.failure != nil:
-		return 0, c.failure
+	case c.sourceErr != nil:
+		return 0, c.sourceErr
 	}
 	return c.tag.RowsAffected(), err
 }
@@ -57,7 +57,7 @@ func (e *encodeError) Error() string { return "a value can't be sent as its colu
 func (e *encodeError) Unwrap() error { return e.err }
 
 // errBroken is what the server is told when the source has failed: its own error may hold values, and the server would log it.
-var errBroken = errors.New("the source of the rows has failed")
+var errSourceFailed = errors.New("the source of the rows has failed")
 
 // copier is a COPY. It is the reader of its data.
 type copier struct {
@@ -71,11 +71,11 @@ type copier struct {
 	encoder *rowplan.Encoder
 	typ     reflect.Type
 	row     reflect.Value
-	begun   bool
-	rest    []byte // of a row that was too large for the buffer
+	headerWritten   bool
+	overflow    []byte // of a row that was too large for the buffer
 	largest int    // row so far, in bytes
-	end     error  // what Read returns once there is nothing more
-	failure error  // of the source
+	readErr     error  // what Read returns once there is nothing more
+	sourceErr error  // of the source
 	// panicked is what the source has panicked with, and exited that it has ended its goroutine: the driver's, and not the
 	// caller's, where both go on.
 	panicked any
@@ -109,7 +109,7 @@ func (c *copier) run(ctx context.Context, conn *pgx.Conn, table pgx.Identifier) 
 func (c *copier) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.end, c.rest = io.ErrClosedPipe, nil
+	c.readErr, c.overflow = io.ErrClosedPipe, nil
 }
 
 // signature begins a COPY in binary: without flags, without an extension (PostgreSQL manual, "COPY", "Binary Format").
@@ -119,52 +119,52 @@ const signature = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 func (c *copier) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.rest) > 0 {
-		n := copy(p, c.rest)
-		c.rest = c.rest[n:]
+	if len(c.overflow) > 0 {
+		n := copy(p, c.overflow)
+		c.overflow = c.overflow[n:]
 		return n, nil
 	}
 	buf := p[:0:len(p)]
-	if !c.begun {
-		c.begun = true
+	if !c.headerWritten {
+		c.headerWritten = true
 		buf = append(buf, signature...)
 	}
-	for more := true; more && c.end == nil; more = len(p)-len(buf) >= min(c.largest, len(p)/8) { //nolint:mnd // one huge row may waste no more
+	for more := true; more && c.readErr == nil; more = len(p)-len(buf) >= min(c.largest, len(p)/8) { //nolint:mnd // one huge row may waste no more
 		before := len(buf)
-		buf = c.take(buf)
+		buf = c.appendRow(buf)
 		c.largest = max(c.largest, len(buf)-before)
 	}
 	if len(buf) == 0 {
-		return 0, c.end
+		return 0, c.readErr
 	}
 	n := copy(p, buf) // onto itself, unless it has become longer
 	if n < len(buf) {
-		c.rest = append([]byte(nil), buf[n:]...)
+		c.overflow = append([]byte(nil), buf[n:]...)
 	}
 	return n, nil
 }
 
 // take appends the next row, or notes the end.
-func (c *copier) take(buf []byte) []byte {
-	row, err := c.ask()
-	if err == errNoMore { //nolint:errorlint // it is never wrapped
-		c.end = io.EOF
+func (c *copier) appendRow(buf []byte) []byte {
+	row, err := c.nextRow()
+	if err == errNoMoreRows { //nolint:errorlint // it is never wrapped
+		c.readErr = io.EOF
 		return buf
 	}
 	if err != nil {
-		c.failure, c.end = err, errBroken
+		c.sourceErr, c.readErr = err, errSourceFailed
 		return buf
 	}
 	if c.row = row; c.encoder == nil {
 		c.prepare(row.Type())
 	}
 	if row.Type() != c.typ {
-		c.failure, c.end = errors.New("rows of different types"), errBroken
+		c.sourceErr, c.readErr = errors.New("rows of different types"), errSourceFailed
 		return buf
 	}
 	longer, column, err := c.encoder.Append(buf, row.Addr().UnsafePointer(), c.boxed)
 	if err != nil {
-		c.failure, c.end = &encodeError{column: c.columns[column].name, err: err}, errBroken
+		c.sourceErr, c.readErr = &encodeError{column: c.columns[column].name, err: err}, errSourceFailed
 		return buf
 	}
 	return longer
@@ -172,17 +172,17 @@ func (c *copier) take(buf []byte) []byte {
 
 // ask calls the source, whose panic would end the process here. When it ends the goroutine the driver would wait for ever, so that
 // the connection has to go.
-func (c *copier) ask() (row reflect.Value, err error) {
+func (c *copier) nextRow() (row reflect.Value, err error) {
 	returned := false
 	defer func() {
 		if returned {
 			return
 		}
 		if c.panicked = recover(); c.panicked != nil {
-			err = errBroken
+			err = errSourceFailed
 			return
 		}
-		c.exited, c.end = true, errBroken
+		c.exited, c.readErr = true, errSourceFailed
 		_ = c.conn.PgConn().Conn().Close()
 	}()
 	row, err = c.next()

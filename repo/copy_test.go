@@ -177,10 +177,10 @@ func TestACopyIsSeenByTracers(t *testing.T) {
 	require.NoError(t, second(things.Import(t.Context(), given(Thing{ID: 1}))))
 	assert.Equal(t, []string{"copy " + pgx.Identifier{"things"}.Sanitize()}, count.take())
 	statements := m.DB().Statements()
-	assert.Contains(t, texts(statements), `copy "things" from stdin`)
+	assert.Contains(t, statementTexts(statements), `copy "things" from stdin`)
 }
 
-func texts(statements []pgfx.Statement) []string {
+func statementTexts(statements []pgfx.Statement) []string {
 	list := make([]string, len(statements))
 	for i := range statements {
 		list[i] = statements[i].Text

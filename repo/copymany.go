@@ -17,7 +17,7 @@ import "context"
 func (r *Repository[T, K]) CopyMany(ctx context.Context, rows []T) (int64, error) {
 	next := 0
 	source := r.newImportSource(ctx, "copy")
-	source.pull = func() (row T, err error, ok bool) { //nolint:revive // the signature of iter.Pull2
+	source.nextRow = func() (row T, err error, ok bool) { //nolint:revive // the signature of iter.Pull2
 		if next == len(rows) {
 			return row, nil, false
 		}

@@ -29,28 +29,28 @@ func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
 	}
 	var byKey *ordering
 	if w.makeKeys() {
-		byKey = order(w.values, r.d.columnsAt(r.d.key))
-		if err := byKey.check(r.d.label, "key"); err != nil {
+		byKey = newOrdering(w.values, r.d.columnsAt(r.d.key))
+		if err := byKey.checkDuplicates(r.d.label, "key"); err != nil {
 			return err
 		}
 	}
-	groups := w.groups(w.positions(byKey), r.d.insertForm)
-	rowByRow := func(ctx context.Context) error { return w.run(ctx, w.inserts(groups)) }
+	groups := w.groups(w.positions(byKey), r.d.insertLayout)
+	rowByRow := func(ctx context.Context) error { return w.sendInTx(ctx, w.inserts(groups)) }
 	if len(groups) > 1 || !r.d.stages(len(rows)) {
 		return rowByRow(ctx)
 	}
-	if w.told = byKey; w.told == nil {
-		w.told = order(w.values, w.comparableColumns(groups[0].form))
+	if w.matcher = byKey; w.matcher == nil {
+		w.matcher = newOrdering(w.values, w.comparableColumns(groups[0].layout))
 	}
-	if !w.told.tells() {
+	if !w.matcher.isUnique() {
 		return rowByRow(ctx)
 	}
 	staged := func(ctx context.Context) error { return w.stagedInsert(ctx, groups[0]) }
-	return w.fastThenSingly(ctx, staged, rowByRow)
+	return w.stagedOrRowByRow(ctx, staged, rowByRow)
 }
 
 // makeKeys sets zero keys that the application makes (see [WithKeys]) and reports whether all keys are known afterwards.
-func (w *bulk[T, K]) makeKeys() bool {
+func (w *bulkWrite[T, K]) makeKeys() bool {
 	d, known := w.repository.d, true
 	for _, position := range d.key {
 		c := &d.columns[position]
@@ -75,11 +75,11 @@ func (w *bulk[T, K]) makeKeys() bool {
 }
 
 // inserts returns one insert statement per row.
-func (w *bulk[T, K]) inserts(groups []formGroup) []bulkStatement {
+func (w *bulkWrite[T, K]) inserts(groups []layoutGroup) []bulkStatement {
 	statements := make([]bulkStatement, 0, len(w.rows))
 	for _, g := range groups {
 		for _, position := range g.rows {
-			statements = append(statements, w.insertOf(g.form, position))
+			statements = append(statements, w.insertOf(g.layout, position))
 		}
 	}
 	return statements
@@ -87,11 +87,11 @@ func (w *bulk[T, K]) inserts(groups []formGroup) []bulkStatement {
 
 // comparableColumns returns the columns by which returned rows can be matched to the rows that were sent: those that are sent
 // and come back unchanged.
-func (w *bulk[T, K]) comparableColumns(form []byte) []*column {
+func (w *bulkWrite[T, K]) comparableColumns(form []byte) []*column {
 	var columns []*column
 	for i := range w.repository.d.columns {
 		c := &w.repository.d.columns[i]
-		if form[i] == takeArgument && c.orderable() && c.typ.Kind() != reflect.Pointer && !c.roles.is(roleVersion) {
+		if form[i] == fromField && c.orderable() && c.typ.Kind() != reflect.Pointer && !c.roles.is(roleVersion) {
 			columns = append(columns, c)
 		}
 	}

@@ -75,7 +75,7 @@ type descriptor struct {
 	keyType  reflect.Type
 	keyIndex [][]int
 
-	texts texts
+	statements statementTexts
 }
 
 func describe(typ, key reflect.Type, table string, opts []Option) (*descriptor, error) {
@@ -100,8 +100,8 @@ func describe(typ, key reflect.Type, table string, opts []Option) (*descriptor, 
 	if err := d.check(); err != nil {
 		return nil, err
 	}
-	d.texts.compile(d)
-	d.texts.usual, err = d.newUpsert(nil)
+	d.statements.compile(d)
+	d.statements.defaultUpsert, err = d.newUpsert(nil)
 	return d, err
 }
 

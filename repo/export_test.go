@@ -42,17 +42,17 @@ func CompileType(typ reflect.Type) error {
 }
 
 // Texts remembers texts.
-type Texts struct{ cache textCache }
+type Texts struct{ cache statementCache }
 
 // KnownTexts is how many of them.
-const KnownTexts = knownTexts
+const KnownTexts = statementCacheSize
 
 // Text returns what was written.
-func (t *Texts) Text(written string) string { return t.cache.text([]byte(written)) }
+func (t *Texts) Text(written string) string { return t.cache.intern([]byte(written)) }
 
 // Made returns the text for a key.
 func (t *Texts) Made(key string, compile func() string) string {
-	return t.cache.made([]byte(key), compile)
+	return t.cache.getOrCompile([]byte(key), compile)
 }
 
 var (
@@ -84,7 +84,7 @@ func NewCore(tx *txn.Manager, typ reflect.Type, table string) (*Core, error) {
 // Insert is Create without bringing anything back.
 func (c *Core) Insert(ctx context.Context, row reflect.Value) error {
 	c.args.row = row
-	form := c.d.insertForm(nil, row)
+	form := c.d.insertLayout(nil, row)
 	c.args.insert(form)
 	return c.write(ctx, c.d.createText(form))
 }
@@ -93,7 +93,7 @@ func (c *Core) Insert(ctx context.Context, row reflect.Value) error {
 func (c *Core) Update(ctx context.Context, row reflect.Value) error {
 	c.args.row = row
 	c.args.update()
-	return c.write(ctx, c.d.texts.update)
+	return c.write(ctx, c.d.statements.update)
 }
 
 // write runs the statement and has a plan made for what comes back, so that the next one can take addresses.
@@ -119,9 +119,9 @@ func (c *Core) write(ctx context.Context, sql string) error {
 // Copy copies one row.
 func (c *Core) Copy(ctx context.Context, row reflect.Value) error {
 	taken := false
-	_, err := copyRows(ctx, c.tx, c.d.path, c.d.formColumns(c.d.insertForm(nil, row)), func() (reflect.Value, error) {
+	_, err := copyRows(ctx, c.tx, c.d.path, c.d.layoutColumns(c.d.insertLayout(nil, row)), func() (reflect.Value, error) {
 		if taken {
-			return reflect.Value{}, errNoMore
+			return reflect.Value{}, errNoMoreRows
 		}
 		taken = true
 		return row, nil
@@ -131,12 +131,12 @@ func (c *Core) Copy(ctx context.Context, row reflect.Value) error {
 
 // All is Find, by the row plan or by pgx's Scan.
 func (c *Core) All(ctx context.Context, plan bool, orderBy string) ([]reflect.Value, error) {
-	return c.read(ctx, plan, c.d.texts.selects+" order by "+orderBy)
+	return c.read(ctx, plan, c.d.statements.selectFrom+" order by "+orderBy)
 }
 
 // Get is Get.
 func (c *Core) Get(ctx context.Context, plan bool, key reflect.Value) (reflect.Value, error) {
-	rows, err := c.read(ctx, plan, c.d.texts.get, c.d.keyArgs(nil, key)...)
+	rows, err := c.read(ctx, plan, c.d.statements.get, c.d.keyArgs(nil, key)...)
 	if err != nil {
 		return reflect.Value{}, err
 	}

@@ -38,7 +38,7 @@ func Expr(condition Sqlizer) Filter {
 	return filterFunc(func(b *builder) {
 		sql, args, err := condition.ToSql()
 		if err != nil {
-			b.keep(fmt.Errorf("repo: %s: ToSql: %w", b.d.label, err))
+			b.setError(fmt.Errorf("repo: %s: ToSql: %w", b.d.label, err))
 			return
 		}
 		b.fragment(sql, args, true)
@@ -209,19 +209,19 @@ func array[V any](column, operator string, values []V) Filter {
 // And matches rows that match all of the filters; without filters every row.
 func And(filters ...Filter) Filter {
 	for _, f := range filters {
-		if _, all := f.(everything); !all {
+		if _, all := f.(matchAll); !all {
 			return combine(filters, " and ")
 		}
 	}
-	return everything{}
+	return matchAll{}
 }
 
 // everything is a filter that lets every row through, and doesn't count as one where a filter is demanded.
-type everything struct{}
+type matchAll struct{}
 
-func (everything) write(b *builder) { b.text("true") }
+func (matchAll) write(b *builder) { b.text("true") }
 
-func (everything) apply(*query) {}
+func (matchAll) apply(*query) {}
 
 // Or matches rows that match one of the filters at least; without filters no row.
 func Or(filters ...Filter) Filter {

@@ -71,7 +71,7 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 	}
 	pull, stop := iter.Pull2(rows)
 	defer stop()
-	source.pull = pull
+	source.nextRow = pull
 	return r.importFrom(ctx, source)
 }
 
@@ -81,17 +81,17 @@ func (r *Repository[T, K]) newImportSource(ctx context.Context, op string) *impo
 
 // importFrom copies the rows of a source into the table.
 func (r *Repository[T, K]) importFrom(ctx context.Context, source *importSource[T]) (int64, error) {
-	if err := source.take(); err != nil {
-		if err == errNoMore { //nolint:errorlint // it is never wrapped
+	if err := source.advance(); err != nil {
+		if err == errNoMoreRows { //nolint:errorlint // it is never wrapped
 			return 0, nil
 		}
 		return 0, err
 	}
-	source.peeked = true
+	source.pending = true
 	if err := r.importTime(ctx, source); err != nil {
 		return 0, err
 	}
-	columns := r.d.formColumns(source.form)
+	columns := r.d.layoutColumns(source.form)
 	n, err := copyRows(ctx, r.tx, r.d.path, columns, source.next)
 	if source.err != nil {
 		return 0, source.err
@@ -104,10 +104,10 @@ func (r *Repository[T, K]) importFrom(ctx context.Context, source *importSource[
 }
 
 // formColumns returns the columns that an insert of this form gives values.
-func (d *descriptor) formColumns(form []byte) []*column {
+func (d *descriptor) layoutColumns(form []byte) []*column {
 	columns := make([]*column, 0, len(form))
 	for i, take := range form {
-		if take != takeDefault {
+		if take != fromDefault {
 			columns = append(columns, &d.columns[i])
 		}
 	}
@@ -134,7 +134,7 @@ type importSource[T any] struct {
 	op       string
 	d        *descriptor
 	settings importSettings
-	pull     func() (T, error, bool)
+	nextRow     func() (T, error, bool)
 	began    time.Time
 	now      time.Time
 	form     []byte // of the first row; all others must have it
@@ -143,31 +143,31 @@ type importSource[T any] struct {
 	rows     int64
 	skipped  int64
 	due      int64 // the number of rows at which progress is reported next
-	peeked   bool  // the current row has been taken to learn the form
+	pending   bool  // the current row has been taken to learn the form
 	err      error
 }
 
 // next returns the next row, completed.
 func (s *importSource[T]) next() (reflect.Value, error) {
-	if !s.peeked {
-		if err := s.take(); err != nil {
-			if err != errNoMore { //nolint:errorlint // it is never wrapped
+	if !s.pending {
+		if err := s.advance(); err != nil {
+			if err != errNoMoreRows { //nolint:errorlint // it is never wrapped
 				s.err = err
 			}
 			return reflect.Value{}, err
 		}
 	}
-	s.peeked = false
+	s.pending = false
 	v := s.value()
-	s.d.fill(v, s.now)
+	s.d.setAutomatic(v, s.now)
 	return v, nil
 }
 
 // take takes the next row of the sequence and checks it.
-func (s *importSource[T]) take() error {
-	row, err, ok := s.pull()
+func (s *importSource[T]) advance() error {
+	row, err, ok := s.nextRow()
 	if !ok {
-		return errNoMore
+		return errNoMoreRows
 	}
 	if err != nil {
 		return err
@@ -176,19 +176,19 @@ func (s *importSource[T]) take() error {
 	if err := s.d.validate(s.ctx, &s.row, int(s.rows)); err != nil {
 		return err
 	}
-	form := s.d.importForm(s.buf, s.value())
+	form := s.d.importLayout(s.buf, s.value())
 	if s.buf = form; s.form == nil {
 		s.form = slices.Clone(form)
 	}
 	if !bytes.Equal(form, s.form) {
-		return s.differs(form)
+		return s.layoutError(form)
 	}
 	s.rows++
 	s.progress(false)
 	return nil
 }
 
-func (s *importSource[T]) differs(form []byte) error {
+func (s *importSource[T]) layoutError(form []byte) error {
 	for i := range form {
 		if form[i] != s.form[i] {
 			return &InvalidError{Table: s.d.label, Index: int(s.rows), err: fmt.Errorf("column %q is left to the database in some rows and not "+

@@ -29,18 +29,18 @@ func OnRowError(report func(err error) error) ImportOption {
 }
 
 // skipping is an import that skips bad rows.
-type skipping[T any] struct {
+type skippingImport[T any] struct {
 	tx     *txn.Manager
 	source *importSource[T]
 	chunk  []T
-	at     []int64 // the position in the sequence of each row of the chunk
+	positions     []int64 // the position in the sequence of each row of the chunk
 	forms  []string
 	stored int64
 }
 
 // importSkipping imports a sequence without its bad rows.
 func (r *Repository[T, K]) importSkipping(ctx context.Context, source *importSource[T], rows iter.Seq2[T, error]) (int64, error) {
-	s := &skipping[T]{tx: r.tx, source: source}
+	s := &skippingImport[T]{tx: r.tx, source: source}
 	begun := false
 	err := r.tx.Do(ctx, func(ctx context.Context) error {
 		if begun {
@@ -54,11 +54,11 @@ func (r *Repository[T, K]) importSkipping(ctx context.Context, source *importSou
 			if err != nil {
 				return err
 			}
-			if err := s.take(ctx, row); err != nil {
+			if err := s.add(ctx, row); err != nil {
 				return err
 			}
 		}
-		return s.flush(ctx)
+		return s.copyChunk(ctx)
 	})
 	if err != nil {
 		return 0, err
@@ -68,23 +68,23 @@ func (r *Repository[T, K]) importSkipping(ctx context.Context, source *importSou
 }
 
 // take checks a row and keeps it until the chunk is full.
-func (s *skipping[T]) take(ctx context.Context, row T) error {
+func (s *skippingImport[T]) add(ctx context.Context, row T) error {
 	at := s.source.rows
 	s.source.rows++
 	if err := s.source.d.validate(ctx, &row, int(at)); err != nil {
-		return s.skip(err)
+		return s.reject(err)
 	}
-	s.chunk, s.at = append(s.chunk, row), append(s.at, at)
-	form := s.source.d.importForm(nil, reflect.ValueOf(&s.chunk[len(s.chunk)-1]).Elem())
+	s.chunk, s.positions = append(s.chunk, row), append(s.positions, at)
+	form := s.source.d.importLayout(nil, reflect.ValueOf(&s.chunk[len(s.chunk)-1]).Elem())
 	s.forms = append(s.forms, string(form))
 	if len(s.chunk) < skipChunk {
 		return nil
 	}
-	return s.flush(ctx)
+	return s.copyChunk(ctx)
 }
 
 // skip reports a bad row.
-func (s *skipping[T]) skip(err error) error {
+func (s *skippingImport[T]) reject(err error) error {
 	s.source.skipped++
 	if ending := s.source.settings.skip(err); ending != nil {
 		return ending
@@ -94,7 +94,7 @@ func (s *skipping[T]) skip(err error) error {
 }
 
 // flush copies the chunk, rows of the same form together.
-func (s *skipping[T]) flush(ctx context.Context) error {
+func (s *skippingImport[T]) copyChunk(ctx context.Context) error {
 	groups := make(map[string][]int)
 	var order []string
 	for i, form := range s.forms {
@@ -104,12 +104,12 @@ func (s *skipping[T]) flush(ctx context.Context) error {
 		groups[form] = append(groups[form], i)
 	}
 	for _, form := range order {
-		if err := s.store(ctx, s.source.d.formColumns([]byte(form)), groups[form]); err != nil {
+		if err := s.copyGoodRows(ctx, s.source.d.layoutColumns([]byte(form)), groups[form]); err != nil {
 			return err
 		}
 	}
 	clear(s.chunk) // what the rows point to isn't needed any more
-	s.chunk, s.at, s.forms = s.chunk[:0], s.at[:0], s.forms[:0]
+	s.chunk, s.positions, s.forms = s.chunk[:0], s.positions[:0], s.forms[:0]
 	s.source.progress(false)
 	return nil
 }
@@ -117,17 +117,17 @@ func (s *skipping[T]) flush(ctx context.Context) error {
 // store copies rows of the chunk without the bad ones. What is before a bad row is known to be good; where nobody knows which
 // row is bad, half as many are tried. Bad rows come in company: behind one the next try is as small as what was good before
 // it, and twice as large after each success.
-func (s *skipping[T]) store(ctx context.Context, columns []*column, rows []int) error {
+func (s *skippingImport[T]) copyGoodRows(ctx context.Context, columns []*column, rows []int) error {
 	for limit := len(rows); len(rows) > 0; {
 		n := min(limit, len(rows))
-		err := s.tx.Do(ctx, func(ctx context.Context) error { return s.copy(ctx, columns, rows[:n]) }, txn.Nested())
+		err := s.tx.Do(ctx, func(ctx context.Context) error { return s.copyOnce(ctx, columns, rows[:n]) }, txn.Nested())
 		if err == nil {
 			s.stored += int64(n)
 			rows, limit = rows[n:], 2*n //nolint:mnd // twice
 			continue
 		}
-		index, known := rowAt(err)
-		if !known && !wantsSingly(err) {
+		index, known := rowIndex(err)
+		if !known && !needsRowByRow(err) {
 			return err
 		}
 		if !known && n > 1 {
@@ -135,16 +135,16 @@ func (s *skipping[T]) store(ctx context.Context, columns []*column, rows []int) 
 			continue
 		}
 		bad := 0
-		for known && bad < n-1 && s.at[rows[bad]] != index {
+		for known && bad < n-1 && s.positions[rows[bad]] != index {
 			bad++
 		}
 		if !known {
-			err = blamed(err, s.source.d.label, int(s.at[rows[0]]))
+			err = withIndex(err, s.source.d.label, int(s.positions[rows[0]]))
 		}
-		if err := s.store(ctx, columns, rows[:bad]); err != nil {
+		if err := s.copyGoodRows(ctx, columns, rows[:bad]); err != nil {
 			return err
 		}
-		if err := s.skip(err); err != nil {
+		if err := s.reject(err); err != nil {
 			return err
 		}
 		rows, limit = rows[bad+1:], max(1, bad)
@@ -152,23 +152,23 @@ func (s *skipping[T]) store(ctx context.Context, columns []*column, rows []int) 
 	return nil
 }
 
-func (s *skipping[T]) copy(ctx context.Context, columns []*column, rows []int) error {
+func (s *skippingImport[T]) copyOnce(ctx context.Context, columns []*column, rows []int) error {
 	d := s.source.d
 	source := &sliceSource{
 		rows: reflect.ValueOf(s.chunk), positions: rows, row: reflect.New(d.typ).Elem(),
-		complete: func(row reflect.Value) { d.fill(row, s.source.now) },
+		complete: func(row reflect.Value) { d.setAutomatic(row, s.source.now) },
 	}
 	_, err := copyRows(ctx, s.tx, d.path, columns, source.next)
 	return d.wrapCopy("import", err, func(number int) int {
 		if position := source.position(number); position >= 0 {
-			return int(s.at[position])
+			return int(s.positions[position])
 		}
 		return -1
 	}, columns)
 }
 
 // rowAt returns the index of the row that an error names.
-func rowAt(err error) (int64, bool) {
+func rowIndex(err error) (int64, bool) {
 	if constraint, ok := errors.AsType[*ConstraintError](err); ok {
 		return int64(constraint.Index), constraint.Index >= 0
 	}
@@ -179,7 +179,7 @@ func rowAt(err error) (int64, bool) {
 }
 
 // blamed returns an error that names no row as the error of the only one that there was.
-func blamed(err error, table string, index int) error {
+func withIndex(err error, table string, index int) error {
 	if constraint, ok := errors.AsType[*ConstraintError](err); ok {
 		named := *constraint
 		named.Index = index
@@ -189,11 +189,11 @@ func blamed(err error, table string, index int) error {
 }
 
 // importForm is insertForm for a COPY, to which the time is known.
-func (d *descriptor) importForm(form []byte, v reflect.Value) []byte {
-	form = d.insertForm(form, v)
+func (d *descriptor) importLayout(form []byte, v reflect.Value) []byte {
+	form = d.insertLayout(form, v)
 	for i, take := range form {
-		if take == takeNow || take == takeClock {
-			form[i] = takeArgument // fill knows the time
+		if take == fromServerClock || take == fromClock {
+			form[i] = fromField // fill knows the time
 		}
 	}
 	return form

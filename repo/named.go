@@ -50,7 +50,7 @@ func namedOf(typ reflect.Type) *named {
 // model returns the model for a result.
 func (n *named) model(columns []pgconn.FieldDescription) *namedModel {
 	var h maphash.Hash
-	h.SetSeed(textSeed)
+	h.SetSeed(cacheSeed)
 	for i := range columns {
 		_, _ = h.WriteString(columns[i].Name)
 		_ = h.WriteByte(0)

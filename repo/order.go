@@ -16,9 +16,9 @@ type ordering struct {
 	keys    []sortKey // for each row one a column
 	rows    []int     // positions of the rows in their order
 	// twice is the position of a row that is the same as the one at first; -1 when no two rows are the same.
-	twice, first int
+	duplicate, original int
 	// nulls says that a row has a NULL among the columns, and so can't be told apart by them.
-	nulls bool
+	hasNulls bool
 }
 
 // sortKey is what a field is sorted by.
@@ -89,26 +89,26 @@ func sortKeyOf(f reflect.Value) sortKey {
 }
 
 // order sorts rows, a slice of structs, by columns. It returns nil when there are no columns or one of them can't be sorted.
-func order(rows reflect.Value, columns []*column) *ordering {
+func newOrdering(rows reflect.Value, columns []*column) *ordering {
 	if len(columns) == 0 || slices.ContainsFunc(columns, func(c *column) bool { return !c.orderable() }) {
 		return nil
 	}
 	n := rows.Len()
-	o := &ordering{columns: columns, keys: make([]sortKey, 0, n*len(columns)), rows: make([]int, n), twice: -1}
+	o := &ordering{columns: columns, keys: make([]sortKey, 0, n*len(columns)), rows: make([]int, n), duplicate: -1}
 	for i := range n {
 		o.rows[i] = i
 		o.keys = o.keysOf(o.keys, rows.Index(i))
 	}
 	slices.SortFunc(o.rows, func(a, b int) int {
-		return cmp.Or(slices.CompareFunc(o.at(a), o.at(b), sortKey.compare), cmp.Compare(a, b))
+		return cmp.Or(slices.CompareFunc(o.keysAt(a), o.keysAt(b), sortKey.compare), cmp.Compare(a, b))
 	})
 	for i := range o.rows {
-		if slices.ContainsFunc(o.at(o.rows[i]), func(k sortKey) bool { return k.null }) {
-			o.nulls = true // NULLs are all different
+		if slices.ContainsFunc(o.keysAt(o.rows[i]), func(k sortKey) bool { return k.null }) {
+			o.hasNulls = true // NULLs are all different
 			continue
 		}
-		if i > 0 && slices.Equal(o.at(o.rows[i-1]), o.at(o.rows[i])) {
-			o.first, o.twice = o.rows[i-1], o.rows[i]
+		if i > 0 && slices.Equal(o.keysAt(o.rows[i-1]), o.keysAt(o.rows[i])) {
+			o.original, o.duplicate = o.rows[i-1], o.rows[i]
 			break
 		}
 	}
@@ -127,19 +127,19 @@ func (o *ordering) keysOf(keys []sortKey, v reflect.Value) []sortKey {
 }
 
 // at returns the sort keys of a row.
-func (o *ordering) at(position int) []sortKey {
+func (o *ordering) keysAt(position int) []sortKey {
 	return o.keys[position*len(o.columns) : (position+1)*len(o.columns)]
 }
 
 // tells reports whether every row is told apart from the others.
-func (o *ordering) tells() bool { return o != nil && o.twice < 0 && !o.nulls }
+func (o *ordering) isUnique() bool { return o != nil && o.duplicate < 0 && !o.hasNulls }
 
 // check returns an error for two rows that are the same.
-func (o *ordering) check(table, what string) error {
-	if o == nil || o.twice < 0 {
+func (o *ordering) checkDuplicates(table, what string) error {
+	if o == nil || o.duplicate < 0 {
 		return nil
 	}
-	return &InvalidError{Table: table, Index: o.twice, err: fmt.Errorf("it has the same %s as the row at index %d", what, o.first)}
+	return &InvalidError{Table: table, Index: o.duplicate, err: fmt.Errorf("it has the same %s as the row at index %d", what, o.original)}
 }
 
 // finder finds rows of an ordering by what came back from the database.
@@ -153,12 +153,12 @@ type finder struct {
 // find returns the position of the row that is the same as v in the ordering's columns.
 func (f *finder) find(v reflect.Value) (int, bool) {
 	f.buf = f.keysOf(f.buf[:0], v)
-	if f.next < len(f.rows) && slices.Equal(f.at(f.rows[f.next]), f.buf) {
+	if f.next < len(f.rows) && slices.Equal(f.keysAt(f.rows[f.next]), f.buf) {
 		f.next++
 		return f.rows[f.next-1], true
 	}
 	at, found := slices.BinarySearchFunc(f.rows, f.buf, func(position int, keys []sortKey) int {
-		return slices.CompareFunc(f.at(position), keys, sortKey.compare)
+		return slices.CompareFunc(f.keysAt(position), keys, sortKey.compare)
 	})
 	if !found {
 		return 0, false

@@ -41,7 +41,7 @@ type cursor struct {
 // that is damaged or of another order.
 func (r *Repository[T, K]) Page(ctx context.Context, at string, size int, opts ...QueryOption) (*Page[T], error) {
 	q := newQuery(opts)
-	b := newBuilder(r.d, r.d.texts.selects)
+	b := newBuilder(r.d, r.d.statements.selectFrom)
 	if size < 1 {
 		b.failf("page size %d: it must be positive", size)
 	}
@@ -51,7 +51,7 @@ func (r *Repository[T, K]) Page(ctx context.Context, at string, size int, opts .
 	k := r.d.keyset(b, q.orders)
 	c, err := k.parse(at)
 	if err != nil {
-		b.keep(err)
+		b.setError(err)
 	}
 	if b.err != nil {
 		return nil, b.err
@@ -61,7 +61,7 @@ func (r *Repository[T, K]) Page(ctx context.Context, at string, size int, opts .
 	}
 	count := *q
 	if at != "" {
-		q.filters = append(slices.Clip(q.filters), filterFunc(func(b *builder) { k.behind(b, c.Values) }))
+		q.filters = append(slices.Clip(q.filters), filterFunc(func(b *builder) { k.writeAfter(b, c.Values) }))
 	}
 	q.orders = k.orders
 	Limit(size + 1).apply(q) // one more tells whether there is more
@@ -79,7 +79,7 @@ func (r *Repository[T, K]) Page(ctx context.Context, at string, size int, opts .
 		return nil, r.wrap("page", err)
 	}
 	if q.total {
-		counting := newBuilder(r.d, r.d.texts.count)
+		counting := newBuilder(r.d, r.d.statements.count)
 		count.where(counting)
 		if sql, args, err = counting.statement(); err != nil {
 			return nil, err
@@ -131,7 +131,7 @@ func (d *descriptor) keyset(b *builder, orders []Order) keyset {
 		c, err := d.column(o.column)
 		switch {
 		case err != nil:
-			b.keep(err)
+			b.setError(err)
 		case c.roles.is(roleJSON):
 			b.failf("a page can't be ordered by column %q, which is JSON", o.column)
 		case slices.ContainsFunc(orders[:i], func(before Order) bool { return before.column == o.column }):
@@ -214,7 +214,7 @@ func (k keyset) parse(at string) (cursor, error) {
 }
 
 // behind writes the condition on rows that come after the place.
-func (k keyset) behind(b *builder, values []json.RawMessage) {
+func (k keyset) writeAfter(b *builder, values []json.RawMessage) {
 	numbers := make([]int, len(values)) // of the values' arguments, 0 for NULL
 	var sent []any
 	for i, data := range values {
@@ -231,12 +231,12 @@ func (k keyset) behind(b *builder, values []json.RawMessage) {
 	}
 	b.args = append(b.args, sent...)
 	if k.uniform() && !slices.Contains(numbers, 0) {
-		k.behindRow(b, numbers)
+		k.writeAfterRow(b, numbers)
 		return
 	}
 	glue := "("
 	for i := range k.orders {
-		if step := k.step(i, numbers[i]); step != "" {
+		if step := k.afterColumn(i, numbers[i]); step != "" {
 			b.text(glue)
 			for j := range i {
 				b.text(k.equal(j, numbers[j]) + " and ")
@@ -267,7 +267,7 @@ func (k keyset) nullable(i int) bool {
 	return !c.roles.is(rolePK) && (c.indirect || isNullable(c.typ))
 }
 
-func (k keyset) behindRow(b *builder, numbers []int) {
+func (k keyset) writeAfterRow(b *builder, numbers []int) {
 	idents, args := make([]string, len(numbers)), make([]string, len(numbers))
 	for i, number := range numbers {
 		idents[i], args[i] = k.ident(i), fmt.Sprintf("$%d", number)
@@ -292,7 +292,7 @@ func (k keyset) equal(i, number int) string {
 }
 
 // step returns the condition that column i comes after its value, "" when nothing does.
-func (k keyset) step(i, number int) string {
+func (k keyset) afterColumn(i, number int) string {
 	ident, nullsFirst := k.ident(i), k.orders[i].nullsFirst()
 	switch {
 	case number == 0 && nullsFirst:

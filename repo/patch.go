@@ -24,7 +24,7 @@ func SetExpr(column, sql string, args ...any) Change {
 func (c Change) write(b *builder) {
 	column, err := b.d.column(c.column)
 	if err != nil {
-		b.keep(err)
+		b.setError(err)
 		return
 	}
 	if !column.changeable() {
@@ -78,7 +78,7 @@ func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, o
 	if b.err != nil {
 		return nil, b.err
 	}
-	row, err := r.one(ctx, b.text(r.d.texts.returning).sql.String(), b.args)
+	row, err := r.one(ctx, b.text(r.d.statements.returning).sql.String(), b.args)
 	return r.found(row, err)
 }
 

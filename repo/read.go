@@ -19,9 +19,9 @@ func (r *Repository[T, K]) Get(ctx context.Context, key K, opts ...QueryOption) 
 
 func (r *Repository[T, K]) getStatement(key K, opts []QueryOption) (sql string, args []any, err error) {
 	if len(opts) == 0 {
-		return r.d.texts.get, r.keyArgs(make([]any, 0, len(r.d.key)), key), nil
+		return r.d.statements.get, r.keyArgs(make([]any, 0, len(r.d.key)), key), nil
 	}
-	b := newBuilder(r.d, r.d.texts.selects)
+	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(nil)
 	r.byKey(key).apply(q)
 	q.add(opts)
@@ -65,7 +65,7 @@ func (r *Repository[T, K]) First(ctx context.Context, opts ...QueryOption) (*T, 
 }
 
 func (r *Repository[T, K]) firstStatement(opts []QueryOption) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.texts.selects)
+	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(opts)
 	if q.limit == nil {
 		q.limit = q.bound(0, "limit", 1)
@@ -86,7 +86,7 @@ func (r *Repository[T, K]) Find(ctx context.Context, opts ...QueryOption) ([]T, 
 
 // findStatement also returns how many rows are expected at most, 0 when nobody knows.
 func (r *Repository[T, K]) findStatement(opts []QueryOption) (sql string, args []any, expected int, err error) {
-	b := newBuilder(r.d, r.d.texts.selects)
+	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(opts)
 	q.write(b)
 	expected = q.sizeHint()
@@ -119,7 +119,7 @@ func (r *Repository[T, K]) Count(ctx context.Context, opts ...QueryOption) (int6
 }
 
 func (r *Repository[T, K]) countStatement(opts []QueryOption) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.texts.count)
+	b := newBuilder(r.d, r.d.statements.count)
 	b.reads(opts).only(b, "Count")
 	return b.statement()
 }
@@ -135,7 +135,7 @@ func (r *Repository[T, K]) Exists(ctx context.Context, opts ...QueryOption) (boo
 }
 
 func (r *Repository[T, K]) existsStatement(opts []QueryOption) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.texts.exists)
+	b := newBuilder(r.d, r.d.statements.exists)
 	b.reads(opts).only(b, "Exists")
 	return b.text(")").statement()
 }

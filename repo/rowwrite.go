@@ -54,13 +54,13 @@ func (a *fieldArgs) values() []any {
 func (a *fieldArgs) insert(form []byte) {
 	for i, take := range form {
 		switch take {
-		case takeArgument:
-			if value, ok := a.d.givenValue(a.row, &a.d.columns[i]); ok {
+		case fromField:
+			if value, ok := a.d.generatedValue(a.row, &a.d.columns[i]); ok {
 				a.add(-1, value)
 				continue
 			}
 			a.field(i)
-		case takeClock:
+		case fromClock:
 			a.add(-1, a.d.now())
 		}
 	}
@@ -68,7 +68,7 @@ func (a *fieldArgs) insert(form []byte) {
 
 // update adds the arguments of an update of the whole row.
 func (a *fieldArgs) update() {
-	for _, position := range a.d.texts.setting {
+	for _, position := range a.d.statements.updateColumns {
 		a.field(position)
 	}
 	for _, position := range a.d.key {

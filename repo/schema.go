@@ -168,7 +168,7 @@ func (c *checker) check() {
 
 func (c *checker) checkColumn(column *column, live *liveColumn) {
 	alter := "alter table " + c.d.table + " alter column " + column.ident
-	if !fits(column, live.OID) {
+	if !typeFits(column, live.OID) {
 		c.findf(TypeMismatch, column.name, alter+" type "+sqlType(column)+" using "+column.ident+"::text::"+sqlType(column),
 			"has column %q of type %s, which field %s of type %v can't hold", column.name, live.Type, column.field, column.typ)
 	}

@@ -159,7 +159,7 @@ func (c *checker) createTable() string {
 
 // fits reports whether a field can hold a column of this type and be written to it, as far as pgx knows. A type that pgx
 // doesn't know beforehand, an enum for instance, is given the benefit of the doubt.
-func fits(c *column, oid uint32) bool {
+func typeFits(c *column, oid uint32) bool {
 	stock := pgtype.NewMap() // it remembers plans and isn't safe for concurrent use
 	known, ok := stock.TypeForOID(oid)
 	if !ok {

@@ -22,7 +22,7 @@ type stage struct {
 	path    pgx.Identifier
 	columns []*column // as the model's, but called c0, c1 and so on, so that no name means two things
 	// of tells what a column of the model is called in the stage, by its position.
-	of     map[int]string
+	aliases     map[int]string
 	create string
 }
 
@@ -33,14 +33,14 @@ const stageFrom = 256
 func (d *descriptor) newStage(positions []int) *stage {
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(d.table))
-	s := &stage{of: make(map[int]string, len(positions))}
+	s := &stage{aliases: make(map[int]string, len(positions))}
 	idents := make([]string, len(positions))
 	for i, position := range positions {
 		c := d.columns[position]
 		_, _ = sum.Write([]byte(c.ident))
-		s.of[position] = "c" + strconv.Itoa(i)
-		idents[i] = c.ident + " as " + s.of[position]
-		c.name, c.ident = s.of[position], s.of[position]
+		s.aliases[position] = "c" + strconv.Itoa(i)
+		idents[i] = c.ident + " as " + s.aliases[position]
+		c.name, c.ident = s.aliases[position], s.aliases[position]
 		s.columns = append(s.columns, &c)
 	}
 	s.path = pgx.Identifier{"pg_temp", "rdsfx_" + hex.EncodeToString(sum.Sum(nil))}
@@ -56,18 +56,18 @@ func (d *descriptor) stageOf(positions []int) *stage {
 	for _, position := range positions {
 		key = strconv.AppendInt(append(key, ' '), int64(position), 10)
 	}
-	if known, ok := d.texts.stages.Load(string(key)); ok {
+	if known, ok := d.statements.stages.Load(string(key)); ok {
 		return known.(*stage) //nolint:forcetypeassert // nothing else is stored
 	}
-	known, _ := d.texts.stages.LoadOrStore(string(key), d.newStage(positions))
+	known, _ := d.statements.stages.LoadOrStore(string(key), d.newStage(positions))
 	return known.(*stage) //nolint:forcetypeassert // nothing else is stored
 }
 
 // meets returns the condition that a row t of the table and a row s of the stage are the same in these columns.
-func (s *stage) meets(d *descriptor, positions []int) string {
+func (s *stage) joinCondition(d *descriptor, positions []int) string {
 	parts := make([]string, len(positions))
 	for i, position := range positions {
-		parts[i] = d.columns[position].ident + " = " + s.of[position]
+		parts[i] = d.columns[position].ident + " = " + s.aliases[position]
 	}
 	return strings.Join(parts, " and ")
 }
@@ -77,26 +77,26 @@ func (s *stage) drop() string { return "drop table " + s.name }
 
 // errUnstaged says that rows couldn't be brought into a stage, and may well be written in another way: the role may not make
 // one, or a value can only be sent in text.
-var errUnstaged = errors.New("repo: the rows couldn't be staged")
+var errNotStaged = errors.New("repo: the rows couldn't be staged")
 
 // unstaged marks an error of filling a stage, unless the connection or the transaction is what has failed.
-func unstaged(err error) error {
+func markNotStaged(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || sqlstate.CauseOf(err) != sqlstate.Unknown ||
 		sqlstate.RemedyOf(err, false) != sqlstate.Never {
 		return err
 	}
-	return fmt.Errorf("%w: %w", errUnstaged, err)
+	return fmt.Errorf("%w: %w", errNotStaged, err)
 }
 
 // fillStage makes the stage and copies rows into it, in this order. It may fail with errUnstaged.
-func (w *bulk[T, K]) fillStage(ctx context.Context, s *stage, positions []int, complete func(row reflect.Value)) error {
+func (w *bulkWrite[T, K]) fillStage(ctx context.Context, s *stage, positions []int, complete func(row reflect.Value)) error {
 	r := w.repository
 	if _, err := r.exec(ctx, s.create, nil); err != nil {
-		return unstaged(r.wrap(w.op, err))
+		return markNotStaged(r.wrap(w.op, err))
 	}
 	source := &sliceSource{rows: w.values, positions: positions, row: reflect.New(r.d.typ).Elem(), complete: complete}
 	_, err := copyRows(ctx, r.tx, s.path, s.columns, source.next)
-	return unstaged(r.d.wrapCopy(w.op, err, source.position, s.columns))
+	return markNotStaged(r.d.wrapCopy(w.op, err, source.position, s.columns))
 }
 
 // sliceSource hands out rows of a slice in some order. Each is a completed copy: the slice's own are not touched.
@@ -105,23 +105,23 @@ type sliceSource struct {
 	positions []int
 	row       reflect.Value
 	complete  func(row reflect.Value)
-	taken     int
+	sent     int
 }
 
 func (s *sliceSource) next() (reflect.Value, error) {
-	if s.taken == len(s.positions) {
-		return reflect.Value{}, errNoMore
+	if s.sent == len(s.positions) {
+		return reflect.Value{}, errNoMoreRows
 	}
-	s.row.Set(s.rows.Index(s.positions[s.taken]))
+	s.row.Set(s.rows.Index(s.positions[s.sent]))
 	s.complete(s.row)
-	s.taken++
+	s.sent++
 	return s.row, nil
 }
 
 // position returns the position of the row with this number in the COPY, that of the last one for -1.
 func (s *sliceSource) position(number int) int {
 	if number < 0 {
-		number = s.taken - 1
+		number = s.sent - 1
 	}
 	if number < 0 || number >= len(s.positions) {
 		return -1

@@ -10,39 +10,39 @@ import (
 
 // texts are a model's statements. What doesn't depend on a call is written once; the same call always gives the same text,
 // so that the server's statement cache and pg_stat_statements know it again.
-type texts struct {
-	list      string // the columns
-	selects   string // select … from …
+type statementTexts struct {
+	columnList      string // the columns
+	selectFrom   string // select … from …
 	returning string // returning …
 	count     string // select count(*) from …
 	exists    string // select exists (select from …
 	byKey     string // "id" = $1
 	get       string
 	update    string // without the version's condition's argument being special: it follows the key
-	remove    string // Delete
+	deleteRow    string // Delete
 	restore   string
-	destroy   string // HardDelete
-	version   string // the version of a row
+	hardDelete   string // HardDelete
+	readVersion   string // the version of a row
 	// setting are the columns that an update sets from the struct, in the order of their arguments.
-	setting []int
-	form    []byte     // of an insert whose fields all have values
-	zeroes  []zeroForm // the columns for which it matters
-	usual   *upsert    // without options
+	updateColumns []int
+	fullLayout    []byte     // of an insert whose fields all have values
+	zeroSources  []zeroSource // the columns for which it matters
+	defaultUpsert   *upsert    // without options
 
-	known  textCache // what was put together for a call
+	cache  statementCache // what was put together for a call
 	stages sync.Map  // of string, positions of columns, to *stage
 	// constraints are the columns of constraints that upserts were told by name, of string to []string.
 	constraints sync.Map
 }
 
-func (t *texts) compile(d *descriptor) {
+func (t *statementTexts) compile(d *descriptor) {
 	idents := make([]string, len(d.columns))
 	for i := range d.columns {
 		idents[i] = d.columns[i].ident
 	}
-	t.list = strings.Join(idents, ", ")
-	t.selects = "select " + t.list + " from " + d.table
-	t.returning = " returning " + t.list
+	t.columnList = strings.Join(idents, ", ")
+	t.selectFrom = "select " + t.columnList + " from " + d.table
+	t.returning = " returning " + t.columnList
 	t.count = "select count(*) from " + d.table
 	t.exists = "select exists (select from " + d.table
 	t.byKey = d.keyCondition(1)
@@ -50,18 +50,18 @@ func (t *texts) compile(d *descriptor) {
 	if condition := d.visible(hideDeleted); condition != "" {
 		visible, hidden = " and "+condition, " and "+d.visible(onlyDeleted)
 	}
-	t.get = t.selects + " where " + t.byKey + visible
-	t.destroy = "delete from " + d.table + " where " + t.byKey
-	t.remove = t.destroy
+	t.get = t.selectFrom + " where " + t.byKey + visible
+	t.hardDelete = "delete from " + d.table + " where " + t.byKey
+	t.deleteRow = t.hardDelete
 	if d.softDelete >= 0 {
-		t.remove = "update " + d.table + " set " + d.marks(true) + " where " + t.byKey + visible
+		t.deleteRow = "update " + d.table + " set " + d.marks(true) + " where " + t.byKey + visible
 		t.restore = "update " + d.table + " set " + d.marks(false) + " where " + t.byKey + hidden
 	}
 	if d.version >= 0 {
-		t.version = "select " + d.columns[d.version].ident + " from " + d.table + " where " + t.byKey + visible
+		t.readVersion = "select " + d.columns[d.version].ident + " from " + d.table + " where " + t.byKey + visible
 	}
 	t.update = t.compileUpdate(d, visible)
-	t.compileForm(d)
+	t.compileLayout(d)
 }
 
 // keyCondition returns the condition that picks a row by its key, whose arguments begin at number from.
@@ -127,15 +127,15 @@ func (c *column) changeable() bool {
 }
 
 // compileUpdate writes the update of a whole row. Its arguments are the columns, the key, the version, the clock's time.
-func (t *texts) compileUpdate(d *descriptor, visible string) string {
+func (t *statementTexts) compileUpdate(d *descriptor, visible string) string {
 	var set []string
 	for i := range d.columns {
 		if c := &d.columns[i]; c.changeable() {
-			t.setting = append(t.setting, i)
-			set = append(set, c.ident+" = $"+strconv.Itoa(len(t.setting)))
+			t.updateColumns = append(t.updateColumns, i)
+			set = append(set, c.ident+" = $"+strconv.Itoa(len(t.updateColumns)))
 		}
 	}
-	number := len(t.setting) + 1
+	number := len(t.updateColumns) + 1
 	where := " where " + d.keyCondition(number) + visible
 	number += len(d.key)
 	if d.version >= 0 {
@@ -151,62 +151,62 @@ func (t *texts) compileUpdate(d *descriptor, visible string) string {
 
 // What becomes of a column in an insert.
 const (
-	takeArgument = 'a'
-	takeNow      = 'n' // the database's time
-	takeClock    = 'c' // the injected clock's time, an argument
-	takeDefault  = 'd' // left out
+	fromField = 'a'
+	fromServerClock      = 'n' // the database's time
+	fromClock    = 'c' // the injected clock's time, an argument
+	fromDefault  = 'd' // left out
 )
 
 // insertForm returns what becomes of each column when the row v is inserted. Rows of the same form have the same statement.
 // form is where it is written, if there is room.
-func (d *descriptor) insertForm(form []byte, v reflect.Value) []byte {
-	form = append(form[:0], d.texts.form...)
-	for _, z := range d.texts.zeroes {
+func (d *descriptor) insertLayout(form []byte, v reflect.Value) []byte {
+	form = append(form[:0], d.statements.fullLayout...)
+	for _, z := range d.statements.zeroSources {
 		if fieldIsZero(v, &d.columns[z.position]) {
-			form[z.position] = z.take
+			form[z.position] = z.source
 		}
 	}
 	return form
 }
 
 // zeroForm is what becomes of a column whose field is zero.
-type zeroForm struct {
+type zeroSource struct {
 	position int
-	take     byte
+	source     byte
 }
 
 // compileForm works out what becomes of each column when no field is zero, and what else when one is.
-func (t *texts) compileForm(d *descriptor) {
-	t.form = make([]byte, len(d.columns))
+func (t *statementTexts) compileLayout(d *descriptor) {
+	t.fullLayout = make([]byte, len(d.columns))
 	for i := range d.columns {
 		c := &d.columns[i]
-		t.form[i] = takeArgument
+		t.fullLayout[i] = fromField
 		switch {
 		case !c.written():
-			t.form[i] = takeDefault
+			t.fullLayout[i] = fromDefault
 		case c.roles.is(roleDefault) && (!c.roles.is(rolePK) || d.newKey == nil):
-			t.zeroes = append(t.zeroes, zeroForm{i, takeDefault})
+			t.zeroSources = append(t.zeroSources, zeroSource{i, fromDefault})
 		case c.roles.is(roleCreated | roleUpdated):
-			t.zeroes = append(t.zeroes, zeroForm{i, d.takeTime()})
+			t.zeroSources = append(t.zeroSources, zeroSource{i, d.timeSource()})
 		}
 	}
 }
 
 // takeTime returns how the time of a write gets into an insert.
-func (d *descriptor) takeTime() byte {
+func (d *descriptor) timeSource() byte {
 	if d.clock == nil {
-		return takeNow
+		return fromServerClock
 	}
-	return takeClock
+	return fromClock
 }
 
 // insertArgs appends the arguments of an insert of this form.
 func (d *descriptor) insertArgs(args []any, v reflect.Value, form []byte) []any {
 	for i, take := range form {
 		switch take {
-		case takeArgument:
+		case fromField:
 			args = append(args, d.insertValue(v, &d.columns[i]))
-		case takeClock:
+		case fromClock:
 			args = append(args, d.now())
 		}
 	}
@@ -215,14 +215,14 @@ func (d *descriptor) insertArgs(args []any, v reflect.Value, form []byte) []any 
 
 // insertValue returns what a column is inserted with.
 func (d *descriptor) insertValue(v reflect.Value, c *column) any {
-	if value, ok := d.givenValue(v, c); ok {
+	if value, ok := d.generatedValue(v, c); ok {
 		return value
 	}
 	return fieldArg(v, c)
 }
 
 // givenValue returns what a column is inserted with that is not the field's value.
-func (d *descriptor) givenValue(v reflect.Value, c *column) (any, bool) {
+func (d *descriptor) generatedValue(v reflect.Value, c *column) (any, bool) {
 	switch {
 	case !c.roles.is(rolePK|roleVersion) || !fieldIsZero(v, c):
 	case c.roles.is(roleVersion):
@@ -237,7 +237,7 @@ func (d *descriptor) givenValue(v reflect.Value, c *column) (any, bool) {
 func (d *descriptor) createText(form []byte) string {
 	var room [64]byte
 	key := append(append(room[:0], "create "...), form...)
-	return d.texts.known.made(key, func() string { return d.compileInsert(form) + d.texts.returning })
+	return d.statements.cache.getOrCompile(key, func() string { return d.compileInsert(form) + d.statements.returning })
 }
 
 // compileInsert returns the statement that inserts a row of a form, without what follows its values.
@@ -246,10 +246,10 @@ func (d *descriptor) compileInsert(form []byte) string {
 	number := 0
 	for i, take := range form {
 		switch take {
-		case takeArgument, takeClock:
+		case fromField, fromClock:
 			number++
 			values = append(values, "$"+strconv.Itoa(number))
-		case takeNow:
+		case fromServerClock:
 			values = append(values, "now()")
 		default:
 			continue

@@ -65,16 +65,16 @@ func (t ConflictTarget) applyUpsert(u *upsert) { u.target = &t }
 
 // DoNothing leaves a row alone that is there already, and brings it into the struct. With [OnConstraint] the columns of the
 // constraint are asked for in the catalog, once; it must be a unique one, on columns of the model.
-func DoNothing() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.nothing = true }) }
+func DoNothing() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.doNothing = true }) }
 
 // RestoreDeleted lets an upsert update a soft-deleted row, which then has the struct's softdelete column. Without it such a row is
 // left alone, and the upsert returns [ErrDeleted].
-func RestoreDeleted() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.revive = true }) }
+func RestoreDeleted() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.restoreDeleted = true }) }
 
 // upsert is what the options of one call say.
 type upsert struct {
 	target          *ConflictTarget
-	nothing, revive bool
+	doNothing, restoreDeleted bool
 }
 
 // checkTarget checks a conflict target against the model.
@@ -103,8 +103,8 @@ func (d *descriptor) checkTarget(t *ConflictTarget) error {
 
 // newUpsert reads and checks options. What it returns must not be changed: without options it is the same each time.
 func (d *descriptor) newUpsert(opts []UpsertOption) (*upsert, error) {
-	if len(opts) == 0 && d.texts.usual != nil {
-		return d.texts.usual, nil
+	if len(opts) == 0 && d.statements.defaultUpsert != nil {
+		return d.statements.defaultUpsert, nil
 	}
 	u := &upsert{target: d.conflict}
 	for _, opt := range opts {
@@ -128,7 +128,7 @@ func (d *descriptor) newUpsert(opts []UpsertOption) (*upsert, error) {
 // check refuses a row that could never meet another: a conflict column is left to the database.
 func (u *upsert) check(d *descriptor, form []byte) error {
 	for _, name := range u.target.columns {
-		if form[d.byName[name]] == takeDefault {
+		if form[d.byName[name]] == fromDefault {
 			return &queryError{fmt.Sprintf("upsert %s: conflict column %q is left to the database, so that it never conflicts: "+
 				"fill it, or name other columns with OnConflict", d.label, name)}
 		}
@@ -139,20 +139,20 @@ func (u *upsert) check(d *descriptor, form []byte) error {
 // text returns the statement that upserts a row of this form.
 func (u *upsert) text(d *descriptor, form []byte) string {
 	var room [256]byte
-	if u == d.texts.usual {
-		return d.texts.known.made(append(append(room[:0], "usual "...), form...), func() string { return u.compile(d, form) })
+	if u == d.statements.defaultUpsert {
+		return d.statements.cache.getOrCompile(append(append(room[:0], "usual "...), form...), func() string { return u.compile(d, form) })
 	}
 	key := append(append(room[:0], "upsert "...), form...)
-	key = strconv.AppendBool(strconv.AppendBool(key, u.nothing), u.revive)
+	key = strconv.AppendBool(strconv.AppendBool(key, u.doNothing), u.restoreDeleted)
 	for _, name := range u.target.columns {
 		key = appendPart(key, name)
 	}
 	key = appendPart(appendPart(append(key, '/'), u.target.constraint), u.target.predicate)
-	return d.texts.known.made(key, func() string { return u.compile(d, form) })
+	return d.statements.cache.getOrCompile(key, func() string { return u.compile(d, form) })
 }
 
 func (u *upsert) compile(d *descriptor, form []byte) string {
-	return d.compileInsert(form) + u.clause(d, form) + d.texts.returning + ", " + d.wasInserted()
+	return d.compileInsert(form) + u.clause(d, form) + d.statements.returning + ", " + d.wasInserted()
 }
 
 // appendPart appends a part of a key, which nobody can mistake for two.
@@ -190,12 +190,12 @@ func (u *upsert) clause(d *descriptor, form []byte) string {
 			b.WriteString(predicate.sql.String())
 		}
 	}
-	if u.nothing {
+	if u.doNothing {
 		b.WriteString(" do nothing")
 		return b.String()
 	}
 	b.WriteString(" do update set " + strings.Join(u.set(d, form), ", "))
-	if d.softDelete >= 0 && !u.revive {
+	if d.softDelete >= 0 && !u.restoreDeleted {
 		c := &d.columns[d.softDelete]
 		if c.typ.Kind() == reflect.Bool {
 			b.WriteString(" where not " + d.table + "." + c.ident)
@@ -212,10 +212,10 @@ func (u *upsert) set(d *descriptor, form []byte) []string {
 	var set []string
 	for i := range d.columns {
 		c := &d.columns[i]
-		if form[i] == takeDefault || slices.Contains(u.target.columns, c.name) {
+		if form[i] == fromDefault || slices.Contains(u.target.columns, c.name) {
 			continue
 		}
-		if c.changeable() || c.roles.is(roleUpdated) || c.roles.is(roleSoftDelete) && u.revive {
+		if c.changeable() || c.roles.is(roleUpdated) || c.roles.is(roleSoftDelete) && u.restoreDeleted {
 			set = append(set, c.ident+" = excluded."+c.ident)
 		}
 	}
@@ -238,7 +238,7 @@ func (u *upsert) set(d *descriptor, form []byte) []string {
 // It takes one round trip; with [DoNothing] two when the row is there. Errors: [ErrDeleted], [*InvalidError],
 // [*ConstraintError] for other constraints than the target, [ErrQuery] for a target that doesn't fit the model.
 func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOption) (UpsertResult, error) {
-	v, err := r.valid(ctx, "upsert", row)
+	v, err := r.validRow(ctx, "upsert", row)
 	if err != nil {
 		return Unchanged, err
 	}
@@ -246,8 +246,8 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	if err != nil {
 		return Unchanged, err
 	}
-	var room [formRoom]byte
-	form := r.d.upsertForm(room[:0], v)
+	var room [layoutCapacity]byte
+	form := r.d.upsertLayout(room[:0], v)
 	if err := u.check(r.d, form); err != nil {
 		return Unchanged, err
 	}
@@ -263,14 +263,14 @@ func (r *Repository[T, K]) upsert(ctx context.Context, row *T, sql string, w *ro
 	for range attempts { // the row that was in the way may be gone when it is looked for
 		err := r.send(ctx, sql, w)
 		if err == nil {
-			return outcomeOf(w.inserted), r.adopt("upsert", row, &w.fresh, nil)
+			return outcomeOf(w.inserted), r.setReturned("upsert", row, &w.fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return Unchanged, r.wrap("upsert", err)
 		}
-		fresh, err := r.met(ctx, w.row, u)
+		fresh, err := r.existingRow(ctx, w.row, u)
 		if err == nil {
-			return Unchanged, r.adopt("upsert", row, fresh, nil)
+			return Unchanged, r.setReturned("upsert", row, fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return Unchanged, r.wrap("upsert", err)
@@ -280,10 +280,10 @@ func (r *Repository[T, K]) upsert(ctx context.Context, row *T, sql string, w *ro
 }
 
 // upsertForm is insertForm, but updated always gets the time of now: the struct's is that of the last change.
-func (d *descriptor) upsertForm(form []byte, v reflect.Value) []byte {
-	form = d.insertForm(form, v)
+func (d *descriptor) upsertLayout(form []byte, v reflect.Value) []byte {
+	form = d.insertLayout(form, v)
 	if d.updated >= 0 {
-		form[d.updated] = d.takeTime()
+		form[d.updated] = d.timeSource()
 	}
 	return form
 }

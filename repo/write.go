@@ -12,24 +12,24 @@ import (
 // updated get the time, a version begins at 1; all columns come back into the struct. It takes one round trip. Errors:
 // [*InvalidError], [*ConstraintError].
 func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
-	v, err := r.valid(ctx, "create", row)
+	v, err := r.validRow(ctx, "create", row)
 	if err != nil {
 		return err
 	}
-	var room [formRoom]byte
-	form := r.d.insertForm(room[:0], v)
+	var room [layoutCapacity]byte
+	form := r.d.insertLayout(room[:0], v)
 	w := r.newWrite(v)
 	w.insert(form)
-	err = r.adopt("create", row, &w.fresh, r.send(ctx, r.d.createText(form), w))
+	err = r.setReturned("create", row, &w.fresh, r.send(ctx, r.d.createText(form), w))
 	r.release(w)
 	return err
 }
 
 // formRoom is how many columns a form has room for without an allocation.
-const formRoom = 64
+const layoutCapacity = 64
 
 // valid checks a row before it is written and returns its value.
-func (r *Repository[T, K]) valid(ctx context.Context, op string, row *T) (reflect.Value, error) {
+func (r *Repository[T, K]) validRow(ctx context.Context, op string, row *T) (reflect.Value, error) {
 	if row == nil {
 		return reflect.Value{}, &queryError{op + " " + r.d.label + ": the row is nil"}
 	}
@@ -40,7 +40,7 @@ func (r *Repository[T, K]) valid(ctx context.Context, op string, row *T) (reflec
 }
 
 // adopt brings what the database returned into the caller's row.
-func (r *Repository[T, K]) adopt(op string, row, fresh *T, err error) error {
+func (r *Repository[T, K]) setReturned(op string, row, fresh *T, err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errSuppressed
 	}
@@ -62,19 +62,19 @@ func (r *Repository[T, K]) adopt(op string, row, fresh *T, err error) error {
 // increases. It takes one round trip, a second one to tell why nothing was written. Errors: [ErrNotFound], [*StaleError],
 // [*InvalidError], [*ConstraintError].
 func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
-	v, err := r.valid(ctx, "update", row)
+	v, err := r.validRow(ctx, "update", row)
 	if err != nil {
 		return err
 	}
-	if r.d.texts.update == "" {
+	if r.d.statements.update == "" {
 		return &queryError{"update " + r.d.label + ": the model has nothing but its key"}
 	}
 	w := r.newWrite(v)
 	w.update()
-	if err = r.send(ctx, r.d.texts.update, w); errors.Is(err, pgx.ErrNoRows) {
-		err = r.whyNot(ctx, v)
+	if err = r.send(ctx, r.d.statements.update, w); errors.Is(err, pgx.ErrNoRows) {
+		err = r.notUpdatedError(ctx, v)
 	} else {
-		err = r.adopt("update", row, &w.fresh, err)
+		err = r.setReturned("update", row, &w.fresh, err)
 	}
 	r.release(w)
 	return err
@@ -82,8 +82,8 @@ func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
 
 // updateArgs returns the arguments of an update of the whole row.
 func (d *descriptor) updateArgs(v reflect.Value) []any {
-	args := make([]any, 0, len(d.texts.setting)+len(d.key)+2) //nolint:mnd // version and time
-	for _, position := range d.texts.setting {
+	args := make([]any, 0, len(d.statements.updateColumns)+len(d.key)+2) //nolint:mnd // version and time
+	for _, position := range d.statements.updateColumns {
 		args = append(args, fieldArg(v, &d.columns[position]))
 	}
 	args = d.rowKeyArgs(args, v)
@@ -94,12 +94,12 @@ func (d *descriptor) updateArgs(v reflect.Value) []any {
 }
 
 // whyNot tells why an update found no row: there is none, or it has another version.
-func (r *Repository[T, K]) whyNot(ctx context.Context, v reflect.Value) error {
+func (r *Repository[T, K]) notUpdatedError(ctx context.Context, v reflect.Value) error {
 	if r.d.version < 0 {
 		return r.notFound()
 	}
 	var stored int64
-	err := r.query(ctx, r.d.texts.version, r.d.rowKeyArgs(nil, v), func(rows pgx.Rows) error {
+	err := r.query(ctx, r.d.statements.readVersion, r.d.rowKeyArgs(nil, v), func(rows pgx.Rows) error {
 		var err error
 		stored, err = pgx.CollectOneRow(rows, pgx.RowTo[int64])
 		return err //nolint:wrapcheck // wrapped below
@@ -118,7 +118,7 @@ func (r *Repository[T, K]) whyNot(ctx context.Context, v reflect.Value) error {
 // trip. Errors: [ErrNotFound], also for a row that is soft-deleted already; [*ConstraintError].
 func (r *Repository[T, K]) Delete(ctx context.Context, key K) error {
 	soft := r.d.softDelete >= 0
-	return r.mark(ctx, "delete", r.d.texts.remove, key, soft && r.d.usesClock(true))
+	return r.execByKey(ctx, "delete", r.d.statements.deleteRow, key, soft && r.d.usesClock(true))
 }
 
 // Restore brings a soft-deleted row back. It takes one round trip. Errors: [ErrNotFound], also for a row that isn't deleted;
@@ -127,17 +127,17 @@ func (r *Repository[T, K]) Restore(ctx context.Context, key K) error {
 	if r.d.softDelete < 0 {
 		return &queryError{"restore " + r.d.label + ": the model has no column with the role softdelete"}
 	}
-	return r.mark(ctx, "restore", r.d.texts.restore, key, r.d.usesClock(false))
+	return r.execByKey(ctx, "restore", r.d.statements.restore, key, r.d.usesClock(false))
 }
 
 // HardDelete removes the row with this key, soft-deleted or not. It takes one round trip. Errors: [ErrNotFound],
 // [*ConstraintError].
 func (r *Repository[T, K]) HardDelete(ctx context.Context, key K) error {
-	return r.mark(ctx, "delete", r.d.texts.destroy, key, false)
+	return r.execByKey(ctx, "delete", r.d.statements.hardDelete, key, false)
 }
 
 // mark runs a statement that picks a row by its key and changes it.
-func (r *Repository[T, K]) mark(ctx context.Context, op, sql string, key K, clock bool) error {
+func (r *Repository[T, K]) execByKey(ctx context.Context, op, sql string, key K, clock bool) error {
 	args := r.d.clockArgs(r.keyArgs(nil, key), clock)
 	changed, err := r.exec(ctx, sql, args)
 	if err != nil {

@@ -11,41 +11,41 @@ import (
 )
 
 // stagedUpdate updates all rows by one statement, after another one has locked them in the order of their keys.
-func (w *bulk[T, K]) stagedUpdate(ctx context.Context) error {
+func (w *bulkWrite[T, K]) stagedUpdate(ctx context.Context) error {
 	d := w.repository.d
-	positions := slices.Concat(d.texts.setting, d.key)
+	positions := slices.Concat(d.statements.updateColumns, d.key)
 	if d.version >= 0 {
 		positions = append(positions, d.version)
 	}
 	s := d.stageOf(positions)
-	if err := w.fillStage(ctx, s, w.told.rows, func(reflect.Value) {}); err != nil {
+	if err := w.fillStage(ctx, s, w.matcher.rows, func(reflect.Value) {}); err != nil {
 		return err
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(s.lock(d))
 	batch.Queue(s.update(d), d.clockArgs(nil, d.clock != nil && d.updated >= 0)...)
 	batch.Queue(s.drop())
-	return w.fromStage(ctx, batch, 1)
+	return w.runStaged(ctx, batch, 1)
 }
 
 // lock returns the statement that locks the rows that are about to be updated.
 func (s *stage) lock(d *descriptor) string {
-	return "select count(*) from (select from " + d.table + " t join " + s.name + " s on " + s.meets(d, d.key) + d.andVisible() +
+	return "select count(*) from (select from " + d.table + " t join " + s.name + " s on " + s.joinCondition(d, d.key) + d.andVisible() +
 		" order by s.ctid for no key update of t) locked"
 }
 
 // update returns the statement that updates them.
 func (s *stage) update(d *descriptor) string {
 	set := make([]string, 0, len(d.columns))
-	for _, position := range d.texts.setting {
-		set = append(set, d.columns[position].ident+" = "+s.of[position])
+	for _, position := range d.statements.updateColumns {
+		set = append(set, d.columns[position].ident+" = "+s.aliases[position])
 	}
 	set = append(set, d.touches(d.clockText(1))...)
-	where := " where " + s.meets(d, d.key) + d.andVisible()
+	where := " where " + s.joinCondition(d, d.key) + d.andVisible()
 	if d.version >= 0 {
-		where += " and " + d.columns[d.version].ident + " = " + s.of[d.version]
+		where += " and " + d.columns[d.version].ident + " = " + s.aliases[d.version]
 	}
-	return "update " + d.table + " set " + strings.Join(set, ", ") + " from " + s.name + where + d.texts.returning
+	return "update " + d.table + " set " + strings.Join(set, ", ") + " from " + s.name + where + d.statements.returning
 }
 
 // andVisible returns the condition that a row isn't soft-deleted, to stand behind others.
@@ -57,7 +57,7 @@ func (d *descriptor) andVisible() string {
 }
 
 // stagedUpsert upserts all rows, which have one form, by one statement. It reads them in the order in which they were copied.
-func (w *bulk[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, g formGroup) error {
+func (w *bulkWrite[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, g layoutGroup) error {
 	d := w.repository.d
 	s, err := w.stageGroup(ctx, g, func(row reflect.Value, now time.Time) {
 		if d.updated >= 0 { // an upsert's is always that of now
@@ -68,16 +68,16 @@ func (w *bulk[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, 
 		return err
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(s.insert(d, g.form) + u.clause(d, g.form) + d.texts.returning + ", " + d.wasInserted())
-	if !u.nothing {
+	batch.Queue(s.insert(d, g.layout) + u.clause(d, g.layout) + d.statements.returning + ", " + d.wasInserted())
+	if !u.doNothing {
 		batch.Queue(s.drop())
-		return w.fromStage(ctx, batch, 0)
+		return w.runStaged(ctx, batch, 0)
 	}
 	// Rows that were in the way are read from where they are, by a statement that sees what the first one has met.
-	find, single := s.find(d, u, target), w.absent
-	defer func() { w.absent = single }()
-	w.absent = func(ctx context.Context, absent []int) error { return w.meetStaged(ctx, find, absent) }
-	if err := w.fromStage(ctx, batch, 0); err != nil {
+	find, single := s.find(d, u, target), w.onMissing
+	defer func() { w.onMissing = single }()
+	w.onMissing = func(ctx context.Context, absent []int) error { return w.readExistingStaged(ctx, find, absent) }
+	if err := w.runStaged(ctx, batch, 0); err != nil {
 		return err
 	}
 	_, err = w.repository.exec(ctx, s.drop(), nil)
@@ -85,24 +85,24 @@ func (w *bulk[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, 
 }
 
 // stagedInsert inserts all rows, which have one form, by one statement.
-func (w *bulk[T, K]) stagedInsert(ctx context.Context, g formGroup) error {
+func (w *bulkWrite[T, K]) stagedInsert(ctx context.Context, g layoutGroup) error {
 	d := w.repository.d
 	s, err := w.stageGroup(ctx, g, func(reflect.Value, time.Time) {})
 	if err != nil {
 		return err
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(s.insert(d, g.form) + d.texts.returning)
+	batch.Queue(s.insert(d, g.layout) + d.statements.returning)
 	batch.Queue(s.drop())
-	return w.fromStage(ctx, batch, 0)
+	return w.runStaged(ctx, batch, 0)
 }
 
 // stageGroup copies rows of one form, completed, into a stage for what an insert of that form is given.
-func (w *bulk[T, K]) stageGroup(ctx context.Context, g formGroup, complete func(row reflect.Value, now time.Time)) (*stage, error) {
+func (w *bulkWrite[T, K]) stageGroup(ctx context.Context, g layoutGroup, complete func(row reflect.Value, now time.Time)) (*stage, error) {
 	d := w.repository.d
 	var positions []int
-	for i, take := range g.form {
-		if take == takeArgument || take == takeClock {
+	for i, take := range g.layout {
+		if take == fromField || take == fromClock {
 			positions = append(positions, i)
 		}
 	}
@@ -113,7 +113,7 @@ func (w *bulk[T, K]) stageGroup(ctx context.Context, g formGroup, complete func(
 	s := d.stageOf(positions)
 	return s, w.fillStage(ctx, s, g.rows, func(row reflect.Value) {
 		complete(row, now)
-		d.fill(row, now)
+		d.setAutomatic(row, now)
 	})
 }
 
@@ -122,9 +122,9 @@ func (s *stage) insert(d *descriptor, form []byte) string {
 	var idents, values []string
 	for i, take := range form {
 		switch take {
-		case takeArgument, takeClock:
-			idents, values = append(idents, d.columns[i].ident), append(values, s.of[i])
-		case takeNow:
+		case fromField, fromClock:
+			idents, values = append(idents, d.columns[i].ident), append(values, s.aliases[i])
+		case fromServerClock:
 			idents, values = append(idents, d.columns[i].ident), append(values, "now()")
 		}
 	}
@@ -133,7 +133,7 @@ func (s *stage) insert(d *descriptor, form []byte) string {
 
 // find returns the statement that reads the rows that those in the stage meet.
 func (s *stage) find(d *descriptor, u *upsert, target []int) string {
-	b := newBuilder(d, d.texts.selects+" join "+s.name+" on "+s.meets(d, target))
+	b := newBuilder(d, d.statements.selectFrom+" join "+s.name+" on "+s.joinCondition(d, target))
 	if u.target.predicate != "" {
 		b.text(" where ").fragment(u.target.predicate, nil, false)
 	}
@@ -141,7 +141,7 @@ func (s *stage) find(d *descriptor, u *upsert, target []int) string {
 }
 
 // fromStage sends statements of which the one at this place returns the rows.
-func (w *bulk[T, K]) fromStage(ctx context.Context, batch *pgx.Batch, place int) error {
+func (w *bulkWrite[T, K]) runStaged(ctx context.Context, batch *pgx.Batch, place int) error {
 	results := w.repository.tx.SendBatch(ctx, batch)
 	err := func() error {
 		for range place {
@@ -153,7 +153,7 @@ func (w *bulk[T, K]) fromStage(ctx context.Context, batch *pgx.Batch, place int)
 		if err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
-		return w.match(rows, len(w.rows), w.inserted != nil)
+		return w.matchReturned(rows, len(w.rows), w.inserted != nil)
 	}()
 	if closing := results.Close(); err == nil {
 		err = closing
@@ -161,5 +161,5 @@ func (w *bulk[T, K]) fromStage(ctx context.Context, batch *pgx.Batch, place int)
 	if err != nil {
 		return w.repository.wrap(w.op, err)
 	}
-	return w.complete(ctx)
+	return w.checkMissing(ctx)
 }

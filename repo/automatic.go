@@ -10,7 +10,7 @@ import (
 
 // fill completes a row that is inserted as it is: a key that the application makes, the time of now in created and updated,
 // the first version. What the row has already stays.
-func (d *descriptor) fill(v reflect.Value, now time.Time) {
+func (d *descriptor) setAutomatic(v reflect.Value, now time.Time) {
 	for _, position := range d.key {
 		if c := &d.columns[position]; d.newKey != nil && fieldIsZero(v, c) {
 			v.FieldByIndex(c.index).Set(d.newKey.make())

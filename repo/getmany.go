@@ -36,7 +36,7 @@ func (r *Repository[T, K]) getByList(ctx context.Context, keys []K, opts []Query
 }
 
 func (r *Repository[T, K]) listStatement(keys []K, opts []QueryOption) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.texts.selects)
+	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(nil)
 	In(r.d.columns[r.d.key[0]].name, keys...).apply(q)
 	q.add(opts)
@@ -115,7 +115,7 @@ func (r *Repository[T, K]) readBatch(ctx context.Context, batch *pgx.Batch) (fou
 
 // keyStatement reads one of several rows.
 func (r *Repository[T, K]) keyStatement(key K, opts []QueryOption) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.texts.selects)
+	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(nil)
 	r.byKey(key).apply(q)
 	q.add(opts)
@@ -146,7 +146,7 @@ func (q *query) withoutOrder(b *builder, method string) {
 // last thing that the loop sees is the error, if there is one: [ErrQuery], or that of the statement.
 func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
-		b := newBuilder(r.d, r.d.texts.selects)
+		b := newBuilder(r.d, r.d.statements.selectFrom)
 		if newQuery(opts).write(b); b.err != nil {
 			yield(nil, b.err)
 			return

@@ -7,7 +7,7 @@ import (
 // This file names the row on account of which a statement of a bulk write failed.
 
 // blame names the row on account of which a statement failed; failed is the statement's position, or -1.
-func (w *bulk[T, K]) blame(statements []bulkStatement, failed int, err error) error {
+func (w *bulkWrite[T, K]) wrapStatement(statements []bulkStatement, failed int, err error) error {
 	d := w.repository.d
 	if arg, ok := unsent(err); ok {
 		if position, c := w.unsendable(statements, arg, encodedAs(err)); c != nil {
@@ -24,7 +24,7 @@ func (w *bulk[T, K]) blame(statements []bulkStatement, failed int, err error) er
 
 // unsendable looks for the row whose value the driver couldn't send. The driver tells the argument's number and the type that
 // it was to have, but not the statement.
-func (w *bulk[T, K]) unsendable(statements []bulkStatement, arg int, oid uint32) (int, *column) {
+func (w *bulkWrite[T, K]) unsendable(statements []bulkStatement, arg int, oid uint32) (int, *column) {
 	types := pgtype.NewMap()
 	if _, known := types.TypeForOID(oid); !known {
 		return -1, nil
@@ -34,7 +34,7 @@ func (w *bulk[T, K]) unsendable(statements []bulkStatement, arg int, oid uint32)
 		if arg >= len(s.columns) {
 			continue
 		}
-		if !encodes(types, oid, s.build(nil, s.row)[arg]) {
+		if !encodes(types, oid, s.appendArgs(nil, s.row)[arg]) {
 			return s.row, s.columns[arg]
 		}
 	}

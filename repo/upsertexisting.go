@@ -11,35 +11,35 @@ import (
 // This file finds the rows that upserts have left alone.
 
 // met reads the row that an upsert has left alone. A soft-deleted one is ErrDeleted.
-func (r *Repository[T, K]) met(ctx context.Context, v reflect.Value, u *upsert) (*T, error) {
-	if err := u.mayMeet(r.d); err != nil {
+func (r *Repository[T, K]) existingRow(ctx context.Context, v reflect.Value, u *upsert) (*T, error) {
+	if err := u.missingRowError(r.d); err != nil {
 		return nil, err
 	}
-	target, err := r.targetOf(ctx, u)
+	target, err := r.targetColumns(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	b := u.find(r.d, target, v)
+	b := u.existingQuery(r.d, target, v)
 	row, err := r.one(ctx, b.sql.String(), b.args)
 	if err != nil {
 		return nil, err
 	}
-	return row, r.d.checkMet(reflect.ValueOf(row).Elem())
+	return row, r.d.checkNotDeleted(reflect.ValueOf(row).Elem())
 }
 
 // mayMeet returns why there can be no row that was left alone, or why it can't be shown.
-func (u *upsert) mayMeet(d *descriptor) error {
+func (u *upsert) missingRowError(d *descriptor) error {
 	switch {
-	case u.nothing:
+	case u.doNothing:
 		return nil
-	case d.softDelete < 0 || u.revive:
+	case d.softDelete < 0 || u.restoreDeleted:
 		return errSuppressed
 	}
 	return ErrDeleted
 }
 
 // checkMet returns ErrDeleted for a row that is soft-deleted.
-func (d *descriptor) checkMet(v reflect.Value) error {
+func (d *descriptor) checkNotDeleted(v reflect.Value) error {
 	if d.softDelete >= 0 && !fieldIsZero(v, &d.columns[d.softDelete]) {
 		return ErrDeleted
 	}
@@ -47,8 +47,8 @@ func (d *descriptor) checkMet(v reflect.Value) error {
 }
 
 // find writes the statement that reads the row that v meets.
-func (u *upsert) find(d *descriptor, target []int, v reflect.Value) *builder {
-	b := newBuilder(d, d.texts.selects)
+func (u *upsert) existingQuery(d *descriptor, target []int, v reflect.Value) *builder {
+	b := newBuilder(d, d.statements.selectFrom)
 	glue := " where "
 	for _, position := range target {
 		c := &d.columns[position]
@@ -63,10 +63,10 @@ func (u *upsert) find(d *descriptor, target []int, v reflect.Value) *builder {
 
 // targetOf returns the columns in which rows that meet are the same. Those of a constraint are asked for once; there are none
 // for one that doesn't compare columns of the model, such as an exclusion constraint.
-func (r *Repository[T, K]) targetOf(ctx context.Context, u *upsert) ([]int, error) {
+func (r *Repository[T, K]) targetColumns(ctx context.Context, u *upsert) ([]int, error) {
 	d, names := r.d, u.target.columns
 	if constraint := u.target.constraint; constraint != "" {
-		known, ok := d.texts.constraints.Load(constraint)
+		known, ok := d.statements.constraints.Load(constraint)
 		if !ok {
 			found, err := Pluck[string](ctx, r.tx, `select a.attname from pg_constraint c
 				join unnest(c.conkey) with ordinality k (number, place) on true
@@ -75,7 +75,7 @@ func (r *Repository[T, K]) targetOf(ctx context.Context, u *upsert) ([]int, erro
 			if err != nil {
 				return nil, err
 			}
-			known, _ = d.texts.constraints.LoadOrStore(constraint, found)
+			known, _ = d.statements.constraints.LoadOrStore(constraint, found)
 		}
 		names, _ = known.([]string)
 	}
@@ -88,7 +88,7 @@ func (r *Repository[T, K]) targetOf(ctx context.Context, u *upsert) ([]int, erro
 		}
 		target[i] = position
 	}
-	if len(target) == 0 && u.nothing {
+	if len(target) == 0 && u.doNothing {
 		return nil, &queryError{fmt.Sprintf("%s: constraint %q compares no columns of the model, so that DoNothing can't find the row "+
 			"that is there: name the columns with OnConflict", d.label, u.target.constraint)}
 	}
@@ -96,16 +96,16 @@ func (r *Repository[T, K]) targetOf(ctx context.Context, u *upsert) ([]int, erro
 }
 
 // meet reads the rows that a bulk upsert has left alone, in one round trip.
-func (w *bulk[T, K]) meet(ctx context.Context, u *upsert, target, absent []int) error {
+func (w *bulkWrite[T, K]) readExisting(ctx context.Context, u *upsert, target, absent []int) error {
 	d := w.repository.d
-	if err := u.mayMeet(d); err != nil {
+	if err := u.missingRowError(d); err != nil {
 		return d.rowError(w.op, err, absent[0])
 	}
 	statements := make([]bulkStatement, len(absent))
 	for i, position := range absent {
-		b := u.find(d, target, w.values.Index(position))
+		b := u.existingQuery(d, target, w.values.Index(position))
 		statements[i] = bulkStatement{
-			sql: b.sql.String(), row: position, args: len(b.args), build: func([]any, int) []any { return b.args }, met: true,
+			sql: b.sql.String(), row: position, args: len(b.args), appendArgs: func([]any, int) []any { return b.args }, readsExisting: true,
 		}
 	}
 	for _, batch := range batchesOf(statements) {
@@ -113,25 +113,25 @@ func (w *bulk[T, K]) meet(ctx context.Context, u *upsert, target, absent []int) 
 			return err
 		}
 	}
-	return w.checkMet(absent)
+	return w.checkExisting(absent)
 }
 
 // meetStaged is meet where one statement finds all rows.
-func (w *bulk[T, K]) meetStaged(ctx context.Context, sql string, absent []int) error {
-	err := w.repository.query(ctx, sql, nil, func(rows pgx.Rows) error { return w.matchMet(rows) })
+func (w *bulkWrite[T, K]) readExistingStaged(ctx context.Context, sql string, absent []int) error {
+	err := w.repository.query(ctx, sql, nil, func(rows pgx.Rows) error { return w.matchExisting(rows) })
 	if err != nil {
 		return w.repository.wrap(w.op, err)
 	}
-	return w.checkMet(absent)
+	return w.checkExisting(absent)
 }
 
-func (w *bulk[T, K]) checkMet(absent []int) error {
+func (w *bulkWrite[T, K]) checkExisting(absent []int) error {
 	d := w.repository.d
 	for _, position := range absent {
-		if w.fresh[position] == nil {
+		if w.returned[position] == nil {
 			return d.rowError(w.op, errSuppressed, position)
 		}
-		if err := d.checkMet(reflect.ValueOf(w.fresh[position]).Elem()); err != nil {
+		if err := d.checkNotDeleted(reflect.ValueOf(w.returned[position]).Elem()); err != nil {
 			return d.rowError(w.op, err, position)
 		}
 		w.unchanged[position] = true

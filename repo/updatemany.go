@@ -19,34 +19,34 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	if r.d.texts.update == "" {
+	if r.d.statements.update == "" {
 		return &queryError{"update " + r.d.label + ": the model has nothing but its key"}
 	}
 	w, err := r.newBulk(ctx, "update", rows)
 	if err != nil {
 		return err
 	}
-	w.told = order(w.values, r.d.columnsAt(r.d.key))
-	if err := w.told.check(r.d.label, "key"); err != nil {
+	w.matcher = newOrdering(w.values, r.d.columnsAt(r.d.key))
+	if err := w.matcher.checkDuplicates(r.d.label, "key"); err != nil {
 		return err
 	}
-	w.absent = func(ctx context.Context, absent []int) error {
-		return &RowError{Table: r.d.label, Index: absent[0], err: r.whyNot(ctx, w.values.Index(absent[0]))}
+	w.onMissing = func(ctx context.Context, absent []int) error {
+		return &RowError{Table: r.d.label, Index: absent[0], err: r.notUpdatedError(ctx, w.values.Index(absent[0]))}
 	}
 	singly := func(ctx context.Context) error {
 		statements := make([]bulkStatement, 0, len(rows))
-		for _, i := range w.positions(w.told) {
+		for _, i := range w.positions(w.matcher) {
 			statements = append(statements, bulkStatement{
-				sql: r.d.texts.update, row: i, args: len(r.d.texts.setting) + len(r.d.key) + 2, //nolint:mnd // version and time
-				build: func(_ []any, position int) []any { return r.d.updateArgs(w.values.Index(position)) },
+				sql: r.d.statements.update, row: i, args: len(r.d.statements.updateColumns) + len(r.d.key) + 2, //nolint:mnd // version and time
+				appendArgs: func(_ []any, position int) []any { return r.d.updateArgs(w.values.Index(position)) },
 			})
 		}
-		return w.run(ctx, statements)
+		return w.sendInTx(ctx, statements)
 	}
-	if !w.told.tells() || !r.d.stages(len(rows)) {
+	if !w.matcher.isUnique() || !r.d.stages(len(rows)) {
 		return singly(ctx)
 	}
-	return w.fastThenSingly(ctx, w.stagedUpdate, singly)
+	return w.stagedOrRowByRow(ctx, w.stagedUpdate, singly)
 }
 
 // UpsertMany is [Repository.Upsert] for each of the rows, any number of them: all or none, in a transaction (that of ctx, or
@@ -66,26 +66,26 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	if err != nil {
 		return nil, err
 	}
-	target, err := r.targetOf(ctx, u)
+	target, err := r.targetColumns(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	w.told = order(w.values, r.d.columnsAt(target))
-	if err := w.told.check(r.d.label, "conflict columns"); err != nil {
+	w.matcher = newOrdering(w.values, r.d.columnsAt(target))
+	if err := w.matcher.checkDuplicates(r.d.label, "conflict columns"); err != nil {
 		return nil, err
 	}
-	groups := w.groups(w.positions(w.told), r.d.upsertForm)
+	groups := w.groups(w.positions(w.matcher), r.d.upsertLayout)
 	for _, g := range groups {
-		if err := u.check(r.d, g.form); err != nil {
+		if err := u.check(r.d, g.layout); err != nil {
 			return nil, err
 		}
 	}
 	w.inserted, w.unchanged = make([]bool, len(rows)), make([]bool, len(rows))
-	w.absent = func(ctx context.Context, absent []int) error { return w.meet(ctx, u, target, absent) }
-	singly := func(ctx context.Context) error { return w.run(ctx, w.upserts(u, groups)) }
-	if len(groups) == 1 && w.told.tells() && r.d.stages(len(rows)) {
+	w.onMissing = func(ctx context.Context, absent []int) error { return w.readExisting(ctx, u, target, absent) }
+	singly := func(ctx context.Context) error { return w.sendInTx(ctx, w.upserts(u, groups)) }
+	if len(groups) == 1 && w.matcher.isUnique() && r.d.stages(len(rows)) {
 		staged := func(ctx context.Context) error { return w.stagedUpsert(ctx, u, target, groups[0]) }
-		err = w.fastThenSingly(ctx, staged, singly)
+		err = w.stagedOrRowByRow(ctx, staged, singly)
 	} else {
 		err = singly(ctx)
 	}
@@ -102,16 +102,16 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 }
 
 // upserts makes a statement of each row, in the order of the rows whatever their forms are.
-func (w *bulk[T, K]) upserts(u *upsert, groups []formGroup) []bulkStatement {
+func (w *bulkWrite[T, K]) upserts(u *upsert, groups []layoutGroup) []bulkStatement {
 	d := w.repository.d
 	forms := make([][]byte, len(w.rows))
 	for _, g := range groups {
 		for _, i := range g.rows {
-			forms[i] = g.form
+			forms[i] = g.layout
 		}
 	}
 	statements := make([]bulkStatement, 0, len(w.rows))
-	for _, i := range w.positions(w.told) {
+	for _, i := range w.positions(w.matcher) {
 		s := w.insertOf(forms[i], i)
 		s.sql = u.text(d, forms[i])
 		statements = append(statements, s)
@@ -131,7 +131,7 @@ func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, err
 	for i := range positions {
 		positions[i] = i
 	}
-	if sorted := order(reflect.ValueOf(keys), r.d.keyFields()); sorted != nil {
+	if sorted := newOrdering(reflect.ValueOf(keys), r.d.keyFields()); sorted != nil {
 		positions = sorted.rows
 	}
 	size := maxBatchArgs / (len(r.d.key) + 1)
@@ -172,7 +172,7 @@ func (d *descriptor) keyFields() []*column {
 func (r *Repository[T, K]) deleteBatch(ctx context.Context, keys []K, positions []int) (int64, error) {
 	batch := &pgx.Batch{}
 	for _, i := range positions {
-		batch.Queue(r.d.texts.remove, r.d.clockArgs(r.keyArgs(nil, keys[i]), r.d.softDelete >= 0 && r.d.usesClock(true))...)
+		batch.Queue(r.d.statements.deleteRow, r.d.clockArgs(r.keyArgs(nil, keys[i]), r.d.softDelete >= 0 && r.d.usesClock(true))...)
 	}
 	var deleted int64
 	results := r.tx.SendBatch(ctx, batch)
