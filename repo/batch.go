@@ -78,7 +78,7 @@ type batchCall struct {
 	d    *descriptor
 	op   string
 	// begin is called before anything is sent and completes the statements; nil when there is nothing to do.
-	prepare      func(ctx context.Context) error
+	prepare    func(ctx context.Context) error
 	statements []batchStatement
 	writes     bool
 	// read reads the answer to a statement and closes the rows.

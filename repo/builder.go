@@ -147,8 +147,8 @@ type fragment struct {
 	named   map[string]any
 	names   map[string]int
 	// asked says that question marks are placeholders; question is the number of those already written.
-	questionMarks    bool
-	questions int
+	questionMarks bool
+	questions     int
 }
 
 // scan checks that the fragment is whole: it must not reach beyond its parentheses, whatever follows it.

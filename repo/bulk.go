@@ -42,9 +42,9 @@ func (r *Repository[T, K]) newBulk(ctx context.Context, op string, rows []T) (*b
 
 // bulkStatement is one statement of a bulk write. Its arguments are made when it is sent.
 type bulkStatement struct {
-	sql   string
-	row   int // the row's position
-	args  int // how many it has
+	sql        string
+	row        int // the row's position
+	args       int // how many it has
 	appendArgs func(args []any, position int) []any
 	// columns are the columns of one row's arguments, for errors.
 	columns []*column
@@ -55,7 +55,7 @@ type bulkStatement struct {
 // formGroup are rows that are inserted with values in the same columns.
 type layoutGroup struct {
 	layout []byte
-	rows []int
+	rows   []int
 }
 
 // groups sorts rows by their form. It keeps the order in each group.
@@ -103,8 +103,8 @@ func (w *bulkWrite[T, K]) insertOf(form []byte, position int) bulkStatement {
 	d := w.repository.d
 	return bulkStatement{
 		sql: d.createText(form), row: position, args: countArgs(form),
-		appendArgs:   func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), form) },
-		columns: d.argColumns(form),
+		appendArgs: func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), form) },
+		columns:    d.argColumns(form),
 	}
 }
 

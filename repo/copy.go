@@ -67,15 +67,15 @@ type copier struct {
 	fields  []pgconn.FieldDescription
 	tag     pgconn.CommandTag
 
-	mu      sync.Mutex // orders the driver's goroutine, which reads, and the end
-	encoder *rowplan.Encoder
-	typ     reflect.Type
-	row     reflect.Value
-	headerWritten   bool
-	overflow    []byte // of a row that was too large for the buffer
-	largest int    // row so far, in bytes
-	readErr     error  // what Read returns once there is nothing more
-	sourceErr error  // of the source
+	mu            sync.Mutex // orders the driver's goroutine, which reads, and the end
+	encoder       *rowplan.Encoder
+	typ           reflect.Type
+	row           reflect.Value
+	headerWritten bool
+	overflow      []byte // of a row that was too large for the buffer
+	largest       int    // row so far, in bytes
+	readErr       error  // what Read returns once there is nothing more
+	sourceErr     error  // of the source
 	// panicked is what the source has panicked with, and exited that it has ended its goroutine: the driver's, and not the
 	// caller's, where both go on.
 	panicked any

@@ -134,7 +134,7 @@ type importSource[T any] struct {
 	op       string
 	d        *descriptor
 	settings importSettings
-	nextRow     func() (T, error, bool)
+	nextRow  func() (T, error, bool)
 	began    time.Time
 	now      time.Time
 	form     []byte // of the first row; all others must have it
@@ -143,7 +143,7 @@ type importSource[T any] struct {
 	rows     int64
 	skipped  int64
 	due      int64 // the number of rows at which progress is reported next
-	pending   bool  // the current row has been taken to learn the form
+	pending  bool  // the current row has been taken to learn the form
 	err      error
 }
 

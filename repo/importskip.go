@@ -30,12 +30,12 @@ func OnRowError(report func(err error) error) ImportOption {
 
 // skipping is an import that skips bad rows.
 type skippingImport[T any] struct {
-	tx     *txn.Manager
-	source *importSource[T]
-	chunk  []T
-	positions     []int64 // the position in the sequence of each row of the chunk
-	forms  []string
-	stored int64
+	tx        *txn.Manager
+	source    *importSource[T]
+	chunk     []T
+	positions []int64 // the position in the sequence of each row of the chunk
+	forms     []string
+	stored    int64
 }
 
 // importSkipping imports a sequence without its bad rows.

@@ -22,8 +22,8 @@ type stage struct {
 	path    pgx.Identifier
 	columns []*column // as the model's, but called c0, c1 and so on, so that no name means two things
 	// of tells what a column of the model is called in the stage, by its position.
-	aliases     map[int]string
-	create string
+	aliases map[int]string
+	create  string
 }
 
 // stageFrom is from how many rows on upserts and updates are staged, unless [WithStagingThreshold] says otherwise.
@@ -105,7 +105,7 @@ type sliceSource struct {
 	positions []int
 	row       reflect.Value
 	complete  func(row reflect.Value)
-	sent     int
+	sent      int
 }
 
 func (s *sliceSource) next() (reflect.Value, error) {

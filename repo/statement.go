@@ -11,26 +11,26 @@ import (
 // texts are a model's statements. What doesn't depend on a call is written once; the same call always gives the same text,
 // so that the server's statement cache and pg_stat_statements know it again.
 type statementTexts struct {
-	columnList      string // the columns
-	selectFrom   string // select … from …
-	returning string // returning …
-	count     string // select count(*) from …
-	exists    string // select exists (select from …
-	byKey     string // "id" = $1
-	get       string
-	update    string // without the version's condition's argument being special: it follows the key
-	deleteRow    string // Delete
-	restore   string
-	hardDelete   string // HardDelete
-	readVersion   string // the version of a row
+	columnList  string // the columns
+	selectFrom  string // select … from …
+	returning   string // returning …
+	count       string // select count(*) from …
+	exists      string // select exists (select from …
+	byKey       string // "id" = $1
+	get         string
+	update      string // without the version's condition's argument being special: it follows the key
+	deleteRow   string // Delete
+	restore     string
+	hardDelete  string // HardDelete
+	readVersion string // the version of a row
 	// setting are the columns that an update sets from the struct, in the order of their arguments.
 	updateColumns []int
-	fullLayout    []byte     // of an insert whose fields all have values
-	zeroSources  []zeroSource // the columns for which it matters
-	defaultUpsert   *upsert    // without options
+	fullLayout    []byte       // of an insert whose fields all have values
+	zeroSources   []zeroSource // the columns for which it matters
+	defaultUpsert *upsert      // without options
 
 	cache  statementCache // what was put together for a call
-	stages sync.Map  // of string, positions of columns, to *stage
+	stages sync.Map       // of string, positions of columns, to *stage
 	// constraints are the columns of constraints that upserts were told by name, of string to []string.
 	constraints sync.Map
 }
@@ -151,10 +151,10 @@ func (t *statementTexts) compileUpdate(d *descriptor, visible string) string {
 
 // What becomes of a column in an insert.
 const (
-	fromField = 'a'
-	fromServerClock      = 'n' // the database's time
-	fromClock    = 'c' // the injected clock's time, an argument
-	fromDefault  = 'd' // left out
+	fromField       = 'a'
+	fromServerClock = 'n' // the database's time
+	fromClock       = 'c' // the injected clock's time, an argument
+	fromDefault     = 'd' // left out
 )
 
 // insertForm returns what becomes of each column when the row v is inserted. Rows of the same form have the same statement.
@@ -172,7 +172,7 @@ func (d *descriptor) insertLayout(form []byte, v reflect.Value) []byte {
 // zeroForm is what becomes of a column whose field is zero.
 type zeroSource struct {
 	position int
-	source     byte
+	source   byte
 }
 
 // compileForm works out what becomes of each column when no field is zero, and what else when one is.

@@ -69,11 +69,13 @@ func DoNothing() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.doNo
 
 // RestoreDeleted lets an upsert update a soft-deleted row, which then has the struct's softdelete column. Without it such a row is
 // left alone, and the upsert returns [ErrDeleted].
-func RestoreDeleted() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.restoreDeleted = true }) }
+func RestoreDeleted() UpsertOption {
+	return upsertOptionFunc(func(u *upsert) { u.restoreDeleted = true })
+}
 
 // upsert is what the options of one call say.
 type upsert struct {
-	target          *ConflictTarget
+	target                    *ConflictTarget
 	doNothing, restoreDeleted bool
 }
 
