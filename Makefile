@@ -83,7 +83,7 @@ bench-allocs: ## Write down the allocations of each operation, which CI compares
 
 .PHONY: bench-fxtest
 bench-fxtest: ## Show what a test pays for a database of its own
-	go test -run='^$$' -bench=FreshDatabase ./fxtest
+	go test -run='^$$' -bench=Database ./fxtest
 
 .PHONY: fuzz
 fuzz: ## Run the fuzz targets of a package, one after the other: make fuzz PKG=./repo FUZZTIME=60s

@@ -2,7 +2,6 @@ package fxtest
 
 import (
 	"context"
-	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -17,9 +16,9 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// App is a started application on a database of its own.
+// App is a started application on its own database.
 type App struct {
-	// App is Fx's application. The test doesn't start or stop it: New and its cleanup do.
+	// App is the Fx application. New starts it, and a cleanup of the test stops it.
 	App *fx.App
 
 	DB     *pgfx.DB
@@ -28,20 +27,19 @@ type App struct {
 	Health *health.Monitor
 }
 
-// New starts an application that includes rdsfx.Module and what [Fx] adds, on a database of its own (see [DB]). At the
-// end of the test the application is stopped; connections that are still held or open are reported, and goroutines that
-// outlive the stop. Models that don't fit the schema fail the start. Logs are dropped unless the application has a
-// *zap.Logger; [Logger] gives it one.
+// New creates a database for the test, as [URL] does, and starts an application with rdsfx.Module and the options that [Fx]
+// adds. A repository whose model does not match the schema fails the start.
 //
-// The database is the test's own even when the application supplies a Config or DATABASE_URL is set.
+// The application always uses the test's database, even if it supplies a Config or DATABASE_URL is set. Logs are discarded
+// unless the application provides a *zap.Logger; [Logger] provides one.
+//
+// At the end of the test, the application is stopped. Connections that were not released and goroutines that are still
+// running are reported as errors of the test.
 func New(tb testing.TB, opts ...Option) *App {
 	tb.Helper()
-	s, err := collect(opts)
-	if err != nil {
-		tb.Fatalf("fxtest: %v", err)
-	}
-	endpoint := pgfx.Endpoint{URL: address(tb, s), Override: true}
-	id := label()
+	s := mustCollect(tb, opts)
+	endpoint := pgfx.Endpoint{URL: databaseURL(tb, s), Override: true}
+	label := labelGoroutine()
 	app := &App{}
 	fxOpts := []fx.Option{
 		rdsfx.Module,
@@ -58,37 +56,17 @@ func New(tb testing.TB, opts ...Option) *App {
 	app.App = fx.New(append(fxOpts, s.fx...)...)
 	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
 	defer cancel()
-	if err := app.App.Start(ctx); err != nil { // holds an error of fx.New as well
-		if app.DB != nil { // made, and perhaps never started: Fx runs no hook for it then
+	if err := app.App.Start(ctx); err != nil { // includes an error of fx.New
+		if app.DB != nil { // Fx calls no stop hook of a DB that it did not start
 			_ = app.DB.Close(ctx)
 		}
 		tb.Fatalf("fxtest: %v", err)
 	}
-	tb.Cleanup(func() {
-		if app.stop(tb) {
-			reportGoroutines(tb, id)
-		}
-	})
+	tb.Cleanup(func() { closeAndReport(tb, app.DB, label, app.App.Stop) })
 	return app
 }
 
-// stop reports whether everything that the application held came back.
-func (a *App) stop(tb testing.TB) (clean bool) {
-	tb.Helper()
-	timeout := cleanupTimeout
-	if clean = reportLeases(tb, a.DB); !clean {
-		timeout = leakTimeout
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	err := a.App.Stop(ctx)
-	if _, held := errors.AsType[*pgfx.CloseTimeoutError](err); err != nil && !held { // those have been reported
-		tb.Errorf("fxtest: stop: %v", err)
-	}
-	return clean
-}
-
-// Logger is an Fx option that sends an application's logs to the test's log.
-func Logger(tb testing.TB) Option { //nolint:thelper // an option and no helper
+// Logger sends the application's logs to the log of the test.
+func Logger(tb testing.TB) Option { //nolint:thelper // it returns an option
 	return Fx(fx.Supply(zaptest.NewLogger(tb)))
 }

@@ -24,7 +24,7 @@ type User struct {
 }
 
 // docs: test
-func TestAnEmailIsTakenOnce(t *testing.T) {
+func TestUsers_EmailIsUnique(t *testing.T) {
 	t.Parallel()
 	var users *repo.Repository[User, uuid.UUID]
 	fxtest.New(t, fxtest.Migrations(os.DirFS("testdata/migrations")), fxtest.Fx(
@@ -34,14 +34,14 @@ func TestAnEmailIsTakenOnce(t *testing.T) {
 
 	require.NoError(t, users.Create(t.Context(), &User{Email: "ada@example.com"}))
 	err := users.Create(t.Context(), &User{Email: "ada@example.com"})
-	var taken *repo.ConstraintError
-	require.ErrorAs(t, err, &taken)
-	require.Equal(t, "users_email_key", taken.Constraint)
+	var violation *repo.ConstraintError
+	require.ErrorAs(t, err, &violation)
+	require.Equal(t, "users_email_key", violation.Constraint)
 }
 
 // docs: end
 
-func TestTheAppIsStartedAndStopsWithTheTest(t *testing.T) {
+func TestNew_StartsAndStopsApp(t *testing.T) {
 	t.Parallel()
 	var stopped bool
 	var app *fxtest.App
@@ -63,13 +63,13 @@ func TestTheAppIsStartedAndStopsWithTheTest(t *testing.T) {
 	require.ErrorIs(t, err, pgfx.ErrClosed)
 }
 
-func TestTheAppRunsOnTheTestsDatabaseWhateverItsConfigurationSays(t *testing.T) {
+func TestNew_IgnoresConfiguredURL(t *testing.T) {
 	t.Setenv("DATABASE_URL", "postgres://app@production.invalid/app")
 	app := fxtest.New(t, fxtest.Fx(fx.Supply(pgfx.Config{
 		URL: "postgres://app@production.invalid/app", Username: "app", Pool: pgfx.PoolConfig{MaxConns: 3},
 	})))
 	assert.NotContains(t, app.DB.Target(), "production")
-	assert.Equal(t, 3, app.DB.Stats().Pool.Max, "everything but the address is the application's")
+	assert.Equal(t, 3, app.DB.Stats().Pool.Max, "the rest of the configuration applies")
 	app = fxtest.New(t)
 	assert.NotContains(t, app.DB.Target(), "production")
 	assert.NotContains(t, fxtest.DB(t, fxtest.Config(pgfx.Config{URL: "postgres://production.invalid"})).Target(), "production")
@@ -77,7 +77,7 @@ func TestTheAppRunsOnTheTestsDatabaseWhateverItsConfigurationSays(t *testing.T) 
 	assert.Equal(t, 2, app.DB.Stats().Pool.Max)
 }
 
-func TestAnAppThatDoesNotStartFailsItsTestWithTheReason(t *testing.T) {
+func TestNew_ReportsStartError(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		opts []fxtest.Option
@@ -103,7 +103,7 @@ func TestAnAppThatDoesNotStartFailsItsTestWithTheReason(t *testing.T) {
 	}
 }
 
-func TestWhatAnAppLeavesOpenIsReportedOnce(t *testing.T) {
+func TestNew_ReportsLeakedConnOnce(t *testing.T) {
 	t.Parallel()
 	var conn *pgxpool.Conn
 	r := testrecorder.Run(t, func(tb testing.TB) {
@@ -113,11 +113,11 @@ func TestWhatAnAppLeavesOpenIsReportedOnce(t *testing.T) {
 	})
 	conn.Release()
 	require.Len(t, r.Errors(), 1)
-	assert.Contains(t, r.Errors()[0], "a connection was not returned")
+	assert.Contains(t, r.Errors()[0], "connection not released")
 	assert.Contains(t, r.Errors()[0], "app_test.go:")
 }
 
-func TestAHookThatFailsToStopIsReported(t *testing.T) {
+func TestNew_ReportsStopError(t *testing.T) {
 	t.Parallel()
 	r := testrecorder.Run(t, func(tb testing.TB) {
 		fxtest.New(tb, fxtest.Fx(fx.Invoke(func(lc fx.Lifecycle) {
@@ -128,15 +128,15 @@ func TestAHookThatFailsToStopIsReported(t *testing.T) {
 	assert.Contains(t, r.Errors()[0], assert.AnError.Error())
 }
 
-func TestAGoroutineThatOutlivesItsAppIsReported(t *testing.T) {
+func TestNew_ReportsLeakedGoroutine(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	outlive := fx.Invoke(func(lc fx.Lifecycle) {
+	leak := fx.Invoke(func(lc fx.Lifecycle) {
 		lc.Append(fx.StartHook(func() { go func() { <-release }() }))
 	})
-	r := testrecorder.Run(t, func(tb testing.TB) { fxtest.New(tb, fxtest.Fx(outlive)) })
+	r := testrecorder.Run(t, func(tb testing.TB) { fxtest.New(tb, fxtest.Fx(leak)) })
 	close(release)
 	require.Len(t, r.Errors(), 1)
-	assert.Contains(t, r.Errors()[0], "a goroutine of the application is left after its stop")
-	assert.Contains(t, r.Errors()[0], "TestAGoroutineThatOutlivesItsAppIsReported")
+	assert.Contains(t, r.Errors()[0], "goroutine of the application still running")
+	assert.Contains(t, r.Errors()[0], "TestNew_ReportsLeakedGoroutine")
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 )
 
-// twentyTables is a schema of the size that small services have.
+// twentyTables is a schema of the size of a small service.
 func twentyTables() fxtest.Option {
 	var b strings.Builder
 	for i := range 20 {
@@ -22,11 +22,11 @@ func twentyTables() fxtest.Option {
 	return fxtest.SQL(b.String())
 }
 
-// BenchmarkFreshDatabase is what a test pays for a database of its own: cloned from a template with 20 tables and dropped.
-func BenchmarkFreshDatabase(b *testing.B) {
+// BenchmarkDatabase measures the cost of a test's database: cloning a template with 20 tables, and dropping the clone.
+func BenchmarkDatabase(b *testing.B) {
 	schema := twentyTables()
-	fxtest.URL(b, schema) // the server and the template
-	fresh := func(b *testing.B) {
+	fxtest.URL(b, schema) // start the server and build the template
+	cloneAndDrop := func(b *testing.B) {
 		b.Helper()
 		r := testrecorder.Run(b, func(tb testing.TB) { fxtest.URL(tb, schema) })
 		require.Empty(b, r.Errors())
@@ -44,11 +44,11 @@ func BenchmarkFreshDatabase(b *testing.B) {
 	})
 	b.Run("clone and drop", func(b *testing.B) {
 		for b.Loop() {
-			fresh(b)
+			cloneAndDrop(b)
 		}
 	})
-	b.Run("clone, 8 at once", func(b *testing.B) {
-		b.SetParallelism(4) // times GOMAXPROCS, which is 2 where the goal was measured
+	b.Run("clone, 8 in parallel", func(b *testing.B) {
+		b.SetParallelism(4) // times GOMAXPROCS, 8 on two cores
 		var mu sync.Mutex
 		var made []*testrecorder.Recorder
 		b.RunParallel(func(pb *testing.PB) {
@@ -65,11 +65,11 @@ func BenchmarkFreshDatabase(b *testing.B) {
 			r.RunCleanups()
 		}
 	})
-	b.Run("clone and drop, 8 at once", func(b *testing.B) {
+	b.Run("clone and drop, 8 in parallel", func(b *testing.B) {
 		b.SetParallelism(4)
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				fresh(b)
+				cloneAndDrop(b)
 			}
 		})
 	})

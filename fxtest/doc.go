@@ -1,4 +1,4 @@
-// Package fxtest gives each test an application, or just a database, on a real PostgreSQL.
+// Package fxtest gives each test an application, or only a database, on a real PostgreSQL server.
 //
 //	func TestSignUp(t *testing.T) {
 //		t.Parallel()
@@ -7,22 +7,30 @@
 //		...
 //	}
 //
-// [New] starts an Fx application with rdsfx.Module, [DB] a *pgfx.DB, and [URL] only makes the database. In each case the
-// database is the test's own: it is cloned from a template in which the migrations have run, in a few milliseconds, and
-// dropped at the end. What the test left open is reported then: connections with the place where they were acquired.
+// [New] starts an Fx application with rdsfx.Module. [DB] opens a *pgfx.DB. [URL] only creates the database. [Tx] begins a
+// transaction that is rolled back.
+//
+// With the first three, each test has its own database. It is cloned in a few milliseconds from a template in which the
+// migrations have run, and dropped at the end of the test. Leaked connections are reported with the stack that acquired
+// them.
+//
+// [Statements] counts round trips, and [AssertUsesIndex] checks a query plan. Package faults makes networks and servers
+// fail.
 //
 // # The server
 //
-// All test processes of a user share one server, which the first one starts and which goes away a second or so after the
-// last one has ended, however it ended. It needs the programs of PostgreSQL (14 or later) and nothing else; see package
-// embedded for where they are looked for. RDSFX_POSTGRES_URL names a server to use instead, such as a service container;
-// what killed processes have left there is dropped by the next one. DATABASE_URL is never looked at: a test must not
-// run on the database of an application by accident.
+// All test processes of a user share one server. The first process starts it, and it stops about a second after the last
+// one has exited or was killed. It needs only the server binaries of PostgreSQL 14 or later; package embedded describes
+// where it searches for them.
+//
+// To use an existing server, such as a service container, set RDSFX_POSTGRES_URL. Databases that killed processes left
+// there are dropped by the next process. DATABASE_URL is ignored, so a test can't run on an application's database by
+// accident.
 //
 // # Environment
 //
-//   - RDSFX_POSTGRES_URL: use this server; the role needs CREATEDB.
-//   - RDSFX_POSTGRES_BIN: directory of the server's programs, to test on another version.
-//   - RDSFX_TEST_KEEP: keep the database of a test that fails, and print its address.
-//   - RDSFX_TEST_REBUILD: build each template anew.
+//   - RDSFX_POSTGRES_URL: use this server; its role needs CREATEDB.
+//   - RDSFX_POSTGRES_BIN: directory of the server binaries, to test on another version.
+//   - RDSFX_TEST_KEEP: keep the database of a failed test and log its URL.
+//   - RDSFX_TEST_REBUILD: rebuild each template once per process.
 package fxtest

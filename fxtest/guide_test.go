@@ -15,11 +15,11 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-// usersTable is the schema of the guide's examples.
+// usersTable is the schema of the examples in docs/testing.md.
 const usersTable = "create table users (id uuid primary key default gen_random_uuid(), email text not null unique)"
 
 // docs: unit of work
-func TestSigningUpIsAllOrNothing(t *testing.T) {
+func TestSignUp_IsAtomic(t *testing.T) {
 	t.Parallel()
 	var users *repo.Repository[User, uuid.UUID]
 	app := fxtest.New(t, fxtest.SQL(usersTable), fxtest.Fx(
@@ -27,14 +27,14 @@ func TestSigningUpIsAllOrNothing(t *testing.T) {
 		fx.Populate(&users),
 	))
 
-	noWelcome := errors.New("the welcome mail could not be queued")
+	errMail := errors.New("welcome mail not queued")
 	err := app.Tx.Do(t.Context(), func(ctx context.Context) error {
 		if err := users.Create(ctx, &User{Email: "ada@example.com"}); err != nil {
 			return err
 		}
-		return noWelcome
+		return errMail
 	})
-	require.ErrorIs(t, err, noWelcome)
+	require.ErrorIs(t, err, errMail)
 
 	exists, err := users.Exists(t.Context(), repo.Eq("email", "ada@example.com"))
 	require.NoError(t, err)
@@ -44,7 +44,7 @@ func TestSigningUpIsAllOrNothing(t *testing.T) {
 // docs: end
 
 // docs: round trips
-func TestTheListOfUsersTakesOneRoundTrip(t *testing.T) {
+func TestListUsers_TakesOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	var users *repo.Repository[User, uuid.UUID]
 	app := fxtest.New(t, fxtest.SQL(usersTable), fxtest.Fx(repo.Provide[User, uuid.UUID]("users"), fx.Populate(&users)))
@@ -52,7 +52,7 @@ func TestTheListOfUsersTakesOneRoundTrip(t *testing.T) {
 	counter := fxtest.Statements(t, app.DB)
 	_, err := users.Find(t.Context(), repo.Asc("email"), repo.Limit(100))
 	require.NoError(t, err)
-	counter.AssertRoundTrips(1) // an N+1 would show here
+	counter.AssertRoundTrips(1) // fails on an N+1 problem
 
 	fxtest.AssertUsesIndex(t, app.DB, "select id from users where email = $1", "ada@example.com")
 }
@@ -60,17 +60,17 @@ func TestTheListOfUsersTakesOneRoundTrip(t *testing.T) {
 // docs: end
 
 // docs: fault
-func TestATransferWhoseAnswerIsLostIsDoneOnce(t *testing.T) {
+func TestTransfer_RunsOnceIfAckIsLost(t *testing.T) {
 	t.Parallel()
 	proxy := faults.NewProxy(t, fxtest.URL(t, fxtest.SQL("create table transfers (id int)")))
 	app := fxtest.New(t, fxtest.At(proxy.URL()))
 
-	proxy.DropCommitAck() // the server commits, and its answer never arrives
+	proxy.DropCommitAck() // the server commits, but the client gets no reply
 	err := app.Tx.Do(t.Context(), func(ctx context.Context) error {
 		_, err := app.Tx.Exec(ctx, "insert into transfers values (1)")
 		return err
 	})
-	require.NoError(t, err, "what became of the commit was found out")
+	require.NoError(t, err, "the manager resolves the outcome of the commit")
 
 	var transfers int
 	require.NoError(t, app.Pool.QueryRow(t.Context(), "select count(*) from transfers").Scan(&transfers))
@@ -80,10 +80,10 @@ func TestATransferWhoseAnswerIsLostIsDoneOnce(t *testing.T) {
 // docs: end
 
 // docs: failover
-func TestWritesGoOnAfterAFailover(t *testing.T) {
+func TestWrites_ContinueAfterFailover(t *testing.T) {
 	t.Parallel()
 	cluster := faults.NewCluster(t)
-	endpoint := cluster.Resolver() // a name that leads to the primary, as a cloud's writer endpoint does
+	endpoint := cluster.Resolver() // a host name, like a cloud's writer endpoint
 	app := fxtest.New(t, fxtest.At(endpoint.URL()), fxtest.Pool(endpoint.Option()))
 
 	cluster.KillPrimary()
@@ -91,7 +91,7 @@ func TestWritesGoOnAfterAFailover(t *testing.T) {
 	endpoint.Point(cluster.Standby().URL())
 
 	require.Eventually(t, func() bool {
-		_, err := app.Pool.Exec(t.Context(), "create table if not exists written ()")
+		_, err := app.Pool.Exec(t.Context(), "create table if not exists t ()")
 		return err == nil
 	}, 30*time.Second, 10*time.Millisecond)
 }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// processAlive reports whether a process of this host exists, whoever owns it.
+// processAlive reports whether a process exists on this host. EPERM means that another user owns it.
 func processAlive(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)

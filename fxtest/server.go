@@ -8,27 +8,27 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// serverSettings suit a server on which many short-lived databases come and go.
+// serverSettings returns settings for a server with many short-lived databases.
 func serverSettings() []embedded.Option {
 	return []embedded.Option{
-		embedded.TCP(), // for proxies and for what can't speak through a Unix socket
+		embedded.TCP(), // for proxies and for clients without support for Unix sockets
 		embedded.Setting("max_connections", "300"),
 		embedded.Setting("max_prepared_transactions", "20"),
 		embedded.Setting("wal_level", "minimal"),
 		embedded.Setting("max_wal_senders", "0"),
-		embedded.Setting("autovacuum_naptime", "10min"), // its workers would hold databases that a test wants to drop
+		embedded.Setting("autovacuum_naptime", "10min"), // a worker would prevent a database from being dropped
 	}
 }
 
-// shared is the server of this process: one that all test processes use, or the one that RDSFX_POSTGRES_URL names.
-var shared struct { //nolint:gochecknoglobals // the server belongs to the process
+// shared is the server that all tests of this process use.
+var shared struct { //nolint:gochecknoglobals // one server for each process
 	mu     sync.Mutex
 	server *embedded.Server
 	swept  bool
 }
 
-// serverURL returns the address of the test server's maintenance database, and starts the server where that is needed.
-// The lease on it ends with the process.
+// serverURL returns the URL of the test server's maintenance database. The first call starts the server if necessary and
+// drops stale databases. The process keeps its lease on the server until it exits.
 func serverURL(ctx context.Context) (string, error) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -39,12 +39,12 @@ func serverURL(ctx context.Context) (string, error) {
 		}
 		shared.server = server
 	}
-	address := shared.server.URL()
+	url := shared.server.URL()
 	if !shared.swept {
-		if err := sweep(ctx, address); err != nil {
+		if err := dropStaleDatabases(ctx, url); err != nil {
 			return "", err
 		}
 		shared.swept = true
 	}
-	return address, nil
+	return url, nil
 }

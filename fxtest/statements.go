@@ -14,10 +14,10 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// Counter counts what runs on the pool of a database, whoever runs it. What bypasses pgx (pings, pgconn) and what has a
-// connection outside the pool is not counted, nor is preparing a statement, which each connection does once.
+// Counter counts the statements and round trips of a database's pool. It does not count pings, calls of pgconn,
+// connections outside the pool and the preparation of statements, which happens once for each connection.
 //
-// Its methods may be used by several goroutines at once.
+// The methods may be called concurrently.
 type Counter struct {
 	tb testing.TB
 
@@ -26,13 +26,13 @@ type Counter struct {
 	roundTrips int
 }
 
-// Statements begins to count what runs on the database, until the end of the test. The database must be one of this
-// package's ([DB], [New]) or have been opened with [Recording].
+// Statements starts counting the statements and round trips of a database until the end of the test. The database must come
+// from [DB] or [New], or have been opened with the option [Recording].
 func Statements(tb testing.TB, db *pgfx.DB) *Counter {
 	tb.Helper()
 	r := recorderOf(db)
 	if r == nil {
-		tb.Fatal("fxtest: statements: nobody records this database: make it with fxtest.DB or fxtest.New, or open it with the option fxtest.Recording()")
+		tb.Fatal("fxtest: statements: the database has no recorder: create it with fxtest.DB or fxtest.New, or open it with the option fxtest.Recording()")
 	}
 	c := &Counter{tb: tb}
 	r.add(c)
@@ -40,10 +40,10 @@ func Statements(tb testing.TB, db *pgfx.DB) *Counter {
 	return c
 }
 
-// Recording is the option that lets [Statements] count what runs on a database.
+// Recording returns the option that a database needs for [Statements].
 func Recording() pgfx.Option { return pgfx.WithTracer(&recorder{}) }
 
-// recorderOf finds the recorder among the tracers of a database.
+// recorderOf returns the recorder among the tracers of a database, or nil.
 func recorderOf(db *pgfx.DB) *recorder {
 	several, ok := db.Pool().Config().ConnConfig.Tracer.(*multitracer.Tracer)
 	if !ok {
@@ -57,54 +57,54 @@ func recorderOf(db *pgfx.DB) *recorder {
 	return nil
 }
 
-// Statements returns the texts of the statements so far, in the order in which they were sent. Those of a batch count one
-// by one; BEGIN, COMMIT and ROLLBACK count too.
+// Statements returns the text of all statements so far, in the order in which they were sent. It includes each statement of
+// a batch, and BEGIN, COMMIT and ROLLBACK.
 func (c *Counter) Statements() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.statements)
 }
 
-// RoundTrips returns how often somebody has sent something to the server and waited for the answer so far. A batch is one
-// round trip, and so is a COPY.
+// RoundTrips returns the number of round trips to the server so far. A batch is one round trip, and so is a COPY.
 func (c *Counter) RoundTrips() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.roundTrips
 }
 
-// Reset begins again at zero.
+// Reset sets the counts to zero and forgets the statements.
 func (c *Counter) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.statements, c.roundTrips = nil, 0
 }
 
-// AssertRoundTrips fails the test, and returns false, unless there were n round trips since the counter began. It lists
-// the statements; those that were sent again and again in a row, as in an N+1, come with their number.
+// AssertRoundTrips fails the test and returns false unless there were exactly n round trips since the start or the last
+// [Counter.Reset]. The error lists the statements and collapses repeated ones, as of an N+1 problem, into one line with
+// their number.
 func (c *Counter) AssertRoundTrips(n int) bool {
 	c.tb.Helper()
 	return c.assert(n, func(got int) bool { return got == n }, "want %d")
 }
 
-// AssertRoundTripsAtMost is [Counter.AssertRoundTrips] for a use case that may need less.
+// AssertRoundTripsAtMost is like [Counter.AssertRoundTrips] but allows fewer round trips.
 func (c *Counter) AssertRoundTripsAtMost(n int) bool {
 	c.tb.Helper()
 	return c.assert(n, func(got int) bool { return got <= n }, "want at most %d")
 }
 
-func (c *Counter) assert(n int, fine func(int) bool, want string) bool {
+func (c *Counter) assert(n int, ok func(int) bool, want string) bool {
 	c.tb.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if fine(c.roundTrips) {
+	if ok(c.roundTrips) {
 		return true
 	}
 	c.tb.Errorf("fxtest: %d round trips, "+want+":\n%s", c.roundTrips, n, summary(c.statements))
 	return false
 }
 
-// summary lists statements, those that follow one another with the same text in one line.
+// summary lists the statements, one a line. Consecutive statements with the same text share a line.
 func summary(statements []string) string {
 	var lines []string
 	for i := 0; i < len(statements); {
@@ -129,7 +129,7 @@ func (c *Counter) record(statements ...string) {
 	c.roundTrips++
 }
 
-// recorder is the tracer that tells the counters. While there are none it does nothing.
+// recorder is a pgx tracer that passes statements to the active counters.
 type recorder struct {
 	mu       sync.RWMutex
 	counters []*Counter

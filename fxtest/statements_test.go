@@ -14,7 +14,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// openDB opens a database with opts and nothing of the kit's.
+// openDB opens a database without the options that fxtest.DB adds.
 func openDB(t *testing.T, opts ...pgfx.Option) *pgfx.DB {
 	t.Helper()
 	db, err := pgfx.Open(pgfx.Config{URL: fxtest.URL(t)}, opts...)
@@ -24,7 +24,7 @@ func openDB(t *testing.T, opts ...pgfx.Option) *pgfx.DB {
 	return db
 }
 
-func TestStatementsAndRoundTripsAreCounted(t *testing.T) {
+func TestStatements_CountsRoundTrips(t *testing.T) {
 	t.Parallel()
 	db := openDB(t, fxtest.Recording())
 	pool, ctx := db.Pool(), t.Context()
@@ -32,7 +32,7 @@ func TestStatementsAndRoundTripsAreCounted(t *testing.T) {
 	require.NoError(t, err)
 
 	counter := fxtest.Statements(t, db)
-	assert.Empty(t, counter.Statements(), "what was before doesn't count")
+	assert.Empty(t, counter.Statements(), "statements before the start do not count")
 	require.NoError(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "insert into entries values ($1)", 1)
 		return err
@@ -55,7 +55,7 @@ func TestStatementsAndRoundTripsAreCounted(t *testing.T) {
 	assert.Empty(t, counter.Statements())
 }
 
-func TestAnNPlusOneIsCaughtAndNamed(t *testing.T) {
+func TestCounter_ReportsRepeatedStatements(t *testing.T) {
 	t.Parallel()
 	db := openDB(t, fxtest.Recording())
 	messages := testrecorder.Errors(t, func(tb testing.TB) {
@@ -75,7 +75,7 @@ func TestAnNPlusOneIsCaughtAndNamed(t *testing.T) {
 	assert.Equal(t, []string{"fxtest: 4 round trips, want 2" + list, "fxtest: 4 round trips, want at most 3" + list}, messages)
 }
 
-func TestCountersAreIndependentAndEndWithTheirTest(t *testing.T) { //nolint:tparallel // the inner test must have ended
+func TestStatements_CountersAreIndependent(t *testing.T) { //nolint:tparallel // the subtest must end first
 	t.Parallel()
 	db := openDB(t, fxtest.Recording())
 	outer := fxtest.Statements(t, db)
@@ -94,7 +94,7 @@ func TestCountersAreIndependentAndEndWithTheirTest(t *testing.T) { //nolint:tpar
 	assert.Equal(t, 9, outer.RoundTrips())
 }
 
-func TestADatabaseThatNobodyRecordsIsRefused(t *testing.T) {
+func TestStatements_RequiresRecorder(t *testing.T) {
 	t.Parallel()
 	messages := testrecorder.Errors(t, func(tb testing.TB) { fxtest.Statements(tb, openDB(t)) })
 	require.Len(t, messages, 1)

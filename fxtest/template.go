@@ -9,26 +9,28 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
-// EnvRebuild makes the first use of each template in a process build it anew.
+// EnvRebuild names the variable that makes each process rebuild each template once.
 const EnvRebuild = "RDSFX_TEST_REBUILD"
 
 const (
 	templatePrefix = "rdsfx_tpl_"
-	// emptyTemplate is what a test without migrations is cloned from.
+	// emptyTemplate is the template of tests without migrations.
 	emptyTemplate = "template0"
-	// hashLength keeps names far below the server's limit of 63 bytes, with room to be unique.
+	// hashLength is the number of hash characters in a template's name, which PostgreSQL limits to 63 bytes.
 	hashLength = 24
 )
 
-// key names the template for these settings: whatever makes a difference for what is in it is in the hash.
-func (s settings) key(serverVersion string) string {
+var rebuilt sync.Map //nolint:gochecknoglobals // names of the templates that this process has rebuilt
+
+// templateName returns the name of the template: a hash of everything that determines its content.
+func (s settings) templateName(serverVersion string) string {
 	hash := sha256.New()
 	add := func(kind, text string) { _, _ = fmt.Fprintf(hash, "%s %d\n%s\n", kind, len(text), text) }
 	add("server", serverVersion)
@@ -38,29 +40,33 @@ func (s settings) key(serverVersion string) string {
 	}
 	for _, m := range slices.Concat(s.migrations, s.seeds) {
 		add("migration", m.name)
-		add("text", m.hash)
+		add("text", m.content)
 	}
 	return templatePrefix + hex.EncodeToString(hash.Sum(nil))[:hashLength]
 }
 
-// template returns the name of the template for these settings and builds it where it doesn't exist yet. Processes that
-// want the same one at the same time wait for the one that builds.
-func template(ctx context.Context, admin *pgx.Conn, s settings) (string, error) {
+// prepareTemplate returns the name of the template for these settings and builds it if necessary. An advisory lock makes
+// other processes wait until it is built.
+func prepareTemplate(ctx context.Context, admin *pgx.Conn, s settings) (string, error) {
 	if !s.hasTemplate() {
 		return emptyTemplate, nil
 	}
-	name := s.key(admin.PgConn().ParameterStatus("server_version"))
-	rebuild := os.Getenv(EnvRebuild) != "" && rebuilt.first(name)
+	name := s.templateName(admin.PgConn().ParameterStatus("server_version"))
+	rebuild := false
+	if os.Getenv(EnvRebuild) != "" {
+		_, done := rebuilt.LoadOrStore(name, true)
+		rebuild = !done
+	}
 	if !rebuild {
 		if ready, err := isReady(ctx, admin, name); ready || err != nil {
 			return name, err
 		}
 	}
-	// The lock lives as long as its connection, so that a builder that dies frees it.
+	// The session owns the lock, so a process that is killed releases it.
 	if _, err := admin.Exec(ctx, "select pg_advisory_lock(hashtextextended($1, 0))", name); err != nil {
 		return "", fmt.Errorf("lock template %s: %w", name, err)
 	}
-	err := buildLocked(ctx, admin, name, s, rebuild)
+	err := buildTemplate(ctx, admin, name, s, rebuild)
 	_, unlockErr := admin.Exec(context.WithoutCancel(ctx), "select pg_advisory_unlock(hashtextextended($1, 0))", name)
 	if err := errors.Join(err, unlockErr); err != nil {
 		return "", err
@@ -68,19 +74,20 @@ func template(ctx context.Context, admin *pgx.Conn, s settings) (string, error) 
 	return name, nil
 }
 
-func buildLocked(ctx context.Context, admin *pgx.Conn, name string, s settings, rebuild bool) error {
+// buildTemplate builds the template unless it exists or rebuild is set. The caller must hold the template's lock.
+func buildTemplate(ctx context.Context, admin *pgx.Conn, name string, s settings, rebuild bool) error {
 	if !rebuild {
 		if ready, err := isReady(ctx, admin, name); ready || err != nil {
 			return err
 		}
 	}
-	if err := dropTemplate(ctx, admin, name); err != nil { // half-built by somebody who died
+	if err := dropTemplate(ctx, admin, name); err != nil { // incomplete if its process was killed
 		return err
 	}
-	if _, err := admin.Exec(ctx, "create database "+quote(name)+" template template0"+strategy(admin)); err != nil {
+	if _, err := admin.Exec(ctx, "create database "+quote(name)+" template template0"+copyStrategy(admin)); err != nil {
 		return fmt.Errorf("create template %s: %w", name, permissionHint(err))
 	}
-	if err := fill(ctx, admin, name, s); err != nil {
+	if err := migrate(ctx, admin, name, s); err != nil {
 		return errors.Join(err, dropTemplate(context.WithoutCancel(ctx), admin, name))
 	}
 	if _, err := admin.Exec(ctx, "alter database "+quote(name)+" with is_template true allow_connections false"); err != nil {
@@ -89,15 +96,15 @@ func buildLocked(ctx context.Context, admin *pgx.Conn, name string, s settings, 
 	return nil
 }
 
-// fill runs extensions and migrations in the template.
-func fill(ctx context.Context, admin *pgx.Conn, name string, s settings) error {
+// migrate creates the extensions in the template, then applies the migrations and the seeds.
+func migrate(ctx context.Context, admin *pgx.Conn, template string, s settings) error {
 	cc := admin.Config()
-	cc.Database = name
+	cc.Database = template
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
-		return fmt.Errorf("connect to template %s: %w", name, err)
+		return fmt.Errorf("connect to template %s: %w", template, err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served its purpose
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // no longer needed
 	for _, extension := range s.extensions {
 		if _, err := conn.Exec(ctx, "create extension if not exists "+quote(extension)+" cascade"); err != nil {
 			return fmt.Errorf("extension %s: %w", extension, err)
@@ -111,12 +118,12 @@ func fill(ctx context.Context, admin *pgx.Conn, name string, s settings) error {
 	return nil
 }
 
-// isReady reports whether the template exists and is complete: the two flags are set last.
+// isReady reports whether the template exists and is complete. The two flags are set in the last step of a build.
 func isReady(ctx context.Context, admin *pgx.Conn, name string) (bool, error) {
 	var ready bool
 	err := admin.QueryRow(ctx, "select exists (select from pg_database where datname = $1 and datistemplate and not datallowconn)", name).Scan(&ready)
 	if err != nil {
-		return false, fmt.Errorf("look for template %s: %w", name, err)
+		return false, fmt.Errorf("query template %s: %w", name, err)
 	}
 	return ready, nil
 }
@@ -124,7 +131,7 @@ func isReady(ctx context.Context, admin *pgx.Conn, name string) (bool, error) {
 func dropTemplate(ctx context.Context, admin *pgx.Conn, name string) error {
 	var exists bool
 	if err := admin.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", name).Scan(&exists); err != nil {
-		return fmt.Errorf("look for template %s: %w", name, err)
+		return fmt.Errorf("query template %s: %w", name, err)
 	}
 	if !exists {
 		return nil
@@ -140,9 +147,9 @@ func dropTemplate(ctx context.Context, admin *pgx.Conn, name string) error {
 	return nil
 }
 
-// strategy asks for a copy of files, which is the fastest way for databases as small as a test's. It is what PostgreSQL
-// did before 15, where the choice was introduced.
-func strategy(conn *pgx.Conn) string {
+// copyStrategy returns the STRATEGY clause that copies files, the fastest way for small databases. The clause exists since
+// PostgreSQL 15; older versions always copy files.
+func copyStrategy(conn *pgx.Conn) string {
 	version := conn.PgConn().ParameterStatus("server_version")
 	if strings.HasPrefix(version, "14") || strings.HasPrefix(version, "13") {
 		return ""
@@ -151,11 +158,6 @@ func strategy(conn *pgx.Conn) string {
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
-
-func pgError(err error) *pgconn.PgError {
-	pg, _ := errors.AsType[*pgconn.PgError](err)
-	return pg
-}
 
 func permissionHint(err error) error {
 	if sqlstate.Code(err) == sqlstate.InsufficientPrivilege {

@@ -10,37 +10,34 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// txDatabases are the databases of Tx, one for each template that the process has asked for. They live as long as the
-// server, or until the janitor of a later process finds that their owner is gone.
-var txDatabases struct { //nolint:gochecknoglobals // shared by the tests of a process, by design
+// txDatabases holds the URL of the database that tests with the same template share in [Tx]. The databases are dropped with
+// the server, or by a later process.
+var txDatabases struct { //nolint:gochecknoglobals // shared by the tests of a process
 	mu   sync.Mutex
 	urls map[string]string
 }
 
-// Tx begins a transaction that is rolled back at the end of the test, on a database that all tests of the process with the
-// same options share. It saves the few milliseconds that a database of its own costs, and has limits that [DB] hasn't:
+// Tx begins a transaction that is rolled back at the end of the test. All tests of the process with the same options share
+// one database. That saves the few milliseconds that a database costs, but [DB] does not have these limits:
 //
-//   - One connection, one goroutine: nothing that uses a pool, an Fx application or a *txn.Manager can join.
-//   - Nothing is ever committed: constraints that are checked at the commit, triggers deferred to it, NOTIFY and hooks after
-//     a commit don't happen, and now() stands still.
-//   - An error of a statement spoils the rest of the test, unless a savepoint (tx.Begin) is around it.
-//   - Sequences go on counting, and locks are held until the end: tests that write the same rows wait for each other. Use it
-//     in tests that run one after the other.
+//   - There is one connection for one goroutine. Code that uses a pool, an Fx application or a *txn.Manager can't join.
+//   - Nothing is committed. Deferred constraints and triggers, NOTIFY and hooks after a commit do not run, and now() always
+//     returns the same time.
+//   - A failed statement aborts the transaction unless it runs in a savepoint (tx.Begin).
+//   - Sequences are not reset, and locks are held until the end of the test. Tests that write the same rows wait for each
+//     other, so do not run them in parallel.
 //
-// A test that ends the transaction is reported, and the next one gets a fresh database.
+// A test that commits or rolls back the transaction itself is reported. The next test then gets a new database.
 func Tx(tb testing.TB, opts ...Option) pgx.Tx {
 	tb.Helper()
-	s, err := collect(opts)
-	if err != nil {
-		tb.Fatalf("fxtest: %v", err)
-	}
+	s := mustCollect(tb, opts)
 	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
 	defer cancel()
-	key, address, err := txDatabase(ctx, s)
+	key, url, err := txDatabase(ctx, s)
 	if err != nil {
 		tb.Fatalf("fxtest: %v", err)
 	}
-	conn, err := connectAdmin(ctx, address)
+	conn, err := connect(ctx, url)
 	if err != nil {
 		tb.Fatalf("fxtest: %v", err)
 	}
@@ -58,8 +55,10 @@ func endTx(tb testing.TB, key string, conn *pgx.Conn, tx pgx.Tx) {
 	defer cancel()
 	err := tx.Rollback(ctx)
 	if errors.Is(err, pgx.ErrTxClosed) {
-		tb.Errorf("fxtest: the test has ended the transaction that Tx gave it; a test that commits needs DB or New")
-		forgetTxDatabase(key)
+		tb.Errorf("fxtest: the test ended the transaction of Tx: use DB or New for a test that commits")
+		txDatabases.mu.Lock()
+		delete(txDatabases.urls, key)
+		txDatabases.mu.Unlock()
 		err = nil
 	}
 	if err := errors.Join(err, conn.Close(ctx)); err != nil {
@@ -67,19 +66,20 @@ func endTx(tb testing.TB, key string, conn *pgx.Conn, tx pgx.Tx) {
 	}
 }
 
-func txDatabase(ctx context.Context, s settings) (key, address string, err error) {
+// txDatabase returns the URL of the shared database for these settings and its key in txDatabases.
+func txDatabase(ctx context.Context, s settings) (key, url string, err error) {
 	adminURL, err := serverURL(ctx)
 	if err != nil {
 		return "", "", err
 	}
-	key = adminURL + " " + s.key("")
+	key = adminURL + " " + s.templateName("")
 	txDatabases.mu.Lock()
 	defer txDatabases.mu.Unlock()
-	if address, ok := txDatabases.urls[key]; ok {
-		return key, address, nil
+	if url, ok := txDatabases.urls[key]; ok {
+		return key, url, nil
 	}
-	name := databaseName(time.Now())
-	if err := clone(ctx, adminURL, name, s); err != nil {
+	name := newDatabaseName(time.Now())
+	if err := cloneTemplate(ctx, adminURL, name, s); err != nil {
 		return "", "", err
 	}
 	if txDatabases.urls == nil {
@@ -87,10 +87,4 @@ func txDatabase(ctx context.Context, s settings) (key, address string, err error
 	}
 	txDatabases.urls[key] = withDatabase(adminURL, name)
 	return key, txDatabases.urls[key], nil
-}
-
-func forgetTxDatabase(key string) {
-	txDatabases.mu.Lock()
-	defer txDatabases.mu.Unlock()
-	delete(txDatabases.urls, key)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 )
 
-func TestPlansThatUseAnIndexPass(t *testing.T) {
+func TestAssertUsesIndex_PassesWithIndex(t *testing.T) {
 	t.Parallel()
 	db := fxtest.DB(t)
 	_, err := db.Pool().Exec(t.Context(), `create table people (id int primary key, name text, email text unique);
@@ -33,27 +33,27 @@ func TestPlansThatUseAnIndexPass(t *testing.T) {
 	}
 	var left int
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "select count(*) from people where name like 'name %'").Scan(&left))
-	assert.Equal(t, 3, left, "nothing was executed")
+	assert.Equal(t, 3, left, "the statements are not executed")
 	var setting string
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "show enable_seqscan").Scan(&setting))
 	assert.Equal(t, "on", setting)
 }
 
-func TestPlansWithoutAnIndexFailAndAreShown(t *testing.T) {
+func TestAssertUsesIndex_FailsWithoutIndex(t *testing.T) {
 	t.Parallel()
 	db := fxtest.DB(t)
 	_, err := db.Pool().Exec(t.Context(), "create table people (id int primary key, name text)")
 	require.NoError(t, err)
 
-	assert.Equal(t, []string{"fxtest: no index serves the scan of public.people in: select * from people where name = $1\n" +
-		"the plan:\n  Seq Scan on people, filter (people.name = 'x'::text)"},
+	assert.Equal(t, []string{"fxtest: sequential scan of public.people in: select * from people where name = $1\n" +
+		"plan:\n  Seq Scan on people, filter (people.name = 'x'::text)"},
 		testrecorder.Errors(t, func(tb testing.TB) {
 			assert.False(t, fxtest.AssertUsesIndex(tb, db, "select *\n\tfrom people where name = $1", "x"))
 		}))
 	for sql, want := range map[string]string{
-		"select 1": "fxtest: no index is used in: select 1\nthe plan:\n  Result",
-		"select from people a join people b on a.name = b.name where a.id = 1": "no index serves the scan of public.people",
-		"select from nowhere": "fxtest: the plan of select from nowhere: ",
+		"select 1": "fxtest: no index is used in: select 1\nplan:\n  Result",
+		"select from people a join people b on a.name = b.name where a.id = 1": "sequential scan of public.people",
+		"select from nowhere": "fxtest: explain select from nowhere: ",
 	} {
 		messages := testrecorder.Errors(t, func(tb testing.TB) { fxtest.AssertUsesIndex(tb, db, sql) })
 		require.Len(t, messages, 1)

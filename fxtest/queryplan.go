@@ -13,22 +13,22 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// explainTimeout bounds the EXPLAIN of one statement.
+// explainTimeout bounds one EXPLAIN.
 const explainTimeout = time.Minute
 
-// AssertUsesIndex fails the test, and returns false, unless the server's plan for the statement uses an index and scans no
-// table of the user's from one end to the other. The statement is planned with args and not executed.
+// AssertUsesIndex fails the test and returns false unless the server's plan for the statement uses an index and contains no
+// sequential scan of a user table. The statement is planned with args but not executed.
 //
-// On a table of a few rows a sequential scan is cheapest, so that the plan is made with enable_seqscan off: the planner then
-// falls back to one only where no index helps. What is proven is that an index can serve the statement, not that it is
-// chosen for other data.
+// PostgreSQL prefers a sequential scan on small tables. The plan is therefore made with enable_seqscan off, so a
+// sequential scan remains only where no index can be used. The assertion proves that an index can serve the statement. It
+// does not prove that the planner chooses the index in production.
 func AssertUsesIndex(tb testing.TB, db *pgfx.DB, sql string, args ...any) bool {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
 	defer cancel()
 	root, err := explain(ctx, db, sql, args)
 	if err != nil {
-		tb.Errorf("fxtest: the plan of %s: %v", oneLine(sql), err)
+		tb.Errorf("fxtest: explain %s: %v", oneLine(sql), err)
 		return false
 	}
 	var scanned, indexes []string
@@ -42,9 +42,9 @@ func AssertUsesIndex(tb testing.TB, db *pgfx.DB, sql string, args ...any) bool {
 	})
 	switch {
 	case len(scanned) > 0:
-		tb.Errorf("fxtest: no index serves the scan of %s in: %s\nthe plan:\n%s", strings.Join(scanned, ", "), oneLine(sql), root)
+		tb.Errorf("fxtest: sequential scan of %s in: %s\nplan:\n%s", strings.Join(scanned, ", "), oneLine(sql), root)
 	case len(indexes) == 0:
-		tb.Errorf("fxtest: no index is used in: %s\nthe plan:\n%s", oneLine(sql), root)
+		tb.Errorf("fxtest: no index is used in: %s\nplan:\n%s", oneLine(sql), root)
 	default:
 		return true
 	}
@@ -69,54 +69,54 @@ func (n *planNode) walk(visit func(*planNode)) {
 	}
 }
 
-// String draws the plan as a tree.
+// String formats the plan as a tree.
 func (n *planNode) String() string {
 	var b strings.Builder
-	n.draw(&b, 1)
+	n.format(&b, 1)
 	return strings.TrimRight(b.String(), "\n")
 }
 
-func (n *planNode) draw(b *strings.Builder, depth int) {
+func (n *planNode) format(b *strings.Builder, depth int) {
 	b.WriteString(strings.Repeat("  ", depth) + n.Type)
-	for _, part := range []struct{ before, value string }{
+	for _, part := range []struct{ label, value string }{
 		{" using ", n.Index},
 		{" on ", n.Relation},
 		{", index condition ", n.Cond},
 		{", filter ", n.Filter},
 	} {
 		if part.value != "" {
-			b.WriteString(part.before + part.value)
+			b.WriteString(part.label + part.value)
 		}
 	}
 	b.WriteByte('\n')
 	for _, child := range n.Plans {
-		child.draw(b, depth+1)
+		child.format(b, depth+1)
 	}
 }
 
-// explain returns the plan that the server makes when it may not scan tables. Nothing is left of the setting.
+// explain returns the plan of the statement with enable_seqscan off, which applies only to its transaction.
 func explain(ctx context.Context, db *pgfx.DB, sql string, args []any) (*planNode, error) {
 	var text string
 	err := pgx.BeginFunc(ctx, db.Pool(), func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "set local enable_seqscan = off"); err != nil {
-			return err //nolint:wrapcheck // the caller says what for
+			return err //nolint:wrapcheck // the caller adds the statement
 		}
 		return tx.QueryRow(ctx, "explain (verbose, format json) "+sql, args...).Scan(&text)
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller says what for
+		return nil, err //nolint:wrapcheck // the caller adds the statement
 	}
 	var plans []struct {
 		Plan *planNode `json:"Plan"` //nolint:tagliatelle // PostgreSQL's name
 	}
 	if err := json.Unmarshal([]byte(text), &plans); err != nil {
-		return nil, fmt.Errorf("the server's answer: %w", err)
+		return nil, fmt.Errorf("parse the plan: %w", err)
 	}
 	if len(plans) != 1 || plans[0].Plan == nil {
-		return nil, fmt.Errorf("the server answered %d plans", len(plans))
+		return nil, fmt.Errorf("got %d plans, want 1", len(plans))
 	}
 	return plans[0].Plan, nil
 }
 
-// oneLine writes a statement in one line.
+// oneLine replaces all white space by single spaces.
 func oneLine(sql string) string { return strings.Join(strings.Fields(sql), " ") }

@@ -14,7 +14,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/fxtest"
 )
 
-func TestTheJanitorKnowsWhoseADatabaseIs(t *testing.T) {
+func TestIsStale(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	alive := func(pid int) bool { return pid == 7 }
@@ -24,7 +24,7 @@ func TestTheJanitorKnowsWhoseADatabaseIs(t *testing.T) {
 	for database, stale := range map[string]bool{
 		name("here00", 7, time.Minute):    false,
 		name("here00", 8, time.Minute):    true,
-		name("here00", 7, 7*time.Hour):    true, // the number was given to another process
+		name("here00", 7, 7*time.Hour):    true, // the process ID was reused
 		name("there0", 8, time.Minute):    false,
 		name("there0", 8, 7*time.Hour):    true,
 		"rdsfx_tpl_0123456789abcdef01234": false,
@@ -36,23 +36,23 @@ func TestTheJanitorKnowsWhoseADatabaseIs(t *testing.T) {
 	} {
 		assert.Equal(t, stale, fxtest.IsStale(database, "here00", alive, now), database)
 	}
-	assert.False(t, fxtest.IsStale(fxtest.DatabaseName(now), fxtest.HostTag(), func(int) bool { return true }, now))
-	assert.True(t, fxtest.IsStale(fxtest.DatabaseName(now), fxtest.HostTag(), func(int) bool { return false }, now))
-	assert.Less(t, len(fxtest.DatabaseName(now)), 64, "the server's limit for names")
+	assert.False(t, fxtest.IsStale(fxtest.NewDatabaseName(now), fxtest.HostTag(), func(int) bool { return true }, now))
+	assert.True(t, fxtest.IsStale(fxtest.NewDatabaseName(now), fxtest.HostTag(), func(int) bool { return false }, now))
+	assert.Less(t, len(fxtest.NewDatabaseName(now)), 64, "PostgreSQL limits names to 63 bytes")
 }
 
-func TestTheJanitorDropsWhatDeadProcessesLeftAndNothingElse(t *testing.T) {
+func TestDropStaleDatabases_KeepsDatabasesInUse(t *testing.T) {
 	t.Parallel()
 	dead := exec.CommandContext(t.Context(), "true")
 	require.NoError(t, dead.Run())
-	address, err := fxtest.ServerURL(t.Context())
+	url, err := fxtest.ServerURL(t.Context())
 	require.NoError(t, err)
-	admin, err := pgx.Connect(t.Context(), address)
+	admin, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close(context.WithoutCancel(t.Context()))) }()
-	left := fmt.Sprintf("rdsfx_t_%s_%d_%d_left", fxtest.HostTag(), dead.Process.Pid, time.Now().Unix())
+	unused := fmt.Sprintf("rdsfx_t_%s_%d_%d_unused", fxtest.HostTag(), dead.Process.Pid, time.Now().Unix())
 	used := fmt.Sprintf("rdsfx_t_%s_%d_%d_used", fxtest.HostTag(), dead.Process.Pid, time.Now().Unix())
-	for _, name := range []string{left, used} {
+	for _, name := range []string{unused, used} {
 		_, err = admin.Exec(t.Context(), "create database "+name+" template template0")
 		require.NoError(t, err)
 	}
@@ -67,16 +67,16 @@ func TestTheJanitorDropsWhatDeadProcessesLeftAndNothingElse(t *testing.T) {
 		require.NoError(t, admin.QueryRow(t.Context(), "select exists (select from pg_database where datname = $1)", name).Scan(&found))
 		return found
 	}
-	require.NoError(t, fxtest.Sweep(t.Context(), address))
-	assert.False(t, exists(left))
-	assert.True(t, exists(used), "somebody is connected to it")
+	require.NoError(t, fxtest.DropStaleDatabases(t.Context(), url))
+	assert.False(t, exists(unused))
+	assert.True(t, exists(used), "it has an open connection")
 	assert.True(t, mine.IsHealthy())
 	var one int
 	require.NoError(t, mine.Pool().QueryRow(t.Context(), "select 1").Scan(&one))
 
 	require.NoError(t, user.Close(t.Context()))
 	require.Eventually(t, func() bool {
-		require.NoError(t, fxtest.Sweep(t.Context(), address))
+		require.NoError(t, fxtest.DropStaleDatabases(t.Context(), url))
 		return !exists(used)
 	}, 10*time.Second, 10*time.Millisecond)
 }

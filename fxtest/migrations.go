@@ -1,0 +1,88 @@
+package fxtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// migration is one step in building a template. Its name and content are part of the template's identity.
+type migration struct {
+	name    string
+	content string
+	run     func(ctx context.Context, conn *pgx.Conn) error
+}
+
+func script(name, text string) migration {
+	return migration{name: name, content: text, run: func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.PgConn().Exec(ctx, text).ReadAll()
+		return locateError(name, text, err)
+	}}
+}
+
+// downMarker matches the line that starts the down migration in files of migration tools.
+var downMarker = regexp.MustCompile(`(?mi)^[ \t]*--[ \t]*(\+goose[ \t]+down|\+migrate[ \t]+down|migrate:down|-- create above / drop below)\b`)
+
+// readScripts returns the *.sql files of a directory, except down migrations, in the order of their names.
+func readScripts(option string, files fs.FS) ([]migration, error) {
+	names, err := fs.Glob(files, "*.sql") // sorted
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", option, err)
+	}
+	if len(names) == 0 {
+		if _, err := fs.ReadDir(files, "."); err != nil {
+			return nil, fmt.Errorf("%s: read the directory: %w", option, err)
+		}
+		return nil, fmt.Errorf("%s: no *.sql file in the directory", option)
+	}
+	found := make([]migration, 0, len(names))
+	for _, name := range names {
+		if strings.HasSuffix(name, ".down.sql") {
+			continue
+		}
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", option, err)
+		}
+		if marker := downMarker.Find(text); marker != nil {
+			return nil, fmt.Errorf("%s: %s contains a down migration (%s): call the migration tool's own runner in Migrate",
+				option, name, bytes.TrimSpace(marker))
+		}
+		found = append(found, script(name, strings.TrimPrefix(string(text), "\ufeff")))
+	}
+	return found, nil
+}
+
+// locateError adds the script's name to its error and, if the server reported a position, the line with its text.
+func locateError(name, text string, err error) error {
+	if err == nil {
+		return nil
+	}
+	runes := []rune(text)
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || pg.Position <= 0 || len(runes) == 0 {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	before := string(runes[:min(int(pg.Position)-1, len(runes))]) // Position counts characters from 1
+	number := strings.Count(before, "\n") + 1
+	return fmt.Errorf("%s, line %d: %q: %w", name, number, lineAt(string(runes), len(before)), err)
+}
+
+// lineAt returns the line of the text that contains the byte at offset, shortened to 200 bytes.
+func lineAt(text string, offset int) string {
+	const maxLength = 200
+	start := strings.LastIndexByte(text[:offset], '\n') + 1
+	rest, _, _ := strings.Cut(text[start:], "\n")
+	line := strings.TrimSpace(rest)
+	if len(line) > maxLength {
+		line = strings.ToValidUTF8(line[:maxLength], "") + "…"
+	}
+	return line
+}
