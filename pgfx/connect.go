@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rdsfx-go/rdsfx/internal/rowplan"
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
 // Session is [DB.Connect] for what lasts as long as a session of the server: advisory locks, LISTEN, prepared statements,
@@ -152,7 +152,7 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 // prepareConn does what every new connection needs, and returns the types that it knows then.
 func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, error) {
 	if !db.config.DisableFastCodecs {
-		rowplan.Register(conn.TypeMap())
+		pgcodec.Register(conn.TypeMap())
 	}
 	types, err := db.registerTypes(ctx, conn)
 	if err != nil {

@@ -64,53 +64,31 @@ var (
 // Core is what a repository is made of, for a struct type that is known at run time only: its methods have the statements and
 // the ways of arguments and rows in common with a Repository's.
 type Core struct {
-	tx   *txn.Manager
-	d    *descriptor
-	args fieldArgs
-	// Addressed is how many arguments were no values but the addresses of fields.
-	Addressed int
+	tx *txn.Manager
+	d  *descriptor
 }
 
 // NewCore makes a core for a model whose key is its first field.
 func NewCore(tx *txn.Manager, typ reflect.Type, table string) (*Core, error) {
 	d, err := describe(typ, typ.Field(0).Type, table, nil)
-	c := &Core{tx: tx, d: d}
-	if err == nil {
-		c.args.init(d)
-	}
-	return c, err
+	return &Core{tx: tx, d: d}, err
 }
 
 // Insert is Create without bringing anything back.
 func (c *Core) Insert(ctx context.Context, row reflect.Value) error {
-	c.args.row = row
 	form := c.d.insertLayout(nil, row)
-	c.args.insert(form)
-	return c.write(ctx, c.d.createText(form))
+	return c.write(ctx, c.d.createText(form), c.d.insertArgs(nil, row, form))
 }
 
 // Update is Update without bringing anything back.
 func (c *Core) Update(ctx context.Context, row reflect.Value) error {
-	c.args.row = row
-	c.args.update()
-	return c.write(ctx, c.d.statements.update)
+	return c.write(ctx, c.d.statements.update, c.d.updateArgs(row))
 }
 
-// write runs the statement and has a plan made for what comes back, so that the next one can take addresses.
-func (c *Core) write(ctx context.Context, sql string) error {
-	defer c.args.clear()
-	rows, err := c.tx.Query(ctx, sql, c.args.itself[:]...)
+func (c *Core) write(ctx context.Context, sql string, args []any) error {
+	rows, err := c.tx.Query(ctx, sql, args...)
 	if err != nil {
 		return err
-	}
-	defer rows.Close()
-	for i, column := range c.args.columns {
-		if column >= 0 && reflect.TypeOf(c.args.args[i]) != reflect.TypeOf(c.args.value(column)) {
-			c.Addressed++
-		}
-	}
-	if rows.Next() {
-		c.d.plans.For(rows, 0)
 	}
 	rows.Close()
 	return rows.Err()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,10 +19,8 @@ import (
 //
 // A Repository is safe for concurrent use. A transaction isn't: within one, finish reading before the next call.
 type Repository[T, K any] struct {
-	tx     *txn.Manager
-	d      *descriptor
-	direct bool      // see takesAddresses
-	writes sync.Pool // of *rowWrite[T]
+	tx *txn.Manager
+	d  *descriptor
 }
 
 // New makes a repository. table may have a schema in front; it is quoted, and case matters. T is a struct (see the package's
@@ -46,7 +43,7 @@ func newRepository[T, K any](m *txn.Manager, model Model) (*Repository[T, K], er
 	if have, want := m.DB().Name(), model.Database(); have != want {
 		return nil, fmt.Errorf("repo: %s: On(%q) is another database than the transaction manager's, %q", model.Table(), want, have)
 	}
-	return &Repository[T, K]{tx: m, d: model.d, direct: takesAddresses(m.DB().Pool())}, nil
+	return &Repository[T, K]{tx: m, d: model.d}, nil
 }
 
 // Model describes the repository's table.

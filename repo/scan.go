@@ -22,8 +22,6 @@ var errSuppressed = errors.New("the database returned no row: a trigger or a rul
 type reader[T any] struct {
 	shape *shape
 	extra []any
-	// given is the plan by which the statement's arguments were made, nil when they weren't.
-	given *rowplan.Plan
 	begun bool
 	plan  *rowplan.Plan
 	slow  *rowScanner
@@ -49,10 +47,7 @@ func (r *reader[T]) read(rows pgx.Rows, row *T) error {
 
 func (r *reader[T]) begin(rows pgx.Rows) {
 	r.begun = true
-	switch {
-	case r.given != nil:
-		r.plan = r.given.Again(rows, len(r.extra))
-	case r.shape.plans != nil:
+	if r.shape.plans != nil {
 		r.plan = r.shape.plans.For(rows, len(r.extra))
 	}
 }
@@ -194,19 +189,6 @@ func scanOne[T any](rows pgx.Rows, s *shape, extra ...any) (*T, error) {
 	}
 	rows.Close()
 	return row, rows.Err()
-}
-
-// readOne is scanOne for a struct that is there, whose columns are zero. After an error anything may be in it.
-func readOne[T any](rows pgx.Rows, r *reader[T], row *T) error {
-	defer rows.Close()
-	if !rows.Next() {
-		return noRow(rows)
-	}
-	if err := r.read(rows, row); err != nil {
-		return err
-	}
-	rows.Close()
-	return rows.Err()
 }
 
 // noRow returns why there is no row.

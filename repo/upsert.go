@@ -253,24 +253,17 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	if err := u.check(r.d, form); err != nil {
 		return Unchanged, err
 	}
-	w := r.newWrite(v)
-	w.upserts = true
-	w.insert(form)
-	outcome, err := r.upsert(ctx, row, u.text(r.d, form), w, u)
-	r.release(w)
-	return outcome, err
-}
-
-func (r *Repository[T, K]) upsert(ctx context.Context, row *T, sql string, w *rowWrite[T], u *upsert) (UpsertResult, error) {
+	sql, args := u.text(r.d, form), r.d.insertArgs(make([]any, 0, len(form)), v, form)
 	for range attempts { // the row that was in the way may be gone when it is looked for
-		err := r.send(ctx, sql, w)
+		var inserted bool
+		fresh, err := r.one(ctx, sql, args, &inserted)
 		if err == nil {
-			return outcomeOf(w.inserted), r.setReturned("upsert", row, &w.fresh, nil)
+			return outcomeOf(inserted), r.setReturned("upsert", row, fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return Unchanged, r.wrap("upsert", err)
 		}
-		fresh, err := r.existingRow(ctx, w.row, u)
+		fresh, err = r.existingRow(ctx, v, u)
 		if err == nil {
 			return Unchanged, r.setReturned("upsert", row, fresh, nil)
 		}

@@ -18,11 +18,8 @@ func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
 	}
 	var room [layoutCapacity]byte
 	form := r.d.insertLayout(room[:0], v)
-	w := r.newWrite(v)
-	w.insert(form)
-	err = r.setReturned("create", row, &w.fresh, r.send(ctx, r.d.createText(form), w))
-	r.release(w)
-	return err
+	fresh, err := r.one(ctx, r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form))
+	return r.setReturned("create", row, fresh, err)
 }
 
 // formRoom is how many columns a form has room for without an allocation.
@@ -69,15 +66,11 @@ func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
 	if r.d.statements.update == "" {
 		return &queryError{"update " + r.d.label + ": the model has nothing but its key"}
 	}
-	w := r.newWrite(v)
-	w.update()
-	if err = r.send(ctx, r.d.statements.update, w); errors.Is(err, pgx.ErrNoRows) {
-		err = r.notUpdatedError(ctx, v)
-	} else {
-		err = r.setReturned("update", row, &w.fresh, err)
+	fresh, err := r.one(ctx, r.d.statements.update, r.d.updateArgs(v))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r.notUpdatedError(ctx, v)
 	}
-	r.release(w)
-	return err
+	return r.setReturned("update", row, fresh, err)
 }
 
 // updateArgs returns the arguments of an update of the whole row.

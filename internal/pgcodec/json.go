@@ -18,41 +18,10 @@ func (c jsonCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any)
 	return c.JSONCodec.PlanScan(m, oid, format, target)
 }
 
-func (c jsonCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
-	if _, ok := value.(*Raw); ok {
-		return encodeRaw{}
-	}
-	return c.JSONCodec.PlanEncode(m, oid, format, value)
-}
-
-// Raw is a json.RawMessage, whose address a codec can take for it: what pgx makes of a *json.RawMessage is something else, for
-// that marshals itself.
-type Raw []byte
-
-type encodeRaw struct{ binary bool } // jsonb's binary form
-
-func (p encodeRaw) Encode(value any, buf []byte) ([]byte, error) {
-	raw := value.(*Raw) //nolint:forcetypeassert // the plan was made for this type
-	if raw == nil || *raw == nil {
-		return nil, nil
-	}
-	if p.binary {
-		buf = append(buf, jsonbVersion)
-	}
-	return append(buf, *raw...), nil
-}
-
 // jsonbCodec is jsonCodec for jsonb, whose binary form has a version in front.
 type jsonbCodec struct{ *pgtype.JSONBCodec }
 
 const jsonbVersion = 1
-
-func (c jsonbCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
-	if _, ok := value.(*Raw); ok {
-		return encodeRaw{binary: format == pgtype.BinaryFormatCode}
-	}
-	return c.JSONBCodec.PlanEncode(m, oid, format, value)
-}
 
 func (c jsonbCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
 	plan := planRaw(target)

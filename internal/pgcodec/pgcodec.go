@@ -19,16 +19,6 @@ import (
 func Register(m *pgtype.Map) {
 	m.TryWrapEncodePlanFuncs = append([]pgtype.TryWrapEncodePlanFunc{wrapSlice}, m.TryWrapEncodePlanFuncs...)
 	m.RegisterTypes(types)
-	m.RegisterDefaultPgType((*Raw)(nil), "json") // as pgx does for a json.RawMessage
-}
-
-// TakesPointer reports whether a plan is one of ours that encodes what a pointer points to.
-func TakesPointer(plan pgtype.EncodePlan) bool {
-	switch plan.(type) {
-	case encodeUUIDPointer, encodeTimePointer, encodeRaw:
-		return true
-	}
-	return false
 }
 
 var types = newTypes() //nolint:gochecknoglobals // a table nobody writes to

@@ -147,12 +147,6 @@ func throughText(m *pgtype.Map, buf []byte, oid uint32, value any) ([]byte, erro
 // recogniseEncode returns the encoder that does what the map would do with a field of this type, nil when there is none.
 func recogniseEncode(types *pgtype.Map, typ reflect.Type, oid uint32) encoder {
 	plan := types.PlanEncode(oid, pgtype.BinaryFormatCode, reflect.Zero(typ).Interface())
-	if p, ok := plan.(*pointerPlan); ok {
-		if p.encode == nil {
-			return nil
-		}
-		return throughPointer(p.encode)
-	}
 	r := reference()
 	r.mu.Lock()
 	defer r.mu.Unlock()

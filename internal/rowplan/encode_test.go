@@ -29,8 +29,6 @@ type writer struct {
 	typ reflect.Type
 	// write returns whether there was an encoder of our own, and what it wrote.
 	write func(t *testing.T, m *pgtype.Map, oid uint32, data []byte) (direct bool, sent []byte)
-	// argue returns whether the argument for a parameter was an address, and what was sent.
-	argue func(t *testing.T, m *pair, column, parameter uint32, data []byte) (direct bool, sent []byte)
 }
 
 func writerOf[V any]() writer {
@@ -50,7 +48,7 @@ func writerOf[V any]() writer {
 		}
 		return e.Direct() > 0, want
 	}
-	return writer{reflect.TypeFor[V](), write, argue[V]}
+	return writer{reflect.TypeFor[V](), write}
 }
 
 // fill makes a value of bytes.

@@ -1,7 +1,6 @@
 package rowplan
 
 import (
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -10,9 +9,6 @@ import (
 func (m *Model) Bind(types *pgtype.Map, descriptions []pgconn.FieldDescription) *Plan {
 	return m.plan(types, descriptions)
 }
-
-// Ask works out which fields may be arguments by their address.
-func (p *Plan) Ask(types *pgtype.Map, mode pgx.QueryExecMode) { p.ask(types, mode) }
 
 // Fits reports whether the plan may be used.
 func (p *Plan) Fits(types *pgtype.Map, descriptions []pgconn.FieldDescription) bool {

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
@@ -223,7 +224,7 @@ var maps = []func() *pgtype.Map{ours, pgtype.NewMap, peculiar}
 
 func ours() *pgtype.Map {
 	m := pgtype.NewMap()
-	rowplan.Register(m)
+	pgcodec.Register(m)
 	return m
 }
 

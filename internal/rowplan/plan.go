@@ -61,12 +61,9 @@ type Plan struct {
 	model   *Model
 	columns []column
 	known   []known
-	// wrappers and encoding are the type map's lists as they were.
+	// wrappers is the type map's list as it was.
 	wrappers []pgtype.TryWrapScanPlanFunc
-	encoding []pgtype.TryWrapEncodePlanFunc
 	texts    texts
-	// arguments tell how a column's field is an argument; nil as long as nobody has asked.
-	arguments []argument
 }
 
 // column is how one column gets into its field.
@@ -126,16 +123,6 @@ func (m *Model) For(rows pgx.Rows, others int) *Plan {
 	return p
 }
 
-// Again returns the plan for the result of the statement for which [Model.Arguments] has just returned it, whose types it has looked
-// at then. It is what [Model.For] would return.
-func (p *Plan) Again(rows pgx.Rows, others int) *Plan {
-	if descriptions := rows.FieldDescriptions(); len(descriptions) != len(p.columns)+others || !p.describes(descriptions) {
-		return p.model.For(rows, others)
-	}
-	p.begin()
-	return p
-}
-
 // begin prepares for a result.
 func (p *Plan) begin() { p.texts = texts{result: p.texts.result + 1} }
 
@@ -161,14 +148,14 @@ func (p *Plan) holds(types *pgtype.Map) bool {
 			return false
 		}
 	}
-	return same(types.TryWrapScanPlanFuncs, p.wrappers) && same(types.TryWrapEncodePlanFuncs, p.encoding)
+	return same(types.TryWrapScanPlanFuncs, p.wrappers)
 }
 
 // same reports whether two lists are one.
 func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
 func (m *Model) plan(types *pgtype.Map, descriptions []pgconn.FieldDescription) *Plan {
-	p := &Plan{model: m, columns: make([]column, len(m.fields)), wrappers: types.TryWrapScanPlanFuncs, encoding: types.TryWrapEncodePlanFuncs}
+	p := &Plan{model: m, columns: make([]column, len(m.fields)), wrappers: types.TryWrapScanPlanFuncs}
 	seen := map[uint32]bool{}
 	for i, f := range m.fields {
 		oid, format, target := descriptions[i].DataTypeOID, descriptions[i].Format, reflect.New(f.typ).Interface()

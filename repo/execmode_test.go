@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +23,7 @@ import (
 
 type rank int16
 
-// Sent has fields that can be arguments by their address, and columns of types that are not the fields' own.
+// Sent has fields of common types, and columns of types other than the fields' own.
 type Sent struct {
 	ID     uuid.UUID `db:"id,pk"`
 	Text   string
@@ -80,7 +79,7 @@ func (a *arguments) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.T
 	return ctx
 }
 
-// TestSingleWritesStoreTheSameHoweverTheyAreSent writes rows one by one by the ways that arguments have, and compares what is stored
+// TestSingleWritesStoreTheSameHoweverTheyAreSent writes rows one by one in every exec mode, and compares what is stored
 // with what CreateMany stores, whose arguments are values.
 func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
 	t.Parallel()
@@ -99,7 +98,7 @@ func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
 		inside bool
 		seen   bool
 	}{
-		"by address":       {},
+		"ordinary":         {},
 		"in a transaction": {inside: true},
 		"seen by a tracer": {seen: true},
 		"stock codecs":     {config: pgfx.Config{DisableFastCodecs: true}},
@@ -143,11 +142,6 @@ func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
 			}
 			assert.Equal(t, want, stored(t, m))
 			assert.Equal(t, way.seen, len(seen.seen) > 0)
-			for _, arg := range seen.seen {
-				typ := reflect.TypeOf(arg)
-				_, itself := arg.(pgx.QueryRewriter)
-				assert.False(t, itself || typ != nil && typ.Kind() == reflect.Pointer && typ != reflect.TypeFor[*string](), "%T", arg)
-			}
 		})
 	}
 }
