@@ -10,52 +10,34 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/repo"
-	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// TestTheWholeLibraryWorksWithoutFx puts the parts together by hand: server, pool, setup, monitor, transactions,
-// repository and schema check.
-func TestTheWholeLibraryWorksWithoutFx(t *testing.T) {
+// TestLibrary_WorksWithoutFx uses server, pool, setup, monitor, transactions, repository and schema check together.
+func TestLibrary_WorksWithoutFx(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-
+	ctx := within(t, time.Minute)
 	server, err := embedded.Start(ctx)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, server.Stop(context.WithoutCancel(ctx))) }()
 
-	db, err := pgfx.Open(pgfx.Config{URL: server.URL()}, pgfx.WithSetup(pgfx.SetupStep{
-		Name: "create table",
-		Run: func(ctx context.Context, db *pgfx.DB) error {
-			_, err := db.Pool().Exec(ctx, "create table users (id uuid primary key default gen_random_uuid(), email text not null unique)")
-			return err
-		},
-	}))
+	model, err := repo.ModelOf[User, uuid.UUID]("users")
 	require.NoError(t, err)
-	require.NoError(t, db.Start(ctx))
+	db, err := rdsfx.Open(pgfx.Config{URL: server.URL()}, rdsfx.WithPool(pgfx.WithSetup(usersTable())),
+		rdsfx.WithModels(model), rdsfx.WithSchemaPolicy(rdsfx.SchemaFail))
+	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close(context.WithoutCancel(ctx))) }()
-
-	monitor, err := health.NewMonitor(db)
+	require.NoError(t, db.Start(ctx))
+	users, err := repo.New[User, uuid.UUID](db.Tx, "users")
 	require.NoError(t, err)
-	require.NoError(t, monitor.Start(ctx))
-	defer func() { require.NoError(t, monitor.Stop(context.WithoutCancel(ctx))) }()
-
-	tx, err := txn.NewManager(db)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, tx.Close(context.WithoutCancel(ctx))) }()
-	users, err := repo.New[User, uuid.UUID](tx, "users")
-	require.NoError(t, err)
-	findings, err := repo.CheckSchema(ctx, tx, users.Model())
-	require.NoError(t, err)
-	assert.Empty(t, findings)
 
 	ada := &User{Email: "ada@example.com"}
 	boom := errors.New("boom")
-	require.ErrorIs(t, tx.Do(ctx, func(ctx context.Context) error {
+	require.ErrorIs(t, db.Tx.Do(ctx, func(ctx context.Context) error {
 		require.NoError(t, users.Create(ctx, ada))
 		return boom
 	}), boom)
@@ -63,13 +45,13 @@ func TestTheWholeLibraryWorksWithoutFx(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, exists, "rolled back")
 
-	require.NoError(t, tx.Do(ctx, func(ctx context.Context) error { return users.Create(ctx, ada) }))
+	require.NoError(t, db.Tx.Do(ctx, func(ctx context.Context) error { return users.Create(ctx, ada) }))
 	got, err := users.Get(ctx, ada.ID)
 	require.NoError(t, err)
 	assert.Equal(t, ada, got)
 
-	status, err := monitor.ProbeNow(ctx)
+	status, err := db.Health.ProbeNow(ctx)
 	require.NoError(t, err)
 	assert.Equal(t, health.Up, status.State)
-	assert.True(t, db.IsHealthy())
+	assert.True(t, db.DB.IsHealthy())
 }

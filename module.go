@@ -1,6 +1,7 @@
 package rdsfx
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strconv"
@@ -10,59 +11,61 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/rdsfx-go/rdsfx/health"
+	"github.com/rdsfx-go/rdsfx/internal/deadline"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/repo"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Module gives an Fx application its default database: *pgfx.DB, *pgxpool.Pool, *health.Monitor and *txn.Manager, and with
-// repo.Provide any number of repositories. Asking for any of them brings all of them to life: the pool, its health monitor
-// and the schema check. When nobody asks, nothing is opened.
+// Module provides an Fx application's default database: *pgfx.DB, *pgxpool.Pool, *health.Monitor and *txn.Manager. Add
+// repositories with repo.Provide.
 //
-// The address comes from a supplied pgfx.Config, from a pgfx.Endpoint such as embedded.Module provides, or from
-// DATABASE_URL. An application that has no *zap.Logger gets no logs.
-var Module = ModuleFor("") //nolint:gochecknoglobals // an fx.Option that nobody writes to
+// Requesting any of these values starts all of them with the application: the pool, its setup steps, the schema check and the
+// monitor. If no value is requested, no connection is opened.
+//
+// The server's address comes from a supplied pgfx.Config, from a pgfx.Endpoint such as embedded.Module provides, or from
+// DATABASE_URL. Without a *zap.Logger in the application nothing is logged.
+var Module = ModuleFor("") //nolint:gochecknoglobals // an fx.Option that nothing writes to
 
-// ModuleFor gives an application another database beside the default one. Everything it provides and takes carries the
-// name as Fx's name tag: `name:"reporting"`. Its Config may be supplied under that name
-// (fx.Supply(fx.Annotate(cfg, fx.ResultTags(`name:"reporting"`)))), else the environment is read, with the name in front:
-// REPORTING_DATABASE_URL. What it leaves open is the default database's (see pgfx.Params.Inherit): with nothing but
-// REPORTING_DATABASE_NAME it is another database on the same server. Options and setup steps belong to it when they carry
-// its name (Option.For, Setup.Database), and repositories when they are provided with repo.WithDatabase.
+// ModuleFor provides another database beside the default one. Its values carry the name as Fx's name tag:
+// `name:"reporting"`. The empty name is the default database, as in [Module].
 //
-// The empty name is the default database, as in [Module].
+// Configure a named database in one of three ways:
+//
+//   - Supply a pgfx.Config with the same name tag: fx.Supply(fx.Annotate(cfg, fx.ResultTags(`name:"reporting"`))).
+//   - Set environment variables with the name as prefix, such as REPORTING_DATABASE_URL.
+//   - Set only what differs from the default database, such as REPORTING_DATABASE_NAME for another database on the same server.
+//     The default database's Config completes it (see pgfx.WithBase).
+//
+// Options, setup steps, observers and checks belong to a named database if they were made with their method For, and
+// repositories if they were provided with repo.WithDatabase.
 func ModuleFor(name string) fx.Option {
-	if name != "" && !validName(name) {
-		return fx.Error(errors.New("rdsfx: ModuleFor(" + strconv.Quote(name) + "): use letters, digits, - and _ for the name of a database"))
+	if name != "" && !isValidName(name) {
+		return fx.Error(errors.New("rdsfx: ModuleFor(" + strconv.Quote(name) + "): name the database with letters, digits, - and _ only"))
 	}
-	named, scope := "", "rdsfx"
+	tag, optional, scope := "", `optional:"true"`, "rdsfx"
 	if name != "" {
-		named, scope = `name:"`+name+`"`, "rdsfx."+name
+		tag, scope = `name:"`+name+`"`, "rdsfx."+name
+		optional = tag + " " + optional
 	}
-	optional, private := join(named, `optional:"true"`), `name:"`+scope+`.core"`
 	return fx.Module(scope,
 		fx.Supply(fx.Annotate(name, fx.ResultTags(`group:"rdsfx.databases"`))),
-		// The core is private and the one who makes everything, so that whatever is asked for starts all of it. The
-		// public values are only views of it: were they made one by one, a pool could live without its monitor.
-		fx.Provide(fx.Private, fx.Annotate(newCore(name),
-			fx.ParamTags("", `optional:"true"`, optional, `optional:"true"`, optional, `group:"pgfx.options"`, `group:"pgfx.setup"`,
-				`group:"health.observers"`, `group:"txn.options"`, `group:"repo.models"`, `group:"rdsfx.schema"`, `group:"rdsfx.databases"`),
-			fx.ResultTags(private))),
+		// One private constructor makes all of a database, and the public values are taken from its result. If each value had a
+		// constructor of its own, a pool could run without its monitor.
+		fx.Provide(fx.Private,
+			func() databaseName { return databaseName(name) },
+			fx.Annotate(func(cfg pgfx.Config) ownConfig { return ownConfig{cfg} }, fx.ParamTags(optional)),
+			newFxDatabase,
+		),
 		fx.Provide(
-			fx.Annotate(publish, fx.ParamTags(private), fx.ResultTags(named, named, named)),
-			fx.Annotate(publishMonitor, fx.ParamTags(private, `group:"health.checks"`), fx.ResultTags(named)),
+			fx.Annotate(func(d fxDatabase) (*pgfx.DB, *pgxpool.Pool, *txn.Manager) { return d.DB, d.DB.Pool(), d.Tx },
+				fx.ResultTags(tag, tag, tag)),
+			fx.Annotate(monitorWithChecks, fx.ParamTags("", "", `group:"health.checks"`), fx.ResultTags(tag)),
 		),
 	)
 }
 
-func join(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + " " + b
-}
-
-func validName(name string) bool {
+func isValidName(name string) bool {
 	for _, c := range name {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
 			return false
@@ -71,66 +74,96 @@ func validName(name string) bool {
 	return true
 }
 
-// core is one database with all that belongs to it.
-type core struct {
-	db      *pgfx.DB
-	monitor *health.Monitor
-	tx      *txn.Manager
+// The values that are private to one ModuleFor have types of their own, because an fx.In struct cannot have a name tag that is
+// known at run time only.
+type (
+	databaseName string
+	ownConfig    struct{ pgfx.Config }
+	fxDatabase   struct{ *Database }
+)
+
+// params are the inputs of a database. A value group holds the values of all databases.
+type params struct {
+	fx.In
+
+	Name      databaseName
+	Databases []string `group:"rdsfx.databases"`
+	Lifecycle fx.Lifecycle
+	Logger    *zap.Logger `optional:"true"`
+
+	Config   ownConfig
+	Base     pgfx.Config   `optional:"true"` // the default database's
+	Endpoint pgfx.Endpoint `optional:"true"`
+
+	PoolOptions    []pgfx.Option       `group:"pgfx.options"`
+	Setups         []pgfx.SetupStep    `group:"pgfx.setup"`
+	Observers      []health.Observer   `group:"health.observers"`
+	TxOptions      []txn.ManagerOption `group:"txn.options"`
+	Models         []repo.Model        `group:"repo.models"`
+	SchemaPolicies []SchemaPolicy      `group:"rdsfx.schema"`
 }
 
-func publish(c *core) (*pgfx.DB, *pgxpool.Pool, *txn.Manager) { return c.db, c.db.Pool(), c.tx }
-
-// publishMonitor gives the monitor other people's checks, which may need the database and so can't be the core's. Only who
-// has the monitor can ask for them.
-func publishMonitor(c *core, checks []health.Check) *health.Monitor {
-	c.monitor.AddChecks(checks...)
-	return c.monitor
-}
-
-// newCore returns the constructor of a database's core. Hooks are appended in the order in which things have to start:
-// the pool with its setup and schema check, then the monitor. They stop the other way round.
-func newCore(name string) any {
-	return func(
-		lc fx.Lifecycle, logger *zap.Logger, cfg, base pgfx.Config, endpoint pgfx.Endpoint, opts []pgfx.Option, setups []pgfx.SetupStep,
-		observers []health.Observer, managing []txn.ManagerOption, models []repo.Model, policies []SchemaPolicy, databases []string,
-	) (*core, error) {
-		if name == slices.Min(databases) { // once is enough
-			warnOfStrays(logger, databases, setups, observers)
-		}
-		setups = append(setups, schemaCheck(name, logger, models, policies))
-		params := pgfx.Params{Lifecycle: lc, Config: cfg, Endpoint: endpoint, Logger: logger, Options: opts, Setups: setups}
-		database, err := pgfx.New(params.Named(name).Inherit(base))
-		if err != nil {
-			return nil, err
-		}
-		watched, err := health.New(health.Params{Lifecycle: lc, DB: database.DB, Logger: logger, Observers: observers})
-		if err != nil {
-			return nil, err
-		}
-		transactions, err := txn.New(txn.Params{Lifecycle: lc, DB: database.DB, Logger: logger, Options: managing})
-		if err != nil {
-			return nil, err
-		}
-		return &core{db: database.DB, monitor: watched.Monitor, tx: transactions.Manager}, nil
+// newFxDatabase opens a database and appends its hooks. The stop hook comes first: Fx does not run the stop hook that belongs to
+// a start hook which failed.
+func newFxDatabase(p params) (fxDatabase, error) {
+	name := string(p.Name)
+	pool := []pgfx.Option{pgfx.WithLogger(p.Logger), pgfx.WithBase(p.Base), pgfx.WithEndpoint(p.Endpoint), pgfx.WithSetup(forDatabase(name, p.Setups)...)}
+	pool = append(append(pool, forDatabase(name, p.PoolOptions)...), pgfx.WithName(name))
+	d, err := Open(p.Config.Config, WithPool(pool...), WithHealth(health.WithObservers(forDatabase(name, p.Observers)...)),
+		WithTx(forDatabase(name, p.TxOptions)...), WithModels(forDatabase(name, p.Models)...),
+		WithSchemaPolicy(slices.Max(append(p.SchemaPolicies, SchemaWarn))))
+	if err != nil {
+		return fxDatabase{}, err
 	}
+	p.Lifecycle.Append(fx.StopHook(func(ctx context.Context) error {
+		ctx, cancel := deadline.WithMargin(ctx) // for the stop hooks that run after this one
+		defer cancel()
+		return d.Close(ctx)
+	}))
+	if name == slices.Min(p.Databases) { // one database logs for all
+		p.Lifecycle.Append(fx.StartHook(p.warnAboutUnknownDatabases))
+	}
+	p.Lifecycle.Append(fx.StartHook(d.Start))
+	return fxDatabase{d}, nil
 }
 
-// warnOfStrays tells of what never happens because no database has the name that it was given. An application may leave a
-// database of its modules out, so that it is no error.
-func warnOfStrays(logger *zap.Logger, databases []string, setups []pgfx.SetupStep, observers []health.Observer) {
-	if logger == nil {
+// monitorWithChecks adds the application's checks to the monitor. They are no input of newFxDatabase, because a check may
+// itself need the database.
+func monitorWithChecks(d fxDatabase, name databaseName, checks []health.Check) *health.Monitor {
+	d.Health.AddChecks(forDatabase(string(name), checks)...)
+	return d.Health
+}
+
+// forDatabase returns the values that belong to a database.
+func forDatabase[T interface{ Database() string }](name string, values []T) []T {
+	return slices.DeleteFunc(slices.Clone(values), func(value T) bool { return value.Database() != name })
+}
+
+// warnAboutUnknownDatabases logs each value that names a database which the application does not have. That is no error: an
+// application may leave out the module of a database for which other modules provide values.
+func (p params) warnAboutUnknownDatabases() {
+	if p.Logger == nil {
 		return
 	}
-	warn := func(kind, name, database string) {
-		if !slices.Contains(databases, database) {
-			logger.Named("rdsfx").Warn("for a database that the application doesn't have", zap.String(kind, name),
-				zap.String("database", database), zap.Strings("databases", databases))
+	warn := func(message, database string, fields ...zap.Field) {
+		if !slices.Contains(p.Databases, database) {
+			fields = append(fields, zap.String("database", database), zap.Strings("known", slices.Sorted(slices.Values(p.Databases))))
+			p.Logger.Named("rdsfx").Warn(message, fields...)
 		}
 	}
-	for _, s := range setups {
-		warn("setup", s.Name, s.Database)
+	for _, step := range p.Setups {
+		warn("setup step targets unknown database", step.Database(), zap.String("setup", step.Name))
 	}
-	for _, o := range observers {
-		warn("observer", o.Name, o.Database)
+	for _, observer := range p.Observers {
+		warn("health observer targets unknown database", observer.Database(), zap.String("observer", observer.Name))
+	}
+	for _, model := range p.Models {
+		warn("repository targets unknown database", model.Database(), zap.String("table", model.Table()))
+	}
+	for _, opt := range p.PoolOptions {
+		warn("pool option targets unknown database", opt.Database())
+	}
+	for _, opt := range p.TxOptions {
+		warn("transaction option targets unknown database", opt.Database())
 	}
 }

@@ -10,65 +10,64 @@ import (
 	"go.uber.org/fx"
 	"go.uber.org/zap"
 
+	"github.com/rdsfx-go/rdsfx/internal/fxgroup"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-// SchemaPolicy says what becomes of the findings of the schema check that runs at start. A table that is missing fails the
-// start in any case.
+// SchemaPolicy sets what happens when a model does not match the live schema. A missing table fails the start under every
+// policy.
 type SchemaPolicy int
 
 const (
-	// SchemaWarn logs the findings. It is the default: while a migration is rolled out, an instance that is a little ahead
-	// of or behind the schema must not crash.
+	// SchemaWarn logs the findings. It is the default, because an instance whose models are a little ahead of or behind the
+	// schema must not crash during a rollout.
 	SchemaWarn SchemaPolicy = iota
-	// SchemaFail fails the start. Of several policies in an application the strictest holds.
+	// SchemaFail fails the start with a [*SchemaError].
 	SchemaFail
 )
 
-// SchemaDriftFails makes the start fail when a model doesn't fit the live schema, with all findings and the SQL that would
-// mend each. fxtest uses it.
-func SchemaDriftFails() fx.Option {
-	return fx.Supply(fx.Annotate(SchemaFail, fx.ResultTags(`group:"rdsfx.schema"`)))
+// ProvideSchemaPolicy sets the policy for all databases of an Fx application. If several are provided, SchemaFail wins. fxtest
+// provides SchemaFail.
+func ProvideSchemaPolicy(policy SchemaPolicy) fx.Option {
+	return fxgroup.Supply("rdsfx.schema", policy)
 }
 
-// SchemaError reports in what the models of the application don't fit the live schema.
+// SchemaError reports how the application's models differ from the live schema.
 type SchemaError struct {
-	// Findings holds at least one entry.
+	// Findings has at least one entry. Each names the table, the problem and the SQL that fixes it.
 	Findings []repo.Finding
 }
 
+// Error lists all findings, one on each line.
 func (e *SchemaError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "rdsfx: %d of the models' expectations don't hold in the database:", len(e.Findings))
+	fmt.Fprintf(&b, "rdsfx: models do not match the database schema (%d findings):", len(e.Findings))
 	for _, finding := range e.Findings {
 		b.WriteString("\n  - " + finding.String())
 	}
 	return b.String()
 }
 
-// schemaCheck compares the models with the live schema after all other setup.
-func schemaCheck(name string, logger *zap.Logger, models []repo.Model, policies []SchemaPolicy) pgfx.SetupStep {
-	models = slices.DeleteFunc(slices.Clone(models), func(m repo.Model) bool { return m.Database() != name })
-	strict := slices.Contains(policies, SchemaFail)
+// schemaCheck compares the models with the live schema after all other setup steps.
+func schemaCheck(models []repo.Model, policy SchemaPolicy) pgfx.SetupStep {
 	return pgfx.SetupStep{
-		Name: "schema check", Database: name, Order: math.MaxInt,
+		Name: "schema check", Order: math.MaxInt,
 		Run: func(ctx context.Context, db *pgfx.DB) error {
-			findings, err := repo.CheckSchema(ctx, db.Pool(), models...)
+			own := slices.DeleteFunc(slices.Clone(models), func(m repo.Model) bool { return m.Database() != db.Name() })
+			findings, err := repo.CheckSchema(ctx, db.Pool(), own...)
 			if err != nil {
-				return err
+				return err //nolint:wrapcheck // pgfx names the setup step
 			}
 			fatal := slices.DeleteFunc(slices.Clone(findings), func(f repo.Finding) bool {
-				return !strict && f.Problem != repo.MissingTable
+				return policy != SchemaFail && f.Problem != repo.MissingTable
 			})
 			if len(fatal) > 0 {
 				return &SchemaError{Findings: fatal}
 			}
-			if logger != nil {
-				for _, finding := range findings {
-					logger.Named("repo").Warn("model doesn't fit the schema", zap.String("table", finding.Table),
-						zap.String("finding", finding.Text), zap.String("fix", finding.Fix))
-				}
+			for _, finding := range findings {
+				db.Logger().Named("repo").Warn("model does not match the schema", zap.String("table", finding.Table),
+					zap.String("finding", finding.Text), zap.String("fix", finding.Fix))
 			}
 			return nil
 		},

@@ -43,7 +43,7 @@ func New(tb testing.TB, opts ...Option) *App {
 	app := &App{}
 	fxOpts := []fx.Option{
 		rdsfx.Module,
-		rdsfx.SchemaDriftFails(),
+		rdsfx.ProvideSchemaPolicy(rdsfx.SchemaFail),
 		fx.Supply(endpoint),
 		pgfx.ProvideOptions(append(s.pool, Recording())...),
 		fx.StartTimeout(setupTimeout), fx.StopTimeout(cleanupTimeout),

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/fx"
+
+	"github.com/rdsfx-go/rdsfx/internal/fxgroup"
 )
 
 // Kind says which question a [Check] answers.
@@ -30,8 +32,6 @@ const (
 type Check struct {
 	// Name says what is checked, for example "queue". It must be unique among the checks of a database.
 	Name string
-	// Database is the name of the database whose monitor has the check, "" for the default one.
-	Database string
 	// Kind says what a failure means. Default: Readiness.
 	Kind CheckKind
 	// Optional makes a failure a warning: it is shown and fails nothing.
@@ -44,7 +44,20 @@ type Check struct {
 	// Timeout and when the monitor stops. When Run goes on beyond that, the check counts as failed until it returns. A
 	// panic is a failure.
 	Run func(ctx context.Context) error
+
+	database string
 }
+
+// For returns a copy of c that belongs to the monitor of the database with this name (see rdsfx.ModuleFor). Without For, a
+// check that is passed to [WithChecks] belongs to that monitor, and a check that is provided to Fx belongs to the default
+// database's monitor.
+func (c Check) For(database string) Check {
+	c.database = database
+	return c
+}
+
+// Database returns the name that [Check.For] set, or "".
+func (c Check) Database() string { return c.database }
 
 const (
 	defaultCheckTimeout = time.Second
@@ -63,9 +76,10 @@ type CheckResult struct {
 	Err error `json:"-"`
 }
 
-// Contribute gives checks to the databases of an Fx application. A check that needs something from Fx is provided by a
-// constructor with the result tag `group:"health.checks"`.
-func ProvideChecks(checks ...Check) fx.Option { return supplyGroup(`group:"health.checks"`, checks) }
+// ProvideChecks passes checks to the monitors of an Fx application: to the default database's monitor unless [Check.For] names
+// another database. If a check needs a value from Fx, provide it with a constructor that has the result tag
+// `group:"health.checks"`.
+func ProvideChecks(checks ...Check) fx.Option { return fxgroup.Supply("health.checks", checks...) }
 
 // check is a Check and what is known of its runs.
 type check struct {
@@ -82,7 +96,7 @@ type check struct {
 func checksOf(database string, all []Check) []*check {
 	var own []*check
 	for _, c := range all {
-		if c.Database != database || c.Run == nil {
+		if c.database != "" && c.database != database || c.Run == nil {
 			continue
 		}
 		if c.Kind == "" {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxtest"
 
+	"github.com/rdsfx-go/rdsfx"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -20,7 +21,7 @@ import (
 func TestChecksRunTogetherAndAreReportedByName(t *testing.T) {
 	t.Parallel()
 	meet := make(chan struct{})
-	other := health.Check{Name: "other", Database: "reporting", Run: func(context.Context) error { return errors.New("not mine") }}
+	other := health.Check{Name: "other", Run: func(context.Context) error { return errors.New("not mine") }}.For("reporting")
 	monitor := newMonitor(t, newDB(t), health.WithChecks(
 		health.Check{Name: "b", Run: func(context.Context) error { meet <- struct{}{}; return nil }},
 		health.Check{Name: "a", Optional: true, Run: func(context.Context) error { <-meet; return errors.New("down") }},
@@ -106,9 +107,9 @@ func TestAHangingCheckFailsInTimeAndIsNotStartedASecondTime(t *testing.T) {
 	require.Eventually(t, func() bool { return runs.Load() == 1 }, patience, time.Millisecond) // it may not have begun in that time
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Error(t, monitor.Stop(ended), "the check still runs")
+	require.Error(t, monitor.Close(ended), "the check still runs")
 	close(release)
-	require.NoError(t, monitor.Stop(t.Context()))
+	require.NoError(t, monitor.Close(t.Context()))
 	require.ErrorIs(t, monitor.Checks(t.Context(), health.Readiness)[0].Err, health.ErrStopped)
 	assert.EqualValues(t, 1, runs.Load())
 }
@@ -141,7 +142,7 @@ func TestAPanicOrAGoexitIsAFailure(t *testing.T) {
 func TestFxCollectsTheChecksOfOthers(t *testing.T) {
 	t.Parallel()
 	var monitor *health.Monitor
-	app := fxtest.New(t, fx.NopLogger, pgfx.Module, health.Module, fx.Supply(newConfig(t)), fx.Populate(&monitor),
+	app := fxtest.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(newConfig(t)), fx.Populate(&monitor),
 		health.ProvideChecks(health.Check{Name: "queue", Run: func(context.Context) error { return nil }}),
 		fx.Provide(fx.Annotate(func(db *pgfx.DB) health.Check {
 			return health.Check{Name: "rows", Run: db.Pool().Ping}

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/fx"
 
+	"github.com/rdsfx-go/rdsfx"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -35,7 +36,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer func() { _ = monitor.Stop(ctx) }()
+	defer func() { _ = monitor.Close(ctx) }()
 
 	status := monitor.Status()
 	fmt.Println(status.State, monitor.IsHealthy(), status.Server.ReadOnly)
@@ -46,8 +47,7 @@ func Example() {
 func ExampleProvideObservers() {
 	app := fx.New(
 		fx.NopLogger,
-		pgfx.Module,
-		health.Module,
+		rdsfx.Module,
 		fx.Supply(pgfx.Config{URL: server.URL()}),
 		health.ProvideObservers(health.Observer{
 			Name: "print",
@@ -80,8 +80,7 @@ func ExampleNewHandler() {
 	var mux *http.ServeMux
 	app := fx.New(
 		fx.NopLogger,
-		pgfx.Module,
-		health.Module,
+		rdsfx.Module,
 		fx.Supply(pgfx.Config{URL: server.URL()}),
 		fx.Provide(func(monitor *health.Monitor) *http.ServeMux {
 			mux := http.NewServeMux()

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxtest"
 
+	"github.com/rdsfx-go/rdsfx"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -229,7 +230,7 @@ func TestDrainingComesBeforeEverythingElseStops(t *testing.T) {
 	t.Parallel()
 	var monitor *health.Monitor
 	served := false
-	app := fxtest.New(t, fx.NopLogger, pgfx.Module, health.Module, fx.Supply(newConfig(t)), fx.Populate(&monitor),
+	app := fxtest.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(newConfig(t)), fx.Populate(&monitor),
 		fx.Invoke(func(lifecycle fx.Lifecycle, m *health.Monitor) {
 			lifecycle.Append(fx.StopHook(func() { // the HTTP server's
 				served = true

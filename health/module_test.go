@@ -7,8 +7,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/fx"
-	"go.uber.org/fx/fxtest"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -16,49 +14,10 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestFxStartsTheMonitorAfterTheDatabaseAndStopsItBefore(t *testing.T) {
-	t.Parallel()
-	core, logs := observer.New(zap.InfoLevel)
-	var (
-		monitor *health.Monitor
-		db      *pgfx.DB
-	)
-	app := fxtest.New(t,
-		fx.NopLogger, pgfx.Module, health.Module, fx.Supply(newConfig(t), zap.New(core)), fx.Populate(&monitor, &db),
-		fx.Invoke(func(lc fx.Lifecycle, m *health.Monitor) {
-			lc.Append(fx.StartStopHook(
-				func() { assert.Equal(t, health.Up, m.Status().State, "the next hook finds a verdict") },
-				func() { assert.Equal(t, health.Up, m.Status().State, "and has it until its own stop") },
-			))
-		}),
-	)
-	assert.Equal(t, health.Starting, monitor.Status().State)
-	app.RequireStart()
-	app.RequireStop()
-	assert.Equal(t, health.Stopped, monitor.Status().State)
-	require.ErrorIs(t, db.Internals().Gate().Err(), pgfx.ErrClosed)
-	assert.Equal(t, []string{"pgfx", "health", "health"}, func() (names []string) {
-		for _, entry := range logs.All() {
-			names = append(names, entry.LoggerName)
-		}
-		return names
-	}())
-}
-
-func TestTheModuleStartsNothingThatNobodyAskedFor(t *testing.T) {
-	t.Parallel()
-	app := fxtest.New(t, fx.NopLogger, pgfx.Module, health.Module, fx.Supply(pgfx.Config{URL: "postgres://nobody@192.0.2.1/none"}))
-	app.RequireStart()
-	app.RequireStop()
-	require.NoError(t, fx.ValidateApp(fx.NopLogger, pgfx.Module, health.Module, fx.Invoke(func(*health.Monitor) {})))
-}
-
-func TestAMonitorNeedsADatabase(t *testing.T) {
+func TestNewMonitor_WithoutDatabase(t *testing.T) {
 	t.Parallel()
 	_, err := health.NewMonitor(nil)
 	require.ErrorContains(t, err, "health: no database")
-	_, err = health.New(health.Params{Lifecycle: fxtest.NewLifecycle(t)})
-	require.Error(t, err)
 }
 
 func TestObserversAreCalledInOrderAndMayPanic(t *testing.T) {
@@ -73,12 +32,11 @@ func TestObserversAreCalledInOrderAndMayPanic(t *testing.T) {
 			}
 		}}
 	}
-	other := called("other", 0)
-	other.Database = "reporting"
+	other := called("other", 0).For("reporting")
 	monitor := newMonitor(t, newDB(t), health.WithLogger(zap.New(core)),
 		health.WithObservers(called("last", 1), called("c", 0), called("b", 0), other, health.Observer{Name: "empty"}))
 	require.NoError(t, monitor.Start(t.Context()))
-	require.NoError(t, monitor.Stop(t.Context()))
+	require.NoError(t, monitor.Close(t.Context()))
 	close(calls)
 	got := make([]string, 0, len(calls))
 	for call := range calls {
@@ -104,11 +62,11 @@ func TestAnObserverThatHangsHoldsUpNeitherTheMonitorNorTheStop(t *testing.T) {
 	assert.Equal(t, health.Down, next(t, transitions).To)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("out of time"))
-	err := monitor.Stop(ctx)
-	require.ErrorContains(t, err, "health: stop: ")
+	err := monitor.Close(ctx)
+	require.ErrorContains(t, err, "health: close: ")
 	require.ErrorContains(t, err, "out of time")
 	close(released)
-	require.NoError(t, monitor.Stop(t.Context()), "a later stop waits for the end")
+	require.NoError(t, monitor.Close(t.Context()), "a later stop waits for the end")
 }
 
 func TestWithTheIntervalOffNothingRunsAndCheckNowStillWorks(t *testing.T) {

@@ -45,7 +45,7 @@ type Monitor struct {
 	cut        context.CancelFunc
 	background sync.WaitGroup
 	first      chan struct{} // closed after the first look of run
-	stopOnce   sync.Once
+	closeOnce  sync.Once
 	stopped    chan struct{}
 
 	mu       sync.Mutex // guards what follows
@@ -123,8 +123,8 @@ func (m *Monitor) Start(ctx context.Context) error {
 // Stop ends the watching, closes the monitor's connection, tells subscribers that the state is [Stopped] and ends their
 // channels. It leaves the gate as it is, for the DB is closed next. At ctx's end it gives up waiting for an observer or a
 // check that hangs and returns an error. Stop may be called any number of times, before Start too.
-func (m *Monitor) Stop(ctx context.Context) error {
-	m.stopOnce.Do(func() {
+func (m *Monitor) Close(ctx context.Context) error {
+	m.closeOnce.Do(func() {
 		m.mu.Lock()
 		m.ended = true
 		if m.status.Monitored {
@@ -146,7 +146,7 @@ func (m *Monitor) Stop(ctx context.Context) error {
 	default:
 	}
 	m.cut()
-	return fmt.Errorf("health: stop: an observer, a check or a connect hook did not return in time: %w", context.Cause(ctx))
+	return fmt.Errorf("health: close: an observer, a check or a connect function did not return in time: %w", context.Cause(ctx))
 }
 
 // shutDown takes the last turn, and never gives it back.

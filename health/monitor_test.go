@@ -58,7 +58,7 @@ func TestTheMonitorKeepsOneConnectionAndClosesItAtStop(t *testing.T) {
 	}, patience, time.Millisecond, "a look runs on the connection of the one before")
 	require.Eventually(t, func() bool { return count(t, db) == 1 }, patience, time.Millisecond)
 
-	require.NoError(t, monitor.Stop(t.Context()))
+	require.NoError(t, monitor.Close(t.Context()))
 	require.Eventually(t, func() bool { return count(t, db) == 0 }, patience, time.Millisecond)
 	assert.Equal(t, health.Stopped, next(t, transitions).To)
 	_, open := <-transitions
@@ -70,7 +70,7 @@ func TestTheMonitorKeepsOneConnectionAndClosesItAtStop(t *testing.T) {
 	_, err := monitor.ProbeNow(t.Context())
 	require.ErrorIs(t, err, health.ErrStopped)
 	require.ErrorIs(t, monitor.Start(t.Context()), health.ErrStopped)
-	require.NoError(t, monitor.Stop(t.Context()), "stop may be called again")
+	require.NoError(t, monitor.Close(t.Context()), "stop may be called again")
 	late, cancel := monitor.Subscribe()
 	defer cancel()
 	_, open = <-late
@@ -80,7 +80,7 @@ func TestTheMonitorKeepsOneConnectionAndClosesItAtStop(t *testing.T) {
 func TestStopBeforeStartIsFine(t *testing.T) {
 	t.Parallel()
 	monitor := newMonitor(t, newDB(t))
-	require.NoError(t, monitor.Stop(t.Context()))
+	require.NoError(t, monitor.Close(t.Context()))
 	require.ErrorIs(t, monitor.Start(t.Context()), health.ErrStopped)
 }
 
@@ -100,7 +100,7 @@ func TestStartAndStopInAnyOrderLeaveNothingBehind(t *testing.T) {
 		require.NoError(t, err)
 		done := make(chan struct{}, 4)
 		for _, do := range []func(context.Context) error{
-			monitor.Start, monitor.Stop, monitor.Start,
+			monitor.Start, monitor.Close, monitor.Start,
 			func(ctx context.Context) error { _, err := monitor.ProbeNow(ctx); return err },
 		} {
 			go func() {
@@ -111,7 +111,7 @@ func TestStartAndStopInAnyOrderLeaveNothingBehind(t *testing.T) {
 		for range 4 {
 			<-done
 		}
-		require.NoError(t, monitor.Stop(t.Context()))
+		require.NoError(t, monitor.Close(t.Context()))
 	}
 	require.Eventually(t, func() bool { return count(t, db) == 0 }, patience, time.Millisecond)
 }
@@ -246,7 +246,7 @@ func TestStopDoesNotWaitForABlackHole(t *testing.T) {
 	require.Eventually(t, func() bool { return p.Connections() > 2 }, patience, time.Millisecond, "the look dials a third connection")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	require.NoError(t, monitor.Stop(ctx))
+	require.NoError(t, monitor.Close(ctx))
 	require.ErrorIs(t, <-checked, health.ErrStopped)
 }
 

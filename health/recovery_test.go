@@ -281,7 +281,7 @@ func openMonitored(b *testing.B, o outage, s *side) *pgxpool.Pool {
 	b.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		_ = monitor.Stop(ctx)
+		_ = monitor.Close(ctx)
 		_ = db.Close(ctx)
 	})
 	return db.Pool()
@@ -335,6 +335,6 @@ func BenchmarkLook(b *testing.B) {
 		}
 	}
 	b.StopTimer()
-	require.NoError(b, monitor.Stop(context.Background()))
+	require.NoError(b, monitor.Close(context.Background()))
 	require.NoError(b, db.Close(context.Background()))
 }

@@ -111,7 +111,7 @@ func newMonitor(t *testing.T, db *pgfx.DB, opts ...health.Option) *health.Monito
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		assert.NoError(t, monitor.Stop(ctx))
+		assert.NoError(t, monitor.Close(ctx))
 	})
 	return monitor
 }

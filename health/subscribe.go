@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/fx"
 	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/internal/fxgroup"
 )
 
 const (
@@ -89,35 +91,39 @@ func (h *hub) dropped() int {
 type Observer struct {
 	// Name says in logs who it is.
 	Name string
-	// Database is the name of the database that it wants to hear about, "" for the default one.
-	Database string
 	// Order sorts the observers of a database, small first; those of the same order are called in the order of their names.
 	Order int
 	// Observe is called with one transition at a time, in their order, after the monitor has acted on it. One that takes long
 	// holds up the other observers and not the monitor; when 64 transitions wait, the oldest is dropped. A panic is
 	// logged. ctx ends when the monitor's Stop runs out of time.
 	Observe func(ctx context.Context, t Transition)
+
+	database string
 }
 
-// Observe gives observers to the databases of an Fx application. An observer that needs something from Fx is provided by a
-// constructor with the result tag `group:"health.observers"`.
+// For returns a copy of o that observes the database with this name (see rdsfx.ModuleFor). Without For, an observer that is
+// passed to [WithObservers] observes that monitor's database, and an observer that is provided to Fx observes the default
+// database.
+func (o Observer) For(database string) Observer {
+	o.database = database
+	return o
+}
+
+// Database returns the name that [Observer.For] set, or "".
+func (o Observer) Database() string { return o.database }
+
+// ProvideObservers passes observers to the monitors of an Fx application: to the default database's monitor unless
+// [Observer.For] names another database. If an observer needs a value from Fx, provide it with a constructor that has the
+// result tag `group:"health.observers"`.
 func ProvideObservers(observers ...Observer) fx.Option {
-	return supplyGroup(`group:"health.observers"`, observers)
-}
-
-func supplyGroup[T any](group string, values []T) fx.Option {
-	supplied := make([]any, len(values))
-	for i, value := range values {
-		supplied[i] = fx.Annotate(value, fx.ResultTags(group))
-	}
-	return fx.Supply(supplied...)
+	return fxgroup.Supply("health.observers", observers...)
 }
 
 // observersOf returns those of a database, in their order.
 func observersOf(database string, all []Observer) []Observer {
 	var own []Observer
 	for _, observer := range all {
-		if observer.Database == database && observer.Observe != nil {
+		if (observer.database == "" || observer.database == database) && observer.Observe != nil {
 			own = append(own, observer)
 		}
 	}

@@ -6,8 +6,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/fx"
-	"go.uber.org/fx/fxtest"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -88,9 +86,8 @@ func TestTheAddressComesFromWhoeverHasTheRightToSay(t *testing.T) {
 			for key, value := range test.env {
 				t.Setenv(key, value)
 			}
-			var db *pgfx.DB
-			app := fxtest.New(t, fx.NopLogger, pgfx.Module, fx.Supply(test.config, test.endpoint), fx.Populate(&db))
-			require.NoError(t, app.Err())
+			db, err := pgfx.Open(test.config, pgfx.WithEndpoint(test.endpoint))
+			require.NoError(t, err)
 			defer func() { require.NoError(t, db.Close(t.Context())) }()
 			assert.Equal(t, test.want, db.Target())
 		})
@@ -119,27 +116,27 @@ func TestANamedDatabaseInheritsWhatItLeavesOpen(t *testing.T) {
 			for key, value := range test.env {
 				t.Setenv(key, value)
 			}
-			made, err := pgfx.New(pgfx.Params{Lifecycle: nopLifecycle{}, Config: test.config}.Named("reporting").Inherit(base))
+			db, err := pgfx.Open(test.config, pgfx.WithBase(base), pgfx.WithName("reporting"))
 			require.NoError(t, err)
-			defer func() { require.NoError(t, made.DB.Close(t.Context())) }()
-			c := made.DB.Config()
-			assert.Equal(t, test.target, made.DB.Target())
+			defer func() { require.NoError(t, db.Close(t.Context())) }()
+			c := db.Config()
+			assert.Equal(t, test.target, db.Target())
 			assert.Equal(t, test.conns, c.Pool.MaxConns)
 			assert.Equal(t, time.Second, c.Timeouts.Lock)
 			assert.Equal(t, pgfx.RoleAuto, c.Role)
 			assert.Empty(t, c.SearchPath)
-			if made.DB.Config().Host == "" && c.URL != base.URL {
+			if db.Config().Host == "" && c.URL != base.URL {
 				assert.Empty(t, c.TLS.Mode, "the base's TLS is for the base's address")
 			}
 		})
 	}
 	t.Setenv("DATABASE_URL", "postgres://u@env/d")
-	made, err := pgfx.New(pgfx.Params{Lifecycle: nopLifecycle{}, Config: pgfx.Config{Database: "reports"}}.Named("reporting"))
+	db, err := pgfx.Open(pgfx.Config{Database: "reports"}, pgfx.WithName("reporting"))
 	require.NoError(t, err)
-	assert.Equal(t, "u@env:5432/reports", made.DB.Target(), "the default database's environment is the base")
-	require.NoError(t, made.DB.Close(t.Context()))
+	assert.Equal(t, "u@env:5432/reports", db.Target(), "the default database's environment is the base")
+	require.NoError(t, db.Close(t.Context()))
 
 	t.Setenv("PGHOST", "libpq")
-	_, err = pgfx.New(pgfx.Params{Lifecycle: nopLifecycle{}}.Named("reporting").Inherit(base))
+	_, err = pgfx.Open(pgfx.Config{}, pgfx.WithName("reporting"), pgfx.WithBase(base))
 	require.ErrorContains(t, err, "REPORTING_DATABASE_URL", "with nothing at all it is not the default database by accident")
 }

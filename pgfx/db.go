@@ -61,11 +61,9 @@ type DB struct {
 //
 // The pool's maintenance goroutine runs from here on, so that Close must be called even when Start never is.
 func Open(cfg Config, opts ...Option) (*DB, error) {
-	return open("", cfg, Config{}, Endpoint{}, opts)
-}
-
-func open(name string, cfg, base Config, endpoint Endpoint, opts []Option) (*DB, error) {
-	given, err := surroundings{database: name, base: base, endpoint: endpoint, environment: env.ToMap(os.Environ())}.complete(cfg)
+	own := collectOptions(opts)
+	name := own.name
+	given, err := surroundings{database: name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}.complete(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -79,14 +77,9 @@ func open(name string, cfg, base Config, endpoint Endpoint, opts []Option) (*DB,
 	}
 
 	db := &DB{
-		name: name, config: config, logger: zap.NewNop(), opened: time.Now(),
+		name: name, config: config, options: own, logger: zap.NewNop(), opened: time.Now(),
 		acquireTimeout: orElse(config.Pool.AcquireTimeout, 0), closeCompleted: make(chan struct{}),
 		validateTimeout: orElse(config.Timeouts.Validate, 0), freshFor: freshFor,
-	}
-	for _, opt := range opts {
-		if opt.database == name && opt.apply != nil {
-			opt.apply(&db.options)
-		}
 	}
 	if db.options.logger != nil {
 		db.logger = db.options.logger.Named("pgfx")

@@ -181,7 +181,7 @@ func TestBehindAPoolerWhatNeedsASessionSaysSo(t *testing.T) {
 	monitor, err := health.NewMonitor(db)
 	require.NoError(t, err)
 	require.NoError(t, monitor.Start(t.Context()))
-	t.Cleanup(func() { require.NoError(t, monitor.Stop(context.WithoutCancel(t.Context()))) })
+	t.Cleanup(func() { require.NoError(t, monitor.Close(context.WithoutCancel(t.Context()))) })
 	for range 5 {
 		status, err := monitor.ProbeNow(t.Context())
 		require.NoError(t, err)

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rdsfx-go/rdsfx/internal/deadline"
 )
 
 // Start connects, opens the gate and runs the setup, as Config.Start.Mode says. It keeps ctx only until it returns and
@@ -32,7 +34,7 @@ func (db *DB) Start(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	closeCtx, cancelClose := withMargin(outer)
+	closeCtx, cancelClose := deadline.WithMargin(outer)
 	defer cancelClose()
 	if closeErr := db.Close(closeCtx); closeErr != nil {
 		err = errors.Join(err, closeErr)
@@ -72,29 +74,12 @@ func (db *DB) startContext(ctx context.Context) (context.Context, context.Cancel
 	if _, hasDeadline := ctx.Deadline(); timeout == 0 && !hasDeadline {
 		timeout = defaultStartTimeout
 	}
-	ctx, cancel := withMargin(ctx)
+	ctx, cancel := deadline.WithMargin(ctx)
 	if timeout == 0 {
 		return ctx, cancel
 	}
 	ctx, cancelTimeout := context.WithTimeout(ctx, timeout)
 	return ctx, func() { cancelTimeout(); cancel() }
-}
-
-const (
-	marginShare = 10 // a tenth
-	marginLeast = 500 * time.Millisecond
-)
-
-// withMargin ends max(10 %, 500 ms) before ctx's deadline, but not before half of the time is over. Fx runs no stop hook at
-// all once the start's ctx has expired, and no further one once the stop's has.
-func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
-	left := time.Until(deadline)
-	margin := min(max(left/marginShare, marginLeast), left/2) //nolint:mnd // half
-	return context.WithDeadline(ctx, deadline.Add(-margin))
 }
 
 // reach makes one attempt: a connection that answers, then the gate, then the pool's first connections.
@@ -211,9 +196,6 @@ func (db *DB) setUp(ctx context.Context) error {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 	})
 	for _, step := range steps {
-		if step.Database != db.name {
-			continue
-		}
 		if step.Run == nil {
 			return fmt.Errorf("pgfx: setup %q has no Run: give it the function that does the work", step.Name)
 		}

@@ -138,7 +138,7 @@ func TestStartTimeoutBoundsAStartWithoutADeadline(t *testing.T) {
 
 func TestStartWaitsForAServerThatComesUp(t *testing.T) {
 	t.Parallel()
-	late, err := embedded.New(embedded.Params{Lifecycle: nopLifecycle{}})
+	late, err := embedded.New(embedded.Params{})
 	require.NoError(t, err)
 	core, logs := observer.New(zapcore.DebugLevel)
 	db := open(t, pgfx.Config{URL: late.Endpoint.URL, Retry: pgfx.RetryConfig{Delay: 5 * time.Millisecond}}, pgfx.WithLogger(zap.New(core)))
@@ -179,8 +179,7 @@ func TestSetupRunsInItsOrderBeforeStartReturns(t *testing.T) {
 			return err
 		}}
 	}
-	other := step("of another database", 0)
-	other.Database = "other"
+	other := step("of another database", 0).For("other")
 	db := started(t, serverConfig(), pgfx.WithSetup(step("z", 1), step("b", 2), step("a", 2), other), pgfx.WithSetup(step("first", -1)))
 	assert.Equal(t, []string{"first", "z", "a", "b"}, order)
 	assert.True(t, db.IsInitialized())
@@ -207,7 +206,7 @@ func TestAFailingSetupFailsTheStartAndNamesItself(t *testing.T) {
 
 func TestADegradedStartGoesOnWithoutTheDatabaseAndRecovers(t *testing.T) {
 	t.Parallel()
-	late, err := embedded.New(embedded.Params{Lifecycle: nopLifecycle{}})
+	late, err := embedded.New(embedded.Params{})
 	require.NoError(t, err)
 	var setups atomic.Int32
 	core, logs := observer.New(zapcore.InfoLevel)

@@ -60,7 +60,7 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	m.budget = m.unsent.Budget
 	m.open = pgfx.LeaseLimit{After: defaultLeak, Exceeds: openForLong, Ended: "a transaction that was open for long has ended"}
 	for _, opt := range opts {
-		if opt.apply == nil {
+		if opt.apply == nil || opt.database != "" && opt.database != db.Name() {
 			continue
 		}
 		if err := opt.apply(m); err != nil {
@@ -95,11 +95,16 @@ type ManagerOption struct {
 	database string
 }
 
-// For returns a copy of the option that, given to Fx with [ProvideOptions], applies to the manager of the database of this name.
+// For returns a copy of o that applies to the manager of the database with this name only (see rdsfx.ModuleFor). Without
+// For, an option that is passed to [NewManager] applies to that manager, and an option that is provided to Fx applies to the
+// manager of the default database.
 func (o ManagerOption) For(database string) ManagerOption {
 	o.database = database
 	return o
 }
+
+// Database returns the name that [ManagerOption.For] set, or "".
+func (o ManagerOption) Database() string { return o.database }
 
 // WithLogger sets the logger; it is named "txn". Default: the database's.
 func WithLogger(logger *zap.Logger) ManagerOption {
