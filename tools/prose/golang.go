@@ -30,12 +30,11 @@ func (c *checker) goFile(source []byte) error {
 	}
 	base := suffixes.ReplaceAllString(strings.TrimSuffix(path.Base(c.file), ".go"), "")
 	if instead, ok := c.rules.files[base]; ok {
-		c.report(1, "file", base, "file %s: name it for its concept (%s)", path.Base(c.file), instead)
+		c.reportf(1, "file", base, "file %s: name it for its concept (%s)", path.Base(c.file), instead)
 	}
 	for _, group := range file.Comments {
 		c.comments(fset, group)
 	}
-	line := func(p token.Pos) int { return fset.Position(p).Line }
 	imports := map[*ast.BasicLit]bool{}
 	for _, spec := range file.Imports {
 		imports[spec.Path] = true
@@ -43,45 +42,52 @@ func (c *checker) goFile(source []byte) error {
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.BasicLit:
-			if n.Kind == token.STRING && !imports[n] {
-				if text, err := strconv.Unquote(n.Value); err == nil && strings.Contains(text, " ") {
-					c.words(line(n.Pos()), text)
-				}
+			if text, err := strconv.Unquote(n.Value); err == nil && n.Kind == token.STRING && !imports[n] && strings.Contains(text, " ") {
+				c.words(fset.Position(n.Pos()).Line, text)
 			}
 		case *ast.FuncDecl:
-			c.identifier(line(n.Pos()), n.Name.Name)
-			c.testName(line(n.Pos()), n)
-		case *ast.TypeSpec:
-			c.identifier(line(n.Pos()), n.Name.Name)
-		case *ast.Field: // of structs and interfaces, parameters, results, receivers
-			for _, name := range n.Names {
-				c.identifier(line(name.Pos()), name.Name)
-			}
-			if n.Tag != nil {
-				return false // no prose
-			}
-		case *ast.ValueSpec:
-			for _, name := range n.Names {
-				c.identifier(line(name.Pos()), name.Name)
-			}
-		case *ast.AssignStmt:
-			if n.Tok == token.DEFINE {
-				for _, e := range n.Lhs {
-					if name, ok := e.(*ast.Ident); ok {
-						c.identifier(line(name.Pos()), name.Name)
-					}
-				}
-			}
-		case *ast.RangeStmt:
-			for _, e := range []ast.Expr{n.Key, n.Value} {
-				if name, ok := e.(*ast.Ident); ok && n.Tok == token.DEFINE {
-					c.identifier(line(name.Pos()), name.Name)
-				}
-			}
+			c.testName(fset.Position(n.Pos()).Line, n)
 		}
-		return true
+		for _, name := range declared(n) {
+			c.identifier(fset.Position(name.Pos()).Line, name.Name)
+		}
+		field, ok := n.(*ast.Field)
+		return !ok || field.Tag == nil // a tag is no prose
 	})
 	return nil
+}
+
+// declared returns the identifiers that a node declares.
+func declared(n ast.Node) []*ast.Ident {
+	switch n := n.(type) {
+	case *ast.FuncDecl:
+		return []*ast.Ident{n.Name}
+	case *ast.TypeSpec:
+		return []*ast.Ident{n.Name}
+	case *ast.Field: // of structs and interfaces, parameters, results, receivers
+		return n.Names
+	case *ast.ValueSpec:
+		return n.Names
+	case *ast.AssignStmt:
+		if n.Tok == token.DEFINE {
+			return identifiers(n.Lhs...)
+		}
+	case *ast.RangeStmt:
+		if n.Tok == token.DEFINE {
+			return identifiers(n.Key, n.Value)
+		}
+	}
+	return nil
+}
+
+func identifiers(expressions ...ast.Expr) []*ast.Ident {
+	var found []*ast.Ident
+	for _, e := range expressions {
+		if name, ok := e.(*ast.Ident); ok {
+			found = append(found, name)
+		}
+	}
+	return found
 }
 
 func (c *checker) testName(line int, f *ast.FuncDecl) {
@@ -90,19 +96,19 @@ func (c *checker) testName(line int, f *ast.FuncDecl) {
 		return
 	}
 	if !testName.MatchString(name) || len(name) > maxTestName {
-		c.report(line, "test", name, "%s: name tests TestSubject_Behaviour, with at most %d characters", name, maxTestName)
+		c.reportf(line, "test", name, "%s: name tests TestSubject_Behaviour, with at most %d characters", name, maxTestName)
 	}
 }
 
 // identifier checks a declared name, as a whole and word by word.
 func (c *checker) identifier(line int, name string) {
 	if instead, ok := c.rules.names[name]; ok {
-		c.report(line, "name", name, "identifier %s: %s", name, instead)
+		c.reportf(line, "name", name, "identifier %s: %s", name, instead)
 		return
 	}
 	for _, word := range camelWords(name) {
 		if instead, ok := c.rules.parts[word]; ok {
-			c.report(line, "name", name, "identifier %s has %q in it: %s", name, word, instead)
+			c.reportf(line, "name", name, "identifier %s has %q in it: %s", name, word, instead)
 		}
 	}
 }
@@ -131,16 +137,10 @@ func camelWords(name string) []string {
 	return words
 }
 
-// comments checks a group of comments paragraph by paragraph. Code, which is indented, directives and the output of examples are left out.
+// comments checks a group of comments paragraph by paragraph. Code, which is indented, directives and the output of examples
+// are left out.
 func (c *checker) comments(fset *token.FileSet, group *ast.CommentGroup) {
 	var current paragraph
-	flush := func() {
-		if current.text != "" {
-			c.words(current.line, code.ReplaceAllString(current.text, "code"))
-			c.sentences(current)
-		}
-		current = paragraph{}
-	}
 	for _, comment := range group.List {
 		number := fset.Position(comment.Pos()).Line
 		if directive.MatchString(comment.Text) {
@@ -149,31 +149,30 @@ func (c *checker) comments(fset *token.FileSet, group *ast.CommentGroup) {
 			}
 			continue
 		}
-		lines := []string{strings.TrimPrefix(comment.Text, "//")}
-		if strings.HasPrefix(comment.Text, "/*") {
-			lines = strings.Split(strings.TrimSuffix(strings.TrimPrefix(comment.Text, "/*"), "*/"), "\n")
-		}
-		for i, line := range lines {
-			trimmed := strings.TrimSpace(line)
+		for i, line := range commentLines(comment.Text) {
 			if output.MatchString(line) {
-				flush()
+				c.flush(&current)
 				return
 			}
+			trimmed := strings.TrimSpace(line)
 			switch {
 			case trimmed == "", strings.HasPrefix(line, "\t"), strings.HasPrefix(line, "     "), strings.HasPrefix(trimmed, "# "):
-				flush()
+				c.flush(&current)
 				continue
 			case listItem.MatchString(line):
-				flush()
+				c.flush(&current)
 				trimmed = listItem.ReplaceAllString(line, "")
 			}
-			if current.text == "" {
-				current.line = number + i
-			} else {
-				current.text += "\n"
-			}
-			current.text += trimmed
+			current.add(number+i, trimmed)
 		}
 	}
-	flush()
+	c.flush(&current)
+}
+
+// commentLines returns the lines of a comment without its marks.
+func commentLines(text string) []string {
+	if block, ok := strings.CutPrefix(text, "/*"); ok {
+		return strings.Split(strings.TrimSuffix(block, "*/"), "\n")
+	}
+	return []string{strings.TrimPrefix(text, "//")}
 }

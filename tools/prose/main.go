@@ -9,9 +9,12 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
+	"context"
 	_ "embed"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,59 +32,71 @@ func main() {
 		os.Exit(2)
 	}
 	for _, f := range findings {
-		fmt.Println(f)
+		_, _ = fmt.Fprintln(os.Stdout, f)
 	}
 	if len(findings) > 0 {
-		fmt.Printf("prose: %d findings; tools/prose/rules.txt has the rules and the exceptions\n", len(findings))
+		_, _ = fmt.Fprintf(os.Stdout, "prose: %d findings; tools/prose/rules.txt has the rules and the exceptions\n", len(findings))
 		os.Exit(1)
 	}
 }
 
+// run checks the files that git tracks, or will, below the paths.
 func run(paths []string) ([]finding, error) {
 	rules, err := parseRules(rulesText)
 	if err != nil {
 		return nil, err
 	}
-	root, err := exec.Command("git", "rev-parse", "--show-toplevel").Output()
+	root, err := git(".", "rev-parse", "--show-toplevel")
 	if err != nil {
-		return nil, fmt.Errorf("find the repository: %w", err)
+		return nil, err
 	}
-	git := exec.Command("git", append([]string{"ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"}, paths...)...)
-	git.Dir = strings.TrimSpace(string(root))
-	list, err := git.Output()
+	root = strings.TrimSpace(root)
+	list, err := git(root, append([]string{"ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"}, paths...)...)
 	if err != nil {
-		return nil, fmt.Errorf("list files: %w", err)
+		return nil, err
 	}
 	var findings []finding
-	for name := range strings.SplitSeq(string(bytes.TrimRight(list, "\x00")), "\x00") {
-		kind := filepath.Ext(name)
-		if kind != ".go" && kind != ".md" || strings.HasPrefix(name, "tools/prose/") {
-			continue
-		}
-		text, err := os.ReadFile(filepath.Join(git.Dir, name))
-		if os.IsNotExist(err) {
-			continue // deleted and not committed yet
-		} else if err != nil {
-			return nil, err
-		}
-		c := checker{rules: rules, file: name}
-		if kind == ".go" {
-			err = c.goFile(text)
-		} else {
-			c.markdown(string(text))
-		}
+	for name := range strings.SplitSeq(strings.TrimRight(list, "\x00"), "\x00") {
+		found, err := check(rules, root, name)
 		if err != nil {
 			return nil, err
 		}
-		findings = append(findings, c.findings...)
+		findings = append(findings, found...)
 	}
 	slices.SortStableFunc(findings, func(a, b finding) int {
-		if a.file != b.file {
-			return strings.Compare(a.file, b.file)
-		}
-		return a.line - b.line
+		return cmp.Or(strings.Compare(a.file, b.file), a.line-b.line)
 	})
 	return findings, nil
+}
+
+func git(dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(context.Background(), "git", args...) //nolint:gosec // arguments of the developer who runs it
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("git %s: %w", args[0], err)
+	}
+	return string(out), nil
+}
+
+// check checks one file. Files that are neither Go nor Markdown, and the rules themselves, have no findings.
+func check(rules *rules, root, name string) ([]finding, error) {
+	kind := filepath.Ext(name)
+	if kind != ".go" && kind != ".md" || strings.HasPrefix(name, "tools/prose/") {
+		return nil, nil
+	}
+	text, err := os.ReadFile(filepath.Join(root, name)) //nolint:gosec // a file of the repository
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // deleted and not committed yet
+	} else if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	c := checker{rules: rules, file: name}
+	if kind == ".md" {
+		c.markdown(string(text))
+		return c.findings, nil
+	}
+	return c.findings, c.goFile(text)
 }
 
 // finding is one violation of a rule.

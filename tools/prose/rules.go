@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -24,53 +25,63 @@ type exception struct{ path, what string }
 
 func parseRules(text string) (*rules, error) {
 	r := &rules{names: map[string]string{}, parts: map[string]string{}, files: map[string]string{}}
-	for number, line := range strings.Split(text, "\n") {
+	number := 0
+	for line := range strings.SplitSeq(text, "\n") {
+		number++
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		rule, instead, ok := strings.Cut(line, " => ")
-		kind, what, found := strings.Cut(rule, " ")
-		if !ok || !found || instead == "" {
-			return nil, fmt.Errorf("rules.txt:%d: want KIND WHAT => TEXT", number+1)
-		}
-		var err error
-		switch kind {
-		case "word":
-			r.words, err = add(r.words, `(?i)\b(?:`+strings.ReplaceAll(what, " ", `\s+`)+`)\b`, instead)
-		case "start":
-			r.starts, err = add(r.starts, `(?i)^`+what+`\b`, instead)
-		case "name":
-			r.names[what] = instead
-		case "part":
-			r.parts[what] = instead
-		case "file":
-			r.files[what] = instead
-		case "except":
-			path, permitted, ok := strings.Cut(what, " ")
-			if !ok {
-				return nil, fmt.Errorf("rules.txt:%d: want except PATH WHAT => REASON", number+1)
-			}
-			r.exceptions = append(r.exceptions, exception{path, strings.ToLower(permitted)})
-		default:
-			return nil, fmt.Errorf("rules.txt:%d: no kind %q", number+1, kind)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("rules.txt:%d: %w", number+1, err)
+		if err := r.parse(line); err != nil {
+			return nil, fmt.Errorf("rules.txt:%d: %w", number, err)
 		}
 	}
 	return r, nil
 }
 
+var errForm = errors.New("want KIND WHAT => TEXT")
+
+func (r *rules) parse(line string) (err error) {
+	rule, instead, ok := strings.Cut(line, " => ")
+	kind, what, found := strings.Cut(rule, " ")
+	if !ok || !found || instead == "" {
+		return errForm
+	}
+	switch kind {
+	case "word":
+		r.words, err = add(r.words, `(?i)\b(?:`+strings.ReplaceAll(what, " ", `\s+`)+`)\b`, instead)
+	case "start":
+		r.starts, err = add(r.starts, `(?i)^`+what+`\b`, instead)
+	case "name":
+		r.names[what] = instead
+	case "part":
+		r.parts[what] = instead
+	case "file":
+		r.files[what] = instead
+	case "except":
+		path, permitted, ok := strings.Cut(what, " ")
+		if !ok {
+			return errForm
+		}
+		r.exceptions = append(r.exceptions, exception{path, permitted})
+	default:
+		return errForm
+	}
+	return err
+}
+
 func add(patterns []pattern, expression, instead string) ([]pattern, error) {
 	match, err := regexp.Compile(expression)
-	return append(patterns, pattern{match, instead}), err
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	return append(patterns, pattern{match, instead}), nil
 }
 
 // permits reports whether an exception covers what was found in a file by a rule of this kind.
 func (r *rules) permits(file, kind, found string) bool {
 	for _, e := range r.exceptions {
-		if strings.HasPrefix(file, e.path) && (e.what == kind || e.what == strings.ToLower(found)) {
+		if strings.HasPrefix(file, e.path) && (e.what == kind || strings.EqualFold(e.what, found)) {
 			return true
 		}
 	}

@@ -18,7 +18,7 @@ type checker struct {
 	findings []finding
 }
 
-func (c *checker) report(line int, kind, found, format string, args ...any) {
+func (c *checker) reportf(line int, kind, found, format string, args ...any) {
 	if !c.rules.permits(c.file, kind, found) {
 		c.findings = append(c.findings, finding{c.file, line, fmt.Sprintf(format, args...)})
 	}
@@ -29,7 +29,7 @@ func (c *checker) words(line int, text string) {
 	for _, p := range c.rules.words {
 		for _, at := range p.match.FindAllStringIndex(text, -1) {
 			found := text[at[0]:at[1]]
-			c.report(line+strings.Count(text[:at[0]], "\n"), "word", strings.ReplaceAll(found, "\n", " "), "%q: %s", found, p.instead)
+			c.reportf(line+strings.Count(text[:at[0]], "\n"), "word", strings.ReplaceAll(found, "\n", " "), "%q: %s", found, p.instead)
 		}
 	}
 }
@@ -38,6 +38,24 @@ func (c *checker) words(line int, text string) {
 type paragraph struct {
 	line int
 	text string
+}
+
+func (p *paragraph) add(line int, text string) {
+	if p.text == "" {
+		p.line = line
+	} else {
+		p.text += "\n"
+	}
+	p.text += text
+}
+
+// flush checks a paragraph and empties it.
+func (c *checker) flush(p *paragraph) {
+	if p.text != "" {
+		c.words(p.line, code.ReplaceAllString(p.text, "code"))
+		c.sentences(*p)
+	}
+	*p = paragraph{}
 }
 
 var (
@@ -53,7 +71,8 @@ var (
 
 // sentences checks each sentence of a paragraph.
 func (c *checker) sentences(p paragraph) {
-	text := abbreviation.ReplaceAllString(url.ReplaceAllString(code.ReplaceAllString(link.ReplaceAllString(p.text, "$1"), "code"), "URL"), "$1")
+	text := code.ReplaceAllString(link.ReplaceAllString(p.text, "$1"), "code")
+	text = abbreviation.ReplaceAllString(url.ReplaceAllString(text, "URL"), "$1")
 	for len(text) > 0 {
 		end := len(text)
 		if at := sentenceEnd.FindStringIndex(text); at != nil {
@@ -73,20 +92,20 @@ func (c *checker) sentence(line int, sentence string) {
 	}
 	for _, p := range c.rules.starts {
 		if p.match.MatchString(strings.TrimLeft(sentence, `*_"'([`)) && !strings.HasSuffix(sentence, "?") {
-			c.report(line, "start", first, "%q starts with a relative clause: %s", first, p.instead)
+			c.reportf(line, "start", first, "%q starts with a relative clause: %s", first, p.instead)
 		}
 	}
 	n := 0
-	for _, field := range strings.Fields(sentence) {
+	for field := range strings.FieldsSeq(sentence) {
 		if letter.MatchString(field) {
 			n++
 		}
 	}
 	if n > maxWords {
-		c.report(line, "length", first, "%q has %d words; at most %d", first, n, maxWords)
+		c.reportf(line, "length", first, "%q has %d words; at most %d", first, n, maxWords)
 	}
 	if found := len(breaks.FindAllString(parenthesis.ReplaceAllString(sentence, ""), -1)); found > maxBreaks {
-		c.report(line, "breaks", first, "%q has %d semicolons and colons; at most %d", first, found, maxBreaks)
+		c.reportf(line, "breaks", first, "%q has %d semicolons and colons; at most %d", first, found, maxBreaks)
 	}
 }
 
@@ -96,43 +115,29 @@ var listItem = regexp.MustCompile(`^\s*(?:[-*+]|\d+\.)\s+`)
 func (c *checker) markdown(text string) {
 	var current paragraph
 	fenced := false
-	flush := func() {
-		if current.text != "" {
-			c.words(current.line, code.ReplaceAllString(current.text, "code"))
-			c.sentences(current)
-		}
-		current = paragraph{}
-	}
 	for i, line := range strings.Split(text, "\n") {
 		number, trimmed := i+1, strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(trimmed, "```"):
-			flush()
+			c.flush(&current)
 			fenced = !fenced
 		case fenced, trimmed == "", strings.HasPrefix(trimmed, "<!--"):
-			flush()
+			c.flush(&current)
 		case strings.HasPrefix(line, "    ") && current.text == "":
 		case strings.HasPrefix(trimmed, "#"):
-			flush()
+			c.flush(&current)
 			c.words(number, trimmed)
 		case strings.HasPrefix(trimmed, "|"):
-			flush()
+			c.flush(&current)
 			for cell := range strings.SplitSeq(code.ReplaceAllString(trimmed, "code"), "|") {
-				current = paragraph{number, strings.TrimSpace(cell)}
-				flush()
+				c.flush(&paragraph{number, strings.TrimSpace(cell)})
 			}
+		case listItem.MatchString(line):
+			c.flush(&current)
+			current.add(number, strings.TrimSpace(listItem.ReplaceAllString(line, "")))
 		default:
-			if listItem.MatchString(line) {
-				flush()
-				trimmed = strings.TrimSpace(listItem.ReplaceAllString(line, ""))
-			}
-			if current.text == "" {
-				current.line = number
-			} else {
-				current.text += "\n"
-			}
-			current.text += trimmed
+			current.add(number, trimmed)
 		}
 	}
-	flush()
+	c.flush(&current)
 }
