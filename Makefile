@@ -1,16 +1,16 @@
-# The commands people expect. What each does is in .ci/run where it is more than one line: one place for home and CI.
-# Tools live outside the workspace, at the versions that tools/go.mod pins.
+# The common commands. Steps of more than one line live in .ci/run, which CI uses too.
+# Tools live outside the workspace, at the versions pinned in tools/go.mod.
 
 # PKG narrows lint, cover and bench to some packages: make lint PKG=./txn/...
 PKG ?= ./...
 # BENCH and COUNT choose benchmarks and repetitions.
 BENCH ?= .
 COUNT ?= 6
-# FUZZTIME is how long each fuzz target runs, MODELS how many random models there are.
+# FUZZTIME is the duration of each fuzz target, MODELS the number of random models.
 FUZZTIME ?= 60s
 MODELS ?= 1000
 
-# ROUNDS is how many commits are lost for each fault, TREES how many trees of scopes are run.
+# ROUNDS is the number of lost commits for each fault, TREES the number of scope trees.
 ROUNDS ?= 1000
 TREES ?= 10000
 
@@ -31,7 +31,7 @@ test-race: ## Run the tests of all modules with the race detector
 	go test -race work
 
 .PHONY: pointers
-pointers: ## Run the tests of what uses package unsafe with checked pointers and a collector that never rests
+pointers: ## Test the code that uses package unsafe with checked pointers and a collector that runs all the time
 	bash .ci/run pointers
 
 .PHONY: test-pg
@@ -55,7 +55,7 @@ fmt: ## Format all files
 	$(TOOL) golangci-lint fmt
 
 .PHONY: tidy
-tidy: ## Tidy every go.mod, the tools' too
+tidy: ## Tidy every go.mod, including the tools
 	@for mod in $$(git ls-files -co --exclude-standard '*go.mod'); do \
 		echo "$$mod"; (cd "$$(dirname "$$mod")" && GOWORK=off go mod tidy) || exit 1; \
 	done
@@ -70,48 +70,48 @@ bench: ## Run the benchmarks and compare: make bench BENCH=Get COUNT=10
 	$(TOOL) benchstat bench.out
 
 .PHONY: bench-table
-bench-table: ## Let rdsfx compete with its peers and write the table in docs/performance.md (minutes)
+bench-table: ## Measure rdsfx beside its peers and write the table in docs/performance.md (minutes)
 	go run ./benchmarks/cmd/table -o docs/performance.md
 
 .PHONY: bench-growth
-bench-growth: ## Show how cost grows with rows, statements and goroutines, as pictures in docs (minutes)
+bench-growth: ## Draw how cost grows with rows, statements and goroutines (minutes)
 	go run ./benchmarks/cmd/growth -o docs
 
 .PHONY: bench-allocs
-bench-allocs: ## Write down the allocations of each operation, which CI compares exactly
+bench-allocs: ## Record the allocations of each operation, which CI compares exactly
 	go test -count=1 -run='^TestAllocations' ./benchmarks -update
 
 .PHONY: bench-fxtest
-bench-fxtest: ## Show what a test pays for a database of its own
+bench-fxtest: ## Measure the cost of a fresh database for a test
 	go test -run='^$$' -bench=Database ./fxtest
 
 .PHONY: fuzz
-fuzz: ## Run the fuzz targets of a package, one after the other: make fuzz PKG=./repo FUZZTIME=60s
+fuzz: ## Run the fuzz targets of a package in turn: make fuzz PKG=./repo FUZZTIME=60s
 	@for target in $$(go test -list '^Fuzz' $(PKG) | grep '^Fuzz'); do \
 		echo "$$target"; \
 		go test $(PKG) -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=1x || exit 1; \
 	done
 
 .PHONY: models
-models: ## Hold the repository to hand-written SQL and scany over many random models: make models MODELS=1000
+models: ## Compare the repository with hand-written SQL and scany over many random models: make models MODELS=1000
 	RDSFX_REPO_MODELS=$(MODELS) go test -count=1 -run=RandomModels -v ./repo
 
 .PHONY: recovery
-recovery: ## Show how the pool comes through outages, beside plain pgxpool (minutes; docs/recovery.md)
+recovery: ## Measure recovery from outages beside plain pgxpool (minutes; docs/recovery.md)
 	go test -run='^$$' -bench='^BenchmarkRecovery$$' -benchtime=1x -timeout=20m ./health
 
 .PHONY: lost-commits
-lost-commits: ## Lose commits in every way and look for wrong answers (minutes): make lost-commits ROUNDS=1000
+lost-commits: ## Lose commits in every way and check each answer (minutes): make lost-commits ROUNDS=1000
 	RDSFX_TXN_ROUNDS=$(ROUNDS) go test -count=1 -v -timeout=60m -run='NeverMisreported$$' ./txn
 
 .PHONY: scope-trees
-scope-trees: ## Run random trees of transaction scopes against their model (minutes): make scope-trees TREES=10000
+scope-trees: ## Compare random trees of transaction scopes with their model (minutes): make scope-trees TREES=10000
 	RDSFX_TXN_TREES=$(TREES) go test -count=1 -v -timeout=60m -run='RandomTrees' ./txn
 
 .PHONY: quickstart
-quickstart: ## Run the quickstart on a PostgreSQL of its own
+quickstart: ## Run the quickstart on an embedded PostgreSQL
 	go run ./examples/quickstart
 
 .PHONY: ci
-ci: ## Run all that CI runs
+ci: ## Run everything that CI runs
 	bash .ci/run
