@@ -42,14 +42,14 @@ func (q BatchRepository[T, K]) Find(opts ...QueryOption) *Result[[]T] {
 }
 
 // Count is [Repository.Count].
-func (q BatchRepository[T, K]) Count(opts ...QueryOption) *Result[int64] {
-	sql, args, err := q.r.countStatement(opts)
+func (q BatchRepository[T, K]) Count(filters ...Filter) *Result[int64] {
+	sql, args, err := q.r.countStatement(filters)
 	return call(q, "Count", "read", sql, args, err, one[int64])
 }
 
 // Exists is [Repository.Exists].
-func (q BatchRepository[T, K]) Exists(opts ...QueryOption) *Result[bool] {
-	sql, args, err := q.r.existsStatement(opts)
+func (q BatchRepository[T, K]) Exists(filters ...Filter) *Result[bool] {
+	sql, args, err := q.r.existsStatement(filters)
 	return call(q, "Exists", "read", sql, args, err, one[bool])
 }
 

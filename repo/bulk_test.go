@@ -84,7 +84,7 @@ func TestARowThatATriggerSuppressesUndoesTheOthers(t *testing.T) {
 		known[1].Name, unknown[1].Name = sql.NullString{String: "no", Valid: true}, new("no")
 		require.ErrorContains(t, items.CreateMany(t.Context(), known), "suppressed the write")
 		require.ErrorContains(t, made.CreateMany(t.Context(), unknown), "suppressed the write")
-		for _, count := range []func(context.Context, ...repo.QueryOption) (int64, error){items.Count, made.Count} {
+		for _, count := range []func(context.Context, ...repo.Filter) (int64, error){items.Count, made.Count} {
 			left, err := count(t.Context())
 			require.NoError(t, err)
 			assert.Zero(t, left, "%d rows", size)

@@ -11,14 +11,26 @@ import (
 // state and can be used again.
 type Filter interface {
 	QueryOption
-	write(b *builder)
+	writeCondition(b *builder)
 }
 
 type filterFunc func(*builder)
 
-func (f filterFunc) write(b *builder) { f(b) }
+func (f filterFunc) writeCondition(b *builder) { f(b) }
 
 func (f filterFunc) apply(q *query) { q.filters = append(q.filters, f) }
+
+// scope is a Filter that says which rows the whole call sees, rather than a condition on one row.
+type scope struct {
+	name string
+	set  func(*query)
+}
+
+func (s scope) apply(q *query) { s.set(q) }
+
+func (s scope) writeCondition(b *builder) {
+	b.failf("%s can't be part of And, Or or Not: pass it beside the filters", s.name)
+}
 
 // Where is a condition in SQL: one expression in which $1 is the first of args, or in which @name is an entry of the only
 // argument, a pgx.NamedArgs. It goes into the statement in parentheses, with its placeholders renumbered. Values belong into
@@ -219,7 +231,7 @@ func And(filters ...Filter) Filter {
 // everything is a filter that lets every row through, and doesn't count as one where a filter is demanded.
 type matchAll struct{}
 
-func (matchAll) write(b *builder) { b.text("true") }
+func (matchAll) writeCondition(b *builder) { b.text("true") }
 
 func (matchAll) apply(*query) {}
 
@@ -249,7 +261,7 @@ func writeFilter(b *builder, f Filter) {
 		b.failf("a filter is nil")
 		return
 	}
-	f.write(b)
+	f.writeCondition(b)
 }
 
 // Not matches the rows that the filter doesn't match, those included for which it is unknown whether they do.

@@ -193,7 +193,7 @@ func TestPatchChangesSomeColumns(t *testing.T) {
 	require.ErrorIs(t, err, repo.ErrNotFound)
 	_, err = users.Patch(ctx, uuid.New(), name)
 	require.ErrorIs(t, err, repo.ErrNotFound)
-	_, err = users.Patch(ctx, ada.ID, name, repo.Limit(1))
+	_, err = users.Patch(ctx, ada.ID, name, nil)
 	require.ErrorIs(t, err, repo.ErrQuery)
 	for want, changes := range map[string][]repo.Change{
 		"nothing to change": nil,
@@ -217,7 +217,7 @@ func TestUpdateWhereAndDeleteWhereWantAFilter(t *testing.T) {
 		ctx := t.Context()
 		create(t, users, "a", "b", "c")
 		older := []repo.Change{repo.SetExpr("age", "age + 10")}
-		for _, none := range [][]repo.QueryOption{nil, {repo.And()}, {repo.And(repo.And()), repo.WithDeleted()}} {
+		for _, none := range [][]repo.Filter{nil, {repo.And()}, {repo.And(repo.And()), repo.WithDeleted()}} {
 			_, err := users.UpdateWhere(ctx, older, none...)
 			require.ErrorIs(t, err, repo.ErrQuery)
 			require.ErrorContains(t, err, "AllRows")

@@ -65,15 +65,15 @@ func (b *builder) set(changes []Change) {
 	}
 }
 
-// Patch changes some columns of the row with this key and leaves the others alone; updated gets the time and a version
-// increases, without being compared. Options may be filters that the row has to match too, such as Eq("version", 3). It
-// returns the row as it is now and takes one round trip. The row isn't validated: only a part of it is known. Errors:
+// Patch changes some columns of the row with this key and leaves the others alone. updated is set to the current time, and a
+// version increases without being compared. With filters the row has to match these too, such as Eq("version", 3). It returns
+// the row as stored and takes one round trip. The row isn't validated, because only a part of it is known. Errors:
 // [ErrNotFound], [ErrQuery], [*ConstraintError].
-func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, opts ...QueryOption) (*T, error) {
+func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, filters ...Filter) (*T, error) {
 	b := newBuilder(r.d, "update "+r.d.table+" set ")
 	b.set(changes)
-	q := newQuery(append([]QueryOption{r.byKey(key)}, opts...))
-	q.onlyFilters(b, "Patch")
+	q := b.filtered([]Filter{r.byKey(key)})
+	addOptions(q, filters)
 	q.where(b)
 	if b.err != nil {
 		return nil, b.err
@@ -82,20 +82,22 @@ func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, o
 	return r.found(row, err)
 }
 
-// AllRows lets UpdateWhere and DeleteWhere do without a filter.
-func AllRows() QueryOption { return queryOptionFunc(func(q *query) { q.all = true }) }
+// AllRows allows UpdateWhere and DeleteWhere to write every row. It stands beside the filters of a call, not within And, Or or
+// Not.
+func AllRows() Filter { return scope{"AllRows", func(q *query) { q.all = true }} }
 
-// UpdateWhere changes some columns of all rows that match, as [Repository.Patch] does of one, and returns how many. Without a
-// filter it is refused unless [AllRows] is given. It takes one round trip. Errors: [ErrQuery], [*ConstraintError].
-func (r *Repository[T, K]) UpdateWhere(ctx context.Context, changes []Change, opts ...QueryOption) (int64, error) {
+// UpdateWhere changes some columns of all rows that match, as [Repository.Patch] does for one, and returns how many were
+// changed. A call without a filter is an error unless [AllRows] is passed. It takes one round trip. Errors: [ErrQuery],
+// [*ConstraintError].
+func (r *Repository[T, K]) UpdateWhere(ctx context.Context, changes []Change, filters ...Filter) (int64, error) {
 	b := newBuilder(r.d, "update "+r.d.table+" set ")
 	b.set(changes)
-	return r.execWhere(ctx, "update", "UpdateWhere", b, opts)
+	return r.execWhere(ctx, "update", "UpdateWhere", b, filters)
 }
 
-// DeleteWhere removes all rows that match, or marks them where a softdelete column is declared, and returns how many.
-// Without a filter it is refused unless [AllRows] is given. It takes one round trip. Errors: [ErrQuery], [*ConstraintError].
-func (r *Repository[T, K]) DeleteWhere(ctx context.Context, opts ...QueryOption) (int64, error) {
+// DeleteWhere removes all rows that match and returns how many. With a softdelete column it marks them instead. A call without a
+// filter is an error unless [AllRows] is passed. It takes one round trip. Errors: [ErrQuery], [*ConstraintError].
+func (r *Repository[T, K]) DeleteWhere(ctx context.Context, filters ...Filter) (int64, error) {
 	b := newBuilder(r.d, "delete from "+r.d.table)
 	if r.d.softDelete >= 0 {
 		b = newBuilder(r.d, "update "+r.d.table+" set ")
@@ -104,22 +106,21 @@ func (r *Repository[T, K]) DeleteWhere(ctx context.Context, opts ...QueryOption)
 		}
 		b.text(r.d.marksAt(true, 1))
 	}
-	return r.execWhere(ctx, "delete", "DeleteWhere", b, opts)
+	return r.execWhere(ctx, "delete", "DeleteWhere", b, filters)
 }
 
-// execWhere completes a statement by its conditions and runs it.
-func (r *Repository[T, K]) execWhere(ctx context.Context, op, method string, b *builder, opts []QueryOption) (int64, error) {
-	q := newQuery(opts)
+// execWhere adds the conditions to a statement and executes it.
+func (r *Repository[T, K]) execWhere(ctx context.Context, op, method string, b *builder, filters []Filter) (int64, error) {
+	q := b.filtered(filters)
 	if len(q.filters) == 0 && !q.all {
-		b.failf("%s without a filter would write every row; say AllRows if that is meant", method)
+		b.failf("%s without a filter would write every row; pass AllRows if that is intended", method)
 	}
-	q.onlyFilters(b, method)
 	q.where(b)
 	if b.err != nil {
 		return 0, b.err
 	}
 	n, err := r.exec(ctx, b.sql.String(), b.args)
-	if err != nil { // of a constraint that is checked at the end, the server has counted rows before it
+	if err != nil { // a constraint checked at the end fails after rows were counted
 		return 0, r.wrap(op, err)
 	}
 	return n, nil

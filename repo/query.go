@@ -46,19 +46,25 @@ const (
 
 func newQuery(opts []QueryOption) *query {
 	q := &query{}
-	q.add(opts)
+	addOptions(q, opts)
 	return q
 }
 
 // reads returns the builder's own query with these options. It is done with when the builder is.
 func (b *builder) reads(opts []QueryOption) *query {
-	b.q.add(opts)
+	addOptions(&b.q, opts)
 	return &b.q
 }
 
-func (q *query) add(opts []QueryOption) {
+// filtered is reads for a method that takes only filters.
+func (b *builder) filtered(filters []Filter) *query {
+	addOptions(&b.q, filters)
+	return &b.q
+}
+
+func addOptions[O QueryOption](q *query, opts []O) {
 	for _, opt := range opts {
-		if opt == nil {
+		if any(opt) == nil {
 			q.faults = append(q.faults, "a query option is nil")
 			continue
 		}
@@ -163,11 +169,12 @@ func (q *query) bound(at int, what string, n int) *int64 {
 	return &q.numbers[at]
 }
 
-// WithDeleted shows soft-deleted rows too.
-func WithDeleted() QueryOption { return queryOptionFunc(func(q *query) { q.deleted = withDeleted }) }
+// WithDeleted includes soft-deleted rows. It stands beside the filters of a call, not within And, Or or Not.
+func WithDeleted() Filter { return scope{"WithDeleted", func(q *query) { q.deleted = withDeleted }} }
 
-// OnlyDeleted shows only rows that are soft-deleted. It is an error for a model without the role softdelete.
-func OnlyDeleted() QueryOption { return queryOptionFunc(func(q *query) { q.deleted = onlyDeleted }) }
+// OnlyDeleted selects only soft-deleted rows. It is an error for a model without the role softdelete. It stands beside the
+// filters of a call, not within And, Or or Not.
+func OnlyDeleted() Filter { return scope{"OnlyDeleted", func(q *query) { q.deleted = onlyDeleted }} }
 
 // ForUpdate locks the rows that are read until the transaction ends, against everybody else who would write or lock them.
 // It needs a transaction (txn.Manager.Do); outside of one the lock is gone before the rows arrive.

@@ -153,7 +153,9 @@ func TestAMalformedQueryIsRefusedBeforeItIsSent(t *testing.T) {
 		"can't be the value of a column":       repo.Eq("age", pgx.QueryExecModeSimpleProtocol),
 		"the placeholder $3 and 2 arguments":   repo.Expr(sqlizer{sql: "? = ? or ?", args: []any{1, 2}}),
 	} {
-		require.ErrorIs(t, second(users.Count(ctx, opt)), repo.ErrQuery, want)
+		if filter, ok := opt.(repo.Filter); ok {
+			require.ErrorIs(t, second(users.Count(ctx, filter)), repo.ErrQuery, want)
+		}
 		for _, err := range []error{
 			second(users.Find(ctx, opt)), second(users.First(ctx, opt)), second(users.Get(ctx, uuid.New(), opt)),
 		} {
@@ -163,10 +165,6 @@ func TestAMalformedQueryIsRefusedBeforeItIsSent(t *testing.T) {
 	}
 	_, err := users.Find(ctx, repo.Expr(sqlizer{err: boom}))
 	require.ErrorIs(t, err, boom)
-	_, err = users.Count(ctx, repo.Limit(1))
-	require.ErrorContains(t, err, "Count takes filters")
-	_, err = users.Exists(ctx, repo.Asc("age"))
-	require.ErrorContains(t, err, "Exists takes filters")
 }
 
 func second[V any](_ V, err error) error { return err }
@@ -243,4 +241,27 @@ func TestARowLockKeepsOthersOut(t *testing.T) {
 			return nil
 		})
 	}))
+}
+
+func TestFilter_ExcludesOrdersLimitsAndLocks(t *testing.T) {
+	t.Parallel()
+	for name, opt := range map[string]repo.QueryOption{
+		"Asc": repo.Asc("id"), "OrderBy": repo.OrderBy("id"), "Limit": repo.Limit(1), "Offset": repo.Offset(1),
+		"ForUpdate": repo.ForUpdate(), "ForShare": repo.ForShare(), "WithTotal": repo.WithTotal(),
+	} {
+		_, filter := opt.(repo.Filter)
+		assert.False(t, filter, "Count(%s) must not compile", name)
+	}
+	_, users := newUsers(t)
+	for name, scope := range map[string]repo.Filter{
+		"WithDeleted": repo.WithDeleted(), "OnlyDeleted": repo.OnlyDeleted(), "AllRows": repo.AllRows(),
+	} {
+		_, err := users.Count(t.Context(), repo.Eq("age", 1), scope)
+		require.NoError(t, err)
+		for _, nested := range []repo.Filter{repo.And(scope), repo.Or(scope), repo.Not(scope)} {
+			_, err := users.Count(t.Context(), nested)
+			require.ErrorIs(t, err, repo.ErrQuery)
+			require.ErrorContains(t, err, name+" can't be part of And, Or or Not")
+		}
+	}
 }

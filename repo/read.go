@@ -24,7 +24,7 @@ func (r *Repository[T, K]) getStatement(key K, opts []QueryOption) (sql string, 
 	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(nil)
 	r.byKey(key).apply(q)
-	q.add(opts)
+	addOptions(q, opts)
 	q.write(b)
 	return b.statement()
 }
@@ -108,35 +108,33 @@ func (r *Repository[T, K]) list(ctx context.Context, sql string, args []any, siz
 	return found, nil
 }
 
-// Count returns how many rows match. It takes filters, [WithDeleted] and [OnlyDeleted], and one round trip. Errors:
-// [ErrQuery].
-func (r *Repository[T, K]) Count(ctx context.Context, opts ...QueryOption) (int64, error) {
-	sql, args, err := r.countStatement(opts)
+// Count returns how many rows match all of the filters. It takes one round trip. Errors: [ErrQuery].
+func (r *Repository[T, K]) Count(ctx context.Context, filters ...Filter) (int64, error) {
+	sql, args, err := r.countStatement(filters)
 	if err != nil {
 		return 0, err
 	}
 	return scalar[int64](ctx, r, sql, args)
 }
 
-func (r *Repository[T, K]) countStatement(opts []QueryOption) (sql string, args []any, err error) {
+func (r *Repository[T, K]) countStatement(filters []Filter) (sql string, args []any, err error) {
 	b := newBuilder(r.d, r.d.statements.count)
-	b.reads(opts).only(b, "Count")
+	b.filtered(filters).where(b)
 	return b.statement()
 }
 
-// Exists reports whether a row matches. It takes filters, [WithDeleted] and [OnlyDeleted], and one round trip. Errors:
-// [ErrQuery].
-func (r *Repository[T, K]) Exists(ctx context.Context, opts ...QueryOption) (bool, error) {
-	sql, args, err := r.existsStatement(opts)
+// Exists reports whether a row matches all of the filters. It takes one round trip. Errors: [ErrQuery].
+func (r *Repository[T, K]) Exists(ctx context.Context, filters ...Filter) (bool, error) {
+	sql, args, err := r.existsStatement(filters)
 	if err != nil {
 		return false, err
 	}
 	return scalar[bool](ctx, r, sql, args)
 }
 
-func (r *Repository[T, K]) existsStatement(opts []QueryOption) (sql string, args []any, err error) {
+func (r *Repository[T, K]) existsStatement(filters []Filter) (sql string, args []any, err error) {
 	b := newBuilder(r.d, r.d.statements.exists)
-	b.reads(opts).only(b, "Exists")
+	b.filtered(filters).where(b)
 	return b.text(")").statement()
 }
 
@@ -155,19 +153,6 @@ func scalar[V, T, K any](ctx context.Context, r *Repository[T, K], sql string, a
 func (q *query) write(b *builder) {
 	q.where(b)
 	q.tail(b)
-}
-
-// only writes the conditions of a method that has no use for more.
-func (q *query) only(b *builder, method string) {
-	q.where(b)
-	q.onlyFilters(b, method)
-}
-
-// onlyFilters refuses what a method has no use for.
-func (q *query) onlyFilters(b *builder, method string) {
-	if len(q.orders) > 0 || q.limit != nil || q.offset != nil || q.lock != "" || q.total {
-		b.failf("%s takes filters, not an order, a limit, an offset or a lock", method)
-	}
 }
 
 // sizeHint returns how many rows are expected at most, 0 when nobody knows.

@@ -92,13 +92,13 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	if err != nil {
 		return nil, err
 	}
-	outcomes := make([]UpsertResult, len(rows))
-	for i := range outcomes {
-		if !w.unchanged[i] {
-			outcomes[i] = outcomeOf(w.inserted[i])
+	results := make([]UpsertResult, len(rows))
+	for i := range results {
+		if results[i] = Unchanged; !w.unchanged[i] {
+			results[i] = upsertResult(w.inserted[i])
 		}
 	}
-	return outcomes, nil
+	return results, nil
 }
 
 // upserts makes a statement of each row, in the order of the rows whatever their forms are.

@@ -12,21 +12,30 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Outcome says what an upsert did.
+// UpsertResult reports what an upsert did with a row. The zero value is no result; it is what a failed call returns.
 type UpsertResult uint8
 
 const (
-	// Unchanged says that the row was there and has been left alone (see [DoNothing]).
-	Unchanged UpsertResult = iota
-	// Inserted says that there was no such row.
+	// Unchanged means that the row existed and was left alone (see [DoNothing]).
+	Unchanged UpsertResult = iota + 1
+	// Inserted means that the row did not exist.
 	Inserted
-	// Updated says that the row was there and has been changed.
+	// Updated means that the row existed and was changed.
 	Updated
 )
 
-// String names the outcome.
-func (o UpsertResult) String() string {
-	return [...]string{"unchanged", "inserted", "updated"}[min(o, Updated)]
+// String returns "unchanged", "inserted", "updated", or "invalid" for any other value.
+func (r UpsertResult) String() string {
+	switch r {
+	case Unchanged:
+		return "unchanged"
+	case Inserted:
+		return "inserted"
+	case Updated:
+		return "updated"
+	default:
+		return "invalid"
+	}
 }
 
 // UpsertOption shapes one upsert: [OnConflict], [OnConstraint], [DoNothing] or [RestoreDeleted].
@@ -242,36 +251,36 @@ func (u *upsert) set(d *descriptor, form []byte) []string {
 func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOption) (UpsertResult, error) {
 	v, err := r.validRow(ctx, "upsert", row)
 	if err != nil {
-		return Unchanged, err
+		return 0, err
 	}
 	u, err := r.d.newUpsert(opts)
 	if err != nil {
-		return Unchanged, err
+		return 0, err
 	}
 	var room [layoutCapacity]byte
 	form := r.d.upsertLayout(room[:0], v)
 	if err := u.check(r.d, form); err != nil {
-		return Unchanged, err
+		return 0, err
 	}
 	sql, args := u.text(r.d, form), r.d.insertArgs(make([]any, 0, len(form)), v, form)
 	for range attempts { // the row that was in the way may be gone when it is looked for
 		var inserted bool
 		fresh, err := r.one(ctx, sql, args, &inserted)
 		if err == nil {
-			return outcomeOf(inserted), r.setReturned("upsert", row, fresh, nil)
+			return upsertResult(inserted), r.setReturned("upsert", row, fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
-			return Unchanged, r.wrap("upsert", err)
+			return 0, r.wrap("upsert", err)
 		}
 		fresh, err = r.existingRow(ctx, v, u)
 		if err == nil {
 			return Unchanged, r.setReturned("upsert", row, fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
-			return Unchanged, r.wrap("upsert", err)
+			return 0, r.wrap("upsert", err)
 		}
 	}
-	return Unchanged, r.wrap("upsert", errSuppressed)
+	return 0, r.wrap("upsert", errSuppressed)
 }
 
 // upsertForm is insertForm, but updated always gets the time of now: the struct's is that of the last change.
@@ -283,7 +292,7 @@ func (d *descriptor) upsertLayout(form []byte, v reflect.Value) []byte {
 	return form
 }
 
-func outcomeOf(inserted bool) UpsertResult {
+func upsertResult(inserted bool) UpsertResult {
 	if inserted {
 		return Inserted
 	}

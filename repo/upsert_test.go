@@ -61,7 +61,7 @@ func TestUpsertIntoPartitionsTellsInsertedFromUpdated(t *testing.T) {
 	outcome, err := items.Upsert(ctx, &Item{ID: 30})
 	require.ErrorIs(t, err, repo.ErrConstraint)
 	require.EqualError(t, err, "repo: check constraint of items violated: no partition takes the row, or a trigger refuses it")
-	assert.Equal(t, repo.Unchanged, outcome)
+	assert.Zero(t, outcome)
 }
 
 func TestUpsertByKeyByConstraintAndOnAPartialIndex(t *testing.T) {
@@ -271,4 +271,14 @@ func TestUpsertsOnDifferentTargetsAreDifferentStatements(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, repo.Updated, outcome)
 	assert.Equal(t, row.ID, other.ID)
+}
+
+func TestUpsertResult_ZeroValueIsInvalid(t *testing.T) {
+	t.Parallel()
+	for want, result := range map[string]repo.UpsertResult{
+		"invalid": 0, "unchanged": repo.Unchanged, "inserted": repo.Inserted, "updated": repo.Updated,
+	} {
+		assert.Equal(t, want, result.String())
+	}
+	assert.Equal(t, "invalid", (repo.Updated + 1).String())
 }

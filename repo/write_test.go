@@ -106,9 +106,9 @@ func TestASoftDeletedRowIsHiddenUntilItIsRestored(t *testing.T) {
 	assert.EqualValues(t, 2, got.Version, "a deletion is a change")
 
 	for _, c := range []struct {
-		opts []repo.QueryOption
+		opts []repo.Filter
 		want int64
-	}{{nil, 1}, {[]repo.QueryOption{repo.WithDeleted()}, 2}, {[]repo.QueryOption{repo.OnlyDeleted()}, 1}} {
+	}{{nil, 1}, {[]repo.Filter{repo.WithDeleted()}, 2}, {[]repo.Filter{repo.OnlyDeleted()}, 1}} {
 		count, err := users.Count(ctx, c.opts...)
 		require.NoError(t, err)
 		assert.Equal(t, c.want, count)
