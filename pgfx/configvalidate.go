@@ -64,7 +64,7 @@ func (c Config) Validate() error {
 	v.pool(c.Pool)
 	v.timeouts(c.Timeouts)
 	v.start(c)
-	v.watch(c.Stats)
+	v.stats(c.Stats)
 	v.execMode(c)
 	if len(v.problems) == 0 {
 		v.parse(c)

@@ -7,34 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// DurationStatsOf records durations in a histogram and returns what it makes of them.
-func DurationStatsOf(durations []time.Duration) DurationStats {
-	var h Histogram
-	for _, d := range durations {
-		h.Record(d)
-	}
-	return h.Stats()
-}
-
-// Preload is as many calls of Record, fewer than fill a cell.
-func (h *Histogram) Preload(d time.Duration, times int64) {
-	h.Record(d)
-	times--
-	h.cells[bucketOf(uint64(d))].Add(uint64(times)<<countBits*uint64(d) | uint64(times))
-}
-
-// Moved returns how many durations h has no room for in its cells.
-func (h *Histogram) Moved() (n int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.moved != nil {
-		for _, count := range &h.moved.counts {
-			n += count
-		}
-	}
-	return n
-}
-
 // AskAlways makes every acquire ask its connection, however fresh it is.
 func (db *DB) AskAlways() { db.freshFor = -1 }
 
@@ -56,9 +28,6 @@ func (p Pacer) Counts() (dialing, limit, waiting int) {
 	defer p.p.mu.Unlock()
 	return p.p.dialing, p.p.limit, len(p.p.waiting)
 }
-
-// Normalise returns the normalised text of a statement.
-func Normalise(sql string) string { return string(normalise(nil, sql)) }
 
 // StatementTable is the table of statements without a database.
 type StatementTable struct{ table statementTable }

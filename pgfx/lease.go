@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rdsfx-go/rdsfx/internal/caller"
+	"github.com/rdsfx-go/rdsfx/internal/sqltext"
 )
 
 // Lease is one connection in somebody's hands.
@@ -184,7 +185,7 @@ func (s *connState) snapshot(opened time.Time) (Lease, bool) {
 		PID: s.conn.PgConn().PID(), Since: opened.Add(time.Duration(since)), Stack: caller.Frames(s.stack.pcs[:s.stack.depth]),
 	}
 	if s.runs.last.lease == since {
-		lease.Statement = string(normalise(nil, s.runs.last.text))
+		lease.Statement = string(sqltext.Normalize(nil, s.runs.last.text))
 	}
 	return lease, s.since.Load() == since
 }

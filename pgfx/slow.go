@@ -10,6 +10,7 @@ import (
 
 	"github.com/rdsfx-go/rdsfx/internal/caller"
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+	"github.com/rdsfx-go/rdsfx/internal/sqltext"
 )
 
 // SlowStatement is a statement, a batch or a COPY that took Config.Stats.Slow or longer.
@@ -101,7 +102,7 @@ func (s *slowLog) total() int64 {
 func (w *watch) sawSlow(r *run, took time.Duration, pid uint32, rows int64, err error) {
 	db := w.db
 	e := slowEntry{SlowStatement: SlowStatement{
-		Text: string(normalise(nil, r.text)), Batch: r.batch, Began: db.opened.Add(r.began), Took: took, Rows: rows,
+		Text: string(sqltext.Normalize(nil, r.text)), Batch: r.batch, Began: db.opened.Add(r.began), Took: took, Rows: rows,
 		Failed: err != nil, SQLState: sqlstate.Code(err), PID: pid,
 	}}
 	var pcs [stackDepth]uintptr
@@ -135,7 +136,7 @@ func (w *watch) logStatement(r *run, took time.Duration, pid uint32, rows int64,
 		return
 	}
 	fields := []zap.Field{
-		zap.String("statement", string(normalise(nil, r.text))), zap.Duration("took", took), zap.Int64("rows", rows), zap.Uint32("pid", pid),
+		zap.String("statement", string(sqltext.Normalize(nil, r.text))), zap.Duration("took", took), zap.Int64("rows", rows), zap.Uint32("pid", pid),
 	}
 	if r.batch > 0 {
 		fields = append(fields, zap.Int("batch", r.batch))

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rdsfx-go/rdsfx/internal/histogram"
+	"github.com/rdsfx-go/rdsfx/internal/sqltext"
 )
 
 // Statement is what is known about the statements of one text.
@@ -37,7 +40,7 @@ func (db *DB) Statements() []Statement {
 	list := make([]Statement, len(entries))
 	for i, e := range entries {
 		list[i] = Statement{
-			Text: e.text, Since: db.opened.Add(e.since), DurationStats: e.times.Stats(), Total: e.times.total(),
+			Text: e.text, Since: db.opened.Add(e.since), DurationStats: DurationStats(e.times.Summary()), Total: e.times.Sum(),
 			Errors: e.errors.Load(), Rows: e.rows.Load(),
 		}
 	}
@@ -53,7 +56,7 @@ type statementEntry struct {
 	worth        time.Duration // its value when the table last looked
 	evicted      atomic.Bool
 	errors, rows atomic.Int64
-	times        Histogram
+	times        histogram.Histogram
 }
 
 func (e *statementEntry) record(took time.Duration, rows int64, err error) {
@@ -66,7 +69,7 @@ func (e *statementEntry) record(took time.Duration, rows int64, err error) {
 	}
 }
 
-func (e *statementEntry) value() time.Duration { return e.credit + e.times.total() }
+func (e *statementEntry) value() time.Duration { return e.credit + e.times.Sum() }
 
 // statementTable holds the entries of a pool, a fixed number at most. Connections remember which entry a text belongs to
 // (knownTexts), so that its lock is for texts that a connection hasn't met.
@@ -179,10 +182,10 @@ func (k *knownTexts) find(t *statementTable, text string, now time.Duration) kno
 	if met && !known.entry.evicted.Load() {
 		return known
 	}
-	if cap(k.scratch) > 2*textShown {
+	if cap(k.scratch) > 2*sqltext.MaxNormalized {
 		k.scratch = nil
 	}
-	k.scratch = normalise(k.scratch[:0], text)
+	k.scratch = sqltext.Normalize(k.scratch[:0], text)
 	entry := t.find(k.scratch, now)
 	if !met && len(text) > longestKnown {
 		return knownText{text, entry}

@@ -6,8 +6,20 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rdsfx-go/rdsfx/internal/histogram"
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
+
+// DurationStats summarizes durations. In JSON each duration is a number of nanoseconds. The percentiles are exact to within
+// 13 % and never too small.
+type DurationStats struct {
+	Count   int64         `json:"count"`
+	Average time.Duration `json:"average"`
+	P50     time.Duration `json:"p50"`
+	P95     time.Duration `json:"p95"`
+	P99     time.Duration `json:"p99"`
+	Max     time.Duration `json:"max"`
+}
 
 // Stats is a snapshot of a pool and of what went through it since the DB was opened. The figures are read one by one
 // while the pool is in use, so that sums may be off by what happened in between.
@@ -68,13 +80,13 @@ func (db *DB) Stats() Stats {
 			Expired: stat.MaxLifetimeDestroyCount(), IdleClosed: stat.MaxIdleDestroyCount(),
 		},
 		Statements: StatementStats{
-			DurationStats: c.statements.Stats(), Errors: c.errors.Load(), ErrorsByClass: c.classes(),
+			DurationStats: DurationStats(c.statements.Summary()), Errors: c.errors.Load(), ErrorsByClass: c.classes(),
 			Slow: db.slow.total(), Evicted: db.statements.evictions(),
 		},
-		Prepare: c.prepares.Stats(),
-		Wait:    c.waits.Stats(),
-		Use:     c.uses.Stats(),
-		Connect: c.connects.Stats(),
+		Prepare: DurationStats(c.prepares.Summary()),
+		Wait:    DurationStats(c.waits.Summary()),
+		Use:     DurationStats(c.uses.Summary()),
+		Connect: DurationStats(c.connects.Summary()),
 		Retries: db.retry.Budget.Stats(),
 		Uptime:  time.Since(db.opened),
 	}
@@ -92,7 +104,7 @@ type counters struct {
 	// untimed statements took no time worth noting, or nobody looked at the clock.
 	untimed atomic.Int64
 
-	waits, uses, statements, prepares, connects Histogram
+	waits, uses, statements, prepares, connects histogram.Histogram
 
 	mu      sync.Mutex
 	byClass map[string]int64

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rdsfx-go/rdsfx/internal/histogram"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
@@ -48,7 +49,7 @@ type counters struct {
 	begun, committed, retried                                                atomic.Int64
 	failed, panicked, cancelled, conflict, swallowed, misused, refused, lost atomic.Int64
 	beginFailed, inDoubtCommitted, inDoubtAborted, inDoubtUnknown            atomic.Int64
-	durations                                                                pgfx.Histogram
+	durations                                                                histogram.Histogram
 }
 
 // Stats returns a snapshot. It is safe for concurrent use.
@@ -65,7 +66,7 @@ func (m *Manager) Stats() Stats {
 			Committed: c.inDoubtCommitted.Load(), Aborted: c.inDoubtAborted.Load(), Unknown: c.inDoubtUnknown.Load(),
 		},
 		Overdue:  m.open.Exceeded(),
-		Duration: c.durations.Stats(),
+		Duration: pgfx.DurationStats(c.durations.Summary()),
 	}
 	s.Begun = c.begun.Load() // after the ends, so that none of them is of a transaction that isn't counted
 	r := &s.RolledBack

@@ -1,4 +1,4 @@
-package pgfx_test
+package sqltext_test
 
 import (
 	"strings"
@@ -7,10 +7,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/internal/sqltext"
 )
 
-func TestANormalisedTextHoldsNoValue(t *testing.T) {
+func normalize(sql string) string { return string(sqltext.Normalize(nil, sql)) }
+
+func TestNormalize_ReplacesValues(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ sql, want string }{
 		"empty":                    {"", ""},
@@ -43,29 +45,29 @@ func TestANormalisedTextHoldsNoValue(t *testing.T) {
 		"open row":                 {"insert into t values (1, 2), (3, 'secr", "insert into t values (?, ?), …"},
 		"values in a subselect":    {"insert into t values ((select max(a) from (values (1), (2)) v)), (4)", "insert into t values ((select max(a) from (values (?), (?)) v)), …"},
 		"a password":               {"alter role app password 'hunter2'", "alter role app password ?"},
-		"what a cut text goes by":  {"select a from b values (?), …", "select a from b values (?), …"},
+		"a normalized text":        {"select a from b values (?), …", "select a from b values (?), …"},
 		"a comma that ends values": {"values (1), x", "values (?), x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.Equal(t, test.want, pgfx.Normalise(test.sql))
+			assert.Equal(t, test.want, normalize(test.sql))
 		})
 	}
 }
 
-func TestALongTextIsCut(t *testing.T) {
+func TestNormalize_CutsLongTexts(t *testing.T) {
 	t.Parallel()
-	long := pgfx.Normalise("select " + strings.Repeat("größe, ", 10_000))
+	long := normalize("select " + strings.Repeat("größe, ", 10_000))
 	assert.LessOrEqual(t, len(long), 2051)
 	assert.True(t, utf8.ValidString(long))
 	assert.True(t, strings.HasSuffix(long, "…"))
-	assert.Equal(t, "insert into t values (?), …", pgfx.Normalise("insert into t values (1)"+strings.Repeat(", (2)", 1000)))
+	assert.Equal(t, "insert into t values (?), …", normalize("insert into t values (1)"+strings.Repeat(", (2)", 1000)))
 	huge := "insert into t values (1)" + strings.Repeat(", (2)", 100_000) + " returning x"
-	assert.Equal(t, "insert into t values (?), ……", pgfx.Normalise(huge), "the end is not looked at")
-	assert.Equal(t, "select ?…", pgfx.Normalise("select '"+strings.Repeat("secret", 10_000)))
+	assert.Equal(t, "insert into t values (?), ……", normalize(huge), "the end is not read")
+	assert.Equal(t, "select ?…", normalize("select '"+strings.Repeat("secret", 10_000)))
 }
 
-func FuzzNormalise(f *testing.F) {
+func FuzzNormalize(f *testing.F) {
 	for _, sql := range []string{
 		"select 1", "insert into t values (1, $2), ('a', E'\\'b')", "a in (1, null) -- x", "/* /* */ */ $tag$ x $tag$",
 		`"q""q"`, "array[[1],[2]]",
@@ -73,14 +75,14 @@ func FuzzNormalise(f *testing.F) {
 		f.Add(sql)
 	}
 	f.Fuzz(func(t *testing.T, sql string) {
-		once := pgfx.Normalise(sql)
+		once := normalize(sql)
 		if len(once) > 2051 {
 			t.Fatalf("%d bytes", len(once))
 		}
 		if strings.ContainsRune(sql, '…') || len(sql) > 1000 {
 			return
 		}
-		if twice := pgfx.Normalise(once); strings.TrimSpace(twice) != strings.TrimSpace(once) {
+		if twice := normalize(once); strings.TrimSpace(twice) != strings.TrimSpace(once) {
 			t.Fatalf("%q becomes %q and then %q", sql, once, twice)
 		}
 	})
