@@ -29,7 +29,7 @@
 //
 // # Environment
 //
-//   - RDSFX_POSTGRES_URL: use this server; its role needs CREATEDB.
+//   - RDSFX_POSTGRES_URL: use this server. Its role needs CREATEDB.
 //   - RDSFX_POSTGRES_BIN: directory of the server binaries, to test on another version.
 //   - RDSFX_TEST_KEEP: keep the database of a failed test and log its URL.
 //   - RDSFX_TEST_REBUILD: rebuild each template once per process.

@@ -56,8 +56,8 @@ func collect(opts []Option) (settings, error) {
 // hasTemplate reports whether the settings describe more than an empty database.
 func (s settings) hasTemplate() bool { return len(s.migrations)+len(s.seeds)+len(s.extensions) > 0 }
 
-// At makes [DB] and [New] use the existing database at this URL instead of creating one, for example one behind a proxy or
-// on a server from package faults. It can't be combined with options that change the template.
+// At makes [DB] and [New] use the existing database at this URL instead of creating one. Use it with proxies and servers from
+// package faults. It can't be combined with options that change the template.
 func At(url string) Option {
 	return func(s *settings) error {
 		if url == "" {

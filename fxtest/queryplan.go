@@ -16,8 +16,8 @@ import (
 // explainTimeout bounds one EXPLAIN.
 const explainTimeout = time.Minute
 
-// AssertUsesIndex fails the test and returns false unless the server's plan for the statement uses an index and contains no
-// sequential scan of a user table. The statement is planned with args but not executed.
+// AssertUsesIndex fails the test and returns false unless the statement's plan uses an index and contains no sequential scan
+// of a user table. The statement is planned with args but not executed.
 //
 // PostgreSQL prefers a sequential scan on small tables. The plan is therefore made with enable_seqscan off, so a
 // sequential scan remains only where no index can be used. The assertion proves that an index can serve the statement. It

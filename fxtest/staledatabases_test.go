@@ -14,7 +14,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/fxtest"
 )
 
-func TestIsStale(t *testing.T) {
+func TestIsStale_ChecksOwnerAndAge(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	alive := func(pid int) bool { return pid == 7 }

@@ -159,9 +159,9 @@ func (r *recorder) record(statements func() []string) {
 	if len(r.counters) == 0 {
 		return
 	}
-	texts := statements()
+	sent := statements()
 	for _, c := range r.counters {
-		c.record(texts...)
+		c.record(sent...)
 	}
 }
 
@@ -174,11 +174,11 @@ func (r *recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDa
 
 func (r *recorder) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
 	r.record(func() []string {
-		texts := make([]string, len(data.Batch.QueuedQueries))
+		queries := make([]string, len(data.Batch.QueuedQueries))
 		for i, query := range data.Batch.QueuedQueries {
-			texts[i] = query.SQL
+			queries[i] = query.SQL
 		}
-		return texts
+		return queries
 	})
 	return ctx
 }

@@ -23,44 +23,44 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Certificate is what a server shows to its clients.
+// Certificate selects the kind of certificate that [Server.TLS] installs.
 type Certificate int
 
 const (
-	// CertificateValid is for 127.0.0.1 and localhost, and issued by the authority that [Server.TLS] tells to trust.
+	// CertificateValid is issued for 127.0.0.1 and localhost by the authority in the URL that [Server.TLS] returns.
 	CertificateValid Certificate = iota
-	// CertificateWrongName is issued for another name.
+	// CertificateWrongName is issued for another host name.
 	CertificateWrongName
-	// CertificateExpired has ended an hour ago.
+	// CertificateExpired expired an hour ago.
 	CertificateExpired
-	// CertificateUnknownCA is issued by an authority that nobody trusts.
+	// CertificateUnknownCA is issued by an authority that the client does not trust.
 	CertificateUnknownCA
 )
 
-// authority is a server's throw-away certificate authority. It is made when it is needed first.
+// authority is a server's temporary certificate authority. It is created when the first certificate is issued.
 type authority struct {
 	mu     sync.Mutex
-	file   string // its certificate
+	file   string // certificate of the authority
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
 	issued int
 }
 
-// TLS makes the server offer TLS to new connections, with a certificate of this kind, and returns its URL with
-// sslmode=verify-full and the test's own certificate authority: with any other kind than CertificateValid, connecting to that URL fails.
-// Connections that exist go on; connections without TLS are still accepted.
+// TLS enables TLS for new connections, with a certificate of the given kind. It returns the server's URL with
+// sslmode=verify-full and the test's certificate authority. Connecting to that URL succeeds only with CertificateValid.
 //
-// The test is skipped on a PostgreSQL that was built without TLS.
+// Existing connections are not affected, and connections without TLS are still accepted. The test is skipped if PostgreSQL
+// was built without TLS.
 func (s *Server) TLS(kind Certificate) string {
 	s.tb.Helper()
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
-	certFile, keyFile, leaf, err := s.ca.issue(s.home, kind)
+	certFile, keyFile, leaf, err := s.ca.issue(s.dir, kind)
 	if err == nil {
-		err = s.giveToServer(keyFile)
+		err = s.setServerOwner(keyFile)
 	}
 	if err != nil {
-		s.tb.Fatalf("faults: make a certificate: %v", err)
+		s.tb.Fatalf("faults: create a certificate: %v", err)
 	}
 	s.skipWithoutTLS(ctx)
 	s.exec(ctx,
@@ -69,69 +69,69 @@ func (s *Server) TLS(kind Certificate) string {
 		"alter system set ssl = on",
 		"select pg_reload_conf()",
 	)
-	s.await(ctx, "the certificate is shown", func() (bool, error) {
-		shown, err := s.shownCertificate(ctx)
-		return bytes.Equal(shown, leaf), err
+	s.await(ctx, "the server presents the certificate", func() (bool, error) {
+		presented, err := s.presentedCertificate(ctx)
+		return bytes.Equal(presented, leaf), err
 	})
 	u, err := url.Parse(s.URL())
 	if err != nil {
-		s.tb.Fatal("faults: the server's address can't be parsed")
+		s.tb.Fatal("faults: the server's URL can't be parsed")
 	}
 	query := u.Query()
 	query.Set("sslmode", "verify-full")
 	query.Set("sslrootcert", s.ca.file)
-	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // pgx doesn't read + as a blank
+	u.RawQuery = encodeQuery(query)
 	return u.String()
 }
 
 func (s *Server) skipWithoutTLS(ctx context.Context) {
 	s.tb.Helper()
-	// The settings exist in every build; where there is no TLS, no library is named.
-	if library := ask[string](ctx, s, "select current_setting('ssl_library')"); library == "" {
+	// The setting exists in every build and is empty without TLS.
+	if library := mustQuery[string](ctx, s, "select current_setting('ssl_library')"); library == "" {
 		s.tb.Skip("faults: this PostgreSQL was built without TLS")
 	}
 }
 
-// giveToServer makes the server's user the owner of a file that only the owner may read.
-func (s *Server) giveToServer(file string) error {
+// setServerOwner makes the server's user the owner of a file, because only the owner may read a key.
+func (s *Server) setServerOwner(file string) error {
 	info, err := os.Stat(s.server.DataDir())
 	if err != nil {
 		return err
 	}
-	return giveLike(info, file)
+	return copyOwner(info, file)
 }
 
-// shownCertificate returns the certificate that the server shows to a new connection, nil when it offers no TLS.
-func (s *Server) shownCertificate(ctx context.Context) ([]byte, error) {
+// presentedCertificate returns the certificate that the server presents to a new connection, or nil without TLS.
+func (s *Server) presentedCertificate(ctx context.Context) ([]byte, error) {
 	config, err := pgconn.ParseConfig(s.URL())
 	if err != nil {
 		return nil, err //nolint:wrapcheck // await wraps it
 	}
-	var shown []byte
+	var presented []byte
 	config.TLSConfig = &tls.Config{
-		InsecureSkipVerify: true, //nolint:gosec // to see it, whatever it is
+		InsecureSkipVerify: true, //nolint:gosec // invalid certificates are expected
 		VerifyConnection: func(state tls.ConnectionState) error {
-			shown = state.PeerCertificates[0].Raw
+			presented = state.PeerCertificates[0].Raw
 			return nil
 		},
 	}
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
 		if strings.Contains(err.Error(), "server refused TLS connection") {
-			return nil, nil // not yet
+			return nil, nil // not enabled yet
 		}
 		return nil, err //nolint:wrapcheck // await wraps it
 	}
-	_ = conn.Close(ctx) // it has served its purpose
-	return shown, nil
+	_ = conn.Close(ctx) // no longer needed
+	return presented, nil
 }
 
-// issue makes a key and a certificate and returns their files.
+// issue creates a key and a certificate of the given kind. It returns their files and the DER-encoded certificate.
 func (a *authority) issue(dir string, kind Certificate) (certFile, keyFile string, leaf []byte, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.cert == nil {
-		if err := a.found(dir); err != nil {
+		if err := a.initialize(dir); err != nil {
 			return "", "", nil, err
 		}
 	}
@@ -152,7 +152,7 @@ func (a *authority) issue(dir string, kind Certificate) (certFile, keyFile strin
 			return "", "", nil, err
 		}
 	default:
-		return "", "", nil, fmt.Errorf("there is no certificate of kind %d", kind)
+		return "", "", nil, fmt.Errorf("unknown certificate kind %d", kind)
 	}
 	cert, key, err := sign(template, issuer, issuerKey)
 	if err != nil {
@@ -160,7 +160,7 @@ func (a *authority) issue(dir string, kind Certificate) (certFile, keyFile strin
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return "", "", nil, fmt.Errorf("write the key: %w", err)
+		return "", "", nil, fmt.Errorf("encode the key: %w", err)
 	}
 	a.issued++
 	base := filepath.Join(dir, fmt.Sprintf("server-%d", a.issued))
@@ -171,8 +171,8 @@ func (a *authority) issue(dir string, kind Certificate) (certFile, keyFile strin
 	return certFile, keyFile, cert.Raw, writePEM(keyFile, "PRIVATE KEY", keyDER, 0o600)
 }
 
-// found makes the authority and writes its certificate for the clients.
-func (a *authority) found(dir string) error {
+// initialize creates the authority and writes its certificate for the clients.
+func (a *authority) initialize(dir string) error {
 	cert, key, err := newAuthority()
 	if err != nil {
 		return err
@@ -190,18 +190,18 @@ func newAuthority() (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	return sign(template, template, nil)
 }
 
-// sign makes a key and a certificate for it; without the issuer's key it signs itself.
+// sign creates a key and a certificate for it. With a nil issuerKey, the certificate is self-signed.
 func sign(template, issuer *x509.Certificate, issuerKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a key: %w", err)
+		return nil, nil, fmt.Errorf("create a key: %w", err)
 	}
 	if issuerKey == nil {
 		issuerKey = key
 	}
 	template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a serial number: %w", err)
+		return nil, nil, fmt.Errorf("create a serial number: %w", err)
 	}
 	raw, err := x509.CreateCertificate(rand.Reader, template, issuer, &key.PublicKey, issuerKey)
 	if err != nil {
@@ -218,5 +218,5 @@ func writePEM(file, kind string, der []byte, mode os.FileMode) error {
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode); err != nil {
 		return err
 	}
-	return os.Chmod(file, mode) // whatever the umask is
+	return os.Chmod(file, mode) // the umask may have removed permissions
 }

@@ -2,66 +2,57 @@ package faults_test
 
 import (
 	"context"
-	"net"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest/faults"
-	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func entries(t *testing.T, conn *pgx.Conn) int {
-	t.Helper()
-	return query[int](t, conn, "select count(*) from entries")
-}
-
-func TestAClusterFailsOver(t *testing.T) { //nolint:tparallel // the steps of one scenario run in their order
+func TestCluster_FailsOver(t *testing.T) { //nolint:tparallel // the steps of one scenario
 	t.Parallel()
 	cluster := faults.NewCluster(t)
 	writer, reader := connect(t, cluster.Primary().URL()), connect(t, cluster.Standby().URL())
 
 	execute(t, writer, "create table entries (n int)", "insert into entries values (1)")
 	require.NoError(t, cluster.AwaitReplay(t.Context()))
-	assert.Equal(t, 1, entries(t, reader), "the standby follows")
+	assert.Equal(t, 1, countEntries(t, reader), "the standby replays")
 	_, err := reader.Exec(t.Context(), "insert into entries values (2)")
 	assert.Equal(t, "25006", code(err))
 
-	t.Run("a standby that lags shows what was", func(t *testing.T) {
+	t.Run("reads on a lagging standby return older data", func(t *testing.T) {
 		cluster.Lag(true)
 		execute(t, writer, "insert into entries values (2)")
-		ctx, cancel := context.WithTimeout(t.Context(), impatience)
+		ctx, cancel := context.WithTimeout(t.Context(), quiet)
 		defer cancel()
 		require.ErrorIs(t, cluster.AwaitReplay(ctx), context.DeadlineExceeded)
-		assert.Equal(t, 1, entries(t, reader))
+		assert.Equal(t, 1, countEntries(t, reader))
 		cluster.Lag(false)
 		require.NoError(t, cluster.AwaitReplay(t.Context()))
-		assert.Equal(t, 2, entries(t, reader))
+		assert.Equal(t, 2, countEntries(t, reader))
 	})
-	t.Run("a standby that was detached catches up", func(t *testing.T) {
+	t.Run("a disconnected standby catches up", func(t *testing.T) {
 		cluster.DisconnectStandby(true)
 		execute(t, writer, "insert into entries values (3)")
-		assert.Equal(t, 2, entries(t, reader))
+		assert.Equal(t, 2, countEntries(t, reader))
 		cluster.DisconnectStandby(false)
 		require.NoError(t, cluster.AwaitReplay(t.Context()))
-		assert.Equal(t, 3, entries(t, reader))
+		assert.Equal(t, 3, countEntries(t, reader))
 	})
-	t.Run("restarted, both are what they were", func(t *testing.T) {
+	t.Run("both servers keep their roles after a restart", func(t *testing.T) {
 		cluster.Standby().Restart()
 		cluster.Primary().Restart()
 		execute(t, connect(t, cluster.Primary().URL()), "insert into entries values (4)")
 		require.NoError(t, cluster.AwaitReplay(t.Context()))
-		assert.Equal(t, 4, entries(t, connect(t, cluster.Standby().URL())))
+		assert.Equal(t, 4, countEntries(t, connect(t, cluster.Standby().URL())))
 	})
-	t.Run("the name of the writer moves, and what was not sent is lost", func(t *testing.T) {
-		name := cluster.Resolver()
-		db, err := pgfx.Open(pgfx.Config{URL: name.URL(), Pool: pgfx.PoolConfig{MaxConns: 1}}, name.Option())
+	t.Run("failover loses commits that were not replicated", func(t *testing.T) {
+		resolver := cluster.Resolver()
+		db, err := pgfx.Open(pgfx.Config{URL: resolver.URL(), Pool: pgfx.PoolConfig{MaxConns: 1}}, resolver.Option())
 		require.NoError(t, err)
-		t.Cleanup(func() { assert.NoError(t, db.Close(patiently(t))) })
+		t.Cleanup(func() { assert.NoError(t, db.Close(cleanupContext(t))) })
 		require.NoError(t, db.Start(t.Context()))
 		insert := func() error {
 			_, err := db.Pool().Exec(t.Context(), "insert into entries values (5)")
@@ -75,50 +66,17 @@ func TestAClusterFailsOver(t *testing.T) { //nolint:tparallel // the steps of on
 		cluster.Demote()
 		assert.Equal(t, "25006", code(insert()))
 		cluster.Promote()
-		assert.Equal(t, "25006", code(insert()), "a connection stays where it is")
-		name.Point(cluster.Standby().URL())
+		assert.Equal(t, "25006", code(insert()), "existing connections stay on the old primary")
+		resolver.Point(cluster.Standby().URL())
 		cluster.KillPrimary()
-		require.NoError(t, insert(), "a connection that was refused a write is looked at before it is used again")
-		assert.Equal(t, 6, entries(t, connect(t, cluster.Standby().URL())), "of the two before the failover, one was sent")
+		require.NoError(t, insert(), "the pool validates a connection after SQLSTATE 25006")
+		assert.Equal(t, 6, countEntries(t, connect(t, cluster.Standby().URL())), "one of the two inserts before the failover was replicated")
 	})
-	t.Run("a standby that was promoted replays nothing any more", func(t *testing.T) {
-		require.EqualError(t, cluster.AwaitReplay(t.Context()), "faults: await replay: the primary: the server is down: Restart it first")
+	t.Run("AwaitReplay fails after a promotion", func(t *testing.T) {
+		require.EqualError(t, cluster.AwaitReplay(t.Context()), "faults: await replay: primary: the server is down: call Restart first")
 		cluster.Primary().Restart()
 		require.EqualError(t, cluster.AwaitReplay(t.Context()), "faults: await replay: the standby has been promoted")
 		cluster.Standby().Restart()
-		assert.Equal(t, 6, entries(t, connect(t, cluster.Standby().URL())), "it keeps its password")
+		assert.Equal(t, 6, countEntries(t, connect(t, cluster.Standby().URL())), "the password is kept")
 	})
-}
-
-func TestANameMayLeadNowhere(t *testing.T) {
-	t.Parallel()
-	proxy, direct := newProxy(t)
-	execute(t, direct, "insert into entries values (1)")
-	name := faults.NewResolver(t, "db.test", proxy.URL())
-	config, err := pgxpool.ParseConfig(name.URL())
-	require.NoError(t, err)
-	config.BeforeConnect = name.BeforeConnect
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, pool.Ping(t.Context()))
-	assert.Equal(t, 1, proxy.Accepted())
-
-	name.Point("")
-	pool.Reset()
-	var unknown *net.DNSError
-	require.ErrorAs(t, pool.Ping(t.Context()), &unknown)
-	assert.True(t, unknown.IsNotFound)
-
-	config = config.Copy()
-	config.ConnConfig.Host, config.ConnConfig.LookupFunc = "another.test", func(context.Context, string) ([]string, error) {
-		return []string{"asked"}, nil
-	}
-	require.NoError(t, name.BeforeConnect(t.Context(), config.ConnConfig))
-	found, err := config.ConnConfig.LookupFunc(t.Context(), "another.test")
-	require.NoError(t, err)
-	assert.Equal(t, []string{"asked"}, found, "other names are somebody else's")
-
-	messages := testrecorder.Errors(t, func(tb testing.TB) { faults.NewResolver(tb, "db.test", "postgres://me:secret@/x?host=/run") })
-	assert.Equal(t, []string{"faults: resolver: the server's address is no URL with a host and a port"}, messages)
 }

@@ -18,57 +18,57 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-func TestNobodyElsesServerIsHarmed(t *testing.T) {
+func TestNewCluster_SkipsOnExistingServer(t *testing.T) {
 	t.Setenv(embedded.EnvURL, "postgres://prod.example.com/orders")
 	messages := testrecorder.Errors(t, func(tb testing.TB) { faults.NewCluster(tb) })
 	require.Len(t, messages, 1)
 	assert.Contains(t, messages[0], "unset RDSFX_POSTGRES_URL")
 }
 
-// killMe makes TestThatWaitsToBeKilledWithServers wait.
-const killMe = "RDSFX_TEST_KILL_ME"
+// waitForKill names the variable that enables TestHelper_WaitsForKill.
+const waitForKill = "RDSFX_TEST_WAIT_FOR_KILL"
 
-// TestThatWaitsToBeKilledWithServers is run by the test below in a process of its own.
-func TestThatWaitsToBeKilledWithServers(t *testing.T) { //nolint:paralleltest // it never ends
-	if os.Getenv(killMe) == "" {
-		t.Skip("it waits for ever")
+// TestHelper_WaitsForKill is the process that another test kills.
+func TestHelper_WaitsForKill(t *testing.T) { //nolint:paralleltest // it never returns
+	if os.Getenv(waitForKill) == "" {
+		t.Skip("only for another test")
 	}
 	cluster := faults.NewCluster(t)
-	t.Log("kill me", faults.HomeOf(cluster.Primary()), faults.HomeOf(cluster.Standby()))
+	t.Log("ready", faults.ServerDir(cluster.Primary()), faults.ServerDir(cluster.Standby()))
 	select {}
 }
 
-func TestTheServersOfAKilledProcessLeaveNothingBehind(t *testing.T) {
+func TestNewCluster_IsRemovedAfterKill(t *testing.T) {
 	t.Parallel()
 	if os.Getenv(embedded.EnvURL) != "" || runtime.GOOS != "linux" {
-		t.Skip("there are no servers of the test's own, or what holds for a killed process is another matter")
+		t.Skip("needs its own servers and Linux")
 	}
-	program, err := os.Executable()
+	binary, err := os.Executable()
 	require.NoError(t, err)
-	killed := exec.CommandContext(t.Context(), program, "-test.run=^TestThatWaitsToBeKilledWithServers$", "-test.v")
-	killed.Env = append(os.Environ(), killMe+"=1")
+	killed := exec.CommandContext(t.Context(), binary, "-test.run=^TestHelper_WaitsForKill$", "-test.v")
+	killed.Env = append(os.Environ(), waitForKill+"=1")
 	stdout, err := killed.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, killed.Start())
-	var homes []string
-	for lines := bufio.NewScanner(stdout); homes == nil && lines.Scan(); {
-		if _, named, ready := strings.Cut(lines.Text(), "kill me "); ready {
-			homes = strings.Fields(named)
+	var dirs []string
+	for lines := bufio.NewScanner(stdout); dirs == nil && lines.Scan(); {
+		if _, names, ready := strings.Cut(lines.Text(), "ready "); ready {
+			dirs = strings.Fields(names)
 		}
 	}
-	require.Len(t, homes, 2)
-	for _, home := range homes {
-		require.DirExists(t, home)
+	require.Len(t, dirs, 2)
+	for _, dir := range dirs {
+		require.DirExists(t, dir)
 	}
 	require.NoError(t, killed.Process.Kill())
-	_ = killed.Wait() // it was killed
+	_ = killed.Wait() // its error is the kill
 	require.Eventually(t, func() bool {
-		left := 0
-		for _, home := range homes {
-			found, err := filepath.Glob(home + "*")
+		remaining := 0
+		for _, dir := range dirs {
+			found, err := filepath.Glob(dir + "*")
 			require.NoError(t, err)
-			left += len(found)
+			remaining += len(found)
 		}
-		return left == 0
-	}, time.Minute, 10*time.Millisecond, "the keepers of its servers clear away")
+		return remaining == 0
+	}, time.Minute, 10*time.Millisecond)
 }

@@ -1,31 +1,25 @@
 package faults
 
-import "os"
+// Exports for tests.
+var ( //nolint:gochecknoglobals // functions
+	Commits         = commits
+	CreateServerDir = createServerDir
+	RemoveStaleDirs = removeStaleDirs
+)
 
-// What tests look at from outside the package.
+// ServerDir returns the directory of a server.
+func ServerDir(s *Server) string { return s.dir }
 
-// Commits reports whether a script commits.
-func Commits(script string) bool { return commits(script) }
-
-// Follow feeds pieces to a scanner that looks at all messages of these types, and returns what it lets pass, what it holds
-// back at the end, and which messages it saw.
-func Follow(wants string, untyped bool, pieces [][]byte) (passed, held []byte, seen []string) {
-	s := scanner{wants: wants, untyped: untyped}
-	for _, piece := range pieces {
-		out, _ := s.feed(piece, func(kind byte, body []byte) verdict {
-			seen = append(seen, string(kind)+string(body))
-			return pass
+// Scan feeds chunks to a scanner that inspects messages of the given types. It returns the forwarded data, the data that is
+// still buffered at the end, and the inspected messages.
+func Scan(types string, untyped bool, chunks [][]byte) (forwarded, buffered []byte, inspected []string) {
+	s := scanner{types: types, untyped: untyped}
+	for _, next := range chunks {
+		out, _ := s.feed(next, func(kind byte, body []byte) action {
+			inspected = append(inspected, string(kind)+string(body))
+			return forward
 		})
-		passed = append(passed, out...)
+		forwarded = append(forwarded, out...)
 	}
-	return passed, s.rest(), seen
+	return forwarded, s.rest(), inspected
 }
-
-// MakeHome makes a directory and its lock.
-func MakeHome(home string) (*os.File, error) { return makeHome(home) }
-
-// SweepHomes removes the directories whose locks match and are free.
-func SweepHomes(pattern string) { sweepHomes(pattern) }
-
-// HomeOf returns the directory of a server's data.
-func HomeOf(s *Server) string { return s.home }

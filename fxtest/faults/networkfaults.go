@@ -2,171 +2,183 @@ package faults
 
 import "time"
 
-// faults is what is wrong with the network for the moment.
-type faults struct {
-	holdNew bool
-	kill    ResetTime
-	latency time.Duration
-	rate    int // bytes a second, 0 for no limit
-	drop    [2]*dropOrder
-	commit  CommitFault        // of the next one
-	decide  func() CommitFault // of each one
+// networkFaults holds the active faults of a proxy.
+type networkFaults struct {
+	pauseNew   bool
+	resetNew   ResetTime
+	latency    time.Duration
+	bandwidth  int // bytes per second, 0 for unlimited
+	resetAfter [2]*byteBudget
+	nextCommit CommitFault        // applies to one COMMIT
+	onCommit   func() CommitFault // called for each COMMIT
 }
 
-// Direction is one of the two ways through a [Proxy].
+// Direction selects the client's or the server's data.
 type Direction int
 
 const (
-	// ToServer is the way of what clients send.
+	// ToServer is the direction from the clients to the server.
 	ToServer Direction = iota
-	// ToClient is the way of the server's answers.
+	// ToClient is the direction from the server to the clients.
 	ToClient
 )
 
-// dropOrder is one order to drop. Which connection has used up how much of it is known to the connection.
-type dropOrder struct{ bytes int }
+// byteBudget is the number of bytes of one call of [Proxy.ResetAfter]. Each stream counts what it has used of it.
+type byteBudget struct{ bytes int }
 
-// CommitFault is what becomes of a COMMIT, see [Proxy.OnCommit].
+// CommitFault determines the outcome of a COMMIT, see [Proxy.OnCommit].
 type CommitFault int
 
 const (
-	// CommitPasses lets it and its acknowledgement through.
+	// CommitPasses forwards COMMIT and its acknowledgement.
 	CommitPasses CommitFault = iota
-	// CommitLost is the fate that [Proxy.LoseCommit] gives.
+	// CommitDropped drops COMMIT and resets both sides of the connection. The server rolls back.
 	CommitDropped
-	// CommitHeld keeps it from the server, as CommitLost does, and resets the client's side only: the server isn't told that its
-	// client has gone, and the transaction stays open.
+	// CommitHalfOpen drops COMMIT and resets only the client's side. The server does not notice, so the transaction and its
+	// locks stay open.
 	CommitHalfOpen
-	// AckLost is the fate that [Proxy.LoseCommitAck] gives.
+	// CommitAckDropped forwards COMMIT, drops its acknowledgement and resets both sides. The transaction is committed.
 	CommitAckDropped
-	// AckMuted is the fate that [Proxy.MuteCommitAck] gives.
+	// CommitAckBlackHoled forwards COMMIT and drops everything that follows, but keeps both sides open. The transaction is
+	// committed, and the client waits for the reply.
 	CommitAckBlackHoled
 )
 
-// Kill says when [Proxy.AcceptThenKill] kills a connection.
+// ResetTime determines when [Proxy.AcceptThenReset] resets a connection.
 type ResetTime int
 
 const (
-	_ ResetTime = iota // not at all
-	// AtOnce kills a connection as soon as it is accepted.
+	_ ResetTime = iota // no reset
+	// OnAccept resets a connection as soon as it is accepted.
 	OnAccept
-	// AfterLogin lets the client log in and kills the connection when the server is ready for the first statement. It sees nothing
-	// in encrypted connections.
+	// AfterLogin resets a connection when the server reports that it is ready for the first statement. It requires
+	// connections without TLS.
 	AfterLogin
 )
 
-// update changes the faults and wakes whoever waits for a change.
-func (p *Proxy) update(change func(*faults)) {
+// update changes the faults and wakes all waiters.
+func (p *Proxy) update(change func(*networkFaults)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(&p.faults)
-	p.change()
+	p.notifyLocked()
 }
 
-// Cut resets all connections that exist: both ends get a RST. New ones work. A backend that is executing a statement notices
-// when it has something to send, as with a real network.
+// ResetConnections resets both sides of all existing connections with a RST. New connections are not affected. As on a real
+// network, a backend that is executing a statement notices the reset when it sends its reply.
 func (p *Proxy) ResetConnections() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for l := range p.links {
-		l.endLocked(reset)
+	for conn := range p.conns {
+		conn.endLocked(reset)
 	}
 }
 
-// BlackHole makes nothing arrive any more on the connections that exist, in either direction, neither data nor the end of
-// the connection; new ones work. As with a real network, what is sent meanwhile arrives after [Proxy.Heal], unless the
-// connection has been cut or the sender's buffers are full before.
-func (p *Proxy) BlackHole() { p.hold(false) }
+// BlackHole stops forwarding on existing connections in both directions, without closing them. The end of a connection is
+// not forwarded either. New connections are not affected.
+//
+// As on a real network, data sent in the meantime arrives after [Proxy.Heal]. It is lost if the connection is reset first.
+// Writes block when the sender's buffers are full.
+func (p *Proxy) BlackHole() { p.pause(false) }
 
-// BlackHoleAll is [Proxy.BlackHole] for new connections too: they are accepted, and nothing arrives on them.
-func (p *Proxy) BlackHoleAll() { p.hold(true) }
+// BlackHoleAll is like [Proxy.BlackHole] but includes new connections: they are accepted, but nothing is forwarded.
+func (p *Proxy) BlackHoleAll() { p.pause(true) }
 
-func (p *Proxy) hold(alsoNew bool) {
+func (p *Proxy) pause(includeNew bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.faults.holdNew = alsoNew
-	for l := range p.links {
-		l.held = true
+	p.faults.pauseNew = includeNew
+	for conn := range p.conns {
+		conn.paused = true
 	}
-	p.change()
+	p.notifyLocked()
 }
 
-// Slow delays what passes in each direction by latency, and lets at most bytesPerSecond pass in each direction of each
-// connection, on the connections that exist and on new ones. Zero means no delay and no limit.
+// Slow adds latency in each direction and limits the bandwidth of each connection in each direction. It affects existing
+// and new connections. Zero disables the latency or the limit.
 func (p *Proxy) Slow(latency time.Duration, bytesPerSecond int) {
-	p.update(func(f *faults) { f.latency, f.rate = latency, max(bytesPerSecond, 0) })
+	p.update(func(f *networkFaults) { f.latency, f.bandwidth = latency, max(bytesPerSecond, 0) })
 }
 
-// DropAfter cuts each connection, as [Proxy.Cut] does, as soon as n more bytes have passed in the direction; with n = 0 the
-// next byte that would pass cuts it. New connections are counted from their start: without encryption a login takes some
-// hundred bytes.
-func (p *Proxy) ResetAfter(direction Direction, n int) {
-	p.update(func(f *faults) { f.drop[direction] = &dropOrder{bytes: max(n, 0)} })
-}
-
-// LoseCommitAck makes the server's answer to the next COMMIT disappear, and the connection with it: the transaction is
-// committed and its client doesn't learn of it. COMMITs that fail don't count. It happens once, to one of the proxy's
-// connections.
+// ResetAfter resets each connection after n more bytes have been forwarded in the given direction. With n = 0, the next
+// byte in that direction resets the connection.
 //
-// COMMITs are recognised in the protocol, so that connections must not be encrypted (sslmode=disable).
-func (p *Proxy) DropCommitAck() { p.onCommit(func(f *faults) { f.commit = CommitAckDropped }) }
-
-// MuteCommitAck is [Proxy.LoseCommitAck] with a connection that stays open: the client waits for an answer that doesn't come.
-func (p *Proxy) BlackHoleCommitAck() { p.onCommit(func(f *faults) { f.commit = CommitAckBlackHoled }) }
-
-// LoseCommit makes the next COMMIT disappear before it reaches the server, and the connection with it: the transaction is
-// rolled back. See [Proxy.LoseCommitAck].
-func (p *Proxy) DropCommit() { p.onCommit(func(f *faults) { f.commit = CommitDropped }) }
-
-// OnCommit has decide called when a COMMIT passes, and gives it the fate that decide returns: for many at once, and for tests
-// that act at the moment of a COMMIT. nil ends it. decide is called by one goroutine at a time and must not call the proxy's
-// methods. The orders for a single COMMIT are carried out first.
-func (p *Proxy) OnCommit(decide func() CommitFault) {
-	p.onCommit(func(f *faults) { f.decide = decide })
+// It affects existing and new connections. For new ones, the login counts: without TLS, it takes a few hundred bytes.
+func (p *Proxy) ResetAfter(direction Direction, n int) {
+	p.update(func(f *networkFaults) { f.resetAfter[direction] = &byteBudget{bytes: max(n, 0)} })
 }
 
-func (p *Proxy) onCommit(order func(*faults)) {
+// DropCommitAck applies [CommitAckDropped] to the next successful COMMIT on any connection: the transaction is committed, but
+// the client gets no reply.
+//
+// The proxy parses the protocol to find COMMIT, so connections must not use TLS (sslmode=disable).
+func (p *Proxy) DropCommitAck() {
+	p.setCommitFault(func(f *networkFaults) { f.nextCommit = CommitAckDropped })
+}
+
+// BlackHoleCommitAck applies [CommitAckBlackHoled] to the next successful COMMIT on any connection: the transaction is
+// committed, and the client waits for the reply. See [Proxy.DropCommitAck].
+func (p *Proxy) BlackHoleCommitAck() {
+	p.setCommitFault(func(f *networkFaults) { f.nextCommit = CommitAckBlackHoled })
+}
+
+// DropCommit applies [CommitDropped] to the next COMMIT on any connection: the transaction is rolled back. See
+// [Proxy.DropCommitAck].
+func (p *Proxy) DropCommit() {
+	p.setCommitFault(func(f *networkFaults) { f.nextCommit = CommitDropped })
+}
+
+// OnCommit calls decide before each COMMIT is forwarded and applies the fault that it returns. Use it to affect many
+// commits, or to run code at the time of a commit. A nil decide disables it.
+//
+// Calls of decide are serialized. It must not call methods of the proxy. A pending fault of [Proxy.DropCommit],
+// [Proxy.DropCommitAck] or [Proxy.BlackHoleCommitAck] takes precedence.
+func (p *Proxy) OnCommit(decide func() CommitFault) {
+	p.setCommitFault(func(f *networkFaults) { f.onCommit = decide })
+}
+
+func (p *Proxy) setCommitFault(set func(*networkFaults)) {
 	p.tb.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for l := range p.links {
-		if l.encrypted {
-			p.tb.Fatal("faults: proxy: a connection is encrypted, so that its COMMIT can't be seen: connect with sslmode=disable")
+	for conn := range p.conns {
+		if conn.encrypted {
+			p.tb.Fatal("faults: proxy: can't find COMMIT on an encrypted connection: connect with sslmode=disable")
 		}
 	}
-	order(&p.faults)
+	set(&p.faults)
 }
 
-// RefuseNew makes new connections fail with "connection refused". Those that exist go on.
+// RefuseNew refuses new connections ("connection refused"). Existing connections are not affected.
 func (p *Proxy) RefuseNew() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.listener != nil {
-		_ = p.listener.Close() // that it is closed is all that matters
+		_ = p.listener.Close()
 		p.listener = nil
 	}
 }
 
-// AcceptThenKill accepts new connections and resets them at the moment that when says. Those that exist go on.
+// AcceptThenReset accepts new connections and resets them at the given time. Existing connections are not affected.
 func (p *Proxy) AcceptThenReset(when ResetTime) {
-	p.update(func(f *faults) { f.kill = when })
+	p.update(func(f *networkFaults) { f.resetNew = when })
 }
 
-// Heal ends all faults: what was held back arrives, and new connections are accepted, on the same port as before.
-// Connections that were cut stay cut.
+// Heal ends all faults: delayed data is delivered, and new connections are accepted on the same port. Connections that were
+// reset stay closed.
 func (p *Proxy) Heal() {
 	p.tb.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.faults = faults{}
-	for l := range p.links {
-		l.held = false
+	p.faults = networkFaults{}
+	for conn := range p.conns {
+		conn.paused = false
 	}
-	p.change()
+	p.notifyLocked()
 	if p.listener != nil || p.closed {
 		return
 	}
-	if err := p.listen(); err != nil {
+	if err := p.listenLocked(); err != nil {
 		p.tb.Fatalf("faults: proxy: listen again: %v", err)
 	}
 }

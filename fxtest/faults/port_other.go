@@ -8,7 +8,7 @@ import (
 	"net"
 )
 
-// port remembers a TCP port of the loopback interface. Somebody else may take it while nobody listens.
+// port is a TCP port of the loopback interface. Another process can take it while the proxy does not listen.
 type port struct{ name string }
 
 func (*port) reserve() error { return nil }
@@ -24,4 +24,4 @@ func (p *port) listen() (net.Listener, error) {
 	return listener, nil
 }
 
-func (*port) free() {}
+func (*port) release() {}

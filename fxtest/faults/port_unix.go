@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// port keeps a TCP port of the loopback interface, so that nobody else gets it while nobody listens: a socket that is bound and
-// doesn't listen holds it, and connections to it are refused.
+// port is a reserved TCP port of the loopback interface. A socket that is bound but does not listen keeps the port from
+// other processes, and connections to it are refused.
 type port struct {
 	socket int
 	number int
@@ -30,7 +30,7 @@ func (p *port) reserve() error {
 	}
 	syscall.ForkLock.RUnlock()
 	if err != nil {
-		return fmt.Errorf("make a socket: %w", err)
+		return fmt.Errorf("create a socket: %w", err)
 	}
 	err = errors.Join(
 		unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1),
@@ -59,4 +59,4 @@ func (p *port) listen() (net.Listener, error) {
 	return config.Listen(context.Background(), "tcp4", p.address()) //nolint:wrapcheck // it names the operation and the address
 }
 
-func (p *port) free() { _ = unix.Close(p.socket) }
+func (p *port) release() { _ = unix.Close(p.socket) }

@@ -7,13 +7,13 @@ import (
 	"strconv"
 )
 
-// processState returns the state and the parent of a process (proc(5), /proc/pid/stat), 0 when there is no such process.
+// processState returns the state and the parent of a process (proc(5), /proc/pid/stat), or 0 if the process does not exist.
 func processState(pid int) (state byte, parent int) {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return 0, 0
 	}
-	// The name, in parentheses, may hold anything.
+	// The fields follow the name in parentheses, which may contain any character.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 2 {
 		return 0, 0
@@ -25,7 +25,7 @@ func processState(pid int) (state byte, parent int) {
 	return fields[0][0], parent
 }
 
-// children lists the processes that a process has started.
+// children returns the running child processes of a process.
 func children(pid int) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -44,7 +44,7 @@ func children(pid int) []int {
 	return found
 }
 
-// stopped reports whether a process has stopped, or is gone.
+// stopped reports whether a process is stopped or has exited.
 func stopped(pid int) bool {
 	state, _ := processState(pid)
 	return state == 'T' || state == 'Z' || state == 0

@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// errSignals is why servers can't be killed or frozen here.
-var errSignals = errors.New("this operating system has no signals for it")
+// errSignals is returned by faults that require signals.
+var errSignals = errors.New("not supported on this operating system")
 
 func freezeServer(context.Context, int) ([]int, error) { return nil, errSignals }
 
@@ -17,11 +17,11 @@ func thawServer([]int) error { return errSignals }
 
 func killServer(context.Context, int) error { return errSignals }
 
-// canLock tells that a lock says whether its owner lives.
-const canLock = false
+// locksEndWithProcess reports whether lockFile works.
+const locksEndWithProcess = false
 
 func lockFile(*os.File) bool { return true }
 
-func giveLike(os.FileInfo, string) error { return nil }
+func copyOwner(os.FileInfo, string) error { return nil }
 
-func roomIn(string) uint64 { return 0 }
+func freeSpace(string) uint64 { return 0 }

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// ps asks for columns of the list of all processes.
+// ps returns the given columns for all processes.
 func ps(columns string) [][]string {
-	out, err := exec.Command("ps", "-axo", columns).Output() //nolint:gosec,noctx // our own constants; ps ends at once
+	out, err := exec.Command("ps", "-axo", columns).Output() //nolint:gosec,noctx // constant arguments; ps exits immediately
 	if err != nil {
 		return nil
 	}
@@ -21,7 +21,7 @@ func ps(columns string) [][]string {
 	return rows
 }
 
-// children lists the processes that a process has started.
+// children returns the child processes of a process.
 func children(pid int) []int {
 	var found []int
 	for _, row := range ps("pid=,ppid=") {
@@ -35,7 +35,7 @@ func children(pid int) []int {
 	return found
 }
 
-// stopped reports whether a process has stopped, or is gone.
+// stopped reports whether a process is stopped or has exited.
 func stopped(pid int) bool {
 	for _, row := range ps("pid=,state=") {
 		if len(row) == 2 && row[0] == strconv.Itoa(pid) {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freezeServer stops the postmaster and then its children, so that none comes to be meanwhile, and returns them all, the
-// postmaster first. It returns when they have stopped.
+// freezeServer stops the postmaster and its children and waits until they have stopped. It stops the postmaster first, so no
+// new child starts in the meantime, and returns the process IDs in that order.
 func freezeServer(ctx context.Context, postmaster int) ([]int, error) {
 	if err := freezeProcess(ctx, postmaster); err != nil {
 		return nil, err
@@ -36,13 +36,13 @@ func freezeProcess(ctx context.Context, pid int) error {
 		select {
 		case <-time.After(time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("process %d doesn't stop: %w", pid, context.Cause(ctx))
+			return fmt.Errorf("process %d has not stopped: %w", pid, context.Cause(ctx))
 		}
 	}
 	return nil
 }
 
-// thawServer lets the processes go on, the postmaster last.
+// thawServer resumes the processes, the postmaster last.
 func thawServer(frozen []int) error {
 	var errs []error
 	for i := range frozen {
@@ -51,7 +51,7 @@ func thawServer(frozen []int) error {
 	return errors.Join(errs...)
 }
 
-// killServer ends the postmaster and its children as a crash of the machine would.
+// killServer kills the postmaster and its children. It freezes them first, so none can react to the death of another.
 func killServer(ctx context.Context, postmaster int) error {
 	all, err := freezeServer(ctx, postmaster)
 	errs := []error{err, signalProcess(postmaster, syscall.SIGKILL)}
@@ -61,7 +61,7 @@ func killServer(ctx context.Context, postmaster int) error {
 	return errors.Join(errs...)
 }
 
-// signalProcess sends a signal; a process that is gone needs none.
+// signalProcess sends a signal. It ignores processes that have exited.
 func signalProcess(pid int, signal syscall.Signal) error {
 	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("send %s to process %d: %w", signal, pid, err)
@@ -69,25 +69,25 @@ func signalProcess(pid int, signal syscall.Signal) error {
 	return nil
 }
 
-// canLock tells that a lock says whether its owner lives.
-const canLock = true
+// locksEndWithProcess reports whether lockFile works.
+const locksEndWithProcess = true
 
-// lockFile takes a lock that the kernel frees at the end of the process, and reports whether it was free.
+// lockFile tries to lock a file and reports whether it succeeded. The lock ends with the process.
 func lockFile(file *os.File) bool {
 	return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }
 
-// giveLike gives path to the owner of another file. Only root may, and only root has to.
-func giveLike(info os.FileInfo, path string) error {
-	like, ok := info.Sys().(*syscall.Stat_t)
+// copyOwner makes the owner of another file the owner of path. It is needed, and permitted, only for root.
+func copyOwner(info os.FileInfo, path string) error {
+	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || os.Geteuid() != 0 {
 		return nil
 	}
-	return os.Lchown(path, int(like.Uid), int(like.Gid))
+	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
 }
 
-// roomIn returns how many bytes are free in a directory that can be written to, 0 when there is none.
-func roomIn(dir string) uint64 {
+// freeSpace returns the free bytes of a directory, or 0 if it is not writable.
+func freeSpace(dir string) uint64 {
 	var stat unix.Statfs_t
 	if unix.Access(dir, unix.W_OK) != nil || unix.Statfs(dir, &stat) != nil {
 		return 0

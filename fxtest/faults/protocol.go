@@ -7,88 +7,88 @@ import (
 	"strings"
 )
 
-// What is read of the protocol (PostgreSQL manual, "Message Formats").
+// Constants of the wire protocol (PostgreSQL manual, "Message Formats").
 const (
 	sslRequest     = 80877103
 	gssEncRequest  = 80877104
-	cancelRequest  = 80877102
-	startupLimit   = 10000   // the longest startup packet that a server takes
-	lookLimit      = 1 << 16 // no COMMIT is longer; what is passes unseen
+	startupLimit   = 10000   // longest startup packet that a server accepts
+	inspectLimit   = 1 << 16 // longer messages are forwarded without inspection; no COMMIT is that long
 	typedHead      = 5       // type and length
 	untypedHead    = 8       // length and code
-	startupMessage = 0       // stands for the type of a message without one
+	startupMessage = 0       // used as the type of messages that have none
 )
 
-// verdict is what becomes of a message.
-type verdict int
+// action determines what happens to a message and to its connection.
+type action int
 
 const (
-	pass      verdict = iota
-	cutBefore         // neither the message nor anything behind it is passed on
-	cutAfter          // nothing behind the message is passed on
-	muteHere          // as cutBefore, but the connection stays open and silent
-	holdHere          // as cutBefore, but the other side isn't told
+	forward            action = iota
+	forwardThenReset          // forward the message, then reset both sides
+	dropAndReset              // drop the message, then reset both sides
+	dropAndPause              // drop the message and all that follow, and keep the connection open
+	dropAndResetClient        // drop the message, reset the client's side and keep the server's side open
 )
 
-// scanner follows the messages of one direction through the pieces in which they arrive. A message that is looked at is held
-// back until it is complete; everything else passes as it comes.
+// scanner finds the messages of one direction in a stream of chunks. Messages that are inspected are buffered until they
+// are complete. All other data is forwarded as it arrives.
 type scanner struct {
-	// wants lists the types of the messages that are looked at.
-	wants string
-	// untyped holds until the message that starts the session: those before it have no type.
+	// types lists the types of the messages to inspect.
+	types string
+	// untyped is set until the startup message, because messages up to it have no type.
 	untyped bool
-	// opaque is set when the rest can't be read, because it is encrypted.
+	// opaque is set if the rest of the stream is encrypted.
 	opaque bool
 
 	skip    int
 	pending []byte
 }
 
-// feed takes the next piece and returns what may be passed on of it and of what was held back. see judges each message
-// that is looked at; its body is nil when it is longer than lookLimit. After another verdict than pass nothing more is fed.
-func (s *scanner) feed(piece []byte, see func(kind byte, body []byte) verdict) ([]byte, verdict) {
-	data := piece
+// feed takes the next chunk and returns the data to forward, including data buffered earlier. It calls inspect for each
+// message to inspect; body is nil if the message is longer than inspectLimit. After another action than forward, feed must
+// not be called again.
+func (s *scanner) feed(next []byte, inspect func(kind byte, body []byte) action) ([]byte, action) {
+	data := next
 	if len(s.pending) > 0 {
-		data = slices.Concat(s.pending, piece)
+		data = slices.Concat(s.pending, next)
 		s.pending = nil
 	}
 	for at := 0; at < len(data); {
-		n, v := s.step(data[at:], see)
+		n, act := s.step(data[at:], inspect)
 		at += n
-		if v != pass {
-			return data[:at], v
+		if act != forward {
+			return data[:at], act
 		}
 		if n == 0 {
 			s.pending = bytes.Clone(data[at:])
-			return data[:at], pass
+			return data[:at], forward
 		}
 	}
-	return data, pass
+	return data, forward
 }
 
-// step returns how many bytes at the start of rest may be passed on, 0 when it takes more of them to tell.
-func (s *scanner) step(rest []byte, see func(kind byte, body []byte) verdict) (int, verdict) {
+// step returns how many bytes at the start of rest to forward, or 0 if more data is needed.
+func (s *scanner) step(rest []byte, inspect func(kind byte, body []byte) action) (int, action) {
 	if s.skip == 0 && !s.opaque {
 		kind, head, size := s.header(rest)
 		if s.opaque {
-			return len(rest), pass
+			return len(rest), forward
 		}
-		looked, short := s.looksAt(kind), size <= lookLimit
-		if head == 0 || looked && short && size > len(rest) {
-			return 0, pass
+		inspected, short := s.inspects(kind), size <= inspectLimit
+		if head == 0 || inspected && short && size > len(rest) {
+			return 0, forward
 		}
-		if looked {
+		if inspected {
 			var body []byte
 			if short {
 				body = rest[head:size]
 			}
-			s.untyped = s.untyped && negotiates(body)
-			switch v := see(kind, body); v {
-			case cutBefore, muteHere, holdHere:
-				return 0, v
-			case cutAfter:
-				return size, v
-			case pass:
+			s.untyped = s.untyped && requestsEncryption(body)
+			switch act := inspect(kind, body); act {
+			case dropAndReset, dropAndPause, dropAndResetClient:
+				return 0, act
+			case forwardThenReset:
+				return size, act
+			case forward:
 			}
 		}
 		s.skip = size
@@ -98,18 +98,18 @@ func (s *scanner) step(rest []byte, see func(kind byte, body []byte) verdict) (i
 		n = min(n, s.skip)
 		s.skip -= n
 	}
-	return n, pass
+	return n, forward
 }
 
-func (s *scanner) looksAt(kind byte) bool {
-	return s.untyped || strings.IndexByte(s.wants, kind) >= 0
+func (s *scanner) inspects(kind byte) bool {
+	return s.untyped || strings.IndexByte(s.types, kind) >= 0
 }
 
-// header reads the head of a message; head is 0 when there is not enough of it yet. size counts the head too.
+// header parses the head of a message. head is 0 if it is incomplete. size includes the head.
 func (s *scanner) header(rest []byte) (kind byte, head, size int) {
 	if s.untyped {
 		if len(rest) < untypedHead {
-			// The first byte of an encrypted session tells already.
+			// The length of an untyped message is below 2^24, so another first byte than 0 starts an encrypted session.
 			s.opaque = len(rest) > 0 && rest[0] != 0
 			return 0, 0, 0
 		}
@@ -125,15 +125,15 @@ func (s *scanner) header(rest []byte) (kind byte, head, size int) {
 	return rest[0], typedHead, size
 }
 
-// rest returns what was held back, when nothing more will come.
+// rest returns the buffered data at the end of the stream.
 func (s *scanner) rest() []byte {
 	left := s.pending
 	s.pending = nil
 	return left
 }
 
-// negotiates reports whether a message without a type asks for encryption, so that another one like it follows.
-func negotiates(body []byte) bool {
+// requestsEncryption reports whether an untyped message requests encryption. Another untyped message follows it.
+func requestsEncryption(body []byte) bool {
 	if len(body) < 4 {
 		return false
 	}
@@ -141,16 +141,16 @@ func negotiates(body []byte) bool {
 	return code == sslRequest || code == gssEncRequest
 }
 
-// frontend knows which statements and portals of a session are a COMMIT. What the client closes stays known until its name is
-// used again: it can't be executed.
+// frontend tracks which prepared statements and portals of a session execute COMMIT. It ignores Close, because a closed
+// statement can't be executed until its name is used again.
 type frontend struct {
 	statements, portals map[string]bool
 }
 
-// The types of a client's messages that a frontend looks at: Query, Parse, Bind, Execute.
+// frontendTypes lists the messages that a frontend needs: Query, Parse, Bind, Execute.
 const frontendTypes = "QPBE"
 
-// isCommit takes the next message and reports whether it makes the server commit a transaction block.
+// isCommit processes the next message and reports whether it makes the server commit a transaction block.
 func (f *frontend) isCommit(kind byte, body []byte) bool {
 	if f.statements == nil {
 		f.statements, f.portals = make(map[string]bool), make(map[string]bool)
@@ -170,14 +170,14 @@ func (f *frontend) isCommit(kind byte, body []byte) bool {
 	return false
 }
 
-// cString reads a zero-terminated string; without a zero byte it is everything.
+// cString splits data after a zero-terminated string. Without a zero byte, text is all of data.
 func cString(data []byte) (text string, rest []byte) {
 	before, rest, _ := bytes.Cut(data, []byte{0})
 	return string(before), rest
 }
 
-// isCommitTag reports whether the body of a CommandComplete acknowledges a COMMIT. A COMMIT that fails is answered with
-// ROLLBACK.
+// isCommitTag reports whether the body of a CommandComplete acknowledges a COMMIT. The server replies to a COMMIT of a failed
+// transaction with ROLLBACK.
 func isCommitTag(body []byte) bool {
 	tag, _ := cString(body)
 	return tag == "COMMIT"

@@ -13,49 +13,51 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Proxy stands between a test's clients and a server, on a TCP port of the loopback interface, and makes the network fail
-// on demand. Without a fault it passes everything on. Faults add up, concern the connections that their comments say, and
-// last until [Proxy.Heal]. While the server doesn't answer, connections are accepted and reset.
+// Proxy is a TCP proxy between a test's clients and a server that makes the network fail on demand. It listens on the
+// loopback interface. Without a fault it forwards everything.
 //
-// Its methods may be used by several goroutines at once. Those that can fail end the test as t.Fatal does.
+// Faults can be combined. Each one documents whether it affects existing connections, new connections or both. All last
+// until [Proxy.Heal]. If the server does not accept a connection, the client's connection is accepted and then reset.
+//
+// The methods may be called concurrently. Methods that fail end the test, as t.Fatal does.
 type Proxy struct {
-	tb      testing.TB
-	network string // of the server
-	server  string
-	url     string
-	port    port
-	work    sync.WaitGroup
+	tb       testing.TB
+	network  string // of the upstream server: tcp or unix
+	upstream string
+	url      string
+	port     port
+	work     sync.WaitGroup
 
 	mu       sync.Mutex
 	listener net.Listener // nil while new connections are refused
 	closed   bool
-	links    map[*link]struct{}
+	conns    map[*proxiedConn]struct{}
 	accepted int
-	faults   faults
-	// changed is closed, and replaced, whenever anything of the above or of a link changes.
+	faults   networkFaults
+	// changed is closed and replaced by a new channel when one of the fields above or the state of a connection changes.
 	changed chan struct{}
 }
 
-// NewProxy starts a proxy in front of the server that upstreamURL names, which it reaches by TCP or through a Unix socket.
-// At the end of the test it ends, and with it the connections that are left.
+// NewProxy starts a proxy in front of the server at upstreamURL, which may listen on TCP or on a Unix socket. The proxy and
+// its connections are closed at the end of the test.
 func NewProxy(tb testing.TB, upstreamURL string) *Proxy {
 	tb.Helper()
 	config, err := pgconn.ParseConfig(upstreamURL)
 	if err != nil || !isURL(upstreamURL) {
-		tb.Fatal("faults: proxy: the server's address is no URL like postgres://user@host:5432/database") // it may hold a password
+		tb.Fatal("faults: proxy: the upstream address must be a URL like postgres://user@host:5432/database") // err may contain the password
 	}
-	p := &Proxy{tb: tb, links: make(map[*link]struct{}), changed: make(chan struct{})}
-	p.network, p.server = pgconn.NetworkAddress(config.Host, config.Port)
+	p := &Proxy{tb: tb, conns: make(map[*proxiedConn]struct{}), changed: make(chan struct{})}
+	p.network, p.upstream = pgconn.NetworkAddress(config.Host, config.Port)
 	if err := p.port.reserve(); err != nil {
 		tb.Fatalf("faults: proxy: %v", err)
 	}
 	tb.Cleanup(p.close)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.listen(); err != nil {
+	if err := p.listenLocked(); err != nil {
 		tb.Fatalf("faults: proxy: %v", err)
 	}
-	p.url = throughAddress(upstreamURL, p.port.address())
+	p.url = withAddress(upstreamURL, p.port.address())
 	return p
 }
 
@@ -63,74 +65,77 @@ func isURL(address string) bool {
 	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 }
 
-// throughAddress returns the URL with another address.
-func throughAddress(upstream, address string) string {
-	u, err := url.Parse(upstream)
+// withAddress returns the URL with another host and port.
+func withAddress(upstreamURL, address string) string {
+	u, err := url.Parse(upstreamURL)
 	if err != nil {
-		return "" // pgconn has parsed it
+		return "" // pgconn has already parsed it
 	}
 	u.Host = address
 	query := u.Query()
 	query.Del("host")
 	query.Del("port")
-	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // pgx doesn't read + as a blank
+	u.RawQuery = encodeQuery(query)
 	return u.String()
 }
 
-// URL returns the server's URL with the proxy's address in place of the server's.
+// encodeQuery encodes blanks as %20, because pgx does not decode "+".
+func encodeQuery(query url.Values) string { return strings.ReplaceAll(query.Encode(), "+", "%20") }
+
+// URL returns the upstream URL with the proxy's host and port.
 func (p *Proxy) URL() string { return p.url }
 
-// Connections returns how many connections clients have open through the proxy, those that are cut off from the server
-// included.
+// Connections returns the number of connections that clients have open, including those in a black hole.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.connections()
+	return p.connectionsLocked()
 }
 
-func (p *Proxy) connections() int {
+func (p *Proxy) connectionsLocked() int {
 	n := 0
-	for l := range p.links {
-		if !l.clientGone {
+	for conn := range p.conns {
+		if !conn.clientClosed {
 			n++
 		}
 	}
 	return n
 }
 
-// Accepted returns how many connections the proxy has accepted so far, those that it killed at once included.
+// Accepted returns the number of connections accepted so far, including those that were reset immediately.
 func (p *Proxy) Accepted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.accepted
 }
 
-// AwaitConnections waits until clients have exactly n connections open. Its error says how many there are when ctx ends.
+// AwaitConnections waits until clients have exactly n connections open. If ctx ends first, it returns an error with the
+// current number.
 func (p *Proxy) AwaitConnections(ctx context.Context, n int) error {
 	return p.await(ctx, func() error {
-		if open := p.connections(); open != n {
-			return fmt.Errorf("faults: proxy: %d connections are open, not %d", open, n)
+		if open := p.connectionsLocked(); open != n {
+			return fmt.Errorf("faults: proxy: %d connections open, want %d", open, n)
 		}
 		return nil
 	})
 }
 
-// AwaitAccepted waits until at least n connections have been accepted since the proxy was started. Its error says how many
-// there were when ctx ends.
+// AwaitAccepted waits until at least n connections have been accepted since the start of the proxy. If ctx ends first, it
+// returns an error with the current number.
 func (p *Proxy) AwaitAccepted(ctx context.Context, n int) error {
 	return p.await(ctx, func() error {
 		if p.accepted < n {
-			return fmt.Errorf("faults: proxy: %d connections were accepted, not %d", p.accepted, n)
+			return fmt.Errorf("faults: proxy: %d connections accepted, want %d", p.accepted, n)
 		}
 		return nil
 	})
 }
 
-// await waits until missing, which is called with the lock held, has nothing more to complain about.
-func (p *Proxy) await(ctx context.Context, missing func() error) error {
+// await waits until check returns nil. It calls check with p.mu held, initially and after each change.
+func (p *Proxy) await(ctx context.Context, check func() error) error {
 	for {
 		p.mu.Lock()
-		err, changed := missing(), p.changed
+		err, changed := check(), p.changed
 		p.mu.Unlock()
 		if err == nil {
 			return nil
@@ -143,14 +148,14 @@ func (p *Proxy) await(ctx context.Context, missing func() error) error {
 	}
 }
 
-// change tells everybody who waits that something is different now. The lock must be held.
-func (p *Proxy) change() {
+// notifyLocked wakes all waiters after a change. The caller must hold p.mu.
+func (p *Proxy) notifyLocked() {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// listen begins to accept connections. The lock must be held.
-func (p *Proxy) listen() error {
+// listenLocked starts accepting connections. The caller must hold p.mu.
+func (p *Proxy) listenLocked() error {
 	listener, err := p.port.listen()
 	if err != nil {
 		return err
@@ -167,13 +172,13 @@ func (p *Proxy) accept(listener net.Listener) {
 			return
 		}
 		if err != nil {
-			continue // the client has gone again, or there are no descriptors for the moment
+			continue // the client has closed the connection, or no file descriptor is available
 		}
-		p.welcome(client)
+		p.handle(client)
 	}
 }
 
-func (p *Proxy) welcome(client net.Conn) {
+func (p *Proxy) handle(client net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -181,14 +186,14 @@ func (p *Proxy) welcome(client net.Conn) {
 		return
 	}
 	p.accepted++
-	defer p.change()
-	if p.faults.kill == OnAccept {
+	defer p.notifyLocked()
+	if p.faults.resetNew == OnAccept {
 		reset(client)
 		return
 	}
-	l := &link{proxy: p, client: client, done: make(chan struct{}), held: p.faults.holdNew}
-	p.links[l] = struct{}{}
-	p.work.Go(l.serve)
+	conn := &proxiedConn{proxy: p, client: client, done: make(chan struct{}), paused: p.faults.pauseNew}
+	p.conns[conn] = struct{}{}
+	p.work.Go(conn.serve)
 }
 
 func (p *Proxy) close() {
@@ -200,10 +205,10 @@ func (p *Proxy) close() {
 	p.mu.Unlock()
 	p.ResetConnections()
 	p.work.Wait()
-	p.port.free()
+	p.port.release()
 }
 
-// reset closes a connection so that the other side gets a RST: what was sent and not read yet is lost (socket(7), SO_LINGER).
+// reset closes a connection with a RST, which discards data that the peer has not read (socket(7), SO_LINGER).
 func reset(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)

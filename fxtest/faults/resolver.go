@@ -13,45 +13,44 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// Resolver is a host name that leads to one server and later to another, as the DNS name of a cloud endpoint does. Only
-// clients that are given its [Resolver.Option] or its [Resolver.BeforeConnect] know the name; connections that exist stay where they are.
+// Resolver resolves a host name to a server that can be changed, like the DNS name of a cloud endpoint. Only clients with
+// its [Resolver.Option] or [Resolver.BeforeConnect] can resolve the name. Existing connections are not affected by a change.
 //
-// Its methods may be used by several goroutines at once.
+// The methods may be called concurrently.
 type Resolver struct {
 	tb   testing.TB
 	name string
 	url  string
 
 	mu     sync.Mutex
-	target string // host:port, "" while the name is unknown
+	target string // host:port, "" for an unknown host
 }
 
-// NewResolver makes a name that leads to the server that serverURL names, which must listen on TCP; a [Proxy] will do.
+// NewResolver resolves name to the server at serverURL, which must listen on TCP. The server may be a [Proxy].
 func NewResolver(tb testing.TB, name, serverURL string) *Resolver {
 	tb.Helper()
 	r := &Resolver{tb: tb, name: name}
 	r.Point(serverURL)
 	u, err := url.Parse(serverURL)
 	if err != nil {
-		tb.Fatal("faults: resolver: the server's address can't be parsed") // it may hold a password
+		tb.Fatal("faults: resolver: the server's URL can't be parsed") // err may contain the password
 	}
 	u.Host = net.JoinHostPort(name, u.Port())
 	r.url = u.String()
 	return r
 }
 
-// URL returns the address of the first server with the name in place of its host. The servers that the name leads to must
-// take the same login.
+// URL returns the URL of the first server with the name as its host. All servers must accept the same login.
 func (r *Resolver) URL() string { return r.url }
 
-// Point makes the name lead to the server that serverURL names; only its host and port count. With "" the name is unknown.
+// Point makes the name resolve to the host and port of serverURL. With "", resolving fails with a "no such host" error.
 func (r *Resolver) Point(serverURL string) {
 	r.tb.Helper()
 	target := ""
 	if serverURL != "" {
 		u, err := url.Parse(serverURL)
 		if err != nil || u.Hostname() == "" || u.Port() == "" {
-			r.tb.Fatal("faults: resolver: the server's address is no URL with a host and a port") // it may hold a password
+			r.tb.Fatal("faults: resolver: the server's URL must have a host and a port") // err may contain the password
 		}
 		target = u.Host
 	}
@@ -60,10 +59,10 @@ func (r *Resolver) Point(serverURL string) {
 	r.target = target
 }
 
-// Option makes a pgfx.DB resolve the name, for all its connections.
+// Option returns the option that makes all connections of a pgfx.DB resolve the name.
 func (r *Resolver) Option() pgfx.Option { return pgfx.WithBeforeConnect(r.BeforeConnect) }
 
-// BeforeConnect makes a connection resolve the name: it is what pgxpool.Config.BeforeConnect takes.
+// BeforeConnect makes a connection resolve the name. Assign it to pgxpool.Config.BeforeConnect.
 func (r *Resolver) BeforeConnect(_ context.Context, config *pgx.ConnConfig) error {
 	next := config.LookupFunc
 	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
@@ -75,7 +74,7 @@ func (r *Resolver) BeforeConnect(_ context.Context, config *pgx.ConnConfig) erro
 		if r.target == "" {
 			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 		}
-		return []string{r.target}, nil // pgx takes a port beside the address
+		return []string{r.target}, nil // pgx accepts an address with a port
 	}
 	return nil
 }

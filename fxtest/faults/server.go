@@ -19,62 +19,63 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// faultTimeout bounds everything that a fault waits for: a server that starts, stops or takes notice.
+// faultTimeout bounds each operation on a server, such as a start or a reload.
 const faultTimeout = time.Minute
 
-// Server is a PostgreSQL server of the test's own, to which everything may be done. Its data survive [Server.Kill]; it is
-// stopped and removed at the end of the test.
+// Server is a PostgreSQL server that only this test uses, so the test may do anything to it. Its data survives
+// [Server.Kill]. It is stopped and removed at the end of the test.
 //
-// Its methods may be used by several goroutines at once. One that fails ends the test as t.Fatal does.
+// The methods may be called concurrently. They end the test on failure, as t.Fatal does.
 type Server struct {
 	tb     testing.TB
 	server *embedded.Server
-	home   string
-	// secret is the superuser's password, which a standby shares with its primary.
-	secret *secret
-	ca     authority
+	dir    string
+	// password is the superuser's password. A standby shares it with its primary.
+	password *password
+	ca       authority
 
-	// turn serialises what is done to the processes.
+	// turn serializes operations on the processes.
 	turn   sync.Mutex
-	frozen []int
+	frozen []int // stopped processes
 }
 
-// secret is a password that may change.
-type secret struct {
+// password is a password that can be changed concurrently.
+type password struct {
 	mu    sync.Mutex
 	value string
 }
 
-func (s *secret) get() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.value
+func (p *password) get() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.value
 }
 
-func (s *secret) set(value string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.value = value
+func (p *password) set(value string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.value = value
 }
 
-// NewServer starts a server of the test's own, as opts shape it. It listens on a TCP port of 127.0.0.1; its superuser has a
-// password. Writes are not flushed to the disk, which a crash of the server doesn't need. A server takes about a second to
-// make, so that tests share one where they can.
+// NewServer starts a server with the given options. It listens on a TCP port of 127.0.0.1, and its superuser has a password.
+// Starting a server takes about a second, so let subtests share one where possible.
 //
-// The test is skipped when RDSFX_POSTGRES_URL names a server to test on: nobody's server is to be killed.
+// Data is not flushed to disk, which is safe when the server crashes but not when the machine does.
+//
+// The test is skipped if RDSFX_POSTGRES_URL selects an existing server, because that server must not be harmed.
 func NewServer(tb testing.TB, opts ...embedded.Option) *Server {
 	tb.Helper()
 	if os.Getenv(embedded.EnvURL) != "" {
-		tb.Skipf("faults: the test does harm to its server and needs one of its own: unset %s to let it start one", embedded.EnvURL)
+		tb.Skipf("faults: the test needs its own server: unset %s to start one", embedded.EnvURL)
 	}
-	return startServer(tb, newHome(tb), &secret{}, opts)
+	return startServer(tb, newServerDir(tb), &password{}, opts)
 }
 
-// faultSettings make a server fast that must survive no more than its own death.
-func faultSettings() []embedded.Option {
+// serverSettings returns settings for a server whose data only has to survive a crash of the server.
+func serverSettings() []embedded.Option {
 	settings := map[string]string{"fsync": "off", "full_page_writes": "off", "wal_retrieve_retry_interval": "100ms"}
-	if canLock {
-		settings["dynamic_shared_memory_type"] = "mmap" // in the data directory, so that nothing is left by kill -9
+	if locksEndWithProcess {
+		settings["dynamic_shared_memory_type"] = "mmap" // in the data directory, so it is removed even after kill -9
 	}
 	opts := []embedded.Option{embedded.TCP()}
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
@@ -83,27 +84,27 @@ func faultSettings() []embedded.Option {
 	return opts
 }
 
-// startServer starts a server on the data in home, which are made when there are none.
-func startServer(tb testing.TB, home string, password *secret, opts []embedded.Option) *Server {
+// startServer starts a server on the data in dir, which is initialized if necessary.
+func startServer(tb testing.TB, dir string, pw *password, opts []embedded.Option) *Server {
 	tb.Helper()
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
-	all := slices.Concat(faultSettings(), []embedded.Option{
-		embedded.Persistent(filepath.Join(home, "data")), embedded.RemoveWhenOrphaned(home, home+lockSuffix),
+	all := slices.Concat(serverSettings(), []embedded.Option{
+		embedded.Persistent(filepath.Join(dir, "data")), embedded.RemoveWhenOrphaned(dir, dir+lockSuffix),
 	}, opts)
 	server, err := embedded.Start(ctx, all...)
 	if err != nil {
-		tb.Fatalf("faults: a server of the test's own: %v", err)
+		tb.Fatalf("faults: start a server: %v", err)
 	}
-	s := &Server{tb: tb, server: server, home: home, secret: password}
-	if password.get() == "" {
-		password.set(s.initialPassword())
+	s := &Server{tb: tb, server: server, dir: dir, password: pw}
+	if pw.get() == "" {
+		pw.set(s.initialPassword())
 	}
 	tb.Cleanup(s.close)
 	return s
 }
 
-func faultContext() (context.Context, context.CancelFunc) {
+func withFaultTimeout() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), faultTimeout)
 }
 
@@ -112,26 +113,25 @@ func (s *Server) initialPassword() string {
 	if err != nil {
 		return ""
 	}
-	password, _ := u.User.Password()
-	return password
+	value, _ := u.User.Password()
+	return value
 }
 
-// URL returns the server's address with the password that is valid now. The rest of it stays the same for the server's
-// whole life.
+// URL returns the server's URL with the current password. Everything else in it stays the same.
 func (s *Server) URL() string {
 	u, err := url.Parse(s.server.URL())
 	if err != nil {
 		return s.server.URL()
 	}
-	u.User = url.UserPassword(u.User.Username(), s.secret.get())
+	u.User = url.UserPassword(u.User.Username(), s.password.get())
 	return u.String()
 }
 
 // String describes the server without its password.
 func (s *Server) String() string { return s.server.String() }
 
-// Kill ends the postmaster and its backends with SIGKILL, as a crash of the machine would, and returns when they are gone.
-// Acknowledged transactions survive. It does nothing when the server is down.
+// Kill kills the postmaster and its backends with SIGKILL, as in a crash, and returns when they have exited. Committed
+// transactions survive. If the server is down, Kill does nothing.
 func (s *Server) Kill() {
 	s.tb.Helper()
 	s.turn.Lock()
@@ -140,59 +140,59 @@ func (s *Server) Kill() {
 	if pid == 0 {
 		return
 	}
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
 	if err := killServer(ctx, pid); err != nil {
 		s.tb.Fatalf("faults: kill: %v", err)
 	}
 	s.frozen = nil
-	_ = s.server.Stop(ctx) // returns when its keeper has cleaned up, with the error that the server ended by itself
+	_ = s.server.Stop(ctx) // waits for cleanup; its error is that the server has exited
 	if pid := s.server.PID(); pid != 0 {
-		s.tb.Fatalf("faults: kill: process %d is still there", pid)
+		s.tb.Fatalf("faults: kill: process %d is still running", pid)
 	}
 }
 
-// Stop shuts the server down as an operator does: sessions end with SQLSTATE 57P01. It does nothing when the server is
-// down.
+// Stop shuts the server down as an administrator does: sessions end with SQLSTATE 57P01. If the server is down, Stop does
+// nothing.
 func (s *Server) Stop() {
 	s.tb.Helper()
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	if err := s.stop(); err != nil {
-		s.tb.Fatalf("faults: %v", err)
+	if err := s.stopLocked(); err != nil {
+		s.tb.Fatalf("faults: stop: %v", err)
 	}
 }
 
-func (s *Server) stop() error {
-	if err := s.thaw(); err != nil {
+func (s *Server) stopLocked() error {
+	if err := s.thawLocked(); err != nil {
 		return err
 	}
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
 	return s.server.Stop(ctx)
 }
 
-// Restart starts the server again, at the same address and with the same data, after shutting it down when it runs. It
-// returns when the server accepts connections, after recovery if it was killed.
+// Restart stops the server if it is running and starts it again, with the same URL and data. It returns when the server
+// accepts connections, after crash recovery if necessary.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	if err := s.stop(); err != nil {
+	if err := s.stopLocked(); err != nil {
 		s.tb.Fatalf("faults: restart: %v", err)
 	}
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
 	if err := s.server.Start(ctx); err != nil {
 		s.tb.Fatalf("faults: restart: %v", err)
 	}
-	if password := s.secret.get(); password != s.initialPassword() && !s.inRecovery(ctx) {
-		s.exec(ctx, setPassword(password)) // the start has set the first one again
+	if current := s.password.get(); current != s.initialPassword() && !s.inRecovery(ctx) {
+		s.exec(ctx, setPassword(current)) // the start has reset it to the initial one
 	}
 }
 
-// Freeze stops all processes of the server with SIGSTOP: connections are still accepted by the kernel, and nobody answers.
-// It does nothing when the server is down or frozen.
+// Freeze stops all processes of the server with SIGSTOP. The kernel still accepts connections, but the server does not
+// reply. If the server is down or frozen, Freeze does nothing.
 func (s *Server) Freeze() {
 	s.tb.Helper()
 	s.turn.Lock()
@@ -201,7 +201,7 @@ func (s *Server) Freeze() {
 	if pid == 0 || len(s.frozen) > 0 {
 		return
 	}
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
 	frozen, err := freezeServer(ctx, pid)
 	s.frozen = frozen
@@ -210,17 +210,17 @@ func (s *Server) Freeze() {
 	}
 }
 
-// Thaw lets a frozen server go on where it was.
+// Thaw resumes a frozen server.
 func (s *Server) Thaw() {
 	s.tb.Helper()
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	if err := s.thaw(); err != nil {
+	if err := s.thawLocked(); err != nil {
 		s.tb.Fatalf("faults: thaw: %v", err)
 	}
 }
 
-func (s *Server) thaw() error {
+func (s *Server) thawLocked() error {
 	frozen := s.frozen
 	s.frozen = nil
 	if len(frozen) == 0 {
@@ -232,67 +232,67 @@ func (s *Server) thaw() error {
 func (s *Server) close() {
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	if err := s.stop(); err != nil {
-		s.tb.Errorf("faults: %v", err)
+	if err := s.stopLocked(); err != nil {
+		s.tb.Errorf("faults: stop: %v", err)
 	}
 }
 
-// admin opens a session of ours through the server's socket, where no password is asked for and no network fault happens.
-// It may write whatever the server's defaults are.
-func (s *Server) admin(ctx context.Context) *pgx.Conn {
+// connect opens an administrative session that may write even if the server is read-only by default.
+func (s *Server) connect(ctx context.Context) *pgx.Conn {
 	s.tb.Helper()
 	conn, err := s.session(ctx, map[string]string{"default_transaction_read_only": "off"})
 	if err != nil {
-		s.tb.Fatalf("faults: connect to the test's own server: %v", err)
+		s.tb.Fatalf("faults: connect to the server: %v", err)
 	}
 	return conn
 }
 
+// session connects through the Unix socket where there is one, which requires no password and bypasses network faults.
 func (s *Server) session(ctx context.Context, params map[string]string) (*pgx.Conn, error) {
 	if s.server.PID() == 0 {
-		return nil, errors.New("the server is down: Restart it first")
+		return nil, errors.New("the server is down: call Restart first")
 	}
 	config, err := pgx.ParseConfig(s.server.URL())
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller says what for
+		return nil, err //nolint:wrapcheck // the caller adds the operation
 	}
-	socket, port, err := s.socket()
+	socketDir, port, err := s.socket()
 	if err != nil {
 		return nil, err
 	}
-	if socket != "" {
-		config.Host, config.Port = socket, port
+	if socketDir != "" {
+		config.Host, config.Port = socketDir, port
 	}
-	config.Password = s.secret.get()
+	config.Password = s.password.get()
 	config.RuntimeParams["application_name"] = "fxtest"
 	maps.Copy(config.RuntimeParams, params)
-	return pgx.ConnectConfig(ctx, config) //nolint:wrapcheck // the caller says what for
+	return pgx.ConnectConfig(ctx, config) //nolint:wrapcheck // the caller adds the operation
 }
 
-// socket returns the directory of the server's Unix socket, "" where there are none, and its port. They stand in the fifth and
-// the fourth line of its pid file (PostgreSQL manual, "Database File Layout").
+// socket returns the directory of the server's Unix socket, "" if there is none, and the port. They are in lines 5 and 4 of
+// postmaster.pid (PostgreSQL manual, "Database File Layout").
 func (s *Server) socket() (dir string, port uint16, err error) {
-	note, err := os.ReadFile(filepath.Join(s.server.DataDir(), "postmaster.pid"))
+	content, err := os.ReadFile(filepath.Join(s.server.DataDir(), "postmaster.pid"))
 	if err != nil {
 		return "", 0, err
 	}
-	lines := strings.Split(string(note), "\n")
+	lines := strings.Split(string(content), "\n")
 	if len(lines) < 5 {
-		return "", 0, errors.New("the server's pid file is incomplete")
+		return "", 0, errors.New("postmaster.pid is incomplete")
 	}
 	number, err := strconv.ParseUint(lines[3], 10, 16)
 	return lines[4], uint16(number), err
 }
 
-// exec runs statements one after the other.
+// exec runs statements in one session.
 func (s *Server) exec(ctx context.Context, statements ...string) {
 	s.tb.Helper()
-	conn := s.admin(ctx)
-	defer endSessions(conn)
+	conn := s.connect(ctx)
+	defer closeSessions(conn)
 	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
-			word, _, _ := strings.Cut(statement, "'") // not the password
-			s.tb.Fatalf("faults: %s: %v", strings.TrimSpace(word), err)
+			safe, _, _ := strings.Cut(statement, "'") // without the password
+			s.tb.Fatalf("faults: %s: %v", strings.TrimSpace(safe), err)
 		}
 	}
 }
@@ -300,17 +300,26 @@ func (s *Server) exec(ctx context.Context, statements ...string) {
 // inRecovery reports whether the server is a standby.
 func (s *Server) inRecovery(ctx context.Context) bool {
 	s.tb.Helper()
-	return ask[bool](ctx, s, "select pg_is_in_recovery()")
+	return mustQuery[bool](ctx, s, "select pg_is_in_recovery()")
 }
 
-// ask returns the one value of a query.
-func ask[T any](ctx context.Context, s *Server, query string, args ...any) T {
+// mustQuery returns the single value of a query and fails the test on an error.
+func mustQuery[T any](ctx context.Context, s *Server, sql string, args ...any) T {
 	s.tb.Helper()
-	conn := s.admin(ctx)
-	defer endSessions(conn)
-	var value T
-	if err := conn.QueryRow(ctx, query, args...).Scan(&value); err != nil {
-		s.tb.Fatalf("faults: %s: %v", query, err)
+	value, err := query[T](ctx, s, sql, args...)
+	if err != nil {
+		s.tb.Fatalf("faults: %s: %v", sql, err)
 	}
 	return value
+}
+
+// query returns the single value of a query.
+func query[T any](ctx context.Context, s *Server, sql string, args ...any) (value T, err error) {
+	conn, err := s.session(ctx, nil)
+	if err != nil {
+		return value, err
+	}
+	defer closeSessions(conn)
+	err = conn.QueryRow(ctx, sql, args...).Scan(&value)
+	return value, err //nolint:wrapcheck // the caller adds the operation
 }

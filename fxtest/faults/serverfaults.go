@@ -13,33 +13,35 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
-// lookPause is the time between two looks at something that can't be waited for.
-const lookPause = 2 * time.Millisecond
+// pollInterval is the interval between checks of a condition that sends no notification.
+const pollInterval = 2 * time.Millisecond
 
-// TerminateBackends ends all other sessions of clients, as an administrator does: with SQLSTATE 57P01. It returns when they are
-// gone, and how many there were.
+// TerminateBackends terminates all other client sessions with SQLSTATE 57P01, as an administrator does. It returns their
+// number when they have ended.
 func (s *Server) TerminateBackends() int {
 	s.tb.Helper()
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
-	return ask[int](ctx, s, `select count(*) filter (where pg_terminate_backend(pid, $1)) from pg_stat_activity
+	return mustQuery[int](ctx, s, `select count(*) filter (where pg_terminate_backend(pid, $1)) from pg_stat_activity
 		where backend_type = 'client backend' and pid <> pg_backend_pid()`, faultTimeout.Milliseconds())
 }
 
-// FillConnections takes all connections that the server has left, those reserved for superusers too, so that the next
-// client is refused with SQLSTATE 53300. What others give back later is free. release gives the connections back and
-// returns when they are; it may be called more than once, and is at the end of the test.
+// FillConnections opens connections until the server refuses the next one with SQLSTATE 53300, including those reserved for
+// superusers. Connections that other clients close afterwards are available again.
 //
-// It takes as many processes as the server has connections: give the server a small max_connections.
+// The returned function closes the connections and waits until they have ended. It may be called more than once, and is
+// called at the end of the test.
+//
+// Each connection is a server process, so give the server a small max_connections.
 func (s *Server) FillConnections() (release func()) {
 	s.tb.Helper()
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
 	var (
 		conns []*pgx.Conn
 		once  sync.Once
 	)
-	release = func() { once.Do(func() { endSessions(conns...) }) }
+	release = func() { once.Do(func() { closeSessions(conns...) }) }
 	s.tb.Cleanup(release)
 	for {
 		conn, err := s.session(ctx, nil)
@@ -53,86 +55,79 @@ func (s *Server) FillConnections() (release func()) {
 	}
 }
 
-// endSessions ends sessions and waits until nothing of them is left on the server: the end of its process is what closes a
-// backend's socket.
-func endSessions(conns ...*pgx.Conn) {
-	ctx, cancel := faultContext()
+// closeSessions closes sessions and waits until their backends have exited: a backend's socket closes when it exits.
+func closeSessions(conns ...*pgx.Conn) {
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
 	for _, conn := range conns {
 		hijacked, err := conn.PgConn().Hijack()
 		if err != nil {
-			_ = conn.Close(ctx) // it is closed already
+			_ = conn.Close(ctx) // already closed
 			continue
 		}
 		deadline, _ := ctx.Deadline()
 		_ = hijacked.Conn.SetDeadline(deadline)
-		_, _ = hijacked.Conn.Write([]byte{'X', 0, 0, 0, 4}) // Terminate; a server that was killed doesn't take it
+		_, _ = hijacked.Conn.Write([]byte{'X', 0, 0, 0, 4}) // Terminate; fails if the server was killed
 		_, _ = io.Copy(io.Discard, hijacked.Conn)
 		_ = hijacked.Conn.Close()
 	}
 }
 
-// ReadOnly makes the server refuse to write, with SQLSTATE 25006, and leaves all sessions alive, as a writer that has become a
-// reader does; ReadOnly(false) ends it. Sessions notice with their next transaction; one that is under way may go on.
+// ReadOnly makes the server reject writes with SQLSTATE 25006 and keeps all sessions, like a writer that was demoted to a
+// reader. ReadOnly(false) allows writes again. Sessions are affected from their next transaction on.
 //
-// It sets default_transaction_read_only, so that whoever says BEGIN READ WRITE or has a setting of their own may still write.
+// It sets default_transaction_read_only. BEGIN READ WRITE and a session's own setting override it.
 func (s *Server) ReadOnly(on bool) {
 	s.tb.Helper()
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
 	statement, want := "alter system reset default_transaction_read_only", "off"
 	if on {
 		statement, want = "alter system set default_transaction_read_only = on", "on"
 	}
 	s.exec(ctx, statement, "select pg_reload_conf()")
-	s.await(ctx, "read only "+want, func() (bool, error) {
-		// New sessions inherit what the postmaster has read, and it has told the others before it accepts a new one.
-		conn, err := s.session(ctx, nil)
-		if err != nil {
-			return false, err
-		}
-		defer endSessions(conn)
-		var value string
-		err = conn.QueryRow(ctx, "show default_transaction_read_only").Scan(&value)
-		return value == want, err //nolint:wrapcheck // await wraps it
+	// The postmaster signals existing sessions before it applies the setting to new ones, so a new session is checked.
+	s.await(ctx, "read only is "+want, func() (bool, error) {
+		value, err := query[string](ctx, s, "show default_transaction_read_only")
+		return value == want, err
 	})
 }
 
-// await looks until something is so.
-func (s *Server) await(ctx context.Context, what string, look func() (bool, error)) {
+// await polls until the condition holds.
+func (s *Server) await(ctx context.Context, description string, condition func() (bool, error)) {
 	s.tb.Helper()
 	for {
-		done, err := look()
+		done, err := condition()
 		if err != nil {
-			s.tb.Fatalf("faults: %s: %v", what, err)
+			s.tb.Fatalf("faults: wait until %s: %v", description, err)
 		}
 		if done {
 			return
 		}
 		select {
-		case <-time.After(lookPause):
+		case <-time.After(pollInterval):
 		case <-ctx.Done():
-			s.tb.Fatalf("faults: %s: it doesn't happen: %v", what, context.Cause(ctx))
+			s.tb.Fatalf("faults: wait until %s: %v", description, context.Cause(ctx))
 		}
 	}
 }
 
-// RotatePassword gives the superuser a new password and returns it: logins with the old one are refused from now on, with
-// SQLSTATE 28P01, and sessions go on. [Server.URL] has the new one.
+// RotatePassword changes the superuser's password and returns the new one, which [Server.URL] contains from now on. Logins
+// with the old password fail with SQLSTATE 28P01. Existing sessions are not affected.
 func (s *Server) RotatePassword() string {
 	s.tb.Helper()
-	ctx, cancel := faultContext()
+	ctx, cancel := withFaultTimeout()
 	defer cancel()
-	password := rand.Text()
-	s.exec(ctx, setPassword(password))
-	s.secret.set(password)
-	return password
+	value := rand.Text()
+	s.exec(ctx, setPassword(value))
+	s.password.set(value)
+	return value
 }
 
-// setPassword returns the statement that sets the password of the role that runs it.
-func setPassword(password string) string {
-	return "alter role current_user password " + literal(password)
+// setPassword returns the statement that changes the password of the current role.
+func setPassword(value string) string {
+	return "alter role current_user password " + literal(value)
 }
 
-// literal writes a string constant.
+// literal returns text as an SQL string constant.
 func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

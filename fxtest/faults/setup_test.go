@@ -9,40 +9,50 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 func TestMain(m *testing.M) { fxtest.Main(m) }
 
 const (
-	// patience bounds waits for events that come at once when everything is right.
-	patience = 30 * time.Second
-	// impatience is how long something is waited for that must not come.
-	impatience = 100 * time.Millisecond
+	// timeout bounds events that must happen.
+	timeout = 30 * time.Second
+	// quiet is how long a test waits for an event that must not happen.
+	quiet = 100 * time.Millisecond
 )
 
-// patiently returns a ctx that outlives the test's own, for cleaning up.
-func patiently(t *testing.T) context.Context {
+// setup starts a proxy in front of the test's database, which has a table entries. direct bypasses the proxy.
+func setup(t *testing.T) (proxy *faults.Proxy, direct *pgx.Conn) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	url := fxtest.URL(t)
+	direct = connect(t, url)
+	execute(t, direct, "create table entries (n int unique deferrable initially deferred)")
+	return faults.NewProxy(t, url), direct
+}
+
+// cleanupContext returns a ctx that is still valid in the test's cleanups.
+func cleanupContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
 func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
-	conn, err := dial(t, url)
+	conn, err := tryConnect(t, url)
 	require.NoError(t, err)
 	return conn
 }
 
-// dial is connect for attempts that may fail.
-func dial(t *testing.T, url string) (*pgx.Conn, error) {
+func tryConnect(t *testing.T, url string) (*pgx.Conn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err == nil {
-		t.Cleanup(func() { _ = conn.Close(patiently(t)) })
+		t.Cleanup(func() { _ = conn.Close(cleanupContext(t)) })
 	}
 	return conn, err
 }
@@ -62,10 +72,16 @@ func query[T any](t *testing.T, conn *pgx.Conn, sql string) T {
 	return value
 }
 
-// pingWithin asks for an answer and gives up after a time.
-func pingWithin(t *testing.T, conn *pgx.Conn, limit time.Duration) error {
+func countEntries(t *testing.T, conn *pgx.Conn) int {
+	t.Helper()
+	return query[int](t, conn, "select count(*) from entries")
+}
+
+func ping(t *testing.T, conn *pgx.Conn, limit time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	return conn.Ping(ctx)
 }
+
+func code(err error) string { return sqlstate.Code(err) }

@@ -2,8 +2,8 @@ package faults
 
 import "strings"
 
-// commits reports whether one of the statements of a script is COMMIT or END. It knows strings, quoted names and comments
-// (PostgreSQL manual, "Lexical Structure").
+// commits reports whether a statement of the script is COMMIT or END, but not COMMIT PREPARED. It skips strings, quoted
+// identifiers and comments (PostgreSQL manual, "Lexical Structure").
 func commits(script string) bool {
 	for rest := script; rest != ""; {
 		word, after := nextWord(rest)
@@ -17,15 +17,15 @@ func commits(script string) bool {
 	return false
 }
 
-// nextWord skips blanks and comments and returns the letters that follow.
+// nextWord skips white space and comments and returns the letters that follow.
 func nextWord(s string) (word, rest string) {
 	for s != "" {
 		trimmed := strings.TrimLeft(s, " \t\r\n\f\v")
-		if n := comment(trimmed); n > 0 {
+		if n := commentLength(trimmed); n > 0 {
 			s = trimmed[n:]
 			continue
 		}
-		end := strings.IndexFunc(trimmed, func(r rune) bool { return !letter(r) })
+		end := strings.IndexFunc(trimmed, func(r rune) bool { return !isLetter(r) })
 		if end < 0 {
 			end = len(trimmed)
 		}
@@ -34,12 +34,12 @@ func nextWord(s string) (word, rest string) {
 	return "", ""
 }
 
-func letter(r rune) bool { return r == '_' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' }
+func isLetter(r rune) bool { return r == '_' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' }
 
-// nextStatement returns what follows the next semicolon that ends a statement, "" when there is none.
+// nextStatement returns the text after the end of the current statement.
 func nextStatement(s string) string {
 	for at := 0; at < len(s); {
-		switch n := max(comment(s[at:]), quoted(s, at)); {
+		switch n := max(commentLength(s[at:]), quotedLength(s, at)); {
 		case n > 0:
 			at += n
 		case s[at] == ';':
@@ -51,8 +51,8 @@ func nextStatement(s string) string {
 	return ""
 }
 
-// comment returns the length of the comment at the start of s, 0 when there is none.
-func comment(s string) int {
+// commentLength returns the length of the comment at the start of s, or 0.
+func commentLength(s string) int {
 	if strings.HasPrefix(s, "--") {
 		if end := strings.IndexByte(s, '\n'); end >= 0 {
 			return end + 1
@@ -81,30 +81,30 @@ func comment(s string) int {
 	return len(s)
 }
 
-// quoted returns the length of the string or quoted name that starts at s[at], 0 when there is none.
-func quoted(s string, at int) int {
+// quotedLength returns the length of the string or quoted identifier at s[at], or 0.
+func quotedLength(s string, at int) int {
 	switch s[at] {
 	case '\'', '"':
-		escapes := s[at] == '\'' && at > 0 && strings.EqualFold(s[at-1:at], "e") && (at == 1 || !letter(rune(s[at-2])))
+		escapes := s[at] == '\'' && at > 0 && strings.EqualFold(s[at-1:at], "e") && (at == 1 || !isLetter(rune(s[at-2])))
 		for end := at + 1; end < len(s); end++ {
 			if escapes && s[end] == '\\' {
 				end++
-			} else if s[end] == s[at] { // a doubled quote is two strings side by side
+			} else if s[end] == s[at] { // a doubled quote reads as two adjacent strings
 				return end + 1 - at
 			}
 		}
 		return len(s) - at
 	case '$':
-		return dollarQuoted(s[at:])
+		return dollarQuotedLength(s[at:])
 	default:
 		return 0
 	}
 }
 
-// dollarQuoted returns the length of the string between $tag$ and $tag$ at the start of s, 0 when there is none.
-func dollarQuoted(s string) int {
+// dollarQuotedLength returns the length of the dollar-quoted string at the start of s, or 0.
+func dollarQuotedLength(s string) int {
 	name, _, found := strings.Cut(s[1:], "$")
-	if !found || strings.ContainsFunc(name, func(r rune) bool { return !letter(r) && (r < '0' || r > '9') }) {
+	if !found || strings.ContainsFunc(name, func(r rune) bool { return !isLetter(r) && (r < '0' || r > '9') }) {
 		return 0
 	}
 	tag := s[:len(name)+2]
