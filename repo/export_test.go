@@ -55,12 +55,6 @@ func (t *Texts) Made(key string, compile func() string) string {
 	return t.cache.getOrCompile([]byte(key), compile)
 }
 
-var (
-	// PlaceOf and PlaceArg lead to what a cursor holds and back.
-	PlaceOf  = placeOf
-	PlaceArg = placeArg
-)
-
 // Core is what a repository is made of, for a struct type that is known at run time only: its methods have the statements and
 // the ways of arguments and rows in common with a Repository's.
 type Core struct {

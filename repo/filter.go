@@ -1,9 +1,12 @@
 package repo
 
 import (
+	"database/sql/driver"
 	"fmt"
 	"reflect"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Filter is a condition on rows. Filters know two answers: a row for which SQL would say "unknown", because a value is NULL,
@@ -182,6 +185,23 @@ func isNil(value any) bool {
 	default:
 		return false
 	}
+}
+
+// holdsNull reports whether a value is sent as NULL.
+func holdsNull(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Slice, reflect.Map:
+		return v.IsNil()
+	default:
+	}
+	switch value := v.Interface().(type) {
+	case pgtype.RangeValuer:
+		return value.IsNull()
+	case driver.Valuer:
+		sent, err := value.Value()
+		return err == nil && sent == nil
+	}
+	return false
 }
 
 // Like matches rows whose column matches the pattern, in which % and _ have their meaning in SQL and \ takes it away. Use

@@ -3,7 +3,6 @@ package repo_test
 import (
 	"database/sql/driver"
 	"encoding/json"
-	"errors"
 	"reflect"
 	"testing"
 	"time"
@@ -71,7 +70,7 @@ insert into awkward select g,
 	timestamptz '2020-01-01' + g % 3 * interval '1 us'
 from generate_series(1, 30) g`
 
-func TestPagesMeetEveryRowOnceWhateverTheValues(t *testing.T) {
+func TestPage_VisitsEveryRowOnceForAllTypes(t *testing.T) {
 	t.Parallel()
 	rows := newRepo[Awkward, int64](t, newManager(t, awkwardDDL), "awkward")
 	ctx := t.Context()
@@ -106,23 +105,4 @@ func TestPagesMeetEveryRowOnceWhateverTheValues(t *testing.T) {
 			}
 		}
 	}
-}
-
-// Fleeting holds what can't be part of a cursor.
-type Fleeting struct{} //nolint:recvcheck // as the interfaces want it
-
-func (*Fleeting) Scan(any) error              { return nil }
-func (Fleeting) Value() (driver.Value, error) { return nil, errors.New("no value") }
-
-func TestAPlaceThatDoesNotFitItsColumnIsRefused(t *testing.T) {
-	t.Parallel()
-	for place, value := range map[string]any{
-		`"x"`: 0, `-1`: uint8(0), `1.5`: 0, `"none"`: 0.0, `{}`: "", `1`: []byte{}, `7`: true, `"a"`: struct{ A int }{},
-		`[1]`: Secret{}, `{"a":1}`: Secret{}, `{"bytes":1}`: Secret{}, `"`: time.Time{},
-	} {
-		got, err := repo.PlaceArg([]byte(place), reflect.TypeOf(value))
-		require.Error(t, err, "%s for %T: %v", place, value, got)
-	}
-	_, err := repo.PlaceOf(reflect.ValueOf(Fleeting{}))
-	require.ErrorContains(t, err, "no value")
 }

@@ -1,0 +1,200 @@
+package repo
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// keyset is an order in which no two rows are equal.
+type keyset struct {
+	d      *descriptor
+	orders []Order
+	// name identifies the order in cursors, in both directions.
+	name string
+}
+
+// keyset appends the key to an order.
+func (d *descriptor) keyset(b *builder, orders []Order) keyset {
+	k := keyset{d: d, orders: slices.Clone(orders)}
+	for i, o := range orders {
+		c, err := d.column(o.column)
+		switch {
+		case err != nil:
+			b.setError(err)
+		case c.roles.is(roleJSON):
+			b.failf("a page can't be ordered by column %q, which is JSON", o.column)
+		case slices.ContainsFunc(orders[:i], func(before Order) bool { return before.column == o.column }):
+			b.failf("the order names column %q twice", o.column)
+		}
+	}
+	desc := len(orders) > 0 && orders[len(orders)-1].desc // as the last column, so that one index serves
+	for _, position := range d.key {
+		name := d.columns[position].name
+		if !slices.ContainsFunc(orders, func(o Order) bool { return o.column == name }) {
+			k.orders = append(k.orders, Order{column: name, desc: desc})
+		}
+	}
+	k.name = fmt.Sprintf("%s %+v", d.label, k.orders)
+	return k
+}
+
+// reversed returns the same order from the other end.
+func (k keyset) reversed() keyset {
+	orders := make([]Order, len(k.orders))
+	for i, o := range k.orders {
+		orders[i] = Order{column: o.column, desc: !o.desc, nulls: " nulls first"}
+		if o.nullsFirst() {
+			orders[i].nulls = " nulls last"
+		}
+		if orders[i].nullsFirst() == orders[i].desc {
+			orders[i].nulls = "" // the server's default
+		}
+	}
+	k.orders = orders
+	return k
+}
+
+// pagePosition is what a cursor holds: the order's columns of the row beside which a page begins, NULL as nil. The values are
+// the server's own text, which it reads back as exactly the same value of the column's type.
+type pagePosition struct {
+	Backward bool      `json:"b,omitempty"`
+	Values   []*string `json:"v"`
+}
+
+// textColumn returns the expression that selects the values of a row's position.
+func (k keyset) textColumn() string {
+	texts := make([]string, len(k.orders))
+	for i := range k.orders {
+		texts[i] = k.ident(i) + "::text"
+	}
+	return "array[" + strings.Join(texts, ", ") + "]"
+}
+
+const checksumSize = 6
+
+// checksum returns the bytes that detect a damaged cursor or one of another order.
+func (k keyset) checksum(data []byte) []byte {
+	sum := sha256.Sum256(append([]byte(k.name+"\x00"), data...))
+	return sum[:checksumSize]
+}
+
+// cursor encodes a position.
+func (k keyset) cursor(p pagePosition) string {
+	data, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // can't happen: there is nothing but strings
+	}
+	return base64.RawURLEncoding.EncodeToString(append(k.checksum(data), data...))
+}
+
+// parse decodes a cursor. The empty cursor stands for the beginning.
+func (k keyset) parse(cursor string) (pagePosition, error) {
+	var p pagePosition
+	if cursor == "" {
+		return p, nil
+	}
+	bad := &queryError{k.d.label + ": the cursor is damaged, or of another table or order; begin without one"}
+	data, err := base64.RawURLEncoding.DecodeString(cursor) // which ignores line breaks and insignificant bits
+	if err != nil || base64.RawURLEncoding.EncodeToString(data) != cursor || len(data) < checksumSize {
+		return p, bad
+	}
+	if !bytes.Equal(k.checksum(data[checksumSize:]), data[:checksumSize]) {
+		return p, bad
+	}
+	if err := json.Unmarshal(data[checksumSize:], &p); err != nil || len(p.Values) != len(k.orders) {
+		return pagePosition{}, bad
+	}
+	return p, nil
+}
+
+// writeAfter writes the condition on rows that come after a position.
+func (k keyset) writeAfter(b *builder, values []*string) {
+	numbers := make([]int, len(values)) // of the values' arguments, 0 for NULL
+	for i, value := range values {
+		if value != nil {
+			b.args = append(b.args, *value) // sent as text, whatever the column's type
+			numbers[i] = len(b.args)
+		}
+	}
+	if k.uniform() && !slices.Contains(numbers, 0) {
+		k.writeAfterRow(b, numbers)
+		return
+	}
+	separator := "("
+	for i := range k.orders {
+		if after := k.afterColumn(i, numbers[i]); after != "" {
+			b.text(separator)
+			for j := range i {
+				b.text(k.equal(j, numbers[j]) + " and ")
+			}
+			b.text(after)
+			separator = " or "
+		}
+	}
+	if separator == "(" {
+		b.text("(false")
+	}
+	b.text(")")
+}
+
+// uniform reports whether the position can be compared as a row, which an index serves best: all columns have one direction and
+// none can be NULL.
+func (k keyset) uniform() bool {
+	for i, o := range k.orders {
+		if o.desc != k.orders[0].desc || k.nullable(i) {
+			return false
+		}
+	}
+	return true
+}
+
+func (k keyset) nullable(i int) bool {
+	c := &k.d.columns[k.d.byName[k.orders[i].column]]
+	return !c.roles.is(rolePK) && (c.indirect || isNullable(c.typ))
+}
+
+// writeAfterRow writes a row comparison.
+func (k keyset) writeAfterRow(b *builder, numbers []int) {
+	idents, args := make([]string, len(numbers)), make([]string, len(numbers))
+	for i, number := range numbers {
+		idents[i], args[i] = k.ident(i), fmt.Sprintf("$%d", number)
+	}
+	b.text("(" + strings.Join(idents, ", ") + ") " + k.operator(0) + " (" + strings.Join(args, ", ") + ")")
+}
+
+func (k keyset) ident(i int) string { return k.d.columns[k.d.byName[k.orders[i].column]].ident }
+
+func (k keyset) operator(i int) string {
+	if k.orders[i].desc {
+		return "<"
+	}
+	return ">"
+}
+
+func (k keyset) equal(i, number int) string {
+	if number == 0 {
+		return k.ident(i) + " is null"
+	}
+	return fmt.Sprintf("%s = $%d", k.ident(i), number)
+}
+
+// afterColumn returns the condition that column i comes after its value, "" if no value does.
+func (k keyset) afterColumn(i, number int) string {
+	ident, nullsFirst := k.ident(i), k.orders[i].nullsFirst()
+	switch {
+	case number == 0 && nullsFirst:
+		return ident + " is not null"
+	case number == 0:
+		return ""
+	}
+	after := fmt.Sprintf("%s %s $%d", ident, k.operator(i), number)
+	if k.nullable(i) && !nullsFirst {
+		return "(" + after + " or " + ident + " is null)"
+	}
+	return after
+}
