@@ -42,7 +42,7 @@ func weigh(err error) evidence {
 	}
 	var e evidence
 	switch pgfx.CauseOf(err) {
-	case sqlstate.None, pgfx.CauseUnknown:
+	case pgfx.CauseNone, pgfx.CauseUnknown:
 		return 0
 	case pgfx.CauseTimeout:
 		e = soft

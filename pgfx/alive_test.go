@@ -40,7 +40,7 @@ func ownServer(t *testing.T) (cfg pgfx.Config, readOnly func(on string)) {
 func TestAConnectionWhoseServerWasDemotedIsReplaced(t *testing.T) {
 	t.Parallel()
 	cfg, readOnly := ownServer(t)
-	for role, replaced := range map[pgfx.Role]bool{pgfx.RoleAuto: true, pgfx.RoleAny: false, pgfx.RoleReader: false} {
+	for role, replaced := range map[pgfx.Role]bool{pgfx.RoleAuto: true, pgfx.RoleAny: false} {
 		cfg.Role = role
 		db := started(t, cfg)
 		db.AskAlways()

@@ -14,29 +14,29 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// takesTheShortWay reports whether a connection encodes a google/uuid without allocating.
-func takesTheShortWay(conn *pgx.Conn) bool {
+// usesFastCodec reports whether a connection encodes a google/uuid without allocations.
+func usesFastCodec(conn *pgx.Conn) bool {
 	plan, id, buf := conn.TypeMap().PlanEncode(pgtype.UUIDOID, pgtype.BinaryFormatCode, uuid.UUID{}), any(uuid.New()), make([]byte, 0, 64)
 	return testing.AllocsPerRun(10, func() { _, _ = plan.Encode(id, buf) }) == 0
 }
 
-func TestEveryConnectionHasTheCodecsUnlessSwitchedOff(t *testing.T) { //nolint:paralleltest // counts allocations
-	for _, stock := range []bool{false, true} {
+func TestDisableFastCodecs_OnEveryConnection(t *testing.T) { //nolint:paralleltest // counts allocations
+	for _, disabled := range []bool{false, true} {
 		cfg := serverConfig()
-		cfg.DisableFastCodecs = stock
+		cfg.DisableFastCodecs = disabled
 		db := started(t, cfg)
 		require.NoError(t, db.AcquireFunc(t.Context(), func(_ context.Context, conn *pgx.Conn) error {
-			assert.Equal(t, !stock, takesTheShortWay(conn), "in the pool")
+			assert.Equal(t, !disabled, usesFastCodec(conn), "in the pool")
 			return nil
 		}))
 		conn, err := db.Connect(within(t, 10*time.Second), "test")
 		require.NoError(t, err)
-		assert.Equal(t, !stock, takesTheShortWay(conn), "outside the pool")
+		assert.Equal(t, !disabled, usesFastCodec(conn), "outside the pool")
 		require.NoError(t, conn.Close(t.Context()))
 	}
 }
 
-func TestACodecOfTheUsersOwnWins(t *testing.T) {
+func TestWithAfterConnect_ReplacesCodec(t *testing.T) {
 	t.Parallel()
 	own := &pgtype.TimestamptzCodec{ScanLocation: time.UTC}
 	db := started(t, serverConfig(), pgfx.WithAfterConnect(func(_ context.Context, conn *pgx.Conn) error {

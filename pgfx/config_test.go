@@ -18,7 +18,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestValidateNamesFieldValueAndFix(t *testing.T) {
+func TestConfig_ValidateNamesFieldValueAndFix(t *testing.T) {
 	t.Parallel()
 	empty := filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
@@ -38,57 +38,69 @@ func TestValidateNamesFieldValueAndFix(t *testing.T) {
 		},
 		"port too large": {pgfx.Config{URL: address, Port: 65536}, `Port is "65536": set a port from 1 to 65535, or 0 for 5432`},
 		"negative port":  {pgfx.Config{URL: address, Port: -1}, `Port is "-1": set a port from 1 to 65535, or 0 for 5432`},
-		"url in host":    {pgfx.Config{Host: "postgres://a:b@c/d"}, `Host is "postgres://a:xxxxx@c/d": put a connection string into URL; Host takes a host name, an address or a socket directory`},
+		"url in host":    {pgfx.Config{Host: "postgres://a:b@c/d"}, `Host is "postgres://a:xxxxx@c/d": set a host name, an IP address or a socket directory; a connection string belongs in URL`},
 		"two passwords": {
 			pgfx.Config{URL: address, Password: "a", PasswordFile: "doc.go"},
 			`PasswordFile is "doc.go": set Password or PasswordFile, not both`,
 		},
-		"no password file":   {pgfx.Config{URL: address, PasswordFile: "/nowhere/pw"}, `PasswordFile is "/nowhere/pw": name a readable file that holds the password (no such file or directory)`},
-		"empty password":     {pgfx.Config{URL: address, PasswordFile: empty}, fmt.Sprintf("PasswordFile is %q: name a readable file that holds the password (the file is empty)", empty)},
+		"no password file":   {pgfx.Config{URL: address, PasswordFile: "/nowhere/pw"}, `PasswordFile is "/nowhere/pw": set the path of a readable file that holds the password (no such file or directory)`},
+		"empty password":     {pgfx.Config{URL: address, PasswordFile: empty}, fmt.Sprintf("PasswordFile is %q: set the path of a readable file that holds the password (the file is empty)", empty)},
 		"zero byte":          {pgfx.Config{Host: "a\x00b"}, `Host is "a\\x00b": remove the zero byte`},
 		"unknown tls mode":   {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{Mode: "on"}}, `TLS.Mode is "on": set one of disable, allow, prefer, require, verify-ca, verify-full`},
-		"missing ca file":    {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CAFile: "/nowhere/ca.pem"}}, `TLS.CAFile is "/nowhere/ca.pem": name a readable PEM file with the certificates to trust (no such file or directory)`},
-		"ca file without ca": {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CAFile: empty}}, fmt.Sprintf("TLS.CAFile is %q: name a PEM file; this one holds no certificate", empty)},
+		"missing ca file":    {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CAFile: "/nowhere/ca.pem"}}, `TLS.CAFile is "/nowhere/ca.pem": set the path of a readable PEM file with the certificates to trust (no such file or directory)`},
+		"ca file without ca": {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CAFile: empty}}, fmt.Sprintf("TLS.CAFile is %q: set the path of a PEM file with certificates: this file has none", empty)},
 		"half a certificate": {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CertFile: empty}}, fmt.Sprintf("TLS.CertFile is %q: set TLS.CertFile and TLS.KeyFile together", empty)},
 		"missing key file": {
 			pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CertFile: empty, KeyFile: "/nowhere/key.pem"}},
-			`TLS.KeyFile is "/nowhere/key.pem": name a readable PEM file (no such file or directory)`,
+			`TLS.KeyFile is "/nowhere/key.pem": set the path of a readable PEM file (no such file or directory)`,
 		},
-		"negative max conns":    {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxConns: -1}}, `Pool.MaxConns is "-1": set 1 or more, or 0 for the default; a pool without a limit is not offered`},
+		"negative max conns":    {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxConns: -1}}, `Pool.MaxConns is "-1": set 1 or more, or 0 for the default; the pool must have a limit`},
 		"too many conns":        {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxConns: 70000}}, `Pool.MaxConns is "70000": set 65535 or less`},
 		"negative min conns":    {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MinConns: -1}}, `Pool.MinConns is "-1": set 0 or more`},
 		"max below min":         {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxConns: 2, MinConns: 5}}, `Pool.MinConns is "5": set at most Pool.MaxConns, which is 2`},
-		"negative duration":     {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{AcquireTimeout: -time.Second}}, `Pool.AcquireTimeout is "-1s": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
-		"jitter below 1 s":      {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxConnLifetimeJitter: time.Millisecond}}, `Pool.MaxConnLifetimeJitter is "1ms": set 1s or more: pgxpool counts whole seconds, so that less has no effect`},
+		"negative duration":     {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{AcquireTimeout: -time.Second}}, `Pool.AcquireTimeout is "-1s": set a positive duration, 0 for the default, or pgfx.Off (-1ns) to disable it`},
+		"jitter below 1 s":      {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxConnLifetimeJitter: time.Millisecond}}, `Pool.MaxConnLifetimeJitter is "1ms": set 1s or more: pgxpool uses whole seconds`},
 		"timeout below 1 ms":    {pgfx.Config{URL: address, Timeouts: pgfx.TimeoutConfig{Lock: time.Microsecond}}, `Timeouts.Lock is "1µs": set 1ms or more, the resolution of the server's setting`},
 		"timeout too long":      {pgfx.Config{URL: address, Timeouts: pgfx.TimeoutConfig{Statement: 1000 * time.Hour}}, `Timeouts.Statement is "1000h0m0s": set at most 24 days, the limit of the server's setting`},
-		"negative overflow":     {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxOverflow: -1}}, `Pool.MaxOverflow is "-1": set 0 or more, at most 65535`},
-		"old tls":               {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{MinVersion: "1.1"}}, `TLS.MinVersion is "1.1": set 1.2 or 1.3, or nothing for 1.2`},
+		"negative overflow":     {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxOverflow: -1}}, `Pool.MaxOverflow is "-1": set a number from 0 to 65535`},
+		"old tls":               {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{MinVersion: "1.1"}}, `TLS.MinVersion is "1.1": set 1.2 or 1.3, or leave it empty for 1.2`},
 		"unknown attributes":    {pgfx.Config{URL: address, TargetSessionAttrs: "writer"}, `TargetSessionAttrs is "writer": set one of any, read-write, read-only, primary, standby, prefer-standby`},
-		"unknown role":          {pgfx.Config{URL: address, Role: "primary"}, `Role is "primary": set one of writer, reader, any, or nothing for the default`},
+		"unknown role":          {pgfx.Config{URL: address, Role: "primary"}, `Role is "primary": set writer or any, or leave it empty for the default`},
+		"reader role":           {pgfx.Config{URL: address, Role: "reader"}, `Role is "reader": set any: a pool accepts both a replica and the writer behind a reader endpoint`},
 		"unknown start mode":    {pgfx.Config{URL: address, Start: pgfx.StartConfig{Mode: "now"}}, `Start.Mode is "now": set one of require, optional, lazy`},
-		"start without end":     {pgfx.Config{URL: address, Start: pgfx.StartConfig{Timeout: pgfx.Off}}, `Start.Timeout is "-1ns": set a positive duration, or 0 for the default; it can't be switched off`},
-		"negative retries":      {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{MaxAttempts: -2}}, `Retry.MaxAttempts is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) for none`},
+		"start without end":     {pgfx.Config{URL: address, Start: pgfx.StartConfig{Timeout: pgfx.Off}}, `Start.Timeout is "-1ns": set a positive duration, or 0 for the default; it cannot be disabled`},
+		"negative attempts":     {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{MaxAttempts: -2}}, `Retry.MaxAttempts is "-2": set 1 or more, 0 for the default, or pgfx.Off (-1) for no limit`},
 		"delay above its limit": {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Delay: time.Minute, MaxDelay: time.Second}}, `Retry.MaxDelay is "1s": set at least Retry.Delay, which is 1m0s`},
-		"too large a budget":    {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Budget: 2}}, `Retry.Budget is "2": set a share from 0 to 1, 0 for the default or pgfx.Off (-1) for no limit`},
+		"too large a budget":    {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Budget: 2}}, `Retry.Budget is "2": set a number from 0 to 1, 0 for the default, or pgfx.Off (-1) for no limit`},
 		"shrinking delay":       {pgfx.Config{URL: address, Retry: pgfx.RetryConfig{Multiplier: 0.5}}, `Retry.Multiplier is "0.5": set a factor from 1 to 100, or 0 for the default`},
-		"negative slow":         {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{Slow: -2}}, `Stats.Slow is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
-		"negative leak":         {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{LongLease: -time.Minute}}, `Stats.LongLease is "-1m0s": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
+		"negative slow":         {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{Slow: -2}}, `Stats.Slow is "-2ns": set a positive duration, 0 for the default, or pgfx.Off (-1ns) to disable it`},
+		"negative leak":         {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{LongLease: -time.Minute}}, `Stats.LongLease is "-1m0s": set a positive duration, 0 for the default, or pgfx.Off (-1ns) to disable it`},
 		"negative statements":   {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{Statements: -2}}, `Stats.Statements is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) to keep none`},
 		"too many statements":   {pgfx.Config{URL: address, Stats: pgfx.StatsConfig{Statements: 10001}}, `Stats.Statements is "10001": set 10000 or less`},
-		"negative interval":     {pgfx.Config{URL: address, Health: pgfx.HealthConfig{Interval: -2}}, `Health.Interval is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
+		"negative interval":     {pgfx.Config{URL: address, Health: pgfx.HealthConfig{Interval: -2}}, `Health.Interval is "-2ns": set a positive duration, 0 for the default, or pgfx.Off (-1ns) to disable it`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			err := test.config.Validate()
-			require.EqualError(t, err, "pgfx: invalid config: "+test.want)
+			assert.Equal(t, test.want, onlyProblem(t, err))
 			_, openErr := pgfx.Open(test.config)
-			require.EqualError(t, openErr, err.Error(), "Open reports the same")
+			require.EqualError(t, openErr, err.Error(), "Open returns the same error")
 		})
 	}
 }
 
-func TestValidateReportsAllProblemsAtOnce(t *testing.T) {
+// onlyProblem returns the text of a ConfigError's only problem, without key and variable.
+func onlyProblem(t *testing.T, err error) string {
+	t.Helper()
+	var invalid *pgfx.ConfigError
+	require.ErrorAs(t, err, &invalid)
+	require.Len(t, invalid.Problems, 1)
+	problem := invalid.Problems[0]
+	problem.Key, problem.Env = "", ""
+	return problem.String()
+}
+
+func TestConfig_ValidateReportsAllProblems(t *testing.T) {
 	t.Parallel()
 	err := pgfx.Config{
 		URL: "postgres://app@localhost/app", Port: -1,
@@ -106,7 +118,17 @@ func TestValidateReportsAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
-func TestTheZeroConfigIsValidAndHasDefaults(t *testing.T) {
+func TestConfigError_NamesKeyAndVariable(t *testing.T) {
+	t.Parallel()
+	config := pgfx.Config{URL: "postgres://app@localhost/app", Pool: pgfx.PoolConfig{MaxConns: -1}}
+	const fix = ` is "-1": set 1 or more, or 0 for the default; the pool must have a limit`
+	require.EqualError(t, config.Validate(), "pgfx: invalid config: Pool.MaxConns (pool.max_conns, DATABASE_POOL_MAX_CONNS)"+fix)
+
+	_, err := pgfx.Open(config, pgfx.WithName("reporting"))
+	require.EqualError(t, err, "pgfx: invalid config: Pool.MaxConns (pool.max_conns, REPORTING_DATABASE_POOL_MAX_CONNS)"+fix)
+}
+
+func TestConfig_ZeroValueIsValid(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, pgfx.Config{}.Validate())
 	d := pgfx.Config{}.WithDefaults()
@@ -119,10 +141,10 @@ func TestTheZeroConfigIsValidAndHasDefaults(t *testing.T) {
 	assert.Equal(t, 30*time.Second, d.Health.Interval)
 	assert.Equal(t, pgfx.StartRequire, d.Start.Mode)
 	assert.Equal(t, pgfx.StatsConfig{Slow: time.Second, LongLease: time.Minute, Statements: 500}, d.Stats)
-	assert.Equal(t, d, d.WithDefaults(), "defaulting twice changes nothing")
+	assert.Equal(t, d, d.WithDefaults(), "applying defaults twice changes nothing")
 }
 
-func TestNothingThatIsPrintedShowsASecret(t *testing.T) {
+func TestConfig_PrintsNoSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"
 	configs := map[string]pgfx.Config{
@@ -144,14 +166,14 @@ func TestNothingThatIsPrintedShowsASecret(t *testing.T) {
 		"no host":       {URL: "postgres://app:" + secret},
 		"bad escape":    {URL: "postgres://app:%zz" + secret + "@localhost/app"},
 		"colon in it":   {URL: "postgres://app:a:" + secret + "@localhost:5432/app?x=y"},
-		"in host":       {Host: "postgres://app:" + secret + "@localhost/app"},
+		"url in host":   {Host: "postgres://app:" + secret + "@localhost/app"},
 		"two hosts":     {URL: "postgres://app:" + secret + "@h1:1,h2:2/app?port=x"},
 	}
 	for name, config := range configs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			core, logs := observer.New(zapcore.DebugLevel)
-			zap.New(core).Info("config", zap.Any("config", config), zap.Reflect("again", config), zap.Stringer("text", config))
+			zap.New(core).Info("config", zap.Any("config", config), zap.Reflect("reflected", config), zap.Stringer("text", config))
 			asJSON, err := json.Marshal(map[string]any{"config": config, "pointer": &config})
 			require.NoError(t, err)
 			tree, err := config.MarshalYAML()
@@ -176,7 +198,7 @@ func TestNothingThatIsPrintedShowsASecret(t *testing.T) {
 	}
 }
 
-func TestAnEndpointMasksItsPassword(t *testing.T) {
+func TestEndpoint_MasksPassword(t *testing.T) {
 	t.Parallel()
 	e := pgfx.Endpoint{URL: "postgres://app:hunter2@localhost/app"}
 	asJSON, err := json.Marshal(e)
@@ -188,7 +210,7 @@ func TestAnEndpointMasksItsPassword(t *testing.T) {
 	assert.Equal(t, 6, strings.Count(text, "postgres://app:xxxxx@localhost/app"))
 }
 
-func TestPartsWinOverTheURL(t *testing.T) {
+func TestConfig_FieldsOverrideURL(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]pgfx.Config{
 		"url":              {URL: "postgres://a:b@h:1/d", Host: "localhost", Port: 7, Database: "my db", Username: "o'neil", Password: `p w\'`},
@@ -207,12 +229,12 @@ func TestPartsWinOverTheURL(t *testing.T) {
 	}
 }
 
-func TestALineBreakBehindTheURLIsNoPartOfIt(t *testing.T) {
+func TestConfig_TrimsURL(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "a@h:1/d", open(t, pgfx.Config{URL: "postgres://a:b@h:1/d\n"}).Target())
 }
 
-func TestPoolParametersOfTheURLCountWhereNoFieldIsSet(t *testing.T) {
+func TestConfig_URLParametersFillZeroFields(t *testing.T) {
 	t.Parallel()
 	const address = "postgres://a@localhost/d?pool_max_conns=7&pool_min_conns=2&pool_max_conn_idle_time=1m" +
 		"&connect_timeout=3&application_name=mine"
@@ -238,6 +260,6 @@ func TestPoolParametersOfTheURLCountWhereNoFieldIsSet(t *testing.T) {
 	assert.Equal(t, "0", pool.ConnConfig.RuntimeParams["lock_timeout"])
 	assert.NotContains(t, pool.ConnConfig.RuntimeParams, "idle_in_transaction_session_timeout")
 
-	_, err := pgfx.Open(pgfx.Config{URL: "postgres://a@localhost/d?pool_min_conns=20"})
-	require.ErrorContains(t, err, `URL is "pool_min_conns=20": set at most the pool's maximum, which is 10`)
+	err := pgfx.Config{URL: "postgres://a@localhost/d?pool_min_conns=20"}.Validate()
+	require.ErrorContains(t, err, `URL (url, DATABASE_URL) is "pool_min_conns=20": set at most the pool's maximum, which is 10`)
 }

@@ -1,7 +1,6 @@
 package pgfx
 
 import (
-	"errors"
 	"os"
 	"reflect"
 	"strings"
@@ -9,64 +8,83 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// EnvPrefix is the prefix of the environment variables that [ConfigFromEnv] reads: DATABASE_URL, DATABASE_POOL_MAX_CONNS
-// and so on.
+// EnvPrefix is the prefix of the variables that [ConfigFromEnv] reads: DATABASE_URL, DATABASE_POOL_MAX_CONNS and so on.
 const EnvPrefix = "DATABASE_"
 
-// ConfigFromEnv reads a [Config] from the variables whose names begin with [EnvPrefix]. A variable that cannot be read as
-// the type of its field is an error that names the variable; the values themselves are checked by [Config.Validate].
+// ConfigFromEnv reads a [Config] from the environment variables that begin with [EnvPrefix]. It returns a [*ConfigError] if
+// a variable cannot be parsed as the type of its field. It does not validate the values; see [Config.Validate].
 func ConfigFromEnv() (Config, error) { return ConfigFromEnvPrefix(EnvPrefix) }
 
-// ConfigFromEnvPrefix is [ConfigFromEnv] for another prefix, such as "REPORTING_DATABASE_".
+// ConfigFromEnvPrefix is like [ConfigFromEnv] with another prefix, such as "REPORTING_DATABASE_".
 func ConfigFromEnvPrefix(prefix string) (Config, error) {
 	return configFromEnv(prefix, env.ToMap(os.Environ()))
 }
 
 func configFromEnv(prefix string, environment map[string]string) (Config, error) {
-	opts := env.Options{Prefix: prefix, Environment: environment}
-	c, err := env.ParseAsWithOptions[Config](opts)
+	c, err := env.ParseAsWithOptions[Config](env.Options{Prefix: prefix, Environment: environment})
 	if err == nil {
 		return c, nil
 	}
-	params, paramsErr := env.GetFieldParamsWithOptions(&Config{}, opts)
-	if paramsErr != nil {
-		return Config{}, errors.New("pgfx: " + paramsErr.Error())
-	}
+	// The error does not name the variables, so parse each one alone.
 	var problems []ConfigProblem
-	for _, p := range params {
-		value, set := environment[p.Key]
+	for _, s := range settings() {
+		variable := prefix + s.env
+		value, set := environment[variable]
 		if !set {
 			continue
 		}
-		one := env.Options{Prefix: prefix, Environment: map[string]string{p.Key: value}}
+		one := env.Options{Prefix: prefix, Environment: map[string]string{variable: value}}
 		if _, err := env.ParseAsWithOptions[Config](one); err != nil {
-			problems = append(problems, ConfigProblem{Field: p.Key, Value: value, Fix: "set it to " + expected(err)})
+			problems = append(problems, ConfigProblem{Field: s.field, Key: s.key, Env: variable, Value: value, Fix: "set " + expected(s.typ)})
 		}
 	}
 	return Config{}, &ConfigError{Problems: problems}
 }
 
-// expected says in words what a variable of the type named in err must look like.
-func expected(err error) string {
-	if parse, ok := errors.AsType[env.ParseError](err); ok {
-		switch parse.Type.Kind() { //nolint:exhaustive // the other kinds don't occur in Config
-		case reflect.Int64:
-			return `a duration such as "30s" or "5m"`
-		case reflect.Int:
-			return "a whole number"
-		case reflect.Float64:
-			return "a number"
-		case reflect.Bool:
-			return "true or false"
-		}
+// expected describes the values of a type of field.
+func expected(typ reflect.Type) string {
+	switch typ.Kind() { //nolint:exhaustive // Config has fields of these kinds and text, which is always valid
+	case reflect.Int64:
+		return `a duration such as "30s" or "5m"`
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Bool:
+		return "true or false"
 	}
-	return "a value of the field's type"
+	return "a valid value"
 }
 
-// hasAddress reports whether c itself says where the server is.
+// setting is a field of [Config] with the names that it has elsewhere.
+type setting struct {
+	field string // path in Config, such as Pool.MaxConns
+	key   string // path in YAML, JSON, koanf and mapstructure, such as pool.max_conns
+	env   string // environment variable without its prefix, such as POOL_MAX_CONNS
+	typ   reflect.Type
+}
+
+// settings returns the fields of [Config] in their order, with the names in their tags.
+func settings() []setting { return appendSettings(nil, reflect.TypeFor[Config](), setting{}) }
+
+func appendSettings(to []setting, group reflect.Type, prefix setting) []setting {
+	for field := range group.Fields() {
+		key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		s := setting{field: prefix.field + field.Name, key: prefix.key + key, env: prefix.env + field.Tag.Get("env"), typ: field.Type}
+		if field.Type.Kind() == reflect.Struct {
+			s.field, s.key, s.env = s.field+".", s.key+".", prefix.env+field.Tag.Get("envPrefix")
+			to = appendSettings(to, field.Type, s)
+			continue
+		}
+		to = append(to, s)
+	}
+	return to
+}
+
+// hasAddress reports whether c itself sets where the server is.
 func (c Config) hasAddress() bool { return c.URL != "" || c.Host != "" }
 
-// withAddressOf returns c with the address, and what belongs to it (names, password, TLS, pooler), of other.
+// withAddressOf returns c with the address of other, and what belongs to an address: names, password, TLS and pooler.
 func (c Config) withAddressOf(other Config) Config {
 	c.URL, c.Host, c.Port, c.Database = other.URL, other.Host, other.Port, other.Database
 	c.Username, c.Password, c.PasswordFile, c.TLS = other.Username, other.Password, other.PasswordFile, other.TLS
@@ -74,45 +92,47 @@ func (c Config) withAddressOf(other Config) Config {
 	return c
 }
 
-// inherit returns c with everything that it leaves open taken from base. The address, with names, password and TLS, is one
-// thing: a c that has a URL or a Host takes nothing of base's; one that has other parts of it, such as Database, puts them
-// in place of base's. SearchPath and Role belong to one database and are never inherited.
+// inherit returns c with its zero fields set from base.
+//
+// An address is inherited as a whole: a c with URL or Host takes no part of base's address. A c with other parts of an
+// address, such as Database, replaces only those parts of base's. SearchPath and Role belong to one database and are never
+// inherited.
 func (c Config) inherit(base Config) Config {
 	switch {
 	case c.hasAddress():
 		base = base.withAddressOf(Config{})
-	case c.withAddressOf(Config{}) == c: // nothing of an address: not even base's is meant
+	case c.withAddressOf(Config{}) == c: // no part of an address is set, so base's address isn't meant either
 		return c
 	}
 	base.SearchPath, base.Role = "", RoleAuto
-	fill(reflect.ValueOf(&c).Elem(), reflect.ValueOf(base))
+	setZeroFields(reflect.ValueOf(&c).Elem(), reflect.ValueOf(base))
 	return c
 }
 
-// fill sets the zero fields of a struct to those of another.
-func fill(into, from reflect.Value) {
-	for i := range into.NumField() {
-		switch field := into.Field(i); {
+// setZeroFields copies the fields of from to the fields of to that are zero.
+func setZeroFields(to, from reflect.Value) {
+	for i := range to.NumField() {
+		switch field := to.Field(i); {
 		case field.Kind() == reflect.Struct:
-			fill(field, from.Field(i))
+			setZeroFields(field, from.Field(i))
 		case field.IsZero():
 			field.Set(from.Field(i))
 		}
 	}
 }
 
-// surroundings are what a Config that leaves things open is completed from.
-type surroundings struct {
-	database    string // its name in the application
-	base        Config // the default database's
+// configSources are the sources that complete a [Config].
+type configSources struct {
+	database    string // name of the database in the application, "" for the default database
+	base        Config // Config of the default database
 	endpoint    Endpoint
 	environment map[string]string
 }
 
-// complete decides where the server is: an endpoint that overrides, then the Config, then an endpoint, then the
-// environment. When nothing at all was supplied (c is zero) the environment gives the other settings too. A named database
-// inherits from base, or from what the environment says of the default database.
-func (s surroundings) complete(c Config) (Config, error) {
+// resolve completes c with an address. In order of precedence, it comes from: an endpoint with Override, c, an endpoint, the
+// environment. If c is zero, its other fields come from the environment too. A named database then inherits from base, or
+// from the default database's variables if base is zero.
+func (s configSources) resolve(c Config) (Config, error) {
 	c, err := s.readEnv(c)
 	if err != nil {
 		return Config{}, err
@@ -124,19 +144,19 @@ func (s surroundings) complete(c Config) (Config, error) {
 		return c, nil
 	}
 	return Config{}, &ConfigError{Problems: []ConfigProblem{{
-		Field: "URL", Value: "", Fix: "supply a pgfx.Config with URL or Host, set " + envPrefix(s.database) + "URL in the environment, " +
-			"or put embedded.Module in front for a local server",
+		Field: "URL", Key: "url", Env: envPrefix(s.database) + "URL",
+		Fix: "set URL or Host, set the variable, or add embedded.Module for a local server",
 	}}}
 }
 
-// readEnv takes from the environment what c leaves open, and from the default database what is left open then.
-func (s surroundings) readEnv(c Config) (Config, error) {
-	if !c.hasAddress() { // else nobody needs the environment
+// readEnv completes c from the environment and, for a named database, from the default database.
+func (s configSources) readEnv(c Config) (Config, error) {
+	if !c.hasAddress() {
 		own, err := configFromEnv(envPrefix(s.database), s.environment)
 		if err != nil {
 			return Config{}, err
 		}
-		if !s.endpoint.IsZero() { // an address in the environment must not outdo the endpoint: it may be production's
+		if !s.endpoint.IsZero() { // the variable may hold the production address: the endpoint takes precedence
 			own = own.withAddressOf(Config{})
 		}
 		if c == (Config{}) {
@@ -158,12 +178,12 @@ func (s surroundings) readEnv(c Config) (Config, error) {
 	return c.inherit(base), nil
 }
 
-// hasLibpqAddress reports whether libpq's environment names a server.
-func (s surroundings) hasLibpqAddress() bool {
+// hasLibpqAddress reports whether libpq's environment variables name a server.
+func (s configSources) hasLibpqAddress() bool {
 	return s.environment["PGHOST"] != "" || s.environment["PGSERVICE"] != ""
 }
 
-// envPrefix is the prefix of a named database's variables: REPORTING_DATABASE_ for "reporting".
+// envPrefix returns the prefix of a named database's variables: REPORTING_DATABASE_ for "reporting".
 func envPrefix(database string) string {
 	if database == "" {
 		return EnvPrefix

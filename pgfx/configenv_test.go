@@ -10,7 +10,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestConfigFromEnvReadsEveryGroup(t *testing.T) { //nolint:paralleltest // sets the environment
+func TestConfigFromEnv_ReadsEveryGroup(t *testing.T) { //nolint:paralleltest // sets the environment
 	for name, value := range map[string]string{
 		"DATABASE_URL": "postgres://localhost/app", "DATABASE_USERNAME": "app", "DATABASE_NAME": "other", "DATABASE_PORT": "6543",
 		"DATABASE_TLS_MODE": "require", "DATABASE_POOL_MAX_CONNS": "12", "DATABASE_POOL_ACQUIRE_TIMEOUT": "3s",
@@ -35,32 +35,32 @@ func TestConfigFromEnvReadsEveryGroup(t *testing.T) { //nolint:paralleltest // s
 	assert.Equal(t, "postgres://reports/r", c.URL)
 }
 
-func TestAVariableOfTheWrongTypeIsNamed(t *testing.T) {
+func TestConfigFromEnv_NamesVariableOfWrongType(t *testing.T) {
 	t.Setenv("DATABASE_PORT", "many")
 	t.Setenv("DATABASE_POOL_ACQUIRE_TIMEOUT", "5")
 	t.Setenv("DATABASE_RETRY_MULTIPLIER", "x")
 	t.Setenv("DATABASE_DISABLE_FAST_CODECS", "maybe")
 	t.Setenv("DATABASE_PASSWORD", "hunter2")
 	_, err := pgfx.ConfigFromEnv()
-	require.ErrorContains(t, err, `DATABASE_PORT is "many": set it to a whole number`)
-	require.ErrorContains(t, err, `DATABASE_POOL_ACQUIRE_TIMEOUT is "5": set it to a duration such as "30s" or "5m"`)
-	require.ErrorContains(t, err, `DATABASE_RETRY_MULTIPLIER is "x": set it to a number`)
-	require.ErrorContains(t, err, `DATABASE_DISABLE_FAST_CODECS is "maybe": set it to true or false`)
+	require.ErrorContains(t, err, `Port (port, DATABASE_PORT) is "many": set a whole number`)
+	require.ErrorContains(t, err, `Pool.AcquireTimeout (pool.acquire_timeout, DATABASE_POOL_ACQUIRE_TIMEOUT) is "5": set a duration such as "30s" or "5m"`)
+	require.ErrorContains(t, err, `Retry.Multiplier (retry.multiplier, DATABASE_RETRY_MULTIPLIER) is "x": set a number`)
+	require.ErrorContains(t, err, `DisableFastCodecs (disable_fast_codecs, DATABASE_DISABLE_FAST_CODECS) is "maybe": set true or false`)
 	assert.NotContains(t, err.Error(), "hunter2")
 	_, err = pgfx.Open(pgfx.Config{})
 	require.ErrorContains(t, err, "DATABASE_PORT")
 }
 
-func TestWithoutAnAddressTheErrorSaysWhereToPutOne(t *testing.T) { //nolint:paralleltest // sets the environment
+func TestOpen_ExplainsMissingAddress(t *testing.T) { //nolint:paralleltest // sets the environment
 	for _, name := range []string{"DATABASE_URL", "DATABASE_HOST", "PGHOST", "PGSERVICE"} {
 		t.Setenv(name, "")
 	}
 	_, err := pgfx.Open(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}})
-	require.EqualError(t, err, "pgfx: invalid config: URL is not set: supply a pgfx.Config with URL or Host, "+
-		"set DATABASE_URL in the environment, or put embedded.Module in front for a local server")
+	require.EqualError(t, err, "pgfx: invalid config: URL (url, DATABASE_URL) is not set: set URL or Host, set the variable, "+
+		"or add embedded.Module for a local server")
 }
 
-func TestTheAddressComesFromWhoeverHasTheRightToSay(t *testing.T) {
+func TestConfig_AddressPrecedence(t *testing.T) {
 	endpoint := pgfx.Endpoint{URL: "postgres://u@endpoint/d"}
 	override := pgfx.Endpoint{URL: "postgres://u@endpoint/d", Override: true}
 	for name, test := range map[string]struct {
@@ -69,15 +69,15 @@ func TestTheAddressComesFromWhoeverHasTheRightToSay(t *testing.T) {
 		env      map[string]string
 		want     string
 	}{
-		"config":                           {pgfx.Config{URL: "postgres://u@config/d"}, pgfx.Endpoint{}, nil, "u@config:5432/d"},
-		"config over endpoint":             {pgfx.Config{URL: "postgres://u@config/d"}, endpoint, nil, "u@config:5432/d"},
-		"overriding endpoint":              {pgfx.Config{URL: "postgres://u@config/d", Username: "v"}, override, nil, "u@endpoint:5432/d"},
-		"endpoint without config":          {pgfx.Config{}, endpoint, nil, "u@endpoint:5432/d"},
-		"endpoint over environment":        {pgfx.Config{}, endpoint, map[string]string{"DATABASE_URL": "postgres://u@env/d"}, "u@endpoint:5432/d"},
-		"endpoint for a config without":    {pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}}, endpoint, nil, "u@endpoint:5432/d"},
-		"environment":                      {pgfx.Config{}, pgfx.Endpoint{}, map[string]string{"DATABASE_URL": "postgres://u@env/d"}, "u@env:5432/d"},
-		"environment for a config without": {pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}}, pgfx.Endpoint{}, map[string]string{"DATABASE_HOST": "env", "DATABASE_USERNAME": "u", "DATABASE_NAME": "d"}, "u@env:5432/d"},
-		"libpq":                            {pgfx.Config{}, pgfx.Endpoint{}, map[string]string{"PGHOST": "libpq", "PGUSER": "u", "PGDATABASE": "d"}, "u@libpq:5432/d"},
+		"config":                       {pgfx.Config{URL: "postgres://u@config/d"}, pgfx.Endpoint{}, nil, "u@config:5432/d"},
+		"config before endpoint":       {pgfx.Config{URL: "postgres://u@config/d"}, endpoint, nil, "u@config:5432/d"},
+		"overriding endpoint":          {pgfx.Config{URL: "postgres://u@config/d", Username: "v"}, override, nil, "u@endpoint:5432/d"},
+		"endpoint without config":      {pgfx.Config{}, endpoint, nil, "u@endpoint:5432/d"},
+		"endpoint before environment":  {pgfx.Config{}, endpoint, map[string]string{"DATABASE_URL": "postgres://u@env/d"}, "u@endpoint:5432/d"},
+		"endpoint completes config":    {pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}}, endpoint, nil, "u@endpoint:5432/d"},
+		"environment":                  {pgfx.Config{}, pgfx.Endpoint{}, map[string]string{"DATABASE_URL": "postgres://u@env/d"}, "u@env:5432/d"},
+		"environment completes config": {pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}}, pgfx.Endpoint{}, map[string]string{"DATABASE_HOST": "env", "DATABASE_USERNAME": "u", "DATABASE_NAME": "d"}, "u@env:5432/d"},
+		"libpq":                        {pgfx.Config{}, pgfx.Endpoint{}, map[string]string{"PGHOST": "libpq", "PGUSER": "u", "PGDATABASE": "d"}, "u@libpq:5432/d"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, unset := range []string{"DATABASE_URL", "DATABASE_HOST", "PGHOST", "PGSERVICE"} {
@@ -94,7 +94,7 @@ func TestTheAddressComesFromWhoeverHasTheRightToSay(t *testing.T) {
 	}
 }
 
-func TestANamedDatabaseInheritsWhatItLeavesOpen(t *testing.T) {
+func TestConfig_NamedDatabaseInherits(t *testing.T) {
 	base := pgfx.Config{
 		URL: "postgres://u:pw@base/d", Role: pgfx.RoleWriter, SearchPath: "app", TLS: pgfx.TLSConfig{Mode: pgfx.TLSRequire},
 		Pool: pgfx.PoolConfig{MaxConns: 7, MinConns: 1}, Timeouts: pgfx.TimeoutConfig{Lock: time.Second},
@@ -105,12 +105,12 @@ func TestANamedDatabaseInheritsWhatItLeavesOpen(t *testing.T) {
 		target string
 		conns  int
 	}{
-		"another address":             {pgfx.Config{URL: "postgres://r@reports/r"}, nil, "r@reports:5432/r", 7},
-		"another database":            {pgfx.Config{Database: "reports"}, nil, "u@base:5432/reports", 7},
-		"another size":                {pgfx.Config{Database: "reports", Pool: pgfx.PoolConfig{MaxConns: 3}}, nil, "u@base:5432/reports", 3},
-		"database by environment":     {pgfx.Config{}, map[string]string{"REPORTING_DATABASE_NAME": "reports"}, "u@base:5432/reports", 7},
-		"address by environment":      {pgfx.Config{}, map[string]string{"REPORTING_DATABASE_URL": "postgres://r@reports/r"}, "r@reports:5432/r", 7},
-		"size here and address there": {pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 4}}, map[string]string{"REPORTING_DATABASE_URL": "postgres://r@reports/r"}, "r@reports:5432/r", 4},
+		"another address":          {pgfx.Config{URL: "postgres://r@reports/r"}, nil, "r@reports:5432/r", 7},
+		"another database":         {pgfx.Config{Database: "reports"}, nil, "u@base:5432/reports", 7},
+		"another size":             {pgfx.Config{Database: "reports", Pool: pgfx.PoolConfig{MaxConns: 3}}, nil, "u@base:5432/reports", 3},
+		"database by environment":  {pgfx.Config{}, map[string]string{"REPORTING_DATABASE_NAME": "reports"}, "u@base:5432/reports", 7},
+		"address by environment":   {pgfx.Config{}, map[string]string{"REPORTING_DATABASE_URL": "postgres://r@reports/r"}, "r@reports:5432/r", 7},
+		"own size, address in env": {pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 4}}, map[string]string{"REPORTING_DATABASE_URL": "postgres://r@reports/r"}, "r@reports:5432/r", 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for key, value := range test.env {
@@ -126,17 +126,17 @@ func TestANamedDatabaseInheritsWhatItLeavesOpen(t *testing.T) {
 			assert.Equal(t, pgfx.RoleAuto, c.Role)
 			assert.Empty(t, c.SearchPath)
 			if db.Config().Host == "" && c.URL != base.URL {
-				assert.Empty(t, c.TLS.Mode, "the base's TLS is for the base's address")
+				assert.Empty(t, c.TLS.Mode, "TLS settings belong to the address")
 			}
 		})
 	}
 	t.Setenv("DATABASE_URL", "postgres://u@env/d")
 	db, err := pgfx.Open(pgfx.Config{Database: "reports"}, pgfx.WithName("reporting"))
 	require.NoError(t, err)
-	assert.Equal(t, "u@env:5432/reports", db.Target(), "the default database's environment is the base")
+	assert.Equal(t, "u@env:5432/reports", db.Target(), "variables of the default database are the base")
 	require.NoError(t, db.Close(t.Context()))
 
 	t.Setenv("PGHOST", "libpq")
 	_, err = pgfx.Open(pgfx.Config{}, pgfx.WithName("reporting"), pgfx.WithBase(base))
-	require.ErrorContains(t, err, "REPORTING_DATABASE_URL", "with nothing at all it is not the default database by accident")
+	require.ErrorContains(t, err, "REPORTING_DATABASE_URL", "without any setting it does not use the default database")
 }

@@ -9,11 +9,10 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// secret has a form that no error message has by itself.
+// secret does not occur in any error message.
 const secret = "hunter2hunter2"
 
-// FuzzURL puts a secret into the middle of passwords that may hold anything, percent-encoded or not: what is printed must not
-// show it.
+// FuzzURL checks that errors and printed configurations never show a secret inside a password, percent-encoded or not.
 func FuzzURL(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"", ""},
@@ -35,7 +34,7 @@ func FuzzURL(f *testing.F) {
 	})
 }
 
-// FuzzEnvironment sets variables of every type to anything.
+// FuzzEnvironment sets variables of every type to arbitrary values.
 func FuzzEnvironment(f *testing.F) {
 	for _, seed := range []string{"", "1", "-1", "-1ns", "30s", "true", "postgres://a:b@c/d", "1e9", "\x00", "99999999999999999999"} {
 		f.Add(seed)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -20,8 +21,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/configuration.md instead of comparing it")
 
-// counterparts are the parameters of comparable connection managers (the names are those of Python's and of HikariCP) and
-// the keys that do the same here.
+// counterparts returns the parameters of comparable connection managers (SQLAlchemy, HikariCP) by the key with the same effect.
 func counterparts() map[string]string {
 	return map[string]string{
 		"host": "host", "port": "port", "database": "database", "username": "username", "password": "password",
@@ -32,18 +32,11 @@ func counterparts() map[string]string {
 	}
 }
 
-// TestTheConfigurationTableIsTrue holds docs/configuration.md to the fields, tags and comments of Config.
+// TestConfigurationTable_MatchesConfig compares docs/configuration.md with the fields, tags and comments of Config.
 // `go test ./pgfx -run ConfigurationTable -update` writes it.
-func TestTheConfigurationTableIsTrue(t *testing.T) {
+func TestConfigurationTable_MatchesConfig(t *testing.T) {
 	t.Parallel()
-	comments := fieldComments(t)
-	var rows strings.Builder
-	seen := map[string]bool{}
-	table(t, &rows, seen, comments, reflect.TypeFor[pgfx.Config](), "", pgfx.EnvPrefix)
-	for key := range counterparts() {
-		assert.True(t, seen[key], "no field has the key %s", key)
-	}
-	want := configurationHead + rows.String()
+	want := configurationHead + configurationTable(t)
 	const path = "../docs/configuration.md"
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(want), 0o600))
@@ -53,46 +46,68 @@ func TestTheConfigurationTableIsTrue(t *testing.T) {
 	assert.Equal(t, want, string(got), "run: go test ./pgfx -run ConfigurationTable -update")
 }
 
+func TestConfig_TagsAgree(t *testing.T) {
+	t.Parallel()
+	var check func(group reflect.Type)
+	check = func(group reflect.Type) {
+		for field := range group.Fields() {
+			key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			assert.NotEmpty(t, key, "%s.%s has no yaml tag", group.Name(), field.Name)
+			for _, tag := range []string{"json", "koanf", "mapstructure"} {
+				other, _, _ := strings.Cut(field.Tag.Get(tag), ",")
+				assert.Equal(t, key, other, "%s.%s: the tags %s and yaml differ", group.Name(), field.Name, tag)
+			}
+			envTag := "env"
+			if field.Type.Kind() == reflect.Struct {
+				envTag = "envPrefix"
+				check(field.Type)
+			}
+			_, has := field.Tag.Lookup(envTag)
+			assert.True(t, has, "%s.%s has no tag %s", group.Name(), field.Name, envTag)
+		}
+	}
+	check(reflect.TypeFor[pgfx.Config]())
+}
+
 const configurationHead = `# Configuration
 
-Every field of ` + "`pgfx.Config`" + `. This table is made from the source and held to it by a test. Zero, or a variable that is not
-set, means the default; ` + "`pgfx.Off`" + ` (-1; ` + "`-1ns`" + ` for a duration in the environment and in YAML) switches a limit off where
-the meaning says so. Durations are written ` + "`30s`, `5m`, `1h`" + `. A named database reads the same variables with its name in front:
-` + "`REPORTING_DATABASE_URL`" + `. The counterpart is the name of the parameter in a typical connection manager of another language.
+This table lists every field of ` + "`pgfx.Config`" + `. It is generated from the source; a test keeps it up to date.
 
-| key (YAML, koanf, mapstructure) | environment | type | default | meaning | counterpart |
+- Zero, or a variable that is not set, means the default.
+- ` + "`pgfx.Off`" + ` is -1. Where the meaning mentions Off, it disables a limit or a feature. Write ` + "`-1ns`" + ` for a duration in YAML and in
+  the environment.
+- Durations are written ` + "`30s`, `5m` or `1h`" + `; in JSON they are numbers of nanoseconds.
+- A named database reads the same variables with its name as a prefix, for example ` + "`REPORTING_DATABASE_URL`" + `.
+- The counterpart is the name of the parameter in comparable connection managers (SQLAlchemy, HikariCP).
+
+| key (YAML, JSON, koanf, mapstructure) | environment | type | default | meaning | counterpart |
 |---|---|---|---|---|---|
 `
 
-func table(t *testing.T, out *strings.Builder, seen map[string]bool, comments map[string]string, typ reflect.Type, keys, env string) {
+func configurationTable(t *testing.T) string {
 	t.Helper()
-	for field := range typ.Fields() {
-		key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
-		require.NotEmpty(t, key, "%s.%s has no yaml tag", typ.Name(), field.Name)
-		for _, tag := range []string{"json", "koanf", "mapstructure"} {
-			other, _, _ := strings.Cut(field.Tag.Get(tag), ",")
-			assert.Equal(t, key, other, "%s.%s: the tags %s and yaml differ", typ.Name(), field.Name, tag)
-		}
-		if field.Type.Kind() == reflect.Struct {
-			prefix, is := field.Tag.Lookup("envPrefix")
-			require.True(t, is, "%s.%s has no envPrefix", typ.Name(), field.Name)
-			table(t, out, seen, comments, field.Type, keys+key+".", env+prefix)
-			continue
-		}
-		variable := field.Tag.Get("env")
-		require.NotEmpty(t, variable, "%s.%s has no env tag", typ.Name(), field.Name)
-		meaning, defaults := comments[typ.Name()+"."+field.Name], ""
-		require.NotEmpty(t, meaning, "%s.%s has no comment", typ.Name(), field.Name)
+	comments := fieldComments(t)
+	var out strings.Builder
+	names, types := pgfx.Settings()
+	known := map[string]bool{}
+	for i, name := range names {
+		field, key, variable := name[0], name[1], name[2]
+		known[key] = true
+		meaning, defaults := comments[field], ""
+		require.NotEmpty(t, meaning, "%s has no comment", field)
 		if i := strings.Index(meaning, "Default: "); i >= 0 {
 			defaults, meaning = meaning[i+len("Default: "):], strings.TrimSpace(meaning[:i])
 			if i := strings.Index(defaults, ". "); i >= 0 {
 				defaults, meaning = defaults[:i], meaning+" "+defaults[i+2:]
 			}
 		}
-		seen[keys+key] = true
-		fmt.Fprintf(out, "| `%s` | `%s` | %s | %s | %s | %s |\n", keys+key, env+variable, typeName(field.Type),
-			strings.TrimSuffix(defaults, "."), meaning, counterparts()[keys+key])
+		fmt.Fprintf(&out, "| `%s` | `%s` | %s | %s | %s | %s |\n", key, variable, typeName(types[i]),
+			strings.TrimSuffix(defaults, "."), meaning, counterparts()[key])
 	}
+	for key := range counterparts() {
+		assert.True(t, known[key], "no field has the key %s", key)
+	}
+	return out.String()
 }
 
 func typeName(typ reflect.Type) string {
@@ -109,44 +124,45 @@ func typeName(typ reflect.Type) string {
 	return "whole number"
 }
 
-// fieldComments reads the comments of all struct fields of the package, in one line each.
+// fieldComments returns the comments of the fields of Config, each as one line, by the path of the field.
 func fieldComments(t *testing.T) map[string]string {
 	t.Helper()
-	comments := map[string]string{}
+	structs := map[string]*ast.StructType{}
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	for _, name := range files {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		require.NoError(t, err)
 		ast.Inspect(file, func(node ast.Node) bool {
-			spec, ok := node.(*ast.TypeSpec)
-			if !ok {
-				return true
-			}
-			structure, ok := spec.Type.(*ast.StructType)
-			if !ok {
-				return true
-			}
-			last := ""
-			for _, field := range structure.Fields.List {
-				if field.Doc != nil {
-					last = plain(field.Doc.Text())
-				}
-				for _, ident := range field.Names {
-					comments[spec.Name.Name+"."+ident.Name] = last
+			if spec, ok := node.(*ast.TypeSpec); ok {
+				if structure, ok := spec.Type.(*ast.StructType); ok {
+					structs[spec.Name.Name] = structure
 				}
 			}
 			return true
 		})
 	}
+	comments := map[string]string{}
+	var add func(path, structName string)
+	add = func(path, structName string) {
+		for _, field := range structs[structName].Fields.List {
+			for _, name := range field.Names {
+				comments[path+name.Name] = oneLine(field.Doc.Text())
+				if group, ok := field.Type.(*ast.Ident); ok && structs[group.Name] != nil {
+					add(path+name.Name+".", group.Name)
+				}
+			}
+		}
+	}
+	add("", "Config")
 	return comments
 }
 
-// plain is a comment without line breaks and links.
-func plain(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	for _, link := range []string{"[*AcquireTimeoutError]", "[*RoleError]", "[Role]", "[PoolerMode]", "[ExecMode]", "[RetryBudget]"} {
-		text = strings.ReplaceAll(text, link, "`"+strings.Trim(link, "[]*")+"`")
-	}
+// link is a doc link such as [Role] or [*RoleError].
+var link = regexp.MustCompile(`\[\*?([A-Z][A-Za-z.]*)\]`)
+
+// oneLine returns a comment without line breaks and with doc links as code.
+func oneLine(text string) string {
+	text = link.ReplaceAllString(strings.Join(strings.Fields(text), " "), "`$1`")
 	return strings.ReplaceAll(text, "|", "\\|")
 }

@@ -11,31 +11,38 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/rdsfx-go/rdsfx/internal/redact"
 )
 
-// Problem is one thing that is wrong with a [Config].
+// ConfigProblem is one invalid setting of a [Config] or a [RetryPolicy].
 type ConfigProblem struct {
-	// Field is the field's path in Config, such as Pool.MaxConns, or the name of an environment variable.
+	// Field is the path of the field, such as Pool.MaxConns.
 	Field string
-	// Value is the offending value as text, masked where it may hold a secret.
+	// Key is the key of the field in YAML and other files, such as pool.max_conns. It is empty for a [RetryPolicy].
+	Key string
+	// Env is the environment variable of the field, such as DATABASE_POOL_MAX_CONNS. It is empty for a [RetryPolicy].
+	Env string
+	// Value is the invalid value as text, masked if it may hold a secret. It is empty if the field is not set.
 	Value string
-	// Fix says what to set instead.
+	// Fix tells what to set instead.
 	Fix string
 }
 
+// String returns a line such as: Port (port, DATABASE_PORT) is "-1": set a port from 1 to 65535.
 func (p ConfigProblem) String() string {
-	if p.Value == "" {
-		return p.Field + " is not set: " + p.Fix
+	name := p.Field
+	if p.Key != "" {
+		name += " (" + p.Key + ", " + p.Env + ")"
 	}
-	return fmt.Sprintf("%s is %q: %s", p.Field, p.Value, p.Fix)
+	if p.Value == "" {
+		return name + " is not set: " + p.Fix
+	}
+	return fmt.Sprintf("%s is %q: %s", name, p.Value, p.Fix)
 }
 
-// ConfigError reports everything that is wrong with a [Config] or a [RetryPolicy], all at once.
+// ConfigError reports all problems of a [Config] or a [RetryPolicy] at once.
 type ConfigError struct {
-	// Problems holds at least one entry.
+	// Problems has at least one element.
 	Problems []ConfigProblem
 
 	what string // "" for a Config
@@ -54,31 +61,49 @@ func (e *ConfigError) Error() string {
 	return b.String()
 }
 
-// Validate reports all problems of c at once as a [*ConfigError], naming for each the field, its value and the fix. It
-// reads the files that c names, so that a missing one is found here; it opens no connection. A missing address is not a
-// problem for Validate, because it may come from an [Endpoint] or the environment.
-func (c Config) Validate() error {
+// Validate returns a [*ConfigError] with all problems of c, or nil. It reads the files that c names, to report a missing one
+// early. It opens no connection. A missing address is valid, because it may come from an [Endpoint] or the environment.
+func (c Config) Validate() error { return c.validate(EnvPrefix) }
+
+// validate is Validate with the prefix of the environment variables to name.
+func (c Config) validate(prefix string) error {
 	v := &validator{}
 	v.address(c)
 	v.tls(c.TLS)
 	v.pool(c.Pool)
 	v.timeouts(c.Timeouts)
-	v.start(c)
+	v.start(c.Start)
+	v.retry(c.Retry)
+	v.duration("Health.Interval", c.Health.Interval)
+	v.positive("Health.Timeout", c.Health.Timeout)
 	v.stats(c.Stats)
 	v.execMode(c)
 	if len(v.problems) == 0 {
-		v.parse(c)
+		v.connString(c)
 	}
-	if len(v.problems) > 0 {
-		return &ConfigError{Problems: v.problems}
+	for i := range v.problems {
+		p := &v.problems[i]
+		for _, s := range settings() {
+			if s.field == p.Field {
+				p.Key, p.Env = s.key, prefix+s.env
+			}
+		}
 	}
-	return nil
+	return v.err("")
 }
 
+// validator collects problems.
 type validator struct{ problems []ConfigProblem }
 
 func (v *validator) add(field string, value any, fix string) {
 	v.problems = append(v.problems, ConfigProblem{Field: field, Value: fmt.Sprint(value), Fix: fix})
+}
+
+func (v *validator) err(what string) error {
+	if len(v.problems) == 0 {
+		return nil
+	}
+	return &ConfigError{Problems: v.problems, what: what}
 }
 
 const maxPort = 65535
@@ -88,14 +113,14 @@ func (v *validator) address(c Config) {
 		v.add("Port", c.Port, "set a port from 1 to 65535, or 0 for 5432")
 	}
 	if strings.Contains(c.Host, "://") {
-		v.add("Host", redact.ConnString(c.Host), "put a connection string into URL; Host takes a host name, an address or a socket directory")
+		v.add("Host", redact.ConnString(c.Host), "set a host name, an IP address or a socket directory; a connection string belongs in URL")
 	}
 	if c.Password != "" && c.PasswordFile != "" {
 		v.add("PasswordFile", c.PasswordFile, "set Password or PasswordFile, not both")
 	}
 	if c.PasswordFile != "" {
 		if _, err := readPassword(c.PasswordFile); err != nil {
-			v.add("PasswordFile", c.PasswordFile, "name a readable file that holds the password ("+reason(err)+")")
+			v.add("PasswordFile", c.PasswordFile, "set the path of a readable file that holds the password ("+fileProblem(err)+")")
 		}
 	}
 	for _, text := range []struct{ field, value string }{
@@ -113,8 +138,11 @@ func (v *validator) address(c Config) {
 	if !slices.Contains(attrs, c.TargetSessionAttrs) {
 		v.add("TargetSessionAttrs", c.TargetSessionAttrs, "set one of any, read-write, read-only, primary, standby, prefer-standby")
 	}
-	if !slices.Contains([]Role{RoleAuto, RoleWriter, RoleReader, RoleAny}, c.Role) {
-		v.add("Role", c.Role, "set one of writer, reader, any, or nothing for the default")
+	switch {
+	case c.Role == "reader":
+		v.add("Role", c.Role, "set any: a pool accepts both a replica and the writer behind a reader endpoint")
+	case !slices.Contains([]Role{RoleAuto, RoleWriter, RoleAny}, c.Role):
+		v.add("Role", c.Role, "set writer or any, or leave it empty for the default")
 	}
 	if strings.ContainsRune(c.Password, 0) {
 		v.add("Password", redact.Mask, "remove the zero byte")
@@ -127,15 +155,15 @@ func (v *validator) tls(t TLSConfig) {
 		v.add("TLS.Mode", t.Mode, "set one of disable, allow, prefer, require, verify-ca, verify-full")
 	}
 	if !slices.Contains([]string{"", "1.2", "1.3"}, t.MinVersion) {
-		v.add("TLS.MinVersion", t.MinVersion, "set 1.2 or 1.3, or nothing for 1.2")
+		v.add("TLS.MinVersion", t.MinVersion, "set 1.2 or 1.3, or leave it empty for 1.2")
 	}
 	if t.CAFile != "" {
 		pem, err := os.ReadFile(t.CAFile)
 		switch {
 		case err != nil:
-			v.add("TLS.CAFile", t.CAFile, "name a readable PEM file with the certificates to trust ("+reason(err)+")")
+			v.add("TLS.CAFile", t.CAFile, "set the path of a readable PEM file with the certificates to trust ("+fileProblem(err)+")")
 		case !x509.NewCertPool().AppendCertsFromPEM(pem):
-			v.add("TLS.CAFile", t.CAFile, "name a PEM file; this one holds no certificate")
+			v.add("TLS.CAFile", t.CAFile, "set the path of a PEM file with certificates: this file has none")
 		}
 	}
 	if (t.CertFile == "") != (t.KeyFile == "") {
@@ -146,7 +174,7 @@ func (v *validator) tls(t TLSConfig) {
 			continue
 		}
 		if _, err := os.ReadFile(file.name); err != nil {
-			v.add(file.field, file.name, "name a readable PEM file ("+reason(err)+")")
+			v.add(file.field, file.name, "set the path of a readable PEM file ("+fileProblem(err)+")")
 		}
 	}
 }
@@ -154,7 +182,7 @@ func (v *validator) tls(t TLSConfig) {
 func (v *validator) pool(p PoolConfig) {
 	switch {
 	case p.MaxConns < 0:
-		v.add("Pool.MaxConns", p.MaxConns, "set 1 or more, or 0 for the default; a pool without a limit is not offered")
+		v.add("Pool.MaxConns", p.MaxConns, "set 1 or more, or 0 for the default; the pool must have a limit")
 	case p.MaxConns > maxPoolConns:
 		v.add("Pool.MaxConns", p.MaxConns, "set 65535 or less")
 	}
@@ -166,58 +194,62 @@ func (v *validator) pool(p PoolConfig) {
 		v.add("Pool.MinConns", p.MinConns, fmt.Sprintf("set at most Pool.MaxConns, which is %d", maxConns))
 	}
 	if p.MaxOverflow < 0 || p.MaxOverflow > maxPoolConns {
-		v.add("Pool.MaxOverflow", p.MaxOverflow, "set 0 or more, at most 65535")
+		v.add("Pool.MaxOverflow", p.MaxOverflow, "set a number from 0 to 65535")
 	}
 	v.duration("Pool.AcquireTimeout", p.AcquireTimeout)
 	v.duration("Pool.MaxConnLifetime", p.MaxConnLifetime)
 	v.duration("Pool.MaxConnLifetimeJitter", p.MaxConnLifetimeJitter)
 	if p.MaxConnLifetimeJitter > 0 && p.MaxConnLifetimeJitter < time.Second {
-		v.add("Pool.MaxConnLifetimeJitter", p.MaxConnLifetimeJitter, "set 1s or more: pgxpool counts whole seconds, so that less has no effect")
+		v.add("Pool.MaxConnLifetimeJitter", p.MaxConnLifetimeJitter, "set 1s or more: pgxpool uses whole seconds")
 	}
 	v.duration("Pool.MaxConnIdleTime", p.MaxConnIdleTime)
 }
 
-// maxPoolConns is far above what any server accepts (max_connections ends at 262143, RDS at 5000 by default) and small
-// enough to find a typing error.
+// maxPoolConns is a limit that only a typing error exceeds: servers accept 262143 connections at most, RDS 5000 by default.
 const maxPoolConns = 65535
 
 func (v *validator) timeouts(t TimeoutConfig) {
 	v.duration("Timeouts.Connect", t.Connect)
 	v.duration("Timeouts.Validate", t.Validate)
 	v.duration("Timeouts.TCPUser", t.TCPUser)
-	for _, setting := range t.settings() {
-		v.duration(setting.field, setting.value)
-		if setting.value > 0 && setting.value < time.Millisecond {
-			v.add(setting.field, setting.value, "set 1ms or more, the resolution of the server's setting")
+	for _, timeout := range t.serverTimeouts() {
+		v.duration(timeout.field, timeout.value)
+		if timeout.value > 0 && timeout.value < time.Millisecond {
+			v.add(timeout.field, timeout.value, "set 1ms or more, the resolution of the server's setting")
 		}
-		if setting.value.Milliseconds() > maxServerMillis {
-			v.add(setting.field, setting.value, "set at most 24 days, the limit of the server's setting")
+		if timeout.value.Milliseconds() > maxServerMillis {
+			v.add(timeout.field, timeout.value, "set at most 24 days, the limit of the server's setting")
 		}
 	}
 }
 
-// maxServerMillis is the largest value of an integer setting in milliseconds.
+// maxServerMillis is the largest value of a server setting in milliseconds, a 32-bit integer.
 const maxServerMillis = 1<<31 - 1
 
-func (v *validator) start(c Config) {
-	if !slices.Contains([]StartMode{"", StartRequire, StartOptional, StartLazy}, c.Start.Mode) {
-		v.add("Start.Mode", c.Start.Mode, "set one of require, optional, lazy")
+func (v *validator) start(s StartConfig) {
+	if !slices.Contains([]StartMode{"", StartRequire, StartOptional, StartLazy}, s.Mode) {
+		v.add("Start.Mode", s.Mode, "set one of require, optional, lazy")
 	}
-	v.positive("Start.Timeout", c.Start.Timeout)
-	if c.Retry.MaxAttempts < Off {
-		v.add("Retry.MaxAttempts", c.Retry.MaxAttempts, "set 1 or more, 0 for the default or pgfx.Off (-1) for none")
+	v.positive("Start.Timeout", s.Timeout)
+}
+
+func (v *validator) retry(r RetryConfig) {
+	v.attempts("Retry.MaxAttempts", r.MaxAttempts)
+	v.backoff("Retry.", r.Delay, r.MaxDelay, r.Multiplier)
+	if b := r.Budget; b != Off && !(b >= 0 && b <= 1) { // NaN is neither
+		v.add("Retry.Budget", b, "set a number from 0 to 1, 0 for the default, or pgfx.Off (-1) for no limit")
 	}
-	v.backoff("Retry.", c.Retry.Delay, c.Retry.MaxDelay, c.Retry.Multiplier)
-	if b := c.Retry.Budget; b != Off && !(b >= 0 && b <= 1) { // NaN is neither
-		v.add("Retry.Budget", b, "set a share from 0 to 1, 0 for the default or pgfx.Off (-1) for no limit")
+}
+
+func (v *validator) attempts(field string, n int) {
+	if n < Off {
+		v.add(field, n, "set 1 or more, 0 for the default, or pgfx.Off (-1) for no limit")
 	}
-	v.duration("Health.Interval", c.Health.Interval)
-	v.positive("Health.Timeout", c.Health.Timeout)
 }
 
 const maxMultiplier = 100
 
-// backoff checks what says how long to wait before trying again.
+// backoff checks the waits between attempts.
 func (v *validator) backoff(prefix string, delay, maxDelay time.Duration, multiplier float64) {
 	v.positive(prefix+"Delay", delay)
 	v.positive(prefix+"MaxDelay", maxDelay)
@@ -229,39 +261,47 @@ func (v *validator) backoff(prefix string, delay, maxDelay time.Duration, multip
 	}
 }
 
-// duration checks a duration that can be switched off.
+// duration checks a duration that may be Off.
 func (v *validator) duration(field string, d time.Duration) {
 	if d < Off {
-		v.add(field, d, "set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off")
+		v.add(field, d, "set a positive duration, 0 for the default, or pgfx.Off (-1ns) to disable it")
 	}
 }
 
-// positive checks a duration that cannot be switched off.
+// positive checks a duration that must not be Off.
 func (v *validator) positive(field string, d time.Duration) {
 	if d < 0 {
-		v.add(field, d, "set a positive duration, or 0 for the default; it can't be switched off")
+		v.add(field, d, "set a positive duration, or 0 for the default; it cannot be disabled")
 	}
 }
 
-// parse lets pgx read the connection string. Only what went wrong is taken over from its error: the string itself, and
-// what the parser quotes of it, may hold the password in a place where no pattern finds it.
-func (v *validator) parse(c Config) {
-	parsed, err := pgxpool.ParseConfig(c.connString())
-	if err == nil {
-		v.execModeWithURL(c, parsed.ConnConfig, c.urlParams())
-		database := parsed.ConnConfig.Database
-		if c.Database != "" {
-			database = ""
-		}
-		if c.URL != "" && strings.Contains(targetHosts(parsed.ConnConfig)+database, "@") {
-			// The rest of a password was taken for the host or the database and would be shown as such.
-			v.add("URL", redact.ConnString(c.URL), "percent-encode special characters in the password: @ is %40, / is %2F, ? is %3F, # is %23")
-		}
+// connString checks the connection string, and the fields together with its parameters.
+//
+// It takes only the kind of problem from pgx's parse error. The error may quote a part of the connection string that holds
+// the password where no pattern finds it.
+func (v *validator) connString(c Config) {
+	pool, err := c.WithDefaults().poolConfig(c)
+	if err != nil {
+		v.parseError(c, err)
 		return
 	}
+	cc := pool.ConnConfig
+	v.execModeWithURL(c, cc)
+	shown := targetHosts(cc)
+	if c.Database == "" {
+		shown += cc.Database
+	}
+	if c.URL != "" && strings.Contains(shown, "@") { // a part of the password would be shown as the host or the database
+		v.add("URL", redact.ConnString(c.URL), "percent-encode special characters in the password: @ is %40, / is %2F, ? is %3F, # is %23")
+	}
+	if maxConns := pool.MaxConns - int32(c.Pool.MaxOverflow); pool.MinConns > maxConns { //nolint:gosec // validated: at most 65535
+		v.add("URL", fmt.Sprintf("pool_min_conns=%d", pool.MinConns), fmt.Sprintf("set at most the pool's maximum, which is %d", maxConns))
+	}
+}
+
+func (v *validator) parseError(c Config, err error) {
 	fix := redact.ParseError(err) + "; write postgres://user:password@host:5432/database?sslmode=verify-full and percent-encode special characters"
-	if _, urlErr := url.Parse(c.URL); urlErr == nil && strings.Contains(c.URL, "://") &&
-		!strings.HasPrefix(c.URL, "postgres://") && !strings.HasPrefix(c.URL, "postgresql://") {
+	if _, urlErr := url.Parse(c.URL); urlErr == nil && strings.Contains(c.URL, "://") && !isURL(c.URL) {
 		fix = "begin it with postgres:// or postgresql://"
 	}
 	field, value := "URL", redact.ConnString(c.URL)
@@ -271,17 +311,17 @@ func (v *validator) parse(c Config) {
 	v.add(field, value, fix)
 }
 
-// reason is what went wrong with a file, without its name.
-func reason(err error) string {
+// fileProblem returns the message of a file error without the path.
+func fileProblem(err error) string {
 	if path, ok := errors.AsType[*os.PathError](err); ok {
 		return path.Err.Error()
 	}
 	return err.Error()
 }
 
-// readPassword reads a password from a file, without its last line break.
+// readPassword reads a password from a file and removes one trailing line break.
 func readPassword(name string) (string, error) {
-	text, err := os.ReadFile(name) //nolint:gosec // the configuration names the file
+	text, err := os.ReadFile(name) //nolint:gosec // the path comes from the configuration
 	if err != nil {
 		return "", err
 	}

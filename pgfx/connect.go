@@ -13,8 +13,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
-// Session is [DB.Connect] for what lasts as long as a session of the server: advisory locks, LISTEN, prepared statements,
-// settings. Behind a transaction pooler there is none, and the error is [ErrNoSession].
+// Session is like [DB.Connect], for work that needs a session of its own: advisory locks, LISTEN, prepared statements or
+// settings. Behind a transaction pooler it returns [ErrNoSession].
 func (db *DB) Session(ctx context.Context, purpose string) (*pgx.Conn, error) {
 	if db.config.Pooler == PoolerTransaction {
 		return nil, ErrNoSession
@@ -22,18 +22,20 @@ func (db *DB) Session(ctx context.Context, purpose string) (*pgx.Conn, error) {
 	return db.Connect(ctx, purpose)
 }
 
-// Connect opens a connection outside the pool, for a probe for example; for what needs a session there is [DB.Session]. It
-// is the one way to do so, with the same credentials, TLS, hooks and timeouts as the pool's connections, and it passes a
-// shut gate. purpose is a short word that pg_stat_activity shows behind the application's name. ctx bounds connecting, not
-// the connection's life; several addresses share its time. The caller closes the connection. Errors are [*ConnectError].
+// Connect opens a connection outside the pool, for example for a probe. It uses the credentials, TLS, options and timeouts of
+// the pool's connections, and works while the gate is closed. Use [DB.Session] for work that needs a session.
 //
-// The connection counts on the server and not in the pool; Close of the DB doesn't wait for it.
+// purpose is a short word that is added to application_name, as in "app/probe". ctx bounds connecting, not the life of the
+// connection; several addresses share its time. The caller must close the connection. It takes a connection slot on the
+// server, but is not in the pool's statistics, and [DB.Close] does not wait for it.
+//
+// The error is a [*ConnectError], or [ErrClosed] after Close.
 func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
 	if db.closed.Load() {
 		return nil, ErrClosed
 	}
 	cc := db.connConfig.Copy()
-	cc.Tracer = nil // what is not in the pool is not in the pool's statistics
+	cc.Tracer = nil // the pool's statistics do not include other connections
 	cc.RuntimeParams["application_name"] = applicationName(cc.RuntimeParams["application_name"], purpose)
 	if err := db.prepareConfig(ctx, cc); err != nil {
 		return nil, newConnectError(db.target, err)
@@ -44,14 +46,14 @@ func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
 		return nil, newConnectError(db.target, err)
 	}
 	if _, err := db.prepareConn(ctx, conn); err != nil {
-		_ = conn.Close(context.WithoutCancel(ctx)) // the error that matters is the one of the preparation
+		_ = conn.Close(context.WithoutCancel(ctx)) // the error of the preparation matters more
 		return nil, newConnectError(db.target, err)
 	}
 	return conn, nil
 }
 
-// shareTime divides the time until ctx's deadline among several addresses, so that one that swallows packets leaves time for
-// the next.
+// shareTime divides the time until the deadline of ctx among several addresses, so that an address that drops packets leaves
+// time for the next.
 func shareTime(ctx context.Context, cc *pgx.ConnConfig) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -67,21 +69,21 @@ func shareTime(ctx context.Context, cc *pgx.ConnConfig) {
 	}
 }
 
-// maxName is the longest application_name: NAMEDATALEN - 1. The server truncates what is longer.
-const maxName = 63
+// maxApplicationName is the length to which the server truncates application_name: NAMEDATALEN - 1.
+const maxApplicationName = 63
 
 func applicationName(name, purpose string) string {
 	if purpose == "" {
 		return name
 	}
 	purpose = "/" + purpose
-	if room := maxName - len(purpose); len(name) > room {
-		name = strings.ToValidUTF8(name[:max(0, room)], "")
+	if limit := maxApplicationName - len(purpose); len(name) > limit {
+		name = strings.ToValidUTF8(name[:max(0, limit)], "")
 	}
 	return name + purpose
 }
 
-// beforeConnect is pgxpool's hook: no dial while the gate is shut, then what every connection gets.
+// beforeConnect is pgxpool's BeforeConnect hook. It fails at once while the gate is closed, so the pool does not dial.
 func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 	if err := db.gate.Err(); err != nil {
 		return err
@@ -91,26 +93,26 @@ func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 	}
 	err := db.prepareConfig(ctx, cc)
 	if err == nil {
-		err = db.gate.Err() // it may have been shut while we waited
+		err = db.gate.Err() // may have been closed meanwhile
 	}
 	if err != nil {
 		db.pacer.end(err)
 	}
-	return err // without one, TraceConnectEnd ends the turn
+	return err // if nil, TraceConnectEnd calls pacer.end
 }
 
-// beforeClose is pgxpool's hook for a connection that leaves the pool.
+// beforeClose is pgxpool's BeforeClose hook, for a connection that leaves the pool.
 func (db *DB) beforeClose(conn *pgx.Conn) {
 	db.overflow.closing(stateOf(conn))
 	db.leases.remove(conn)
 }
 
-// prepareConfig completes the configuration of one new connection.
+// prepareConfig sets the password of one new connection and applies the options.
 func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
 	if file := db.config.PasswordFile; file != "" {
 		password, err := readPassword(file)
 		if err != nil {
-			return fmt.Errorf("pgfx: Config.PasswordFile %q: %s", file, reason(err))
+			return fmt.Errorf("pgfx: Config.PasswordFile %q: %s", file, fileProblem(err))
 		}
 		cc.Password = password
 	}
@@ -120,11 +122,11 @@ func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
 			return fmt.Errorf("pgfx: before connect: %w", err)
 		}
 	}
-	cc.Tracer = tracer // the pool's bookkeeping depends on it; tracers come by WithTracer
+	cc.Tracer = tracer // the pool depends on its own; WithTracer adds others
 	return nil
 }
 
-// afterConnect is pgxpool's hook for a connection that is about to enter the pool.
+// afterConnect is pgxpool's AfterConnect hook, for a connection that is about to enter the pool.
 func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	types, err := db.prepareConn(ctx, conn)
 	if err != nil {
@@ -132,11 +134,11 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	}
 	generation := db.generation.Load()
 	writer := !reportedReadOnly(conn)
-	if db.config.Pooler == PoolerTransaction && db.minds() { // it may tell what it once heard from another server
-		// The question waits until the pooler has a session to spare: it is a part of connecting, and has the time for that.
+	if db.config.Pooler == PoolerTransaction && db.minds() { // the pooler may report the state of another session
+		// The query waits until the pooler has a free session. It is part of connecting, so it has that much time.
 		readOnly, err := askReadOnly(conn, max(db.validateTimeout, orElse(db.config.Timeouts.Connect, never)))
 		if err != nil {
-			return fmt.Errorf("pgfx: ask for the role of the server: %w", err)
+			return fmt.Errorf("pgfx: query the server role: %w", err)
 		}
 		writer = !readOnly
 	}
@@ -149,7 +151,7 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// prepareConn does what every new connection needs, and returns the types that it knows then.
+// prepareConn registers codecs and types on a new connection, applies the options, and returns the registered types.
 func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, error) {
 	if !db.config.DisableFastCodecs {
 		pgcodec.Register(conn.TypeMap())
@@ -166,7 +168,7 @@ func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, error)
 	return types, nil
 }
 
-// targetOf describes where a configuration leads, without its password.
+// targetOf returns the target of a configuration as user@host:port/database, without the password.
 func targetOf(cc *pgx.ConnConfig) string {
 	return cc.User + "@" + targetHosts(cc) + "/" + cc.Database
 }
@@ -174,7 +176,7 @@ func targetOf(cc *pgx.ConnConfig) string {
 func targetHosts(cc *pgx.ConnConfig) string {
 	hosts := []string{hostPort(cc.Host, cc.Port)}
 	for _, fallback := range cc.Fallbacks {
-		if next := hostPort(fallback.Host, fallback.Port); next != hosts[len(hosts)-1] { // TLS fallbacks repeat the host
+		if next := hostPort(fallback.Host, fallback.Port); next != hosts[len(hosts)-1] { // a TLS fallback repeats the host
 			hosts = append(hosts, next)
 		}
 	}
@@ -185,5 +187,6 @@ func hostPort(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
-// Target describes where db leads, as user@host:port/database. It holds no password and may be shown.
+// Target returns the address of the database as user@host:port/database, without the password. Several hosts are separated by
+// commas.
 func (db *DB) Target() string { return db.target }

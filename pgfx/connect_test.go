@@ -12,9 +12,9 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestConnectLeavesTimeForTheNextAddressWhenOneSwallowsPackets(t *testing.T) {
+func TestConnect_SharesTimeAmongAddresses(t *testing.T) {
 	t.Parallel()
-	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts and says nothing
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts connections and never replies
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = silent.Close() })
 	_, silentPort, err := net.SplitHostPort(silent.Addr().String())

@@ -10,15 +10,15 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/redact"
 )
 
-// Credentials are what a connection logs in with. They print with the password masked.
+// Credentials are the user and password of a new connection. They print with the password masked.
 type Credentials struct {
-	// Username is the role; empty means the configuration's.
+	// Username is the login user. Default: the user of the configuration.
 	Username string
-	// Password is a password or a token.
+	// Password is a password or a token. It must not be empty.
 	Password string
 }
 
-// Format prints the credentials with the password masked, for every verb.
+// Format implements fmt.Formatter. It masks the password for every verb.
 func (c Credentials) Format(s fmt.State, _ rune) {
 	password := ""
 	if c.Password != "" {
@@ -27,13 +27,14 @@ func (c Credentials) Format(s fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(s, "{%s %s}", c.Username, password)
 }
 
-// MarshalText writes what Format prints; JSON, YAML and log encoders use it.
+// MarshalText implements encoding.TextMarshaler, for JSON, YAML and log encoders. It masks the password.
 func (c Credentials) MarshalText() ([]byte, error) { return fmt.Append(nil, c), nil }
 
-// WithCredentials has provide asked for each new connection, in the pool and outside it: for short-lived tokens such as RDS
-// IAM authentication's, or a secret that is rotated. What it returns wins over the configuration. ctx ends with the attempt
-// to connect. An error fails the attempt; a login that is refused is tried once more at start, with fresh credentials.
-// provide must be safe for concurrent use; caching is its own affair.
+// WithCredentials calls provide for each new connection, in the pool and outside it. Use it for short-lived tokens, such as
+// those of RDS IAM authentication, and for rotated secrets. The result takes precedence over the configuration.
+//
+// ctx ends with the attempt to connect. An error fails the attempt. If the server refuses the login during a start or in
+// [Retry], one more attempt is made with new credentials. provide must be safe for concurrent use. Results are not cached.
 func WithCredentials(provide func(ctx context.Context) (Credentials, error)) Option {
 	return WithBeforeConnect(func(ctx context.Context, cc *pgx.ConnConfig) error {
 		credentials, err := provide(ctx)

@@ -16,18 +16,18 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestCredentialsAreAskedForForEachConnection(t *testing.T) {
+func TestWithCredentials_CalledForEachConnection(t *testing.T) {
 	t.Parallel()
 	admin := started(t, serverConfig())
 	_, err := admin.Pool().Exec(t.Context(), "create role token login password 'token-1'")
 	require.NoError(t, err)
 	t.Cleanup(func() { _, _ = admin.Pool().Exec(context.Background(), "drop role token") })
 
-	var asked atomic.Int32
+	var calls atomic.Int32
 	var token atomic.Value
 	token.Store("token-1")
 	db := started(t, serverConfig(), pgfx.WithCredentials(func(context.Context) (pgfx.Credentials, error) {
-		asked.Add(1)
+		calls.Add(1)
 		return pgfx.Credentials{Username: "token", Password: token.Load().(string)}, nil
 	}))
 	var user string
@@ -37,17 +37,17 @@ func TestCredentialsAreAskedForForEachConnection(t *testing.T) {
 	_, err = admin.Pool().Exec(t.Context(), "alter role token password 'token-2'")
 	require.NoError(t, err)
 	token.Store("token-2")
-	before := asked.Load()
+	before := calls.Load()
 	db.Reset()
 	require.NoError(t, db.Pool().Ping(t.Context()))
-	assert.Equal(t, before+1, asked.Load())
+	assert.Equal(t, before+1, calls.Load())
 }
 
-func TestARefusedLoginIsTriedOnceMoreWithFreshCredentials(t *testing.T) {
+func TestWithCredentials_RetriesRefusedLoginOnce(t *testing.T) {
 	t.Parallel()
-	var asked atomic.Int32
+	var calls atomic.Int32
 	db := open(t, serverConfig(), pgfx.WithCredentials(func(context.Context) (pgfx.Credentials, error) {
-		if asked.Add(1) == 1 {
+		if calls.Add(1) == 1 {
 			return pgfx.Credentials{Password: "expired"}, nil
 		}
 		return pgfx.Credentials{Password: serverPassword(t)}, nil
@@ -61,11 +61,11 @@ func TestARefusedLoginIsTriedOnceMoreWithFreshCredentials(t *testing.T) {
 	var connect *pgfx.ConnectError
 	require.ErrorAs(t, err, &connect)
 	assert.Equal(t, pgfx.CauseLogin, connect.Cause)
-	assert.Equal(t, 2, connect.Attempts, "once more, and no lockout storm")
+	assert.Equal(t, 2, connect.Attempts, "one retry, so that the account is not locked")
 	assert.NotContains(t, err.Error(), "hunter2")
 }
 
-func TestAProviderThatFailsIsNamed(t *testing.T) {
+func TestWithCredentials_ProviderError(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("no token today")
 	for want, provide := range map[string]func(context.Context) (pgfx.Credentials, error){
@@ -77,7 +77,7 @@ func TestAProviderThatFailsIsNamed(t *testing.T) {
 	}
 }
 
-func TestCredentialsPrintMasked(t *testing.T) {
+func TestCredentials_PrintMasked(t *testing.T) {
 	t.Parallel()
 	c := pgfx.Credentials{Username: "app", Password: "hunter2"}
 	asJSON, err := json.Marshal(c)
@@ -87,7 +87,7 @@ func TestCredentialsPrintMasked(t *testing.T) {
 	assert.Contains(t, text, "{app xxxxx}")
 }
 
-func TestTLSSettingsReachEveryAddress(t *testing.T) {
+func TestTLSConfig_AppliesToEveryAddress(t *testing.T) {
 	t.Parallel()
 	db := open(t, pgfx.Config{
 		URL: "postgres://app@one:1,two:2/app", TargetSessionAttrs: "read-write",

@@ -2,6 +2,7 @@ package pgfx
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"sync"
@@ -63,17 +64,17 @@ type DB struct {
 func Open(cfg Config, opts ...Option) (*DB, error) {
 	own := collectOptions(opts)
 	name := own.name
-	given, err := surroundings{database: name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}.complete(cfg)
+	given, err := configSources{database: name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}.resolve(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := given.Validate(); err != nil {
+	if err := given.validate(envPrefix(name)); err != nil {
 		return nil, err
 	}
 	config := given.WithDefaults()
 	poolConfig, err := config.poolConfig(given)
-	if err != nil {
-		return nil, err
+	if err != nil { // a file changed since validation; the error may quote the password
+		return nil, errors.New("pgfx: cannot parse the connection string; call Config.Validate for the reason")
 	}
 
 	db := &DB{

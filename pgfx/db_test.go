@@ -248,7 +248,7 @@ func TestASlowStatementIsNotAnAcquireTimeout(t *testing.T) {
 		_, err := db.Pool().Exec(ctx, "select pg_sleep(60), 'slow'")
 		failed <- err
 	}()
-	sleeps(t, admin, "query = $1", "select pg_sleep(60), 'slow'")
+	waitForSleep(t, admin, "query = $1", "select pg_sleep(60), 'slow'")
 	expire()
 	err := <-failed
 	require.ErrorContains(t, err, "57014", "the server was asked to cancel it")
@@ -269,7 +269,7 @@ func TestACancelledStatementKeepsItsConnection(t *testing.T) {
 			_, err := db.Pool().Exec(ctx, "select pg_sleep(60)")
 			failed <- err
 		}()
-		sleeps(t, admin, "pid = $1", pid)
+		waitForSleep(t, admin, "pid = $1", pid)
 		cancel()
 		require.ErrorContains(t, <-failed, "57014")
 	}

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// The kernel asks an idle connection that often whether its other end is still there.
+// TCP keep-alive for all connections: a vanished peer is detected after 30 s.
 const (
 	keepAliveIdle     = 15 * time.Second
 	keepAliveInterval = 5 * time.Second
 	keepAliveCount    = 3
 )
 
-// dialer returns how connections are dialed: with keep-alive, so that a connection whose server has vanished ends while
-// its statement runs, and with a limit on data that nobody acknowledges.
-func dialer(unacknowledged time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+// dialer returns the dial function of all connections. Keep-alive ends a connection whose server has vanished while a
+// statement runs. tcpUserTimeout limits how long sent data may stay unacknowledged; 0 leaves the kernel's limit.
+func dialer(tcpUserTimeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount},
-		Control:         limitUnacknowledged(unacknowledged),
+		Control:         setTCPUserTimeout(tcpUserTimeout),
 	}
 	return d.DialContext
 }

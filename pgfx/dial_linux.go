@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitUnacknowledged sets TCP_USER_TIMEOUT (tcp(7)); without it the kernel retries for about a quarter of an hour.
-func limitUnacknowledged(timeout time.Duration) func(network, address string, raw syscall.RawConn) error {
+// setTCPUserTimeout returns a dialer control function that sets TCP_USER_TIMEOUT (tcp(7)). Without it the kernel retransmits
+// for about 15 min.
+func setTCPUserTimeout(timeout time.Duration) func(network, address string, raw syscall.RawConn) error {
 	if timeout <= 0 {
 		return nil
 	}
@@ -17,12 +18,12 @@ func limitUnacknowledged(timeout time.Duration) func(network, address string, ra
 		if !strings.HasPrefix(network, "tcp") {
 			return nil
 		}
-		var failed error
+		var setErr error
 		if err := raw.Control(func(fd uintptr) {
-			failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(timeout.Milliseconds()))
+			setErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(timeout.Milliseconds()))
 		}); err != nil {
 			return err //nolint:wrapcheck // net names the operation
 		}
-		return failed
+		return setErr
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// limitUnacknowledged does nothing where the system has no such option; keep-alive is what remains.
-func limitUnacknowledged(time.Duration) func(network, address string, raw syscall.RawConn) error {
+// setTCPUserTimeout returns nil on systems without TCP_USER_TIMEOUT. Only keep-alive applies there.
+func setTCPUserTimeout(time.Duration) func(network, address string, raw syscall.RawConn) error {
 	return nil
 }

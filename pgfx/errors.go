@@ -14,47 +14,61 @@ import (
 )
 
 var (
-	// ErrUnavailable is matched by every [*UnavailableError].
+	// ErrUnavailable matches every [*UnavailableError].
 	ErrUnavailable = errors.New("pgfx: database unavailable")
-	// ErrAcquireTimeout is matched by every [*AcquireTimeoutError].
-	ErrAcquireTimeout = errors.New("pgfx: no connection in time")
-	// ErrClosed is returned by a [DB] that was closed.
-	ErrClosed = errors.New("pgfx: the database handle is closed")
-	// ErrNoSession is what needs a session gets behind a transaction pooler (see [PoolerTransaction]).
-	ErrNoSession = errors.New("pgfx: a transaction pooler gives no session: for session locks, LISTEN and the like open a database " +
-		"with Config.Pooler direct, past the pooler")
-	// ErrNotStarted is the cause in an [*UnavailableError] before Start.
-	ErrNotStarted = errors.New("the database handle is not started yet; with Fx, use it from OnStart on and not in constructors")
+	// ErrAcquireTimeout matches every [*AcquireTimeoutError].
+	ErrAcquireTimeout = errors.New("pgfx: timed out waiting for a connection")
+	// ErrClosed is returned after [DB.Close].
+	ErrClosed = errors.New("pgfx: database handle is closed")
+	// ErrNoSession is returned behind a transaction pooler for work that needs a session (see [PoolerTransaction]).
+	ErrNoSession = errors.New("pgfx: no session behind a transaction pooler: for session locks, LISTEN and other session state " +
+		"use a database with Config.Pooler direct that bypasses the pooler")
+	// ErrNotStarted is the cause of an [*UnavailableError] before [DB.Start].
+	ErrNotStarted = errors.New("database handle is not started yet; with Fx, use it in OnStart hooks or later, not in constructors")
 )
 
-// Cause names why a database cannot be used.
-type Cause = sqlstate.Cause
+// Cause is the kind of failure that makes a database unusable. In JSON it is the text of the constant.
+type Cause string
 
-// The causes that [CauseOf] tells apart.
+// The causes that [CauseOf] returns, ordered from the client to the server.
 const (
-	CauseDNS             = sqlstate.DNS
-	CauseRefused         = sqlstate.Refused
-	CauseTimeout         = sqlstate.Timeout
-	CauseTLS             = sqlstate.TLS
-	CauseLogin           = sqlstate.Login
-	CauseDatabaseMissing = sqlstate.DatabaseMissing
-	CauseStartingUp      = sqlstate.StartingUp
-	CauseShuttingDown    = sqlstate.ShuttingDown
-	CauseServerFull      = sqlstate.ServerFull
-	CauseKilled          = sqlstate.Killed
-	CauseReadOnly        = sqlstate.ReadOnly
-	CauseUnknown         = sqlstate.Unknown
+	// CauseNone is the cause of a nil error.
+	CauseNone = Cause(sqlstate.None)
+	// CauseDNS ("dns"): the host name does not resolve.
+	CauseDNS = Cause(sqlstate.DNS)
+	// CauseRefused ("refused"): no server listens at the address, or a pooler does not reach its server.
+	CauseRefused = Cause(sqlstate.Refused)
+	// CauseTimeout ("timeout"): no reply in time, or no route to the host.
+	CauseTimeout = Cause(sqlstate.Timeout)
+	// CauseTLS ("tls"): the connection cannot be encrypted, or the certificate is not trusted.
+	CauseTLS = Cause(sqlstate.TLS)
+	// CauseLogin ("login"): the server refuses the login user or the password.
+	CauseLogin = Cause(sqlstate.Login)
+	// CauseDatabaseMissing ("database_missing"): the database does not exist.
+	CauseDatabaseMissing = Cause(sqlstate.DatabaseMissing)
+	// CauseStartingUp ("starting_up"): the server is starting or recovering.
+	CauseStartingUp = Cause(sqlstate.StartingUp)
+	// CauseShuttingDown ("shutting_down"): the server is shutting down, or an administrator terminated the connection.
+	CauseShuttingDown = Cause(sqlstate.ShuttingDown)
+	// CauseServerFull ("server_full"): the server or the pooler has no free connection slot.
+	CauseServerFull = Cause(sqlstate.ServerFull)
+	// CauseKilled ("killed"): the connection was closed or reset while in use.
+	CauseKilled = Cause(sqlstate.Killed)
+	// CauseReadOnly ("read_only"): the server accepts no writes.
+	CauseReadOnly = Cause(sqlstate.ReadOnly)
+	// CauseUnknown ("unknown"): any other error. It does not tell whether the database is usable.
+	CauseUnknown = Cause(sqlstate.Unknown)
 )
 
-// CauseOf classifies an error of connecting, or of a statement whose connection broke.
-func CauseOf(err error) Cause { return sqlstate.CauseOf(err) }
+// CauseOf classifies an error of connecting, or of a statement whose connection was lost.
+func CauseOf(err error) Cause { return Cause(sqlstate.CauseOf(err)) }
 
-// UnavailableError is what callers get at once, without a dial, while the gate is shut: before Start, while the database
-// is down, and after Close. It matches [ErrUnavailable].
+// UnavailableError is returned at once, without an attempt to connect, while the gate is closed: before [DB.Start], while the
+// database is down, and after [DB.Close]. It matches [ErrUnavailable].
 type UnavailableError struct {
-	// Cause is why: what the last attempt to connect met, ErrNotStarted or ErrClosed.
+	// Cause is the error of the last attempt to connect, [ErrNotStarted] or [ErrClosed].
 	Cause error
-	// Since is when the gate was shut.
+	// Since is the time at which the gate was closed.
 	Since time.Time
 }
 
@@ -67,24 +81,34 @@ func (e *UnavailableError) Is(target error) bool { return target == ErrUnavailab
 
 func (e *UnavailableError) Unwrap() error { return e.Cause }
 
-// AcquireTimeoutError says that no connection could be had in time, and who holds them. It matches [ErrAcquireTimeout] and
-// context.DeadlineExceeded.
+// AcquireTimeoutError is returned if the pool could not provide a connection in time. It names the oldest holders. It matches
+// [ErrAcquireTimeout] and context.DeadlineExceeded.
 type AcquireTimeoutError struct {
-	// Waited is the time from the call to its end.
+	// Waited is the time that the caller waited.
 	Waited time.Duration
-	// Max, InUse and Connecting are the pool's limit, the connections held and those being opened at that moment.
-	Max, InUse, Connecting int
-	// Holders are the leases that were held longest, oldest first, at most three.
+	// Max is the limit of the pool, including MaxOverflow.
+	Max int
+	// InUse is the number of connections in use at the end of the wait.
+	InUse int
+	// Connecting is the number of connections being opened at the end of the wait.
+	Connecting int
+	// Holders holds the leases that had been held longest, oldest first, at most 3.
 	Holders []Lease
 }
 
 func (e *AcquireTimeoutError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "pgfx: no connection after %v: %d of %d in use, %d being opened",
+	fmt.Fprintf(&b, "pgfx: timed out after %v waiting for a connection (%d of %d in use, %d connecting)",
 		e.Waited.Round(time.Millisecond), e.InUse, e.Max, e.Connecting)
-	for _, lease := range e.Holders {
-		b.WriteString("; " + lease.String())
+	for i, lease := range e.Holders {
+		if i == 0 {
+			b.WriteString("; oldest holders: ")
+		} else {
+			b.WriteString("; ")
+		}
+		b.WriteString(lease.String())
 	}
+	b.WriteString("; raise Pool.MaxConns or hold connections for less time")
 	return b.String()
 }
 
@@ -93,19 +117,20 @@ func (e *AcquireTimeoutError) Is(target error) bool {
 	return target == ErrAcquireTimeout || target == context.DeadlineExceeded
 }
 
-// Timeout reports true, as net.Error's method does.
+// Timeout returns true. It implements the method of net.Error.
 func (e *AcquireTimeoutError) Timeout() bool { return true }
 
-// ConnectError says why a connection could not be made and what to do about it. Unlike pgconn.ConnectError it keeps no
-// configuration, and with it no password.
+// ConnectError is returned if a connection could not be opened. Its text names the target, the cause and what to check. Unlike
+// pgconn.ConnectError it does not hold the configuration, which includes the password.
 type ConnectError struct {
 	// Target is the address in the form user@host:port/database.
 	Target string
 	// Cause is the kind of failure.
 	Cause Cause
-	// Attempts is the number of attempts that were made and Elapsed the time they took together.
+	// Attempts is the number of attempts.
 	Attempts int
-	Elapsed  time.Duration
+	// Elapsed is the time since the first attempt began, 0 for a single attempt outside a start.
+	Elapsed time.Duration
 
 	err error
 }
@@ -125,7 +150,7 @@ func (e *ConnectError) Error() string {
 
 func (e *ConnectError) Unwrap() error { return e.err }
 
-// oneLine joins the lines of pgx's error, one for each address and TLS fallback that was tried, and says each thing once.
+// oneLine joins the lines of pgx's error, one per address and TLS fallback, without repetitions.
 func oneLine(text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {
@@ -136,39 +161,40 @@ func oneLine(text string) string {
 	return strings.Join(lines, "; ")
 }
 
-// newConnectError takes what matters from err and leaves the configuration behind.
+// newConnectError returns a ConnectError for err, without the configuration that pgconn.ConnectError holds.
 func newConnectError(target string, err error) *ConnectError {
 	if inner, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		err = inner.Unwrap()
 	}
-	return &ConnectError{Target: target, Cause: sqlstate.CauseOf(err), Attempts: 1, err: err}
+	return &ConnectError{Target: target, Cause: CauseOf(err), Attempts: 1, err: err}
 }
 
-// RoleError says that a server is read-only where Config.Role asks for a writer.
+// RoleError is returned if a server is read-only but Config.Role requires a writer.
 type RoleError struct {
-	// Target is where the connection led.
+	// Target is the address in the form user@host:port/database.
 	Target string
 }
 
 func (e *RoleError) Error() string {
-	return "pgfx: the server at " + e.Target + " is read-only and Config.Role asks for a writer: " +
-		"a failover may be under way; for a replica set Role to reader"
+	return "pgfx: the server at " + e.Target + " is read-only but Config.Role requires a writer: " +
+		"a failover may be in progress; for a replica set Role to any"
 }
 
-// Is matches errors of the same kind as the server's own (SQLSTATE 25006) for those who look for the cause.
+// Is makes [CauseOf] return [CauseReadOnly], as for the server's own error (SQLSTATE 25006).
 func (e *RoleError) Is(target error) bool { return target == sqlstate.ErrReadOnly }
 
-// CloseTimeoutError is returned by Close when connections were still held at its ctx's end. Their sockets have been closed, so
-// that the server ends what they were doing.
+// CloseTimeoutError is returned by [DB.Close] if connections were still in use when its ctx ended. Close has closed their
+// sockets, so the server ends their work. The error unwraps to the cause of the ctx.
 type CloseTimeoutError struct {
-	// Leases are the connections that were held, oldest first.
+	// Leases describes the connections that were in use, oldest first.
 	Leases []Lease
-	err    error
+
+	err error
 }
 
 func (e *CloseTimeoutError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "pgfx: close: %d connections were not returned in time; release them before the application stops", len(e.Leases))
+	fmt.Fprintf(&b, "pgfx: close: %d connections were not released in time; release them before the application stops", len(e.Leases))
 	for _, lease := range e.Leases {
 		b.WriteString("; " + lease.String())
 	}

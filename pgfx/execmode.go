@@ -8,68 +8,70 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// PoolerMode says what is between the application and the server.
+// PoolerMode tells whether a connection pooler stands between the application and the server.
 type PoolerMode string
 
 const (
-	// PoolerDirect is the default: nothing, or something that gives every connection a session of its own, such as PgBouncer
-	// with pool_mode = session.
+	// PoolerDirect is a direct connection, or a pooler that keeps one session per connection, such as PgBouncer with
+	// pool_mode = session. It is the default.
 	PoolerDirect PoolerMode = "direct"
-	// PoolerTransaction is a pooler that hands a session out for one transaction at a time, such as PgBouncer with pool_mode =
-	// transaction. Then nothing is left behind in a session: no named prepared statements, no settings, no locks. What can't
-	// do without a session fails with [ErrNoSession].
+	// PoolerTransaction is a pooler that assigns a session to one transaction at a time, such as PgBouncer with
+	// pool_mode = transaction. No named prepared statements, settings or session locks are used then. What requires a session
+	// fails with [ErrNoSession].
 	PoolerTransaction PoolerMode = "transaction"
 )
 
-// ExecMode is how pgx runs statements with arguments; the names are those of pgx's default_query_exec_mode.
+// ExecMode is how pgx executes statements with arguments. The values are those of pgx's default_query_exec_mode.
 type ExecMode string
 
 const (
-	// ExecCacheStatement prepares each text once for each connection, under a name, and then takes one round trip. It is the
-	// default on a direct connection.
+	// ExecCacheStatement prepares each statement once per connection. Later executions take one round trip and reuse the
+	// plan. It is the default on a direct connection.
 	ExecCacheStatement ExecMode = "cache_statement"
-	// ExecCacheDescribe asks for each text once for each connection which types it has and then takes one round trip. The
-	// server parses and plans the text each time. It is the default behind a transaction pooler.
+	// ExecCacheDescribe fetches the types of each statement once per connection. Later executions take one round trip; the
+	// server parses and plans each of them. It is the default behind a transaction pooler.
 	ExecCacheDescribe ExecMode = "cache_describe"
-	// ExecDescribe asks each time and takes two round trips. It remembers nothing.
+	// ExecDescribe fetches the types for each execution, which takes two round trips. It caches nothing. It is the default
+	// on a direct connection if Config.StatementCache is Off.
 	ExecDescribe ExecMode = "describe_exec"
-	// ExecUntyped asks nothing and takes one round trip: the types of arguments are guessed from their Go types, and values go
-	// as text.
+	// ExecUntyped takes one round trip and caches nothing. Types of arguments are guessed from their Go types, and values are
+	// sent as text. It is the default behind a transaction pooler if Config.StatementCache is Off.
 	ExecUntyped ExecMode = "exec"
-	// ExecSimple puts arguments into the text, quoted. It is for servers and poolers that know the simple protocol only.
+	// ExecSimple uses the simple protocol: quoted arguments become part of the statement's text. Use it for servers and
+	// poolers without the extended protocol.
 	ExecSimple ExecMode = "simple_protocol"
 )
 
 const (
-	// defaultStatementCache is pgx's own.
-	defaultStatementCache = 512
+	defaultStatementCache = 512 // as in pgx
 	maxStatementCache     = 65535
 )
 
-// The parameters of a connection string by which pgx itself is told the same.
+// The matching parameters of pgx in a connection string.
 const (
-	modeParam         = "default_query_exec_mode"
-	statementsParam   = "statement_cache_capacity"
-	descriptionsParam = "description_cache_capacity"
+	execModeParam         = "default_query_exec_mode"
+	statementCacheParam   = "statement_cache_capacity"
+	descriptionCacheParam = "description_cache_capacity"
 )
 
-func execModes() map[ExecMode]pgx.QueryExecMode {
+func pgxExecModes() map[ExecMode]pgx.QueryExecMode {
 	return map[ExecMode]pgx.QueryExecMode{
 		ExecCacheStatement: pgx.QueryExecModeCacheStatement, ExecCacheDescribe: pgx.QueryExecModeCacheDescribe,
 		ExecDescribe: pgx.QueryExecModeDescribeExec, ExecUntyped: pgx.QueryExecModeExec, ExecSimple: pgx.QueryExecModeSimpleProtocol,
 	}
 }
 
-// setExecMode applies the mode and the size of its cache, and returns the mode. inURL are the parameters of the connection string.
+// setExecMode sets the mode and the cache sizes on cc, and returns the mode. inURL holds the parameters of the connection
+// string, which apply where a field is zero.
 func (c Config) setExecMode(cc *pgx.ConnConfig, inURL map[string]string) ExecMode {
-	if c.StatementCache != 0 || inURL[statementsParam] == "" {
+	if c.StatementCache != 0 || inURL[statementCacheParam] == "" {
 		cc.StatementCacheCapacity = c.statementCache()
 	}
-	if c.StatementCache != 0 || inURL[descriptionsParam] == "" {
+	if c.StatementCache != 0 || inURL[descriptionCacheParam] == "" {
 		cc.DescriptionCacheCapacity = c.statementCache()
 	}
-	mode := cmp.Or(c.ExecMode, ExecMode(inURL[modeParam]), c.defaultExecMode(cc.StatementCacheCapacity > 0))
-	cc.DefaultQueryExecMode = execModes()[mode]
+	mode := cmp.Or(c.ExecMode, ExecMode(inURL[execModeParam]), c.defaultExecMode(cc.StatementCacheCapacity > 0))
+	cc.DefaultQueryExecMode = pgxExecModes()[mode]
 	return mode
 }
 
@@ -78,7 +80,7 @@ func (c Config) defaultExecMode(cached bool) ExecMode {
 	case c.Pooler == PoolerTransaction && cached:
 		return ExecCacheDescribe
 	case c.Pooler == PoolerTransaction:
-		return ExecUntyped // describing and running in two round trips may meet two sessions
+		return ExecUntyped // the two round trips of ExecDescribe may reach two sessions
 	case cached:
 		return ExecCacheStatement
 	}
@@ -94,14 +96,14 @@ func (c Config) statementCache() int {
 
 func (v *validator) execMode(c Config) {
 	if !slices.Contains([]PoolerMode{"", PoolerDirect, PoolerTransaction}, c.Pooler) {
-		v.add("Pooler", c.Pooler, "set one of direct, transaction")
+		v.add("Pooler", c.Pooler, "set direct or transaction")
 	}
-	if _, known := execModes()[c.ExecMode]; !known && c.ExecMode != "" {
+	if _, known := pgxExecModes()[c.ExecMode]; !known && c.ExecMode != "" {
 		v.add("ExecMode", c.ExecMode, "set one of cache_statement, cache_describe, describe_exec, exec, simple_protocol")
 	}
 	switch {
 	case c.StatementCache < Off:
-		v.add("StatementCache", c.StatementCache, "set 1 or more, 0 for the default or pgfx.Off (-1) for none")
+		v.add("StatementCache", c.StatementCache, "set 1 or more, 0 for the default, or pgfx.Off (-1) to disable the cache")
 	case c.StatementCache > maxStatementCache:
 		v.add("StatementCache", c.StatementCache, "set 65535 or less")
 	}
@@ -109,33 +111,32 @@ func (v *validator) execMode(c Config) {
 		return
 	}
 	if needsSession(c.ExecMode) {
-		v.add("ExecMode", c.ExecMode, poolerModes)
+		v.add("ExecMode", c.ExecMode, poolerExecModes)
 	}
-	const fix = "behind a transaction pooler sessions are shared and keep no settings: set it for the role (alter role … set %s = …)%s"
+	const fix = "leave it empty: sessions behind a transaction pooler keep no settings; use alter role … set %s = …, or %s"
 	if c.SearchPath != "" {
-		v.add("SearchPath", c.SearchPath, fmt.Sprintf(fix, "search_path", ", or write schemas into statements"))
+		v.add("SearchPath", c.SearchPath, fmt.Sprintf(fix, "search_path", "write schema names in statements"))
 	}
-	for _, setting := range c.Timeouts.settings() {
-		if setting.value != 0 {
-			v.add(setting.field, setting.value, fmt.Sprintf(fix, setting.name, ", or for a transaction"))
+	for _, timeout := range c.Timeouts.serverTimeouts() {
+		if timeout.value != 0 {
+			v.add(timeout.field, timeout.value, fmt.Sprintf(fix, timeout.setting, "set it per transaction"))
 		}
 	}
 }
 
-const poolerModes = "set cache_describe, exec or simple_protocol: a transaction pooler may run each round trip in another session"
+const poolerExecModes = "set cache_describe, exec or simple_protocol: a transaction pooler may run each round trip in another session"
 
-// needsSession reports whether a mode spreads a statement over several round trips.
+// needsSession reports whether a mode spreads a statement over several round trips that must reach the same session.
 func needsSession(mode ExecMode) bool { return mode == ExecCacheStatement || mode == ExecDescribe }
 
-// execModeWithURL checks what comes of the fields and the connection string together.
-func (v *validator) execModeWithURL(c Config, cc *pgx.ConnConfig, inURL map[string]string) {
-	mode := c.setExecMode(cc, inURL)
+// execModeWithURL checks the fields together with the parameters of the connection string, from which cc was made.
+func (v *validator) execModeWithURL(c Config, cc *pgx.ConnConfig) {
+	mode := c.setExecMode(cc, c.urlParams())
 	if c.Pooler == PoolerTransaction && needsSession(mode) {
-		v.add("URL", modeParam+"="+string(mode), poolerModes)
+		v.add("URL", execModeParam+"="+string(mode), poolerExecModes)
 	}
 	capacity := map[ExecMode]int{ExecCacheStatement: cc.StatementCacheCapacity, ExecCacheDescribe: cc.DescriptionCacheCapacity}
 	if size, cached := capacity[mode]; cached && size <= 0 {
-		const fix = "%s needs one: set 1 or more, or an ExecMode that needs none: describe_exec or exec"
-		v.add("StatementCache", size, fmt.Sprintf(fix, mode))
+		v.add("StatementCache", size, fmt.Sprintf("set 1 or more: %s needs a cache, describe_exec and exec do not", mode))
 	}
 }

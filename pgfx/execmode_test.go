@@ -11,7 +11,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestTheExecModeComesFromTheFieldThenTheURLThenThePooler(t *testing.T) {
+func TestExecMode_Precedence(t *testing.T) {
 	t.Parallel()
 	const address = "postgres://app@localhost/app"
 	for name, test := range map[string]struct {
@@ -47,7 +47,7 @@ func TestTheExecModeComesFromTheFieldThenTheURLThenThePooler(t *testing.T) {
 	}
 }
 
-func TestEveryExecModeRuns(t *testing.T) {
+func TestExecMode_ExecutesStatements(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []pgfx.ExecMode{
 		pgfx.ExecCacheStatement, pgfx.ExecCacheDescribe, pgfx.ExecDescribe, pgfx.ExecUntyped, pgfx.ExecSimple,
@@ -65,35 +65,35 @@ func TestEveryExecModeRuns(t *testing.T) {
 	}
 }
 
-func TestWhatAPoolerCantKeepIsRefused(t *testing.T) {
+func TestConfig_ValidateExecModeAndPooler(t *testing.T) {
 	t.Parallel()
 	const (
 		address = "postgres://app@localhost/app"
 		modes   = "set cache_describe, exec or simple_protocol: a transaction pooler may run each round trip in another session"
-		role    = "behind a transaction pooler sessions are shared and keep no settings: set it for the role (alter role … set "
+		empty   = "leave it empty: sessions behind a transaction pooler keep no settings; use alter role … set "
 	)
 	for name, test := range map[string]struct {
 		config pgfx.Config
 		want   string
 	}{
-		"unknown pooler":    {pgfx.Config{Pooler: "statement"}, `Pooler is "statement": set one of direct, transaction`},
+		"unknown pooler":    {pgfx.Config{Pooler: "statement"}, `Pooler is "statement": set direct or transaction`},
 		"unknown mode":      {pgfx.Config{ExecMode: "fast"}, `ExecMode is "fast": set one of cache_statement, cache_describe, describe_exec, exec, simple_protocol`},
-		"negative cache":    {pgfx.Config{StatementCache: -2}, `StatementCache is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) for none`},
+		"negative cache":    {pgfx.Config{StatementCache: -2}, `StatementCache is "-2": set 1 or more, 0 for the default, or pgfx.Off (-1) to disable the cache`},
 		"huge cache":        {pgfx.Config{StatementCache: 70000}, `StatementCache is "70000": set 65535 or less`},
-		"cache off":         {pgfx.Config{StatementCache: pgfx.Off, ExecMode: pgfx.ExecCacheDescribe}, `StatementCache is "0": cache_describe needs one: set 1 or more, or an ExecMode that needs none: describe_exec or exec`},
+		"cache off":         {pgfx.Config{StatementCache: pgfx.Off, ExecMode: pgfx.ExecCacheDescribe}, `StatementCache is "0": set 1 or more: cache_describe needs a cache, describe_exec and exec do not`},
 		"prepared":          {pgfx.Config{Pooler: pgfx.PoolerTransaction, ExecMode: pgfx.ExecCacheStatement}, `ExecMode is "cache_statement": ` + modes},
 		"two round trips":   {pgfx.Config{Pooler: pgfx.PoolerTransaction, ExecMode: pgfx.ExecDescribe}, `ExecMode is "describe_exec": ` + modes},
 		"prepared by url":   {pgfx.Config{Pooler: pgfx.PoolerTransaction, URL: address + "?default_query_exec_mode=cache_statement"}, `URL is "default_query_exec_mode=cache_statement": ` + modes},
-		"search path":       {pgfx.Config{Pooler: pgfx.PoolerTransaction, SearchPath: "app"}, `SearchPath is "app": ` + role + `search_path = …), or write schemas into statements`},
-		"statement timeout": {pgfx.Config{Pooler: pgfx.PoolerTransaction, Timeouts: pgfx.TimeoutConfig{Statement: time.Second}}, `Timeouts.Statement is "1s": ` + role + `statement_timeout = …), or for a transaction`},
-		"lock timeout":      {pgfx.Config{Pooler: pgfx.PoolerTransaction, Timeouts: pgfx.TimeoutConfig{Lock: pgfx.Off}}, `Timeouts.Lock is "-1ns": ` + role + `lock_timeout = …), or for a transaction`},
+		"search path":       {pgfx.Config{Pooler: pgfx.PoolerTransaction, SearchPath: "app"}, `SearchPath is "app": ` + empty + `search_path = …, or write schema names in statements`},
+		"statement timeout": {pgfx.Config{Pooler: pgfx.PoolerTransaction, Timeouts: pgfx.TimeoutConfig{Statement: time.Second}}, `Timeouts.Statement is "1s": ` + empty + `statement_timeout = …, or set it per transaction`},
+		"lock timeout":      {pgfx.Config{Pooler: pgfx.PoolerTransaction, Timeouts: pgfx.TimeoutConfig{Lock: pgfx.Off}}, `Timeouts.Lock is "-1ns": ` + empty + `lock_timeout = …, or set it per transaction`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if test.config.URL == "" {
 				test.config.URL = address
 			}
-			require.EqualError(t, test.config.Validate(), "pgfx: invalid config: "+test.want)
+			require.Equal(t, test.want, onlyProblem(t, test.config.Validate()))
 		})
 	}
 }

@@ -2,6 +2,7 @@ package pgfx
 
 import (
 	"context"
+	"reflect"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -112,7 +113,15 @@ func (s *SlowLog) Texts() []string {
 	return texts
 }
 
-// ConfigFromMap is ConfigFromEnvPrefix for an environment that is given.
+// Settings returns field, key and environment variable of every setting.
+func Settings() (names [][3]string, types []reflect.Type) {
+	for _, s := range settings() {
+		names, types = append(names, [3]string{s.field, s.key, EnvPrefix + s.env}), append(types, s.typ)
+	}
+	return names, types
+}
+
+// ConfigFromMap is ConfigFromEnvPrefix with a given environment.
 func ConfigFromMap(prefix string, environment map[string]string) (Config, error) {
 	return configFromEnv(prefix, environment)
 }

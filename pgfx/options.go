@@ -11,7 +11,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/fxgroup"
 )
 
-// Option sets what a [Config] can't express. Pass options to [Open], or to Fx with [ProvideOptions].
+// Option changes what a [Config] cannot express. Pass options to [Open], or to Fx with [ProvideOptions]. The zero Option does
+// nothing.
 type Option struct {
 	database string
 	apply    func(*options)
@@ -40,10 +41,10 @@ func (o Option) For(database string) Option {
 // Database returns the name that [Option.For] set, or "".
 func (o Option) Database() string { return o.database }
 
-// collectOptions applies those options that belong to the database being opened.
+// collectOptions applies the options that belong to the database being opened.
 func collectOptions(opts []Option) options {
 	var all, own options
-	for _, opt := range opts { // WithName may stand behind options for a named database
+	for _, opt := range opts { // first, because WithName may follow options for a named database
 		if opt.apply != nil && opt.database == "" {
 			opt.apply(&all)
 		}
@@ -65,10 +66,10 @@ func WithName(name string) Option {
 	return Option{apply: func(o *options) { o.name = name }}
 }
 
-// WithBase sets the [Config] from which a named database takes what its own Config leaves open. A Config with a URL or a Host
-// takes nothing of the base's address. One with other parts of an address, such as Database alone, replaces those parts.
-// SearchPath and Role are never inherited. Default: the Config that DATABASE_… variables describe. It has no effect on the
-// default database.
+// WithBase sets the [Config] from which a named database inherits the fields that its own Config leaves zero. A Config with
+// URL or Host takes no part of the base's address. A Config with other parts of an address, such as Database alone, replaces
+// those parts. SearchPath and Role are never inherited. Default: the Config from the DATABASE_… variables. WithBase has no
+// effect on the default database.
 func WithBase(base Config) Option {
 	return Option{apply: func(o *options) { o.base = base }}
 }
@@ -79,42 +80,46 @@ func WithEndpoint(endpoint Endpoint) Option {
 	return Option{apply: func(o *options) { o.endpoint = endpoint }}
 }
 
-// WithLogger sets the logger; it is named "pgfx". Default: none. With Fx the application's *zap.Logger is used.
+// WithLogger sets the logger, to which "pgfx" is added as a name. Default: no log; with Fx, the application's *zap.Logger.
 func WithLogger(logger *zap.Logger) Option {
 	return Option{apply: func(o *options) { o.logger = logger }}
 }
 
-// WithBeforeConnect adds a function that may change the configuration of each new connection, in the pool and outside it:
-// to set credentials, a TLS configuration or a dialer. An error fails the attempt. It must be safe for concurrent use; its
-// ctx ends with the attempt.
+// WithBeforeConnect adds a function that may change the configuration of each new connection, in the pool and outside it,
+// for example to set credentials, a TLS configuration or a dialer. Its changes take precedence over the [Config]. Functions
+// run in the order in which they were added. An error fails the attempt to connect. ctx ends with the attempt. fn must be
+// safe for concurrent use and must not set the tracer; use [WithTracer].
 func WithBeforeConnect(fn func(context.Context, *pgx.ConnConfig) error) Option {
 	return Option{apply: func(o *options) { o.beforeConnect = append(o.beforeConnect, fn) }}
 }
 
-// WithAfterConnect adds a function that prepares each new connection, in the pool and outside it: to register types or
-// set session state. An error closes the connection and fails the attempt.
+// WithAfterConnect adds a function that prepares each new connection, in the pool and outside it, for example to register
+// types or to set session state. Functions run in the order in which they were added. An error closes the connection and
+// fails the attempt to connect. ctx ends with the attempt. fn must be safe for concurrent use.
 func WithAfterConnect(fn func(context.Context, *pgx.Conn) error) Option {
 	return Option{apply: func(o *options) { o.afterConnect = append(o.afterConnect, fn) }}
 }
 
-// WithTracer adds a pgx tracer beside the library's own. It may implement any of pgx's and pgxpool's tracer interfaces.
+// WithTracer adds a pgx tracer for the connections of the pool. It may implement any tracer interface of pgx and pgxpool, and
+// must be safe for concurrent use.
 func WithTracer(tracer pgx.QueryTracer) Option {
 	return Option{apply: func(o *options) { o.tracers = append(o.tracers, tracer) }}
 }
 
-// WithSetup adds steps that run once, after the first connection and before anybody else's start hook.
+// WithSetup adds setup steps, which run once during [DB.Start], after the first connection has been opened.
 func WithSetup(setups ...SetupStep) Option {
 	return Option{apply: func(o *options) { o.setups = append(o.setups, setups...) }}
 }
 
-// Setup is a step between the first connection and the rest of the application: DDL, migrations, seeds, checks.
+// SetupStep is work that runs between the first connection and the start of the rest of the application, such as migrations,
+// seed data or checks.
 type SetupStep struct {
-	// Name says in logs and errors what it does, for example "create tables".
+	// Name describes the step in logs and errors, for example "create tables".
 	Name string
-	// Order sorts the steps of a database, small first; steps of the same order run in the order of their names.
+	// Order sorts the steps of a database, lowest first. Steps with equal Order run in the order of their names. Default: 0.
 	Order int
-	// Run does the work. It runs on every start, in every instance of the application, so that it must be idempotent and
-	// must lock what it can't share. ctx ends at the start's deadline, in a Degraded or Lazy start with the application.
+	// Run does the work. It runs on every start of every instance of the application, so it must be idempotent and must lock
+	// what instances cannot do concurrently. ctx ends at the deadline of the start; in the background, when the DB is closed.
 	Run func(ctx context.Context, db *DB) error
 
 	database string

@@ -20,32 +20,32 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// pgBouncer runs a PgBouncer with transaction pooling in front of the shared server, with so many connections to it. It
-// returns the address of a fresh database behind it and the database's own.
+// pgBouncer runs PgBouncer with transaction pooling and serverConns connections to the shared server. It returns the Config of a
+// new database behind PgBouncer, and of the same database without it.
 func pgBouncer(t *testing.T, serverConns int) (behind, direct pgfx.Config) {
 	t.Helper()
-	database := freshDatabase(t)
+	database := newDatabase(t)
 	direct = serverConfig()
 	direct.Database = database
 	return pgBouncerTo(t, server.URL(), database, serverConns), direct
 }
 
-// pgBouncerTo runs a PgBouncer in front of the server at an address, which may refuse it, and returns the address of a
+// pgBouncerTo runs PgBouncer in front of the server at address, which may refuse connections, and returns the Config of a
 // database behind it.
 func pgBouncerTo(t *testing.T, address, database string, serverConns int) (behind pgfx.Config) {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
+	binary, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		if program = "/usr/sbin/pgbouncer"; !exists(program) {
+		if binary = "/usr/sbin/pgbouncer"; !exists(binary) {
 			t.Skip("PgBouncer is not installed: apt-get install pgbouncer")
 		}
 	}
 	to, err := pgx.ParseConfig(address)
 	require.NoError(t, err)
-	dir, err := os.MkdirTemp("", "rdsfx-pgbouncer-") //nolint:usetesting // shorter, for the socket's path
+	dir, err := os.MkdirTemp("", "rdsfx-pgbouncer-") //nolint:usetesting // t.TempDir is too long for a socket path
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o777)) // PgBouncer refuses to run as root and becomes somebody else
+	require.NoError(t, os.Chmod(dir, 0o777)) // PgBouncer refuses to run as root and changes its user
 	config := fmt.Sprintf(`[databases]
 * = host=%s port=%d user=%s password=%s
 
@@ -66,12 +66,12 @@ query_wait_timeout = 20
 		args = append(args, "-u", "nobody")
 	}
 	var output bytes.Buffer
-	process := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
+	process := exec.CommandContext(context.WithoutCancel(t.Context()), binary, args...)
 	process.Stdout, process.Stderr = &output, &output
 	require.NoError(t, process.Start())
 	t.Cleanup(func() {
 		require.NoError(t, process.Process.Signal(os.Interrupt))
-		_ = process.Wait() // it ends with a signal
+		_ = process.Wait() // the error only reports the signal
 		if t.Failed() {
 			t.Log(output.String())
 		}
@@ -82,11 +82,11 @@ query_wait_timeout = 20
 	require.Eventually(t, func() bool {
 		conn, err := pgx.Connect(t.Context(), behind.URL)
 		if err != nil {
-			_, answers := errors.AsType[*pgconn.PgError](err)
-			return answers
+			_, replied := errors.AsType[*pgconn.PgError](err)
+			return replied
 		}
 		return conn.Close(t.Context()) == nil
-	}, eventually, 10*time.Millisecond, "PgBouncer answers")
+	}, eventually, 10*time.Millisecond, "PgBouncer accepts connections")
 	return behind
 }
 
@@ -95,8 +95,8 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// freshDatabase makes a database on the shared server for the test.
-func freshDatabase(t *testing.T) string {
+// newDatabase creates a database for the test on the shared server and returns its name.
+func newDatabase(t *testing.T) string {
 	t.Helper()
 	admin := started(t, serverConfig())
 	name := "pgfx_" + strings.ToLower(strings.NewReplacer("/", "_", "#", "_").Replace(t.Name()))

@@ -2,7 +2,6 @@ package pgfx
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// connString returns c's address as a connection string for pgx: the URL with the parts that are set put behind it, where
-// they win.
+// connString returns the address of c as a connection string for pgx. The fields that are set follow the URL, because the
+// last value of a parameter counts.
 func (c Config) connString() string {
 	type param struct{ key, value string }
 	var params []param
@@ -38,15 +37,14 @@ func (c Config) connString() string {
 	add("target_session_attrs", c.TargetSessionAttrs)
 
 	var b strings.Builder
-	address := strings.TrimSpace(c.URL) // a file or a secret it was read from often ends with a line break
+	address := strings.TrimSpace(c.URL) // a value read from a file or a secret often ends with a line break
 	b.WriteString(address)
-	isURL := strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 	separator := byte('?')
 	if strings.ContainsRune(address, '?') {
 		separator = '&'
 	}
 	for _, p := range params {
-		if isURL {
+		if isURL(address) {
 			b.WriteByte(separator)
 			b.WriteString(p.key + "=" + percentEncode(p.value))
 			separator = '&'
@@ -57,11 +55,16 @@ func (c Config) connString() string {
 	return b.String()
 }
 
+// isURL reports whether a connection string is in URL form, not in keyword/value form.
+func isURL(address string) bool {
+	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
+}
+
 // keywordEscaper escapes a value between single quotes (PostgreSQL manual, "Keyword/Value Connection Strings").
 var keywordEscaper = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 
-// percentEncode escapes every byte but letters, digits and four marks. url.QueryEscape won't do: it writes a blank as +,
-// which libpq and pgx read as a plus.
+// percentEncode escapes every byte except letters, digits and four marks. url.QueryEscape does not fit: it encodes a space as
+// +, which libpq and pgx read as a plus sign.
 func percentEncode(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
@@ -76,23 +79,18 @@ func percentEncode(s string) string {
 	return b.String()
 }
 
-const (
-	// cancelDeadline is how long a cancelled statement has to end by itself, after the server was asked to cancel it,
-	// before its connection is given up.
-	cancelDeadline = time.Second
-	// never stands for a pgxpool duration that must not pass.
-	never = 10 * 365 * 24 * time.Hour
-)
+// never is a duration that does not elapse, for pgxpool's durations that cannot be disabled.
+const never = 10 * 365 * 24 * time.Hour
 
-// poolConfig turns c, which has its defaults and is valid, into pgxpool's configuration without hooks.
+// poolConfig returns pgxpool's configuration for c, without hooks. c must be given.WithDefaults(), and the fields of given
+// must be valid. A field that is zero in given yields to the matching parameter of the URL. The error is pgx's and may quote
+// the password.
 func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
-	connString := c.connString()
-	inURL := c.urlParams()
-	pool, err := pgxpool.ParseConfig(connString)
+	pool, err := pgxpool.ParseConfig(c.connString())
 	if err != nil {
-		return nil, errors.New("pgfx: the connection string can't be parsed; Config.Validate says why")
+		return nil, err //nolint:wrapcheck // callers take only the kind of problem from it
 	}
-	// A value of ours is used when it was given, or when the URL has none.
+	inURL := c.urlParams()
 	use := func(isSet bool, param string) bool { return isSet || inURL[param] == "" }
 	if use(given.Pool.MaxConns != 0, "pool_max_conns") {
 		pool.MaxConns = int32(c.Pool.MaxConns) //nolint:gosec // validated: at most 65535
@@ -109,16 +107,10 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 	if use(given.Pool.MaxConnIdleTime != 0, "pool_max_conn_idle_time") {
 		pool.MaxConnIdleTime = orElse(c.Pool.MaxConnIdleTime, never)
 	}
-	if pool.MinConns > pool.MaxConns {
-		return nil, &ConfigError{Problems: []ConfigProblem{{
-			Field: "URL", Value: fmt.Sprintf("pool_min_conns=%d", pool.MinConns),
-			Fix: fmt.Sprintf("set at most the pool's maximum, which is %d", pool.MaxConns),
-		}}}
-	}
-
 	pool.MaxConns += int32(c.Pool.MaxOverflow) //nolint:gosec // validated: at most 65535
+
 	cc := pool.ConnConfig
-	c.TLS.complete(cc)
+	c.TLS.apply(cc)
 	if given.Timeouts.Connect != 0 || cc.ConnectTimeout == 0 {
 		cc.ConnectTimeout = orElse(c.Timeouts.Connect, 0)
 	}
@@ -129,17 +121,17 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 	return pool, nil
 }
 
-// urlParams returns the parameters of the connection string that aren't libpq's: pgxpool's, pgx's and the server's.
+// urlParams returns the parameters of the connection string that libpq does not have: those of pgxpool, pgx and the server.
 func (c Config) urlParams() map[string]string {
 	parsed, err := pgconn.ParseConfig(c.connString())
-	if err != nil { // Validate tells
+	if err != nil { // reported by Validate
 		return nil
 	}
 	return parsed.RuntimeParams
 }
 
-// complete sets what a connection string can't say, for every address and fallback that is reached by TLS.
-func (t TLSConfig) complete(cc *pgx.ConnConfig) {
+// apply sets what a connection string cannot express, on every address and fallback that uses TLS.
+func (t TLSConfig) apply(cc *pgx.ConnConfig) {
 	configs := []*tls.Config{cc.TLSConfig}
 	for _, fallback := range cc.Fallbacks {
 		configs = append(configs, fallback.TLSConfig)
@@ -158,25 +150,25 @@ func (t TLSConfig) complete(cc *pgx.ConnConfig) {
 	}
 }
 
-// setRuntimeParams adds what the server is told at login.
+// setRuntimeParams adds the settings that are sent to the server at login.
 func (c Config) setRuntimeParams(given Config, params map[string]string) {
 	if given.ApplicationName != "" || params["application_name"] == "" {
 		params["application_name"] = c.ApplicationName
 	}
-	for _, setting := range c.Timeouts.settings() {
+	for _, timeout := range c.Timeouts.serverTimeouts() {
 		switch {
-		case setting.value > 0:
-			params[setting.name] = strconv.FormatInt(setting.value.Milliseconds(), 10)
-		case setting.value == Off:
-			params[setting.name] = "0"
+		case timeout.value > 0:
+			params[timeout.setting] = strconv.FormatInt(timeout.value.Milliseconds(), 10)
+		case timeout.value == Off:
+			params[timeout.setting] = "0"
 		}
 	}
 }
 
-// orElse returns d, or otherwise when d is Off.
-func orElse(d, otherwise time.Duration) time.Duration {
+// orElse returns d, or off if d is Off.
+func orElse(d, off time.Duration) time.Duration {
 	if d == Off {
-		return otherwise
+		return off
 	}
 	return d
 }

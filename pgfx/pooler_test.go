@@ -38,11 +38,11 @@ type parcel struct {
 const parcels = `create table parcels (id uuid primary key, label text not null, tags text[] not null, details jsonb not null,
 	sent timestamptz not null, grams int not null)`
 
-func TestEverythingWorksBehindATransactionPooler(t *testing.T) {
+func TestPoolerTransaction_SupportsAllOperations(t *testing.T) {
 	t.Parallel()
 	behind, direct := pgBouncer(t, 2)
 	behind.Pool.MaxConns = 6
-	behind.Timeouts.Validate = time.Minute // it waits for one of the pooler's sessions, as everything does
+	behind.Timeouts.Validate = time.Minute // validation waits for one of the pooler's sessions, as all statements do
 	db := started(t, behind)
 	db.AskAlways()
 	_, err := db.Pool().Exec(t.Context(), parcels+"; create type mood as enum ('sad', 'ok')")
@@ -71,26 +71,26 @@ func TestEverythingWorksBehindATransactionPooler(t *testing.T) {
 	for err := range failed {
 		require.NoError(t, err)
 	}
-	assert.Greater(t, db.Stats().Pool.Open, 2, "there were more connections than sessions")
+	assert.Greater(t, db.Stats().Pool.Open, 2, "more connections than sessions")
 
-	direct.ApplicationName = "watch"
-	watch := started(t, direct)
+	direct.ApplicationName = "observer"
+	observing := started(t, direct)
 	var prepared, left int
-	for range 20 { // whichever session PgBouncer gives
+	for range 20 { // checks each session that PgBouncer may assign
 		require.NoError(t, db.Pool().QueryRow(t.Context(), "select count(*) from pg_prepared_statements where name <> ''").Scan(&prepared))
 		require.Zero(t, prepared, "no statement is prepared under a name")
 	}
-	require.NoError(t, watch.Pool().QueryRow(t.Context(), "select count(*) from parcels").Scan(&left))
+	require.NoError(t, observing.Pool().QueryRow(t.Context(), "select count(*) from parcels").Scan(&left))
 	assert.Equal(t, workers*rounds, left)
-	var sessions int // neither those of the watch, of which one may be about to end, nor the server's own
-	require.NoError(t, watch.Pool().QueryRow(t.Context(), `select count(*) from pg_stat_activity
-		where datname = current_database() and backend_type = 'client backend' and application_name not like 'watch%'`).Scan(&sessions))
+	var sessions int // without those of the observer, one of which may be ending, and without the server's own
+	require.NoError(t, observing.Pool().QueryRow(t.Context(), `select count(*) from pg_stat_activity
+		where datname = current_database() and backend_type = 'client backend' and application_name not like 'observer%'`).Scan(&sessions))
 	assert.Positive(t, sessions)
 	assert.LessOrEqual(t, sessions, 2)
 }
 
-// poolerRound does a bit of everything: a row by the repository, its change in a transaction with a timeout of its own, a
-// batch, a COPY that is rolled back.
+// poolerRound uses each kind of operation: a repository, a transaction with an advisory lock, a batch, and a nested COPY that
+// is rolled back.
 func poolerRound(ctx context.Context, m *txn.Manager, parcels *repo.Repository[parcel, uuid.UUID], worker, round int) error {
 	row := parcel{
 		ID: uuid.New(), Label: fmt.Sprintf("%d/%d", worker, round), Tags: []string{"a", "b,c"}, Details: map[string]string{"k": "v"},
@@ -122,18 +122,18 @@ func poolerRound(ctx context.Context, m *txn.Manager, parcels *repo.Repository[p
 			if err != nil {
 				return fmt.Errorf("copy: %w", err)
 			}
-			return errNotKept
+			return errRollback
 		}, txn.Nested())
-		if err != errNotKept { //nolint:errorlint // as it is
+		if err != errRollback { //nolint:errorlint // not wrapped
 			return fmt.Errorf("nested: %w", err)
 		}
 		return nil
 	})
 }
 
-var errNotKept = errors.New("not to be kept")
+var errRollback = errors.New("roll back")
 
-func TestTimeoutsAndCancelsBehindAPoolerLeaveNothingBehind(t *testing.T) {
+func TestPoolerTransaction_TimeoutsAndCancels(t *testing.T) {
 	t.Parallel()
 	behind, direct := pgBouncer(t, 1)
 	behind.Pool.MaxConns = 3
@@ -149,12 +149,12 @@ func TestTimeoutsAndCancelsBehindAPoolerLeaveNothingBehind(t *testing.T) {
 		_, err := db.Pool().Exec(ctx, "select pg_sleep($1)", 60)
 		failed <- err
 	}()
-	sleeps(t, admin, "datname = current_database()")
+	waitForSleep(t, admin, "datname = current_database()")
 	expire()
 	require.ErrorContains(t, <-failed, "57014")
 	_, err = db.Pool().Exec(within(t, eventually), "select 1")
-	require.NoError(t, err, "the cancelled statement doesn't keep the one session")
-	assert.Equal(t, before, db.Stats().Pool.Connected, "nor does it cost the connection")
+	require.NoError(t, err, "the cancelled statement releases the only session")
+	assert.Equal(t, before, db.Stats().Pool.Connected, "the connection survives")
 
 	err = manager.Do(t.Context(), func(ctx context.Context) error {
 		_, err := manager.Exec(ctx, "select pg_sleep(60)")
@@ -163,10 +163,10 @@ func TestTimeoutsAndCancelsBehindAPoolerLeaveNothingBehind(t *testing.T) {
 	require.ErrorContains(t, err, "57014")
 	var timeout string
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "show statement_timeout").Scan(&timeout))
-	assert.Equal(t, "0", timeout, "the setting went with the transaction")
+	assert.Equal(t, "0", timeout, "the setting ended with the transaction")
 }
 
-func TestBehindAPoolerWhatNeedsASessionSaysSo(t *testing.T) {
+func TestPoolerTransaction_SessionsFail(t *testing.T) {
 	t.Parallel()
 	behind, _ := pgBouncer(t, 2)
 	db := started(t, behind)
@@ -189,7 +189,7 @@ func TestBehindAPoolerWhatNeedsASessionSaysSo(t *testing.T) {
 	}
 }
 
-func TestTheRoleIsAskedOfTheServerAndNotOfThePooler(t *testing.T) {
+func TestPoolerTransaction_QueriesServerRole(t *testing.T) {
 	t.Parallel()
 	behind, direct := pgBouncer(t, 1)
 	behind.Role = pgfx.RoleWriter
@@ -203,13 +203,13 @@ func TestTheRoleIsAskedOfTheServerAndNotOfThePooler(t *testing.T) {
 		where datname = current_database() and pid <> pg_backend_pid()`)
 	require.NoError(t, err)
 	db.Reset()
-	require.Eventually(t, func() bool { // PgBouncer itself still says what it heard from the first session
+	require.Eventually(t, func() bool { // PgBouncer still reports the parameters of the first session
 		_, err := db.Pool().Exec(t.Context(), "select 1")
 		return pgfx.CauseOf(err) == pgfx.CauseReadOnly
 	}, eventually, tick)
 }
 
-func TestTheStartWaitsForAServerThatRefusesThePooler(t *testing.T) {
+func TestPoolerTransaction_StartWaitsForServer(t *testing.T) {
 	t.Parallel()
 	admin := started(t, serverConfig())
 	run := func(sql string) {
@@ -217,7 +217,7 @@ func TestTheStartWaitsForAServerThatRefusesThePooler(t *testing.T) {
 		_, err := admin.Pool().Exec(context.WithoutCancel(t.Context()), sql)
 		require.NoError(t, err)
 	}
-	database := freshDatabase(t)
+	database := newDatabase(t)
 	run("create role pooled login password 'pooled'")
 	t.Cleanup(func() { run("drop role pooled") })
 	run("alter database " + database + " connection limit 0")
@@ -230,7 +230,7 @@ func TestTheStartWaitsForAServerThatRefusesThePooler(t *testing.T) {
 	begun := make(chan error, 1)
 	go func() { begun <- db.Start(within(t, time.Minute)) }()
 	require.Eventually(t, func() bool {
-		return slices.ContainsFunc(logs.FilterMessage("trying again").All(), func(entry observer.LoggedEntry) bool {
+		return slices.ContainsFunc(logs.FilterMessage("retrying").All(), func(entry observer.LoggedEntry) bool {
 			return strings.Contains(fmt.Sprint(entry.ContextMap()["error"]), "08P01")
 		})
 	}, eventually, tick)

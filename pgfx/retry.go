@@ -1,6 +1,7 @@
 package pgfx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,27 +14,29 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
-// Work says what kind of work is to be done again, and so after which errors that may happen.
+// Idempotency tells whether work may be executed twice, and so after which errors it may be retried.
 type Idempotency uint8
 
 const (
-	// NotIdempotent is one statement outside of a transaction, or one whole transaction with its begin and its commit. It is done
-	// again after errors which prove that nothing of it has happened: no connection could be made; the server has rolled it
-	// back for a conflict with others (SQLSTATE 40001, 40P01); the server takes no writes (25006). It is never done again
-	// when the connection was lost, for then nobody knows. It is the zero value.
+	// NotIdempotent is work that must not be executed twice: one statement outside a transaction, or one whole transaction
+	// including BEGIN and COMMIT. It is the zero value.
+	//
+	// It is retried only after errors which prove that it had no effect: no connection could be opened, the server rolled it
+	// back (serialization failure 40001, deadlock 40P01), or the server is read-only (25006). It is never retried after a
+	// lost connection, because the outcome is unknown then.
 	NotIdempotent Idempotency = iota
-	// Idempotent is read-only work, or work that has the same effect when it happens twice. It is done again after the
-	// connection was lost, too.
+	// Idempotent is read-only work, or work that has the same effect when executed twice. It is also retried after a lost
+	// connection.
 	Idempotent
 )
 
-// CanRetry reports whether work that ended in err may be done again, and may succeed then. It goes by what is certain: the
-// driver's pgconn.SafeToRetry isn't asked, because it takes a COMMIT whose answer was lost for one that was never sent, and
-// a statement that met a busy connection for one worth repeating. Of a refused login it reports true, too: once, and with
-// fresh credentials, it may succeed.
+// CanRetry reports whether work that failed with err may be retried and could succeed. It also reports true for a refused
+// login, because an attempt with new credentials could succeed.
 //
-// It is false for what must reach the caller at once: [ErrUnavailable], [ErrAcquireTimeout], [ErrClosed], an ended ctx; and for
-// a [*RetryError]: somebody has tried again already, and attempts must not multiply.
+// It reports false for errors that the caller should see at once: [ErrUnavailable], [ErrAcquireTimeout], [ErrClosed] and an
+// ended ctx. It also reports false for a [*RetryError], so that nested retries do not multiply attempts.
+//
+// CanRetry does not use pgconn.SafeToRetry, which reports true for a COMMIT whose reply was lost and for a busy connection.
 func CanRetry(err error, work Idempotency) bool {
 	switch remedyOf(err) {
 	case sqlstate.Reconnect, sqlstate.Refresh, sqlstate.Redo, sqlstate.Evict:
@@ -58,56 +61,55 @@ func remedyOf(err error) sqlstate.Remedy {
 	return sqlstate.RemedyOf(err, connecting)
 }
 
-// RetryPolicy says when and how often work is done again. Zero fields mean the defaults. The waits grow exponentially; each
-// is drawn from between MinDelay and its full length, so that those who failed together don't come back together.
+// RetryPolicy configures when and how often work is retried. Zero fields mean the defaults. Each wait is random, between
+// MinDelay and a maximum that grows exponentially, so that callers that fail together do not retry together.
 //
 // A RetryPolicy is a plain value; copies share the Budget.
 type RetryPolicy struct {
-	// MaxAttempts is the number of attempts with the first one included. Default: 3. 1 means no retry; Off: no limit.
+	// MaxAttempts is the number of attempts, including the first; 1 disables retries. Default: 3. Off means no limit.
 	MaxAttempts int
-	// MaxElapsed is the time since the first attempt after which no other is begun. Default: 30 s. Off: no limit. The ctx's
-	// deadline counts too.
+	// MaxElapsed is the time since the first attempt after which no further attempt begins. The deadline of ctx applies as
+	// well. Default: 30 s. Off means no limit.
 	MaxElapsed time.Duration
 	// Delay is the longest wait before the second attempt. Default: 200 ms.
 	Delay time.Duration
-	// Multiplier is the factor by which the longest wait grows from one attempt to the next, 1 to 100. Default: 2.
+	// Multiplier is the factor by which the longest wait grows with each attempt, from 1 to 100. Default: 2.
 	Multiplier float64
-	// MaxDelay is where it stops growing. Default: 5 s, or Delay where that is more.
+	// MaxDelay is the largest value to which the wait grows. Default: 5 s, or Delay if that is more.
 	MaxDelay time.Duration
-	// MinDelay is the shortest wait. Default: a tenth of Delay. Off: none.
+	// MinDelay is the shortest wait. Default: 10 % of Delay. Off means no minimum.
 	MinDelay time.Duration
-	// Work is the kind of work. Default: NotIdempotent.
+	// Idempotency tells whether the work may be executed twice. Default: NotIdempotent.
 	Idempotency Idempotency
-	// Budget limits the retries of all who share it. Default, nil: no limit. [DB.RetryPolicy] has the pool's.
+	// Budget limits the retries of all policies that share it. Default: nil, which is no limit. [DB.RetryPolicy] returns a
+	// policy with the budget of the pool.
 	Budget *RetryBudget
 
-	logger    *zap.Logger
-	noRefresh bool // a refused login stays refused: the credentials are always the same
+	logger           *zap.Logger
+	fixedCredentials bool // credentials never change, so a refused login is not retried
 }
 
 const (
 	defaultAttempts   = 3
 	defaultMaxElapsed = 30 * time.Second
-	delayFloor        = 10 // a tenth of the first delay
+	minDelayDivisor   = 10 // 10 %
 )
 
-// WithDefaults returns a copy of p with zero fields filled in.
+// WithDefaults returns a copy of p in which zero fields have their default values.
 func (p RetryPolicy) WithDefaults() RetryPolicy {
 	setDefault(&p.MaxAttempts, defaultAttempts)
 	setDefault(&p.MaxElapsed, defaultMaxElapsed)
 	setDefault(&p.Delay, defaultRetryDelay)
 	setDefault(&p.Multiplier, defaultRetryMultiplier)
 	setDefault(&p.MaxDelay, max(defaultRetryMaxDelay, p.Delay))
-	setDefault(&p.MinDelay, p.Delay/delayFloor)
+	setDefault(&p.MinDelay, p.Delay/minDelayDivisor)
 	return p
 }
 
-// Validate reports all problems of p at once as a [*ConfigError].
+// Validate returns a [*ConfigError] with all problems of p, or nil.
 func (p RetryPolicy) Validate() error {
 	v := &validator{}
-	if p.MaxAttempts < Off {
-		v.add("MaxAttempts", p.MaxAttempts, "set 1 or more, 0 for the default or pgfx.Off (-1) for no limit")
-	}
+	v.attempts("MaxAttempts", p.MaxAttempts)
 	v.duration("MaxElapsed", p.MaxElapsed)
 	v.backoff("", p.Delay, p.MaxDelay, p.Multiplier)
 	v.duration("MinDelay", p.MinDelay)
@@ -115,20 +117,17 @@ func (p RetryPolicy) Validate() error {
 		v.add("MinDelay", p.MinDelay, fmt.Sprintf("set at most Delay, which is %v", d.Delay))
 	}
 	if p.Idempotency > Idempotent {
-		v.add("Work", p.Idempotency, "set NotIdempotent or Idempotent")
+		v.add("Idempotency", p.Idempotency, "set NotIdempotent or Idempotent")
 	}
-	if len(v.problems) > 0 {
-		return &ConfigError{what: "retry policy", Problems: v.problems}
-	}
-	return nil
+	return v.err("retry policy")
 }
 
-// RetryError is returned when an attempt after the first has failed too and no other is made. It unwraps to that attempt's
-// error.
+// RetryError is returned when the last of several attempts has failed. It unwraps to the error of that attempt.
 type RetryError struct {
-	// Attempts is the number of attempts and Elapsed the time since the first one began.
+	// Attempts is the number of attempts, including the first.
 	Attempts int
-	Elapsed  time.Duration
+	// Elapsed is the time since the first attempt began.
+	Elapsed time.Duration
 
 	err error
 }
@@ -137,22 +136,23 @@ func (e *RetryError) Error() string {
 	return fmt.Sprintf("pgfx: gave up after %d attempts in %v: %v", e.Attempts, e.Elapsed.Round(time.Millisecond), e.err)
 }
 
+// Unwrap returns the error of the last attempt.
 func (e *RetryError) Unwrap() error { return e.err }
 
-// Retry calls fn, and again as long as policy allows it after errors of which [CanRetry] is true for policy's Work. fn gets
-// ctx as it is. ctx also ends the waiting. A refused login is tried once more.
+// Retry calls fn until it succeeds, it fails with an error for which [CanRetry] reports false, or policy allows no further
+// attempt. A refused login is retried once. Retry passes ctx to fn; the end of ctx also ends a wait between attempts.
 //
-// fn must do what policy.Idempotency says: one statement or one whole transaction, or what may happen any number of times. In the
-// middle of a transaction nothing can be retried; package txn retries whole transactions by itself.
+// fn must do what policy.Idempotency declares: one statement or one whole transaction, or work that may be executed twice.
+// Part of a transaction cannot be retried. Package txn retries whole transactions by itself.
 //
-// Errors: what fn returned, in a [*RetryError] when it was called more than once; of a policy that isn't valid a
-// [*ConfigError], and fn isn't called.
+// Retry returns the error of fn, wrapped in a [*RetryError] if there was more than one attempt. If policy is not valid, it
+// returns a [*ConfigError] without calling fn.
 func Retry(ctx context.Context, policy RetryPolicy, fn func(ctx context.Context) error) error {
 	_, err := RetryValue(ctx, policy, func(ctx context.Context) (struct{}, error) { return struct{}{}, fn(ctx) })
 	return err
 }
 
-// RetryValue is [Retry] for a function that returns a value. With an error the value is what the last call returned.
+// RetryValue is like [Retry] for a function that returns a value. It returns the value of the last call, even with an error.
 func RetryValue[T any](ctx context.Context, policy RetryPolicy, fn func(ctx context.Context) (T, error)) (T, error) {
 	if err := policy.Validate(); err != nil {
 		var none T
@@ -161,76 +161,77 @@ func RetryValue[T any](ctx context.Context, policy RetryPolicy, fn func(ctx cont
 	retries := policy.Begin()
 	for {
 		value, err := fn(ctx)
-		if err == nil || !retries.Again(ctx, err) {
+		if err == nil || !retries.NextAfter(ctx, err) {
 			return value, retries.Wrap(err)
 		}
 	}
 }
 
-// Retries are the attempts at one piece of work. Most callers want [Retry]; Retries is for those who decide by themselves
-// whether an error allows another attempt, as package txn does. It is used by one goroutine.
+// Retries counts and delays the attempts of one call. Most code uses [Retry] instead; Retries is for code that decides itself
+// which errors allow another attempt. It is not safe for concurrent use.
 type Retries struct {
-	policy    RetryPolicy
-	began     time.Time
-	attempts  int
-	longest   time.Duration
-	refreshed bool
+	policy     RetryPolicy
+	began      time.Time
+	attempts   int
+	maxWait    time.Duration
+	loginRetry bool // a refused login was retried
 }
 
-// Begin counts a call in the budget. The first attempt is to be made then. p must be valid.
+// Begin counts a call in the budget and returns its Retries, ready for the first attempt. p must be valid.
 func (p RetryPolicy) Begin() Retries {
 	p = p.WithDefaults()
 	p.Budget.deposit()
-	return Retries{policy: p, began: time.Now(), attempts: 1, longest: p.Delay}
+	return Retries{policy: p, began: time.Now(), attempts: 1, maxWait: p.Delay}
 }
 
-// Attempts returns the number of attempts, the one that is being made included.
+// Attempts returns the number of attempts, including the current one.
 func (r *Retries) Attempts() int { return r.attempts }
 
 // Elapsed returns the time since Begin.
 func (r *Retries) Elapsed() time.Duration { return time.Since(r.began) }
 
-// Again reports whether another attempt is to be made after err, and waits for its time. ctx ends the waiting.
-func (r *Retries) Again(ctx context.Context, err error) bool {
+// NextAfter is like [Retries.Next], but returns false at once if err does not allow another attempt (see [CanRetry]). A
+// refused login allows one.
+func (r *Retries) NextAfter(ctx context.Context, err error) bool {
 	if !CanRetry(err, r.policy.Idempotency) {
 		return false
 	}
 	if remedyOf(err) == sqlstate.Refresh {
-		if r.refreshed || r.policy.noRefresh {
+		if r.loginRetry || r.policy.fixedCredentials {
 			return false
 		}
-		r.refreshed = true
+		r.loginRetry = true
 	}
 	if !r.Next(ctx) {
 		return false
 	}
 	if r.policy.logger != nil {
-		r.policy.logger.Debug("trying again", zap.Int("attempt", r.attempts), zap.Error(err))
+		r.policy.logger.Debug("retrying", zap.Int("attempt", r.attempts), zap.Error(err))
 	}
 	return true
 }
 
-// Next is Again for an error that the caller has found to allow another attempt.
+// Next waits for the next attempt. It returns false if the policy or its budget allows none, or if ctx has ended.
 func (r *Retries) Next(ctx context.Context) bool {
 	p := r.policy
 	if p.MaxAttempts != Off && r.attempts >= p.MaxAttempts {
 		return false
 	}
-	least := min(max(p.MinDelay, 0), r.longest)
-	wait := least + rand.N(r.longest-least+1)
+	minWait := min(max(p.MinDelay, 0), r.maxWait)
+	wait := minWait + rand.N(r.maxWait-minWait+1)
 	if p.MaxElapsed != Off && time.Since(r.began)+wait > p.MaxElapsed || !p.Budget.Withdraw() || !sleep(ctx, wait) {
 		return false
 	}
 	r.attempts++
-	if next := float64(r.longest) * p.Multiplier; next < float64(p.MaxDelay) {
-		r.longest = time.Duration(next)
+	if next := float64(r.maxWait) * p.Multiplier; next < float64(p.MaxDelay) {
+		r.maxWait = time.Duration(next)
 	} else {
-		r.longest = p.MaxDelay
+		r.maxWait = p.MaxDelay
 	}
 	return true
 }
 
-// Wrap returns err in a [*RetryError] when there was more than one attempt, else as it is.
+// Wrap returns err in a [*RetryError] if there was more than one attempt, and err itself otherwise.
 func (r *Retries) Wrap(err error) error {
 	if err == nil || r.attempts == 1 {
 		return err
@@ -241,22 +242,17 @@ func (r *Retries) Wrap(err error) error {
 func (db *DB) retryPolicy() RetryPolicy {
 	cfg := db.config.Retry
 	p := RetryPolicy{
-		MaxAttempts: defaultAttempts, MaxElapsed: defaultMaxElapsed, Delay: cfg.Delay, Multiplier: cfg.Multiplier, MaxDelay: cfg.MaxDelay,
-		logger: db.logger, noRefresh: db.config.PasswordFile == "" && len(db.options.beforeConnect) == 0,
-	}
-	switch {
-	case cfg.MaxAttempts == Off:
-		p.MaxAttempts = 1
-	case cfg.MaxAttempts > 0:
-		p.MaxAttempts = cfg.MaxAttempts + 1
+		MaxAttempts: cmp.Or(cfg.MaxAttempts, defaultAttempts), MaxElapsed: defaultMaxElapsed,
+		Delay: cfg.Delay, Multiplier: cfg.Multiplier, MaxDelay: cfg.MaxDelay,
+		logger: db.logger, fixedCredentials: db.config.PasswordFile == "" && len(db.options.beforeConnect) == 0,
 	}
 	if cfg.Budget != Off {
-		// A failover ends all connections at once, each in the middle of a read perhaps.
+		// A failover can end all connections at once, each during a read, and all of them should be retried.
 		p.Budget = NewRetryBudget(cfg.Budget, max(DefaultRetryReserve, db.config.Pool.MaxConns))
 	}
 	return p
 }
 
-// RetryPolicy returns the policy that Config.Retry describes, with the pool's budget in it. Set Work in it where the work
-// is repeatable.
+// RetryPolicy returns the policy that Config.Retry describes, with the budget of the pool. Set its Idempotency for work that
+// may be executed twice.
 func (db *DB) RetryPolicy() RetryPolicy { return db.retry }

@@ -20,28 +20,28 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-var errConflict = &pgconn.PgError{Code: "40001"}
+var errSerialization = &pgconn.PgError{Code: "40001"}
 
-func TestWhatMayBeDoneAgainDependsOnTheErrorAndTheWork(t *testing.T) {
+func TestCanRetry_DependsOnErrorAndIdempotency(t *testing.T) {
 	t.Parallel()
 	db := open(t, pgfx.Config{URL: "postgres://app@" + closedPort + "/app?sslmode=disable"})
 	_, dial := db.Connect(t.Context(), "")
 	require.Error(t, dial)
 	_, raw := pgconn.Connect(t.Context(), "postgres://app@"+closedPort+"/app?sslmode=disable")
 	require.Error(t, raw)
-	_, shut := db.Pool().Acquire(t.Context())
-	require.ErrorIs(t, shut, pgfx.ErrUnavailable)
-	gaveUp := pgfx.Retry(t.Context(), pgfx.RetryPolicy{Delay: time.Nanosecond}, func(context.Context) error { return errConflict })
+	_, unavailable := db.Pool().Acquire(t.Context())
+	require.ErrorIs(t, unavailable, pgfx.ErrUnavailable)
+	gaveUp := pgfx.Retry(t.Context(), pgfx.RetryPolicy{Delay: time.Nanosecond}, func(context.Context) error { return errSerialization })
 	for name, test := range map[string]struct {
-		err                error
-		atomic, repeatable bool
+		err                       error
+		notIdempotent, idempotent bool
 	}{
 		"no error":                       {nil, false, false},
 		"cannot connect":                 {dial, true, true},
 		"cannot connect, pgx's error":    {fmt.Errorf("wrapped: %w", raw), true, true},
 		"refused in a running statement": {syscall.ECONNREFUSED, false, true},
-		"serialization failure":          {errConflict, true, true},
-		"tried again by somebody else":   {gaveUp, false, false},
+		"serialization failure":          {errSerialization, true, true},
+		"already retried":                {gaveUp, false, false},
 		"deadlock":                       {&pgconn.PgError{Code: "40P01"}, true, true},
 		"read-only server":               {&pgconn.PgError{Code: "25006"}, true, true},
 		"wrong role":                     {&pgfx.RoleError{}, true, true},
@@ -54,30 +54,31 @@ func TestWhatMayBeDoneAgainDependsOnTheErrorAndTheWork(t *testing.T) {
 		"disk full":                      {&pgconn.PgError{Code: "53100"}, false, false},
 		"no rows":                        {pgx.ErrNoRows, false, false},
 		"deadline":                       {context.DeadlineExceeded, false, false},
-		"gate shut":                      {shut, false, false},
+		"gate closed":                    {unavailable, false, false},
 		"gate shut for an outage":        {&pgfx.UnavailableError{Cause: dial}, false, false},
 		"pool exhausted":                 {&pgfx.AcquireTimeoutError{}, false, false},
 		"closed":                         {pgfx.ErrClosed, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.Equal(t, test.atomic, pgfx.CanRetry(test.err, pgfx.NotIdempotent), "atomic: %v", test.err)
-			assert.Equal(t, test.repeatable, pgfx.CanRetry(test.err, pgfx.Idempotent), "repeatable: %v", test.err)
+			assert.Equal(t, test.notIdempotent, pgfx.CanRetry(test.err, pgfx.NotIdempotent), "not idempotent: %v", test.err)
+			assert.Equal(t, test.idempotent, pgfx.CanRetry(test.err, pgfx.Idempotent), "idempotent: %v", test.err)
 		})
 	}
 }
 
-// closedConnection is what pgx says of a COMMIT on a connection that broke meanwhile, too, and it calls it safe to retry.
+// closedConnection returns an error that pgx also returns for a COMMIT on a broken connection, and calls safe to retry.
 func closedConnection(t *testing.T) error {
 	t.Helper()
 	conn, err := pgconn.Connect(t.Context(), server.URL())
 	require.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))
 	_, err = conn.Exec(t.Context(), "commit").ReadAll()
-	require.True(t, pgconn.SafeToRetry(err)) //nolint:forbidigo // this is why
+	require.True(t, pgconn.SafeToRetry(err)) //nolint:forbidigo // shows why the library does not use it
 	return err
 }
 
+// busyConnection returns the error of concurrent use of a connection, which pgx calls safe to retry.
 func busyConnection(t *testing.T) error {
 	t.Helper()
 	conn, err := pgconn.Connect(t.Context(), server.URL())
@@ -85,12 +86,12 @@ func busyConnection(t *testing.T) error {
 	defer func() { require.NoError(t, conn.Close(context.WithoutCancel(t.Context()))) }()
 	running := conn.Exec(t.Context(), "select 1")
 	_, err = conn.Exec(t.Context(), "select 2").ReadAll()
-	require.True(t, pgconn.SafeToRetry(err)) //nolint:forbidigo // this is why
+	require.True(t, pgconn.SafeToRetry(err)) //nolint:forbidigo // shows why the library does not use it
 	require.NoError(t, running.Close())
 	return err
 }
 
-func TestReadsAreRetriedAfterALostConnectionAndWritesAreNot(t *testing.T) {
+func TestRetry_LostConnection(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	policy := db.RetryPolicy()
@@ -117,11 +118,11 @@ func TestReadsAreRetriedAfterALostConnectionAndWritesAreNot(t *testing.T) {
 	_, err = pgfx.RetryValue(t.Context(), policy, func(ctx context.Context) (int, error) { return killed(ctx, &calls) })
 	require.Error(t, err)
 	var gaveUp *pgfx.RetryError
-	require.NotErrorAs(t, err, &gaveUp, "there was no second attempt to speak of")
+	require.NotErrorAs(t, err, &gaveUp, "there was no second attempt")
 	assert.Equal(t, 1, calls)
 }
 
-func TestAWholeTransactionIsRetriedAfterAConflict(t *testing.T) {
+func TestRetry_SerializationFailure(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	_, err := db.Pool().Exec(t.Context(), "create table retried (n int); insert into retried values (0)")
@@ -134,7 +135,7 @@ func TestAWholeTransactionIsRetriedAfterAConflict(t *testing.T) {
 			if err := tx.QueryRow(ctx, "select n from retried").Scan(&n); err != nil {
 				return err
 			}
-			if calls == 1 { // somebody else is faster
+			if calls == 1 { // a concurrent transaction commits first
 				_, err := db.Pool().Exec(ctx, "update retried set n = 10")
 				require.NoError(t, err)
 			}
@@ -149,17 +150,17 @@ func TestAWholeTransactionIsRetriedAfterAConflict(t *testing.T) {
 	assert.Equal(t, 11, n)
 }
 
-func TestRetryTriesARefusedLoginOnceMore(t *testing.T) {
+func TestRetry_RefusedLogin(t *testing.T) {
 	t.Parallel()
 	password := serverPassword(t)
 	for name, test := range map[string]struct {
-		right int32 // the call in which the provider knows the right password
+		right int32 // the first call in which the provider returns the right password
 		calls int32
 	}{
-		"fresh credentials are right":       {2, 2},
-		"fresh credentials are wrong, too":  {math.MaxInt32, 2},
-		"the first credentials were right":  {1, 1},
-		"they would be right the next time": {3, 2},
+		"new credentials are right":   {2, 2},
+		"new credentials are wrong":   {math.MaxInt32, 2},
+		"first credentials are right": {1, 1},
+		"third credentials are right": {3, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -193,10 +194,10 @@ func TestRetryTriesARefusedLoginOnceMore(t *testing.T) {
 		return err
 	})
 	require.ErrorContains(t, err, "28P01")
-	assert.Equal(t, 1, calls, "the password stays what it is")
+	assert.Equal(t, 1, calls, "a fixed password is not retried")
 }
 
-func TestWaitsGrowAndAreJittered(t *testing.T) {
+func TestRetry_WaitsGrowWithJitter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		policy := pgfx.RetryPolicy{MaxAttempts: 6, Delay: 100 * time.Millisecond, Multiplier: 3, MaxDelay: 500 * time.Millisecond}
@@ -210,28 +211,28 @@ func TestWaitsGrowAndAreJittered(t *testing.T) {
 				if calls > 0 {
 					wait := time.Since(last)
 					seen[wait] = true
-					require.GreaterOrEqual(t, wait, 10*time.Millisecond, "the floor")
+					require.GreaterOrEqual(t, wait, 10*time.Millisecond, "the minimum")
 					require.LessOrEqual(t, wait, longest[calls-1])
 				}
 				last = time.Now()
 				calls++
-				return errConflict
+				return errSerialization
 			})
-			require.ErrorIs(t, err, errConflict)
+			require.ErrorIs(t, err, errSerialization)
 			var gaveUp *pgfx.RetryError
 			require.ErrorAs(t, err, &gaveUp)
 			require.Equal(t, 6, gaveUp.Attempts)
 			require.Equal(t, 6, calls)
 		}
-		assert.Greater(t, len(seen), 900, "they differ")
+		assert.Greater(t, len(seen), 900, "waits are random")
 	})
 }
 
-func TestTimeAndContextLimitRetries(t *testing.T) {
+func TestRetry_LimitedByTimeAndContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		fail := func(context.Context) error { calls++; return errConflict }
+		fail := func(context.Context) error { calls++; return errSerialization }
 		steady := pgfx.RetryPolicy{MaxAttempts: pgfx.Off, MaxElapsed: pgfx.Off, Delay: time.Second, MinDelay: time.Second, Multiplier: 1}
 
 		policy := steady
@@ -244,18 +245,18 @@ func TestTimeAndContextLimitRetries(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(1500*time.Millisecond, cancel)
 		require.ErrorContains(t, pgfx.Retry(ctx, steady, fail), "gave up after 2 attempts")
-		assert.Equal(t, 1500*time.Millisecond, time.Since(began), "the end of the ctx ends the wait")
+		assert.Equal(t, 1500*time.Millisecond, time.Since(began), "the end of ctx ends the wait")
 
 		calls, began = 0, time.Now()
 		ctx, cancel = context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
 		require.Error(t, pgfx.Retry(ctx, steady, fail))
 		assert.Less(t, time.Since(began), 1500*time.Millisecond)
-		assert.Greater(t, calls, 3, "what is left of the time is shared among further attempts")
+		assert.Greater(t, calls, 3, "the remaining time is divided among further attempts")
 	})
 }
 
-func TestTheBudgetBoundsRetriesByCallsAndTime(t *testing.T) {
+func TestRetryBudget_LimitsByCallsAndTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		budget := pgfx.NewRetryBudget(0.5, 4)
@@ -267,34 +268,34 @@ func TestTheBudgetBoundsRetriesByCallsAndTime(t *testing.T) {
 			return attempts
 		}
 		assert.Equal(t, 100, calls(100, nil))
-		assert.Equal(t, 100+53, calls(100, errConflict), "the reserve and half of the calls; half a retry is no retry")
+		assert.Equal(t, 100+53, calls(100, errSerialization), "the reserve and half of the calls, rounded down")
 		assert.Equal(t, pgfx.RetryStats{Calls: 200, Retries: 53, Refused: 47}, budget.Stats())
 		time.Sleep(5 * time.Second)
-		assert.Equal(t, 4, calls(2, errConflict), "half of the reserve has come back")
+		assert.Equal(t, 4, calls(2, errSerialization), "half of the reserve has refilled")
 		time.Sleep(time.Hour)
-		assert.Equal(t, 10+8, calls(10, errConflict), "no more than the reserve")
+		assert.Equal(t, 10+8, calls(10, errSerialization), "no more than the reserve")
 	})
-	assert.Zero(t, (*pgfx.RetryBudget)(nil).Stats(), "no budget, no limit")
+	assert.Zero(t, (*pgfx.RetryBudget)(nil).Stats(), "a nil budget counts nothing")
 }
 
-func TestAPoolSharesOneBudget(t *testing.T) {
+func TestDB_RetryPolicy(t *testing.T) {
 	t.Parallel()
 	retry := pgfx.RetryConfig{MaxAttempts: pgfx.Off, Delay: time.Second, Multiplier: 3}
 	db := open(t, pgfx.Config{URL: "postgres://app@localhost/app", Retry: retry})
 	policy := db.RetryPolicy()
 	assert.Same(t, policy.Budget, db.RetryPolicy().Budget)
-	assert.Equal(t, 1, policy.MaxAttempts)
+	assert.Equal(t, pgfx.Off, policy.MaxAttempts)
 	assert.Equal(t, time.Second, policy.Delay)
 	assert.InDelta(t, 3.0, policy.Multiplier, 0)
 	assert.Equal(t, 5*time.Second, policy.MaxDelay)
 
 	other := open(t, pgfx.Config{URL: "postgres://app@localhost/app", Retry: pgfx.RetryConfig{MaxAttempts: 4, Budget: pgfx.Off}})
 	assert.Nil(t, other.RetryPolicy().Budget)
-	assert.Equal(t, 5, other.RetryPolicy().MaxAttempts)
+	assert.Equal(t, 4, other.RetryPolicy().MaxAttempts)
 	assert.Equal(t, 3, open(t, pgfx.Config{URL: "postgres://app@localhost/app"}).RetryPolicy().MaxAttempts)
 }
 
-func TestARetryPolicyIsChecked(t *testing.T) {
+func TestRetryPolicy_Validate(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, pgfx.RetryPolicy{}.Validate())
 	require.NoError(t, pgfx.RetryPolicy{}.WithDefaults().Validate())
@@ -302,13 +303,13 @@ func TestARetryPolicyIsChecked(t *testing.T) {
 		policy pgfx.RetryPolicy
 		want   string
 	}{
-		"attempts":   {pgfx.RetryPolicy{MaxAttempts: -2}, `MaxAttempts is "-2": set 1 or more, 0 for the default or pgfx.Off (-1) for no limit`},
-		"elapsed":    {pgfx.RetryPolicy{MaxElapsed: -2}, `MaxElapsed is "-2ns": set a positive duration, 0 for the default or pgfx.Off (-1) to switch it off`},
-		"delay":      {pgfx.RetryPolicy{Delay: -1}, `Delay is "-1ns": set a positive duration, or 0 for the default; it can't be switched off`},
-		"max delay":  {pgfx.RetryPolicy{Delay: 2, MaxDelay: 1}, `MaxDelay is "1ns": set at least Delay, which is 2ns`},
-		"multiplier": {pgfx.RetryPolicy{Multiplier: math.NaN()}, `Multiplier is "NaN": set a factor from 1 to 100, or 0 for the default`},
-		"min delay":  {pgfx.RetryPolicy{MinDelay: time.Second}, `MinDelay is "1s": set at most Delay, which is 200ms`},
-		"work":       {pgfx.RetryPolicy{Idempotency: 9}, `Work is "9": set NotIdempotent or Idempotent`},
+		"attempts":    {pgfx.RetryPolicy{MaxAttempts: -2}, `MaxAttempts is "-2": set 1 or more, 0 for the default, or pgfx.Off (-1) for no limit`},
+		"elapsed":     {pgfx.RetryPolicy{MaxElapsed: -2}, `MaxElapsed is "-2ns": set a positive duration, 0 for the default, or pgfx.Off (-1ns) to disable it`},
+		"delay":       {pgfx.RetryPolicy{Delay: -1}, `Delay is "-1ns": set a positive duration, or 0 for the default; it cannot be disabled`},
+		"max delay":   {pgfx.RetryPolicy{Delay: 2, MaxDelay: 1}, `MaxDelay is "1ns": set at least Delay, which is 2ns`},
+		"multiplier":  {pgfx.RetryPolicy{Multiplier: math.NaN()}, `Multiplier is "NaN": set a factor from 1 to 100, or 0 for the default`},
+		"min delay":   {pgfx.RetryPolicy{MinDelay: time.Second}, `MinDelay is "1s": set at most Delay, which is 200ms`},
+		"idempotency": {pgfx.RetryPolicy{Idempotency: 9}, `Idempotency is "9": set NotIdempotent or Idempotent`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// RetryBudget limits retries to a share of the calls and a small reserve, for all who share it: when the database fails
-// everybody, retries must not multiply what it has to bear. Every call adds a share of a retry, every retry takes a whole
-// one; what isn't used is kept up to the reserve, and a tenth of the reserve comes back with every second.
+// RetryBudget limits retries to a share of the calls plus a small reserve, so that retries do not multiply the load on a
+// failing database. All policies that share the budget draw from it.
 //
-// A RetryBudget is safe for concurrent use. A nil one sets no limit.
+// Every call adds the share, and every retry takes 1. What is not used accumulates up to the reserve. The reserve also
+// refills with time, by 10 % per second.
+//
+// A RetryBudget is safe for concurrent use. A nil *RetryBudget sets no limit.
 type RetryBudget struct {
 	share, full int64 // in millionths of a retry
 	left        atomic.Int64
@@ -22,17 +24,18 @@ type RetryBudget struct {
 }
 
 const (
-	// DefaultRetryShare is how many retries there may be for each call.
+	// DefaultRetryShare is the default number of retries per call.
 	DefaultRetryShare = 0.1
-	// DefaultRetryReserve is how many retries there may be beyond that share.
+	// DefaultRetryReserve is the default number of retries allowed beyond that share.
 	DefaultRetryReserve = 10
 
-	oneRetry       = 1_000_000
-	reserveSeconds = 10 // in which time fills up the reserve
+	oneRetry      = 1_000_000
+	refillSeconds = 10 // time in which an empty reserve refills without calls
 )
 
-// NewRetryBudget makes a budget of share retries for each call, from 0 to 1, beyond a reserve of 1 or more; zero means
-// [DefaultRetryShare] and [DefaultRetryReserve], what is less or more than allowed the nearest that is.
+// NewRetryBudget returns a full budget. share is the number of retries per call, from 0 to 1; zero means
+// [DefaultRetryShare]. reserve is the number of retries beyond that share, 1 or more; zero means [DefaultRetryReserve].
+// Values outside these ranges are set to the nearest limit.
 func NewRetryBudget(share float64, reserve int) *RetryBudget {
 	setDefault(&share, DefaultRetryShare)
 	setDefault(&reserve, DefaultRetryReserve)
@@ -47,13 +50,13 @@ func (b *RetryBudget) deposit() {
 		return
 	}
 	b.calls.Add(1)
-	if b.left.Load() < b.full { // that it may be passed by a little does no harm
+	if b.left.Load() < b.full { // concurrent calls may exceed the limit slightly, which is harmless
 		b.left.Add(b.share)
 	}
 }
 
-// Withdraw takes a retry out, or returns false when there is none left: for those who count attempts by themselves. What goes
-// by a [RetryPolicy] with the budget in it has it withdrawn already.
+// Withdraw takes one retry from the budget. It returns false if none is left. Call it only in code that counts attempts by
+// itself: a [RetryPolicy] withdraws from its own budget.
 func (b *RetryBudget) Withdraw() bool {
 	if b == nil {
 		return true
@@ -61,27 +64,30 @@ func (b *RetryBudget) Withdraw() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	back := int64(min(now.Sub(b.refilled).Seconds()/reserveSeconds, 1) * float64(b.full))
+	refill := int64(min(now.Sub(b.refilled).Seconds()/refillSeconds, 1) * float64(b.full))
 	b.refilled = now
-	left := min(b.left.Load()+back, b.full)
+	left := min(b.left.Load()+refill, b.full)
 	if left < oneRetry {
-		b.left.Add(back)
+		b.left.Add(refill)
 		b.refused.Add(1)
 		return false
 	}
-	b.left.Store(left - oneRetry) // a deposit that came in between is lost, which is a share of one retry
+	b.left.Store(left - oneRetry) // loses the deposit of a concurrent call, which is a fraction of one retry
 	b.retries.Add(1)
 	return true
 }
 
-// RetryStats counts what was retried under a budget.
+// RetryStats counts the use of a [RetryBudget].
 type RetryStats struct {
-	Calls   int64 `json:"calls"`   // pieces of work begun
-	Retries int64 `json:"retries"` // attempts beyond the first
-	Refused int64 `json:"refused"` // retries that the budget refused
+	// Calls is the number of calls begun.
+	Calls int64 `json:"calls"`
+	// Retries is the number of attempts beyond the first.
+	Retries int64 `json:"retries"`
+	// Refused is the number of retries that the budget did not allow.
+	Refused int64 `json:"refused"`
 }
 
-// Stats returns the counts so far.
+// Stats returns the counts since the budget was created, zero for a nil budget.
 func (b *RetryBudget) Stats() RetryStats {
 	if b == nil {
 		return RetryStats{}

@@ -15,7 +15,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// server is shared by the tests of this package, which change nothing on it but databases and roles of their own.
+// server is shared by the tests of this package. They change only databases and roles of their own.
 var server *embedded.Server
 
 func TestMain(m *testing.M) {
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	ctx := context.Background() // starting and stopping have limits of their own, and the tests take as long as they take
+	ctx := context.Background() // starting and stopping have their own timeouts
 	var err error
 	server, err = embedded.Start(ctx, embedded.TCP())
 	if err != nil {
@@ -42,10 +42,10 @@ func run(m *testing.M) int {
 	return code
 }
 
-// serverConfig is the address of the shared server.
+// serverConfig returns the Config of the shared server.
 func serverConfig() pgfx.Config { return pgfx.Config{URL: server.URL()} }
 
-// serverPassword is the password of the shared server's superuser.
+// serverPassword returns the password of the shared server's superuser.
 func serverPassword(t *testing.T) string {
 	t.Helper()
 	cc, err := pgx.ParseConfig(server.URL())
@@ -54,12 +54,13 @@ func serverPassword(t *testing.T) string {
 }
 
 const (
-	// eventually bounds waiting for an event, and tick is the pause between two looks for it.
+	// eventually is the longest wait for an event.
 	eventually = 10 * time.Second
-	tick       = time.Millisecond
+	// tick is the pause between two checks for it.
+	tick = time.Millisecond
 )
 
-// open makes a DB that is closed, and must close cleanly, at the end of the test.
+// open opens a DB and closes it at the end of the test. Closing must succeed.
 func open(t *testing.T, cfg pgfx.Config, opts ...pgfx.Option) *pgfx.DB {
 	t.Helper()
 	db, err := pgfx.Open(cfg, opts...)
@@ -72,7 +73,7 @@ func open(t *testing.T, cfg pgfx.Config, opts ...pgfx.Option) *pgfx.DB {
 	return db
 }
 
-// started is open followed by Start.
+// started opens and starts a DB.
 func started(t *testing.T, cfg pgfx.Config, opts ...pgfx.Option) *pgfx.DB {
 	t.Helper()
 	db := open(t, cfg, opts...)
@@ -80,9 +81,9 @@ func started(t *testing.T, cfg pgfx.Config, opts ...pgfx.Option) *pgfx.DB {
 	return db
 }
 
-// sleeps waits until a backend sleeps, so that there is something to cancel: a request that finds a session that does nothing
-// is ignored. The condition says which backend, with its arguments.
-func sleeps(t *testing.T, admin *pgfx.DB, condition string, args ...any) {
+// waitForSleep waits until a backend runs pg_sleep, because a server ignores cancel requests for idle sessions. The condition
+// selects the backend.
+func waitForSleep(t *testing.T, admin *pgfx.DB, condition string, args ...any) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var found int
@@ -92,7 +93,7 @@ func sleeps(t *testing.T, admin *pgfx.DB, condition string, args ...any) {
 	}, eventually, tick)
 }
 
-// within returns a ctx that ends with the test, and after d.
+// within returns a ctx that ends after d, or with the test.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)

@@ -7,26 +7,27 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// sqlDB is the database/sql view of the pool, made when it is first asked for.
+// sqlDB is the database/sql view of the pool, created on first use.
 type sqlDB struct {
 	once sync.Once
 	db   *sql.DB
 }
 
-// SQL returns a *sql.DB on the pool, for GORM, bun, sqlx and whatever else wants database/sql. Its connections are the pool's,
-// so that gate, acquire timeout, statistics, registered types and leak detection apply to it, and errors are the same:
-// [*UnavailableError], [*AcquireTimeoutError]. It keeps no idle connections of its own: leave SetMaxIdleConns at 0, and
-// bound its share of the pool with SetMaxOpenConns where it should have one.
+// SQL returns a *sql.DB on the pool, for GORM, bun, sqlx and other users of database/sql. It uses the connections of the pool,
+// so the gate, acquire timeout, statistics and registered types apply, with the same errors: [*UnavailableError],
+// [*AcquireTimeoutError].
 //
-// It is the same value for the DB's whole life, safe for concurrent use, and closed by [DB.Close]. A transaction of
-// database/sql is one of its own: it neither joins a transaction that the ctx carries nor can others join it.
+// It keeps no idle connections; leave SetMaxIdleConns at 0. SetMaxOpenConns limits its share of the pool. A transaction of
+// database/sql is separate: it does not join a transaction in ctx, and others cannot join it.
+//
+// Every call returns the same value, which is safe for concurrent use and is closed by [DB.Close].
 func (db *DB) SQL() *sql.DB {
 	db.sql.once.Do(func() { db.sql.db = stdlib.OpenDBFromPool(db.pool) })
 	return db.sql.db
 }
 
-// closeSQL closes the *sql.DB, and sees to it that one which is asked for later is closed, too. Its connections go back to
-// the pool when their users are done.
+// closeSQL closes the *sql.DB, and creates it if needed, so that SQL returns a closed one from now on. Connections in use return
+// to the pool when they are released.
 func (db *DB) closeSQL() {
-	_ = db.SQL().Close() // with no idle connections there is nothing that could fail
+	_ = db.SQL().Close() // closes idle connections only, and there are none
 }

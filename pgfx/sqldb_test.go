@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestSQLRunsOnThePool(t *testing.T) {
+func TestSQL_UsesPool(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool.MaxConns = 1
@@ -26,10 +26,10 @@ func TestSQLRunsOnThePool(t *testing.T) {
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "select pg_backend_pid()").Scan(&inPool))
 	assert.Equal(t, inPool, pid)
 	assert.Equal(t, id, got)
-	assert.Zero(t, db.SQL().Stats().Idle, "it keeps no connection to itself")
+	assert.Zero(t, db.SQL().Stats().Idle, "it keeps no idle connections")
 }
 
-func TestSQLIsHeldToTheAcquireTimeoutAndNamedAsAHolder(t *testing.T) {
+func TestSQL_AcquireTimeoutAndHolder(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool.MaxConns, cfg.Pool.AcquireTimeout = 1, 50*time.Millisecond
@@ -38,7 +38,7 @@ func TestSQLIsHeldToTheAcquireTimeoutAndNamedAsAHolder(t *testing.T) {
 	require.NoError(t, err)
 	leases := db.Leases()
 	require.Len(t, leases, 1)
-	assert.Contains(t, leases[0].Stack[0].Function, t.Name(), "who asked, and not database/sql")
+	assert.Contains(t, leases[0].Stack[0].Function, t.Name(), "the caller, not database/sql")
 	_, err = db.SQL().ExecContext(t.Context(), "select 1")
 	var timeout *pgfx.AcquireTimeoutError
 	require.ErrorAs(t, err, &timeout)
@@ -47,7 +47,7 @@ func TestSQLIsHeldToTheAcquireTimeoutAndNamedAsAHolder(t *testing.T) {
 	assert.Empty(t, db.Leases())
 }
 
-func TestSQLFailsAtOnceWhileTheGateIsShut(t *testing.T) {
+func TestSQL_FailsFastWhileGateIsClosed(t *testing.T) {
 	t.Parallel()
 	db := open(t, serverConfig())
 	_, err := db.SQL().ExecContext(t.Context(), "select 1")
@@ -57,7 +57,7 @@ func TestSQLFailsAtOnceWhileTheGateIsShut(t *testing.T) {
 	require.NoError(t, db.SQL().PingContext(t.Context()))
 }
 
-func TestSQLIsClosedWithTheDB(t *testing.T) {
+func TestSQL_ClosedWithDB(t *testing.T) {
 	t.Parallel()
 	for _, before := range []bool{true, false} {
 		db := open(t, serverConfig())
@@ -74,7 +74,7 @@ func TestSQLIsClosedWithTheDB(t *testing.T) {
 	}
 }
 
-func TestATransactionOfSQLThatIsLeftOpenIsNamedAtClose(t *testing.T) {
+func TestSQL_OpenTransactionReportedByClose(t *testing.T) {
 	t.Parallel()
 	db := open(t, serverConfig())
 	require.NoError(t, db.Start(within(t, 10*time.Second)))

@@ -15,17 +15,20 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/deadline"
 )
 
-// Start connects, opens the gate and runs the setup, as Config.Start.Mode says. It keeps ctx only until it returns and
-// gives up max(10 %, 500 ms) before ctx's deadline, so that whoever has to clean up has time to. A start that fails has
-// closed the DB. A DB is started once; a second Start is an error.
+// Start connects to the database, opens the gate and runs the setup steps, as Config.Start.Mode requires. Call it once; a
+// second call returns an error. If Start fails, it closes the DB.
 //
-// Errors: [*ConnectError] when the database can't be reached, [ErrClosed], and what a setup step returned, with its name.
+// Start keeps ctx only until it returns. It gives up before the deadline of ctx, by 10 % of the time left or 500 ms,
+// whichever is more, to leave time for cleaning up.
+//
+// The error is a [*ConnectError] if the database cannot be reached, [ErrClosed] after Close, or the error of a setup step
+// with the name of the step.
 func (db *DB) Start(ctx context.Context) error {
 	if db.closed.Load() {
 		return ErrClosed
 	}
 	if !db.started.CompareAndSwap(false, true) {
-		return errors.New("pgfx: start: the database handle was started before")
+		return errors.New("pgfx: start: already started")
 	}
 	outer := ctx
 	ctx, cancel := db.startContext(ctx)
@@ -47,28 +50,28 @@ func (db *DB) start(ctx context.Context) error {
 	switch db.config.Start.Mode {
 	case StartLazy:
 		db.gate.Open()
-		db.inBackground()
+		db.startInBackground()
 		return nil
 	case StartOptional:
-		if err := db.reach(ctx); err != nil {
+		if err := db.connectOnce(ctx); err != nil {
 			db.gate.Close(err)
-			db.logger.Warn("started without the database; connecting goes on in the background", zap.Error(err))
-			db.inBackground()
+			db.logger.Warn("started without the database; connecting in the background", zap.Error(err))
+			db.startInBackground()
 			return nil
 		}
 	case StartRequire:
-		if err := db.connectUntil(ctx); err != nil {
+		if err := db.connectWithRetry(ctx); err != nil {
 			return err
 		}
 	}
-	if err := db.setUp(ctx); err != nil {
+	if err := db.runSetup(ctx); err != nil {
 		return err
 	}
 	db.logger.Info("database ready", zap.String("target", db.target), zap.Duration("took", time.Since(began)))
 	return nil
 }
 
-// startContext bounds a start: by Config.Start.Timeout and, with a margin for cleaning up, by ctx.
+// startContext bounds a start by Config.Start.Timeout and, with a margin for cleaning up, by ctx.
 func (db *DB) startContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	timeout := db.config.Start.Timeout
 	if _, hasDeadline := ctx.Deadline(); timeout == 0 && !hasDeadline {
@@ -82,34 +85,35 @@ func (db *DB) startContext(ctx context.Context) (context.Context, context.Cancel
 	return ctx, func() { cancelTimeout(); cancel() }
 }
 
-// reach makes one attempt: a connection that answers, then the gate, then the pool's first connections.
-func (db *DB) reach(ctx context.Context) error {
-	if err := db.look(ctx); err != nil {
+// connectOnce makes one attempt: it pings the server, opens the gate and opens the pool's first connections.
+func (db *DB) connectOnce(ctx context.Context) error {
+	if err := db.pingServer(ctx); err != nil {
 		return err
 	}
 	db.gate.Open()
-	if err := db.warm(ctx); err != nil {
+	if err := db.openMinConns(ctx); err != nil {
 		db.gate.Close(err)
 		return newConnectError(db.target, err)
 	}
 	return nil
 }
 
-// look opens a connection past the gate and asks it for an answer, for there are servers that accept and then kill.
-func (db *DB) look(ctx context.Context) error {
+// pingServer opens a connection outside the pool, where the closed gate does not matter, and pings the server. The ping
+// detects servers that accept connections and then terminate them.
+func (db *DB) pingServer(ctx context.Context) error {
 	conn, err := db.Connect(ctx, "start")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served its purpose
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // no longer needed, whatever the error
 	if err := conn.Ping(ctx); err != nil {
 		return newConnectError(db.target, err)
 	}
 	return nil
 }
 
-// warm opens the pool's minimum of connections, and one at least.
-func (db *DB) warm(ctx context.Context) error {
+// openMinConns opens the pool's minimum of connections, and at least one.
+func (db *DB) openMinConns(ctx context.Context) error {
 	conns := make([]*pgxpool.Conn, max(1, db.pool.Config().MinConns))
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range conns {
@@ -128,12 +132,12 @@ func (db *DB) warm(ctx context.Context) error {
 	return err //nolint:wrapcheck // becomes a ConnectError
 }
 
-// connectUntil tries to reach the database until it can, ctx ends, or trying again is pointless.
-func (db *DB) connectUntil(ctx context.Context) error {
+// connectWithRetry calls connectOnce until it succeeds, ctx ends or a retry cannot help.
+func (db *DB) connectWithRetry(ctx context.Context) error {
 	retries := db.startPolicy().Begin()
 	var last *ConnectError
 	for {
-		err := db.reach(ctx)
+		err := db.connectOnce(ctx)
 		if err == nil {
 			return nil
 		}
@@ -141,18 +145,18 @@ func (db *DB) connectUntil(ctx context.Context) error {
 		if !ok {
 			return err
 		}
-		if last == nil || !over(ctx) { // what an attempt says that ran out of time tells less than the one before
+		if last == nil || !expired(ctx) { // the error of an attempt that ran out of time explains less than the one before
 			last = connect
 		}
 		last.Attempts, last.Elapsed = retries.Attempts(), retries.Elapsed()
-		if !retries.Again(ctx, connect) {
+		if !retries.NextAfter(ctx, connect) {
 			return last
 		}
 	}
 }
 
-// startPolicy is what connecting goes by while starting: it takes as many attempts as the time allows, unless the
-// configuration says how many, and needs no budget, because there are no other calls yet.
+// startPolicy returns the retry policy of a start. Attempts are limited only if the configuration says so, and need no
+// budget, because there are no other calls yet.
 func (db *DB) startPolicy() RetryPolicy {
 	policy := db.retry
 	policy.MaxElapsed, policy.Budget = Off, nil
@@ -162,20 +166,22 @@ func (db *DB) startPolicy() RetryPolicy {
 	return policy
 }
 
-// over reports whether ctx has ended or is about to: a dial that ran into its deadline may return before ctx's own timer fires.
-func over(ctx context.Context) bool {
+// expired reports whether ctx has ended or its deadline has passed. A dial that hits the deadline may return before the timer
+// of ctx fires.
+func expired(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
-// leastWait is the time below which another attempt before the deadline is not worth making.
-const leastWait = 20 * time.Millisecond
+// minRemaining is the time left below which another attempt is not worth making.
+const minRemaining = 20 * time.Millisecond
 
-// sleep waits for d, or for half of what is left of ctx when that is less. It returns false when ctx is over.
+// sleep waits for d, or for half of the time that ctx has left if that is less. It returns false if ctx has ended or is about
+// to end.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
-		if left < leastWait {
+		if left < minRemaining {
 			return false
 		}
 		d = min(d, left/2) //nolint:mnd // half
@@ -190,23 +196,23 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// setUp runs the setup steps in their order. After them the DB counts as initialized.
-func (db *DB) setUp(ctx context.Context) error {
+// runSetup runs the setup steps in their order and marks the DB as initialized.
+func (db *DB) runSetup(ctx context.Context) error {
 	steps := slices.SortedStableFunc(slices.Values(db.options.setups), func(a, b SetupStep) int {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 	})
 	for _, step := range steps {
 		if step.Run == nil {
-			return fmt.Errorf("pgfx: setup %q has no Run: give it the function that does the work", step.Name)
+			return fmt.Errorf("pgfx: setup step %q has no Run function: set it", step.Name)
 		}
 		began := time.Now()
 		if err := step.Run(ctx, db); err != nil {
-			return fmt.Errorf("pgfx: setup %q: %w", step.Name, err)
+			return fmt.Errorf("pgfx: setup step %q: %w", step.Name, err)
 		}
-		if err := db.learnTypes(ctx); err != nil { // the step may have made them, and the next may need them
+		if err := db.reloadTypes(ctx); err != nil { // the step may have created types that the next step needs
 			return err
 		}
-		db.logger.Debug("setup done", zap.String("setup", step.Name), zap.Duration("took", time.Since(began)))
+		db.logger.Debug("setup step done", zap.String("setup", step.Name), zap.Duration("took", time.Since(began)))
 	}
 	if err := db.requireTypes(); err != nil {
 		return err
@@ -215,16 +221,16 @@ func (db *DB) setUp(ctx context.Context) error {
 	return nil
 }
 
-// inBackground connects and sets up without anybody waiting, until both have succeeded or the DB is closed.
-func (db *DB) inBackground() {
+// startInBackground connects and runs the setup steps in a goroutine, and retries until both succeed or the DB is closed.
+func (db *DB) startInBackground() {
 	db.background.Go(func() {
 		policy, logged := db.startPolicy(), ""
 		policy.MaxAttempts = Off
 		retries := policy.Begin()
 		for {
-			err := db.reach(db.lifetime)
+			err := db.connectOnce(db.lifetime)
 			if err == nil {
-				err = db.setUp(db.lifetime)
+				err = db.runSetup(db.lifetime)
 			}
 			if err == nil {
 				db.logger.Info("database ready", zap.String("target", db.target), zap.Duration("took", retries.Elapsed()),
@@ -234,8 +240,8 @@ func (db *DB) inBackground() {
 			if db.lifetime.Err() != nil {
 				return
 			}
-			if text := err.Error(); text != logged { // one line for each failure, not for each attempt
-				db.logger.Warn("database not ready yet; trying again", zap.Int("attempt", retries.Attempts()), zap.Error(err))
+			if text := err.Error(); text != logged { // log each failure once, not each attempt
+				db.logger.Warn("database not ready; retrying", zap.Int("attempt", retries.Attempts()), zap.Error(err))
 				logged = text
 			}
 			if !retries.Next(db.lifetime) {

@@ -22,20 +22,20 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// closedPort is an address where nothing listens. It is none that the system gives away, to somebody else or to whoever
-// dials it.
+// closedPort is an address where no server listens. Port 1 is outside the range that the system assigns to listeners and
+// clients.
 const closedPort = "127.0.0.1:1"
 
-// silentPort accepts connections and never answers.
+// silentPort returns an address that accepts connections and never replies.
 func silentPort(t *testing.T) string {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, listener.Close()) })
-	return listener.Addr().String() // the kernel accepts; nobody reads
+	return listener.Addr().String() // the kernel accepts connections by itself
 }
 
-// unknownHost makes a name unknown, however long the name server of this machine takes to say so.
+// unknownHost makes lookups of .invalid names fail at once, whatever the local name server does.
 func unknownHost(_ context.Context, cc *pgx.ConnConfig) error {
 	cc.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
 		if strings.HasSuffix(host, ".invalid") {
@@ -46,7 +46,7 @@ func unknownHost(_ context.Context, cc *pgx.ConnConfig) error {
 	return nil
 }
 
-func TestStartSaysWhatIsWrongAndClosesTheDB(t *testing.T) {
+func TestStart_ExplainsFailureAndClosesDB(t *testing.T) {
 	t.Parallel()
 	wrongPassword, missing := serverConfig(), serverConfig()
 	wrongPassword.Username, wrongPassword.Password = "nobody_here", "wrong-s3cret"
@@ -72,7 +72,7 @@ func TestStartSaysWhatIsWrongAndClosesTheDB(t *testing.T) {
 			pgfx.CauseDNS, true,
 			[]string{"no-such-host.invalid", "check the host name"},
 		},
-		"no answer": {
+		"no reply": {
 			pgfx.Config{URL: "postgres://app:s3cret@" + silentPort(t) + "/app?sslmode=disable"},
 			pgfx.CauseTimeout, true,
 			[]string{"check routes, security groups and firewalls"},
@@ -90,7 +90,7 @@ func TestStartSaysWhatIsWrongAndClosesTheDB(t *testing.T) {
 			t.Parallel()
 			ctx := within(t, time.Minute)
 			var opts []pgfx.Option
-			if test.retries { // until shortly before the end
+			if test.retries { // until shortly before the deadline
 				ctx, opts = testctx.Unending(t.Context(), 3*time.Second), []pgfx.Option{pgfx.WithBeforeConnect(unknownHost)}
 			}
 			db := open(t, test.config, opts...)
@@ -104,22 +104,22 @@ func TestStartSaysWhatIsWrongAndClosesTheDB(t *testing.T) {
 			assert.NotContains(t, err.Error(), "s3cret")
 			assert.NotContains(t, err.Error(), "\n")
 			if !test.retries {
-				assert.Equal(t, 1, connect.Attempts, "trying again is pointless")
+				assert.Equal(t, 1, connect.Attempts, "a retry cannot help")
 			}
 			_, err = db.Pool().Acquire(t.Context())
-			require.ErrorIs(t, err, pgfx.ErrClosed, "a start that fails closes")
+			require.ErrorIs(t, err, pgfx.ErrClosed, "a failed start closes the DB")
 		})
 	}
 }
 
-func TestRetriesOfTheStartAreLimitedByTheConfig(t *testing.T) {
+func TestStart_LimitsAttempts(t *testing.T) {
 	t.Parallel()
-	for retries, attempts := range map[int]int{pgfx.Off: 1, 2: 3} {
-		t.Run(strconv.Itoa(retries), func(t *testing.T) {
+	for _, attempts := range []int{1, 3} {
+		t.Run(strconv.Itoa(attempts), func(t *testing.T) {
 			t.Parallel()
 			db := open(t, pgfx.Config{
 				URL:   "postgres://app@" + closedPort + "/app?sslmode=disable",
-				Retry: pgfx.RetryConfig{MaxAttempts: retries, Delay: time.Millisecond, MaxDelay: time.Millisecond},
+				Retry: pgfx.RetryConfig{MaxAttempts: attempts, Delay: time.Millisecond, MaxDelay: time.Millisecond},
 			})
 			var connect *pgfx.ConnectError
 			require.ErrorAs(t, db.Start(within(t, time.Minute)), &connect)
@@ -128,7 +128,21 @@ func TestRetriesOfTheStartAreLimitedByTheConfig(t *testing.T) {
 	}
 }
 
-func TestStartTimeoutBoundsAStartWithoutADeadline(t *testing.T) {
+func TestStart_DefaultAndOffMeanNoLimitOfAttempts(t *testing.T) {
+	t.Parallel()
+	for _, attempts := range []int{0, pgfx.Off} {
+		db := open(t, pgfx.Config{
+			URL:   "postgres://app@" + closedPort + "/app?sslmode=disable",
+			Start: pgfx.StartConfig{Timeout: 200 * time.Millisecond},
+			Retry: pgfx.RetryConfig{MaxAttempts: attempts, Delay: time.Millisecond, MaxDelay: time.Millisecond},
+		})
+		var connect *pgfx.ConnectError
+		require.ErrorAs(t, db.Start(within(t, time.Minute)), &connect)
+		assert.Greater(t, connect.Attempts, 3)
+	}
+}
+
+func TestStart_TimeoutWithoutDeadline(t *testing.T) {
 	t.Parallel()
 	db := open(t, pgfx.Config{
 		URL: "postgres://app@" + silentPort(t) + "/app?sslmode=disable", Start: pgfx.StartConfig{Timeout: 50 * time.Millisecond},
@@ -136,7 +150,7 @@ func TestStartTimeoutBoundsAStartWithoutADeadline(t *testing.T) {
 	require.Error(t, db.Start(context.Background()))
 }
 
-func TestStartWaitsForAServerThatComesUp(t *testing.T) {
+func TestStart_WaitsForServer(t *testing.T) {
 	t.Parallel()
 	late, err := embedded.New(embedded.Params{})
 	require.NoError(t, err)
@@ -144,7 +158,7 @@ func TestStartWaitsForAServerThatComesUp(t *testing.T) {
 	db := open(t, pgfx.Config{URL: late.Endpoint.URL, Retry: pgfx.RetryConfig{Delay: 5 * time.Millisecond}}, pgfx.WithLogger(zap.New(core)))
 	outcome := make(chan error, 1)
 	go func() { outcome <- db.Start(within(t, 20*time.Second)) }()
-	require.Eventually(t, func() bool { return logs.FilterMessage("trying again").Len() > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return logs.FilterMessage("retrying").Len() > 0 }, 10*time.Second, time.Millisecond)
 	require.NoError(t, late.Server.Start(t.Context()))
 	defer func() { require.NoError(t, late.Server.Stop(context.Background())) }()
 	require.NoError(t, <-outcome)
@@ -152,23 +166,23 @@ func TestStartWaitsForAServerThatComesUp(t *testing.T) {
 	require.NoError(t, db.Close(t.Context()))
 }
 
-func TestStartOpensTheMinimumOfConnections(t *testing.T) {
+func TestStart_OpensMinConns(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool = pgfx.PoolConfig{MinConns: 3, MaxConns: 5}
 	db := started(t, cfg)
-	assert.GreaterOrEqual(t, db.Stats().Pool.Open, 3) // pgxpool looks after its minimum, too
+	assert.GreaterOrEqual(t, db.Stats().Pool.Open, 3) // pgxpool maintains the minimum too
 }
 
-func TestASecondStartIsAnError(t *testing.T) {
+func TestStart_SecondCallFails(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
-	require.ErrorContains(t, db.Start(t.Context()), "started before")
+	require.ErrorContains(t, db.Start(t.Context()), "already started")
 	_, err := db.Pool().Exec(t.Context(), "select 1")
-	require.NoError(t, err, "and harms nothing")
+	require.NoError(t, err, "the first start is not affected")
 }
 
-func TestSetupRunsInItsOrderBeforeStartReturns(t *testing.T) {
+func TestSetup_RunsInOrderBeforeStartReturns(t *testing.T) {
 	t.Parallel()
 	var order []string
 	step := func(name string, sequence int) pgfx.SetupStep {
@@ -185,13 +199,13 @@ func TestSetupRunsInItsOrderBeforeStartReturns(t *testing.T) {
 	assert.True(t, db.IsInitialized())
 }
 
-func TestASetupStepWithoutAFunctionIsAnError(t *testing.T) {
+func TestSetup_StepWithoutRunFails(t *testing.T) {
 	t.Parallel()
 	err := open(t, serverConfig(), pgfx.WithSetup(pgfx.SetupStep{Name: "seeds"})).Start(t.Context())
-	require.EqualError(t, err, `pgfx: setup "seeds" has no Run: give it the function that does the work`)
+	require.EqualError(t, err, `pgfx: setup step "seeds" has no Run function: set it`)
 }
 
-func TestAFailingSetupFailsTheStartAndNamesItself(t *testing.T) {
+func TestSetup_FailureFailsStart(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	db := open(t, serverConfig(), pgfx.WithSetup(pgfx.SetupStep{
@@ -199,12 +213,12 @@ func TestAFailingSetupFailsTheStartAndNamesItself(t *testing.T) {
 	}))
 	err := db.Start(within(t, 10*time.Second))
 	require.ErrorIs(t, err, boom)
-	require.ErrorContains(t, err, `pgfx: setup "create tables"`)
+	require.ErrorContains(t, err, `pgfx: setup step "create tables"`)
 	_, err = db.Pool().Acquire(t.Context())
 	require.ErrorIs(t, err, pgfx.ErrClosed)
 }
 
-func TestADegradedStartGoesOnWithoutTheDatabaseAndRecovers(t *testing.T) {
+func TestStartOptional_ConnectsInBackground(t *testing.T) {
 	t.Parallel()
 	late, err := embedded.New(embedded.Params{})
 	require.NoError(t, err)
@@ -224,7 +238,7 @@ func TestADegradedStartGoesOnWithoutTheDatabaseAndRecovers(t *testing.T) {
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)
 	assert.Equal(t, pgfx.CauseRefused, pgfx.CauseOf(err))
 	assert.False(t, db.IsInitialized())
-	assert.Zero(t, setups.Load(), "the setup waits for the database")
+	assert.Zero(t, setups.Load(), "setup steps wait for the database")
 
 	require.NoError(t, late.Server.Start(t.Context()))
 	defer func() { require.NoError(t, late.Server.Stop(context.Background())) }()
@@ -233,14 +247,14 @@ func TestADegradedStartGoesOnWithoutTheDatabaseAndRecovers(t *testing.T) {
 	_, err = db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return logs.FilterMessage("database ready").Len() == 1 }, 10*time.Second, time.Millisecond)
-	failures := logs.FilterMessage("database not ready yet; trying again").All()
+	failures := logs.FilterMessage("database not ready; retrying").All()
 	for i, line := range failures[1:] {
-		assert.NotEqual(t, failures[i].ContextMap()["error"], line.ContextMap()["error"], "a line for each failure, not for each attempt")
+		assert.NotEqual(t, failures[i].ContextMap()["error"], line.ContextMap()["error"], "one line per failure, not per attempt")
 	}
 	require.NoError(t, db.Close(t.Context()))
 }
 
-func TestADegradedStartFailsWhenTheSetupIsWrong(t *testing.T) {
+func TestStartOptional_FailsIfSetupFails(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Start.Mode = pgfx.StartOptional
@@ -248,14 +262,14 @@ func TestADegradedStartFailsWhenTheSetupIsWrong(t *testing.T) {
 		_, err := db.Pool().Exec(ctx, "creat table x ()")
 		return err
 	}}))
-	require.ErrorContains(t, db.Start(within(t, 10*time.Second)), "42601", "the database is there: waiting doesn't mend the statement")
+	require.ErrorContains(t, db.Start(within(t, 10*time.Second)), "42601", "the database is reachable, so a retry cannot help")
 }
 
-func TestALazyStartDoesNotWait(t *testing.T) {
+func TestStartLazy_DoesNotWait(t *testing.T) {
 	t.Parallel()
 	db := open(t, pgfx.Config{URL: "postgres://app@" + silentPort(t) + "/app?sslmode=disable", Start: pgfx.StartConfig{Mode: pgfx.StartLazy}})
 	require.NoError(t, db.Start(t.Context()))
-	require.NoError(t, db.Close(within(t, 10*time.Second)), "the background work ends with the DB")
+	require.NoError(t, db.Close(within(t, 10*time.Second)), "Close ends the background work")
 
 	cfg := serverConfig()
 	cfg.Start.Mode = pgfx.StartLazy

@@ -12,40 +12,42 @@ import (
 	"go.uber.org/zap"
 )
 
-// WithTypes makes every connection know types of the database: enums, composites (tables' row types too), domains, ranges,
-// and the extensions' citext, hstore and ltree; arrays and multiranges of them come along. A name is looked up as SQL does:
-// along the search_path, or with its schema in front ("billing.status"), in double quotes where it needs them.
+// WithTypes registers types of the database on every connection: enums, composites (including the row types of tables),
+// domains, ranges, and citext, hstore and ltree from extensions. Their arrays and multiranges are included. A name is
+// resolved as in SQL: through search_path, or with a schema ("billing.status"), in double quotes if needed.
 //
-// Types are loaded in one go and shared by the connections of the pool. A new connection asks in one round trip whether they
-// are still the same, so that types that were dropped and created again, or changed, are noticed by the next new
-// connection, and by [DB.Reset] at once; connections that know the old ones are replaced when they are next acquired. What
-// setup steps create is learnt after each of them, by the connections that are open, too.
+// Types are loaded once and shared by the connections of the pool. Each new connection checks in one round trip that they
+// are unchanged, so a type that was altered or recreated is noticed by the next new connection. [DB.Reset] makes that
+// happen at once. A connection that holds outdated types is recycled when it is next acquired. Types created by setup steps
+// are registered after each step, on open connections too.
 //
-// A start fails when a type doesn't exist after the setup has run; a Degraded or Lazy start goes on trying. Later on a
-// missing type is logged, and it is up to the statements that need it to fail. Registered types are what rows.Values
-// and destinations of type any go by, as with pgx's RegisterType.
+// A start with [StartRequire] fails if a type is still missing after the setup steps. [StartOptional] and [StartLazy] retry
+// in the background. Later, a missing type is only logged, and statements that need it fail.
+//
+// rows.Values and destinations of type any use the registered types, as with RegisterType of pgx.
 func WithTypes(names ...string) Option {
 	return Option{apply: func(o *options) { o.types = append(o.types, names...) }}
 }
 
-// typeSet is what is known about the types of WithTypes. It doesn't change; another takes its place.
+// typeSet holds the types of WithTypes as loaded at one time. It is immutable.
 type typeSet struct {
-	// generation counts the pool's resets before it was loaded.
+	// generation is the generation of the pool (see DB.Reset) in which the set was loaded.
 	generation int64
-	// rows are what the server told about the types; as long as it tells the same, types holds.
+	// rows is the server's description of the types. While it is unchanged, types is valid.
 	rows  []typeRow
 	types []*pgtype.Type
-	// missing are the names that lead nowhere, and problem is why types that exist couldn't be loaded.
+	// missing holds the names that do not exist.
 	missing []string
-	problem error
+	// err is the error of loading types that exist.
+	err error
 }
 
-// typeCache holds the typeSet that connections of the pool should know.
+// typeCache holds the current typeSet of the pool.
 type typeCache struct{ current atomic.Pointer[typeSet] }
 
-// describeTypes tells for each name what it leads to: the type, its array, and of a range the multirange and its array. What
-// may change about a type while its OID stays are a composite's attributes.
-const describeTypes = `
+// describeTypesSQL returns for each name the type, its array type and, of a range, the multirange and its array type. It
+// includes the attributes of composites, which can change while the OID stays the same.
+const describeTypesSQL = `
 select w.name, coalesce(t.oid, 0), coalesce(s.nspname || '.' || t.typname, ''), coalesce(t.typname, ''),
   coalesce(t.typtype = 'b' and t.typelem = 0, false),
   coalesce((select string_agg(a.attname || ' ' || a.atttypid, ',' order by a.attnum) from pg_catalog.pg_attribute a
@@ -63,25 +65,28 @@ left join pg_catalog.pg_type t on t.oid = related.oid
 left join pg_catalog.pg_namespace s on s.oid = t.typnamespace
 order by w.position, related.rank`
 
-// typeRow is a row of describeTypes.
+// typeRow is a row of describeTypesSQL.
 type typeRow struct {
-	asked, qualified, name, attributes string
-	oid                                uint32
-	base                               bool
+	given      string // the name in WithTypes
+	qualified  string
+	name       string
+	attributes string
+	oid        uint32
+	base       bool
 }
 
-// registerTypes makes a connection know the types and returns what it knows then, nil when there is nothing to know. Types
-// that don't exist are left out.
+// registerTypes registers the types on a new connection and returns the set it used, nil if WithTypes is not used. It skips
+// types that do not exist.
 func (db *DB) registerTypes(ctx context.Context, conn *pgx.Conn) (*typeSet, error) {
 	if len(db.options.types) == 0 {
-		return nil, nil //nolint:nilnil // nothing to know is no error
+		return nil, nil //nolint:nilnil // no types is not an error
 	}
 	known, set := db.types.current.Load(), &typeSet{generation: db.generation.Load()}
-	rows, err := describe(ctx, conn, db.options.types)
+	rows, err := describeTypes(ctx, conn, db.options.types)
 	if err == nil {
 		set.rows = rows
 		if known != nil && known.generation == set.generation && slices.Equal(known.rows, rows) {
-			known.teach(conn)
+			known.register(conn)
 			return known, nil
 		}
 		err = set.load(ctx, conn)
@@ -89,49 +94,48 @@ func (db *DB) registerTypes(ctx context.Context, conn *pgx.Conn) (*typeSet, erro
 	switch initialized := db.initialized.Load(); {
 	case err != nil && (ctx.Err() != nil || conn.IsClosed()):
 		return nil, fmt.Errorf("pgfx: types: %w", err)
-	case err != nil && initialized: // a type that can't be had must not keep everybody from the database
-		db.logger.Warn("the types of WithTypes can't be loaded", zap.Error(err))
+	case err != nil && initialized: // the connection remains useful for statements that do not need the types
+		db.logger.Warn("cannot load the types of WithTypes", zap.Error(err))
 		if known != nil {
-			known.teach(conn)
+			known.register(conn)
 		}
 		return known, nil
 	case len(set.missing) > 0 && initialized:
-		db.logger.Warn("types of WithTypes are missing in the database", zap.Strings("types", set.missing))
+		db.logger.Warn("types of WithTypes do not exist in the database", zap.Strings("types", set.missing))
 	}
-	set.problem = err
+	set.err = err
 	db.types.current.Store(set)
 	return set, nil
 }
 
-// describe asks in one round trip, without a prepared statement, for the types as they are now.
-func describe(ctx context.Context, conn *pgx.Conn, names []string) ([]typeRow, error) {
-	rows, err := conn.Query(ctx, describeTypes, pgx.QueryExecModeExec, names)
+// describeTypes queries the current types in one round trip, without a prepared statement.
+func describeTypes(ctx context.Context, conn *pgx.Conn, names []string) ([]typeRow, error) {
+	rows, err := conn.Query(ctx, describeTypesSQL, pgx.QueryExecModeExec, names)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // wrapped by the caller
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (typeRow, error) { //nolint:wrapcheck // as above
 		var r typeRow
-		err := row.Scan(&r.asked, &r.oid, &r.qualified, &r.name, &r.base, &r.attributes)
+		err := row.Scan(&r.given, &r.oid, &r.qualified, &r.name, &r.base, &r.attributes)
 		return r, err //nolint:wrapcheck // as above
 	})
 }
 
-// load registers the types on conn and keeps them for others.
+// load loads the types, registers them on conn and keeps them for other connections.
 func (s *typeSet) load(ctx context.Context, conn *pgx.Conn) error {
 	var names []string
 	for _, row := range s.rows {
 		if row.oid == 0 {
-			s.missing = append(s.missing, row.asked)
+			s.missing = append(s.missing, row.given)
 			continue
 		}
 		if row.base {
 			if _, known := conn.TypeMap().TypeForOID(row.oid); known {
-				continue // pgx's own
+				continue // pgx has a codec
 			}
 			codec := extensionCodec(row.name)
 			if codec == nil {
-				return fmt.Errorf("%q is a base type that pgx has no codec for: take it out of WithTypes and register a codec with WithAfterConnect",
-					row.asked)
+				return fmt.Errorf("pgx has no codec for base type %q: remove it from WithTypes and register a codec with WithAfterConnect", row.given)
 			}
 			base := &pgtype.Type{Name: row.name, OID: row.oid, Codec: codec}
 			conn.TypeMap().RegisterType(base)
@@ -148,7 +152,7 @@ func (s *typeSet) load(ctx context.Context, conn *pgx.Conn) error {
 	return err //nolint:wrapcheck // wrapped by the caller
 }
 
-// extensionCodec returns pgx's codec for a base type that extensions bring along, nil for others.
+// extensionCodec returns pgx's codec for a base type of an extension, or nil.
 func extensionCodec(name string) pgtype.Codec {
 	switch name {
 	case "citext":
@@ -161,19 +165,19 @@ func extensionCodec(name string) pgtype.Codec {
 	return nil
 }
 
-// teach registers the types on another connection.
-func (s *typeSet) teach(conn *pgx.Conn) {
+// register registers the types on another connection.
+func (s *typeSet) register(conn *pgx.Conn) {
 	m := conn.TypeMap()
 	for _, t := range s.types {
 		m.RegisterType(&pgtype.Type{Name: t.Name, OID: t.OID, Codec: codecFor(m, t.Codec)})
 	}
 }
 
-// codecFor returns a codec for one connection. Codecs can't be shared as they are: an enum's keeps the labels it has seen,
-// and those of derived types refer to it.
+// codecFor returns a copy of a codec for one connection. Connections cannot share codecs: an enum's codec caches labels without
+// a lock, and the codecs of derived types refer to it.
 func codecFor(m *pgtype.Map, codec pgtype.Codec) pgtype.Codec {
 	own := func(t *pgtype.Type) *pgtype.Type {
-		if known, ok := m.TypeForOID(t.OID); ok { // elements come before what is made of them
+		if known, ok := m.TypeForOID(t.OID); ok { // LoadTypes returns elements before the types derived from them
 			return known
 		}
 		return t
@@ -197,28 +201,28 @@ func codecFor(m *pgtype.Map, codec pgtype.Codec) pgtype.Codec {
 	return codec
 }
 
-// extends reports whether all that old says still holds.
-func (s *typeSet) extends(old *typeSet) bool {
+// includes reports whether every type of old exists unchanged in s.
+func (s *typeSet) includes(old *typeSet) bool {
 	return old == nil || !slices.ContainsFunc(old.rows, func(row typeRow) bool { return row.oid != 0 && !slices.Contains(s.rows, row) })
 }
 
-// refreshTypes makes a pooled connection that was opened earlier know what has been learnt since. It takes no round trip. It
-// reports false for a connection that must be replaced, because it has statements prepared with types that are gone.
+// refreshTypes registers the current types on a pooled connection, without a round trip. It returns false if the connection
+// must be closed, because its prepared statements may use types that no longer exist.
 func (db *DB) refreshTypes(conn *pgx.Conn, state *connState) bool {
 	current := db.types.current.Load()
 	if current == nil || state.types == current {
 		return true
 	}
-	if !current.extends(state.types) {
+	if !current.includes(state.types) {
 		return false
 	}
-	current.teach(conn)
+	current.register(conn)
 	state.types = current
 	return true
 }
 
-// learnTypes looks at the types again, for the setup may just have made them.
-func (db *DB) learnTypes(ctx context.Context) error {
+// reloadTypes loads the types again after a setup step, which may have created them.
+func (db *DB) reloadTypes(ctx context.Context) error {
 	if len(db.options.types) == 0 {
 		return nil
 	}
@@ -231,14 +235,14 @@ func (db *DB) learnTypes(ctx context.Context) error {
 	})
 }
 
-// requireTypes fails when a type is still missing.
+// requireTypes returns an error if a type does not exist or could not be loaded.
 func (db *DB) requireTypes() error {
 	set := db.types.current.Load()
 	switch {
 	case set == nil:
 		return nil
-	case set.problem != nil:
-		return fmt.Errorf("pgfx: types: %w", set.problem)
+	case set.err != nil:
+		return fmt.Errorf("pgfx: types: %w", set.err)
 	case len(set.missing) == 0:
 		return nil
 	}
@@ -246,6 +250,6 @@ func (db *DB) requireTypes() error {
 	for i, name := range set.missing {
 		names[i] = fmt.Sprintf("%q", name)
 	}
-	return fmt.Errorf("pgfx: the database has no type %s: create it in a migration or a setup step, put its schema on the search_path "+
-		"or in front of its name, or take it out of WithTypes", strings.Join(names, " and no type "))
+	return fmt.Errorf("pgfx: types not found in the database: %s; create them in a migration or a setup step, add their schema to "+
+		"search_path or to the name, or remove them from WithTypes", strings.Join(names, ", "))
 }

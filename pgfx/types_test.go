@@ -19,13 +19,13 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-type place struct {
+type address struct {
 	Street string
 	Mood   string
 	Key    uuid.UUID
 }
 
-// ownSchema makes a schema that is dropped at the test's end, and a Config whose search_path leads there.
+// ownSchema creates a schema for the test and returns a Config whose search_path is that schema.
 func ownSchema(t *testing.T) (cfg pgfx.Config, run func(sql string)) {
 	t.Helper()
 	admin, err := pgx.Connect(t.Context(), server.URL())
@@ -47,19 +47,19 @@ func ownSchema(t *testing.T) (cfg pgfx.Config, run func(sql string)) {
 }
 
 const createTypes = `create type mood as enum ('sad', 'happy'); create domain key as uuid;
-	create type place as (street text, mood mood, key key); create type span as range (subtype = timestamptz, multirange_type_name = spans)`
+	create type address as (street text, mood mood, key key); create type span as range (subtype = timestamptz, multirange_type_name = spans)`
 
-func typeNames() pgfx.Option { return pgfx.WithTypes("mood", "key", "place", "span") }
+func typeNames() pgfx.Option { return pgfx.WithTypes("mood", "key", "address", "span") }
 
-// usesTypes runs every kind of type through a connection.
+// usesTypes sends and reads values of every kind of type.
 func usesTypes(t *testing.T, q interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 },
 ) {
 	t.Helper()
-	ctx, want := t.Context(), []place{{"High Street", "happy", uuid.New()}, {"", "sad", uuid.New()}}
-	var got []place
-	require.NoError(t, q.QueryRow(ctx, "select $1::place[]", want).Scan(&got))
+	ctx, want := t.Context(), []address{{"High Street", "happy", uuid.New()}, {"", "sad", uuid.New()}}
+	var got []address
+	require.NoError(t, q.QueryRow(ctx, "select $1::address[]", want).Scan(&got))
 	assert.Equal(t, want, got)
 	var moods []string
 	require.NoError(t, q.QueryRow(ctx, "select $1::mood[]", []string{"sad", "happy"}).Scan(&moods))
@@ -74,7 +74,7 @@ func usesTypes(t *testing.T, q interface {
 	assert.Equal(t, pgtype.Multirange[pgtype.Range[time.Time]]{span}, spans)
 }
 
-func TestTypesAreKnownInThePoolAndOutsideIt(t *testing.T) {
+func TestWithTypes_RegistersOnEveryConnection(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
 	run(createTypes)
@@ -86,10 +86,10 @@ func TestTypesAreKnownInThePoolAndOutsideIt(t *testing.T) {
 	require.NoError(t, conn.Close(t.Context()))
 }
 
-func TestConnectionsMayUseTheSameTypesAtTheSameTime(t *testing.T) {
+func TestWithTypes_ConcurrentUse(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
-	labels := make([]string, 1000) // pgx's codec of an enum keeps those it has seen: the race detector tells when it is shared
+	labels := make([]string, 1000) // pgx's enum codec caches labels: the race detector fails if connections share it
 	for i := range labels {
 		labels[i] = fmt.Sprintf("'label %d'", i)
 	}
@@ -113,7 +113,7 @@ func TestConnectionsMayUseTheSameTypesAtTheSameTime(t *testing.T) {
 	group.Wait()
 }
 
-func TestTypesThatASetupStepMakesReachOpenConnections(t *testing.T) {
+func TestWithTypes_SetupStepCreatesTypes(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []pgfx.StartMode{pgfx.StartRequire, pgfx.StartOptional, pgfx.StartLazy} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestTypesThatASetupStepMakesReachOpenConnections(t *testing.T) {
 			))
 			<-ready
 			var held []interface{ Release() }
-			for range 3 { // those that were open before the types were
+			for range 3 { // connections opened before the types existed
 				conn, err := db.Pool().Acquire(within(t, 10*time.Second))
 				require.NoError(t, err)
 				held = append(held, conn)
@@ -147,23 +147,23 @@ func TestTypesThatASetupStepMakesReachOpenConnections(t *testing.T) {
 	}
 }
 
-func TestATypeThatDoesNotExistIsNamed(t *testing.T) {
+func TestWithTypes_NamesMissingTypes(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
 	run(createTypes)
 	db := open(t, cfg, typeNames(), pgfx.WithTypes("moood", "other.mood"))
 	err := db.Start(within(t, 10*time.Second))
-	require.EqualError(t, err, `pgfx: the database has no type "moood" and no type "other.mood": create it in a migration or a setup step, `+
-		"put its schema on the search_path or in front of its name, or take it out of WithTypes")
+	require.EqualError(t, err, `pgfx: types not found in the database: "moood", "other.mood"; `+
+		"create them in a migration or a setup step, add their schema to search_path or to the name, or remove them from WithTypes")
 }
 
-func TestALazyStartWaitsForATypeThatSomebodyElseMakes(t *testing.T) {
+func TestWithTypes_LazyStartWaitsForTypes(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
 	cfg.Start.Mode, cfg.Retry.Delay = pgfx.StartLazy, 10*time.Millisecond
 	core, logs := observer.New(zap.WarnLevel)
 	db := started(t, cfg, typeNames(), pgfx.WithLogger(zap.New(core)))
-	failed := func() bool { return logs.FilterMessage("database not ready yet; trying again").Len() > 0 }
+	failed := func() bool { return logs.FilterMessage("database not ready; retrying").Len() > 0 }
 	require.Eventually(t, failed, 10*time.Second, time.Millisecond)
 	assert.False(t, db.IsInitialized())
 	run(createTypes)
@@ -171,7 +171,7 @@ func TestALazyStartWaitsForATypeThatSomebodyElseMakes(t *testing.T) {
 	usesTypes(t, db.Pool())
 }
 
-func TestTypesThatWereMadeAnewAreNoticed(t *testing.T) {
+func TestWithTypes_RecreatedTypes(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
 	run(createTypes)
@@ -179,8 +179,8 @@ func TestTypesThatWereMadeAnewAreNoticed(t *testing.T) {
 	old, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	usesTypes(t, old)
-	run("drop type span; drop type place; drop type mood; drop domain key;" + createTypes)
-	fresh, err := db.Pool().Acquire(t.Context()) // a new connection learns them
+	run("drop type span; drop type address; drop type mood; drop domain key;" + createTypes)
+	fresh, err := db.Pool().Acquire(t.Context()) // a new connection loads the new types
 	require.NoError(t, err)
 	usesTypes(t, fresh)
 	fresh.Release()
@@ -189,20 +189,20 @@ func TestTypesThatWereMadeAnewAreNoticed(t *testing.T) {
 	require.NoError(t, err)
 	second, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
-	usesTypes(t, first) // and the one that knew the old ones has made place
+	usesTypes(t, first) // the connection with the old types has been recycled
 	usesTypes(t, second)
 	first.Release()
 	second.Release()
 	assert.EqualValues(t, 3, db.Pool().Stat().NewConnsCount())
 }
 
-func TestAnAttributeThatWasAddedIsNoticed(t *testing.T) {
+func TestWithTypes_ChangedComposite(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
 	run("create type pair as (a int, b int)")
 	db := started(t, cfg, pgfx.WithTypes("pair"))
 	run("alter type pair add attribute c int")
-	db.Pool().Reset() // a new connection is enough
+	db.Pool().Reset() // a new connection loads the types
 	var got struct{ A, B, C int }
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "select row(1, 2, 3)::pair").Scan(&got))
 	assert.Equal(t, struct{ A, B, C int }{1, 2, 3}, got)
@@ -218,7 +218,7 @@ func TestAnAttributeThatWasAddedIsNoticed(t *testing.T) {
 	assert.Equal(t, "two", changed.B)
 }
 
-func TestResetLooksAtTypesInsideOfTypesToo(t *testing.T) {
+func TestWithTypes_ResetReloadsNestedTypes(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
 	run("create type pair as (a int, b int); create type couple as (pair pair)")
@@ -230,26 +230,26 @@ func TestResetLooksAtTypesInsideOfTypesToo(t *testing.T) {
 	assert.Equal(t, 3, got.Pair.C)
 }
 
-func TestATypeThatGoesAwayLaterIsLoggedAndNoConnectionFails(t *testing.T) {
+func TestWithTypes_DroppedTypeIsLogged(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
 	run(createTypes)
 	core, logs := observer.New(zap.WarnLevel)
 	db := started(t, cfg, typeNames(), pgfx.WithLogger(zap.New(core)))
-	run("drop type place")
+	run("drop type address")
 	db.Reset()
 	var moods []string
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "select array['sad']::mood[]").Scan(&moods))
-	gone := logs.FilterMessage("types of WithTypes are missing in the database").All()
+	gone := logs.FilterMessage("types of WithTypes do not exist in the database").All()
 	require.Len(t, gone, 1)
-	assert.Equal(t, []any{"place"}, gone[0].ContextMap()["types"])
-	run("create table t (x xid8, p txid_snapshot); create type place as (a t)")
+	assert.Equal(t, []any{"address"}, gone[0].ContextMap()["types"])
+	run("create table t (x xid8, p txid_snapshot); create type address as (a t)")
 	db.Reset() // pgx has no codec for a txid_snapshot
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "select array['sad']::mood[]").Scan(&moods))
-	assert.Equal(t, 1, logs.FilterMessage("the types of WithTypes can't be loaded").Len())
+	assert.Equal(t, 1, logs.FilterMessage("cannot load the types of WithTypes").Len())
 }
 
-func TestExtensionsTypesHaveTheirCodecs(t *testing.T) {
+func TestWithTypes_ExtensionTypes(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
 	run("create extension if not exists hstore; create extension if not exists citext")
@@ -262,14 +262,14 @@ func TestExtensionsTypesHaveTheirCodecs(t *testing.T) {
 	assert.Equal(t, []string{"A"}, text)
 }
 
-func TestABaseTypeWithoutACodecFailsTheStart(t *testing.T) {
+func TestWithTypes_BaseTypeWithoutCodecFails(t *testing.T) {
 	t.Parallel()
 	db := open(t, serverConfig(), pgfx.WithTypes("txid_snapshot"))
-	require.EqualError(t, db.Start(within(t, 10*time.Second)), `pgfx: types: "txid_snapshot" is a base type that pgx has no codec for: `+
-		"take it out of WithTypes and register a codec with WithAfterConnect")
+	require.EqualError(t, db.Start(within(t, 10*time.Second)), `pgfx: types: pgx has no codec for base type "txid_snapshot": `+
+		"remove it from WithTypes and register a codec with WithAfterConnect")
 }
 
-func TestANameThatIsNoNameFailsTheStart(t *testing.T) {
+func TestWithTypes_InvalidNameFails(t *testing.T) {
 	t.Parallel()
 	db := open(t, serverConfig(), pgfx.WithTypes("no name at all"))
 	require.ErrorContains(t, db.Start(within(t, 10*time.Second)), "pgfx: ")

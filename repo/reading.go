@@ -47,7 +47,7 @@ func readAgain(ctx context.Context, tx *txn.Manager, err error, read func() erro
 	policy := tx.DB().RetryPolicy()
 	policy.Idempotency = pgfx.Idempotent
 	retries := policy.Begin()
-	for retries.Again(ctx, err) {
+	for retries.NextAfter(ctx, err) {
 		if err = read(); err == nil || !mayRead(ctx, tx, err) {
 			return err
 		}

@@ -22,7 +22,7 @@ func (m *Manager) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 		return conn, m.orClosed(err)
 	}
 	retries := m.unsent.Begin()
-	for err != nil && unsent(err) && retries.Again(ctx, err) {
+	for err != nil && unsent(err) && retries.NextAfter(ctx, err) {
 		conn, err = m.pool.Acquire(ctx)
 	}
 	return conn, retries.Wrap(err)
@@ -66,7 +66,7 @@ func (m *Manager) poolQuery(ctx context.Context, sql string, args []any) (pgx.Ro
 		return rows, m.orClosed(err)
 	}
 	retries := m.unsent.Begin()
-	for err != nil && unsent(err) && retries.Again(ctx, err) {
+	for err != nil && unsent(err) && retries.NextAfter(ctx, err) {
 		rows, err = m.pool.Query(ctx, sql, args...)
 	}
 	return rows, retries.Wrap(err)
