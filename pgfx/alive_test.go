@@ -115,7 +115,7 @@ func TestAWriterRefusesAReadOnlyServer(t *testing.T) {
 		return assert.ErrorAs(t, err, &role)
 	}, 10*time.Second, time.Millisecond)
 	_, err := db.Pool().Exec(t.Context(), "select 1")
-	require.ErrorContains(t, err, "is read-only and Config.Role asks for a writer")
+	require.ErrorContains(t, err, "is read-only but Config.Role requires a writer")
 	assert.Equal(t, pgfx.CauseReadOnly, pgfx.CauseOf(err))
 
 	again := open(t, cfg)
