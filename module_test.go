@@ -402,7 +402,7 @@ func TestSchemaCheck_MissingTableFailsStart(t *testing.T) {
 	app := fx.New(fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}),
 		repo.Provide[User, uuid.UUID]("app.users"), fx.Invoke(func(*pgfx.DB) {}))
 	err := app.Start(within(t, 20*time.Second))
-	require.ErrorContains(t, err, `setup "schema check"`)
+	require.ErrorContains(t, err, `setup step "schema check"`)
 	require.ErrorContains(t, err, "app.users")
 	require.ErrorContains(t, err, "create")
 }

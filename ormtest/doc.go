@@ -1,8 +1,8 @@
-// Package ormtest holds tests of other libraries on the pool: GORM, bun, sqlx and code as sqlc generates it, at work beside
-// a repository in one application. It is a module of its own, so that nobody who uses the library inherits them, and has
-// nothing to import.
+// Package ormtest tests other libraries on the pool: GORM, bun, sqlx and code in the form that sqlc generates. Each is used
+// beside a repository in one application. The package is a separate module, so that users of the library do not inherit its
+// dependencies. It exports nothing.
 //
-// What can take part in a transaction that the ctx carries: whatever takes an interface with pgx's methods, as sqlc's code
-// for pgx does, because *txn.Manager has them. Users of database/sql (GORM, bun, sqlx, sqlc's code for database/sql) have
-// transactions of their own; inside of txn.Manager.Do their use is reported (txn.WithPoolUseInTx) like any use of the bare pool.
+// Code that accepts an interface with pgx's methods can join a transaction in ctx, because *txn.Manager has these methods.
+// sqlc's code for pgx is an example. Users of database/sql (GORM, bun, sqlx, sqlc's code for database/sql) have separate
+// transactions. Inside txn.Manager.Do, their use is reported like any use of the pool (txn.WithPoolUseInTx).
 package ormtest

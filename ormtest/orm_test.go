@@ -30,14 +30,14 @@ import (
 
 func TestMain(m *testing.M) { fxtest.Main(m) }
 
-const schema = `create type mood as enum ('sad', 'happy');
+const schema = `create type role as enum ('guest', 'member');
 create table people (
 	id uuid primary key default gen_random_uuid(), name text not null,
-	mood public.mood not null default 'happy',
+	role public.role not null default 'member',
 	settings jsonb not null default '{}', created_at timestamptz not null default now()
 )`
 
-// application is what a program would have that moves from one library to another.
+// application has a repository and, through its DB, any other library.
 type application struct {
 	*fxtest.App
 
@@ -49,31 +49,31 @@ func start(t *testing.T) application {
 	var a application
 	a.App = fxtest.New(t,
 		fxtest.Migrations(fstest.MapFS{"1.sql": {Data: []byte(schema)}}),
-		fxtest.Fx(repo.Provide[person, uuid.UUID]("people"), pgfx.ProvideOptions(pgfx.WithTypes("mood")),
+		fxtest.Fx(repo.Provide[person, uuid.UUID]("people"), pgfx.ProvideOptions(pgfx.WithTypes("role")),
 			txn.ProvideOptions(txn.WithPoolUseInTx(txn.PoolUseInTxError)), fx.Populate(&a.people)))
 	return a
 }
 
-// seen requires that the repository reads a row as another library has written it.
-func (a application) seen(t *testing.T, id uuid.UUID, name string) {
+// requireRow checks that the repository reads a row that another library wrote.
+func (a application) requireRow(t *testing.T, id uuid.UUID, name string) {
 	t.Helper()
 	got, err := a.people.Get(t.Context(), id)
 	require.NoError(t, err)
 	assert.Equal(t, name, got.Name)
-	assert.Equal(t, "sad", got.Mood)
+	assert.Equal(t, "guest", got.Role)
 	assert.JSONEq(t, `{"theme":"dark"}`, string(got.Settings))
 	assert.WithinDuration(t, time.Now(), got.CreatedAt, time.Hour)
 }
 
-// written is a row that the repository has written.
-func (a application) written(t *testing.T) *person {
+// createPerson creates a row with the repository.
+func (a application) createPerson(t *testing.T) *person {
 	t.Helper()
-	p := &person{ID: uuid.New(), Name: "Ada", Mood: "sad", Settings: []byte(`{"theme":"dark"}`)}
+	p := &person{ID: uuid.New(), Name: "Ada", Role: "guest", Settings: []byte(`{"theme":"dark"}`)}
 	require.NoError(t, a.people.Create(t.Context(), p))
 	return p
 }
 
-func TestGORMWorksBesideARepository(t *testing.T) {
+func TestGORM_BesideRepository(t *testing.T) {
 	t.Parallel()
 	type settings struct {
 		Theme string `json:"theme"`
@@ -81,7 +81,7 @@ func TestGORMWorksBesideARepository(t *testing.T) {
 	type row struct {
 		ID        uuid.UUID `gorm:"primaryKey"`
 		Name      string
-		Mood      string
+		Role      string
 		Settings  settings `gorm:"serializer:json"`
 		CreatedAt time.Time
 	}
@@ -89,14 +89,14 @@ func TestGORMWorksBesideARepository(t *testing.T) {
 	g, err := gorm.Open(postgres.New(postgres.Config{Conn: a.DB.SQL()}), &gorm.Config{Logger: gormlogger.Discard})
 	require.NoError(t, err)
 	people := func(ctx context.Context) *gorm.DB { return g.WithContext(ctx).Table("people") }
-	ada := a.written(t)
+	ada := a.createPerson(t)
 
 	var got row
 	require.NoError(t, people(t.Context()).First(&got, "id = ?", ada.ID).Error)
-	assert.Equal(t, row{ada.ID, "Ada", "sad", settings{"dark"}, got.CreatedAt}, got)
+	assert.Equal(t, row{ada.ID, "Ada", "guest", settings{"dark"}, got.CreatedAt}, got)
 	assert.True(t, ada.CreatedAt.Equal(got.CreatedAt))
 
-	bob, carl := row{ID: uuid.New(), Name: "Bob", Mood: "sad", Settings: settings{"dark"}}, row{ID: uuid.New(), Name: "Carl", Mood: "sad"}
+	bob, carl := row{ID: uuid.New(), Name: "Bob", Role: "guest", Settings: settings{"dark"}}, row{ID: uuid.New(), Name: "Carl", Role: "guest"}
 	boom := errors.New("boom")
 	require.NoError(t, g.WithContext(t.Context()).Transaction(func(tx *gorm.DB) error {
 		require.NoError(t, tx.Table("people").Create(&bob).Error)
@@ -107,34 +107,34 @@ func TestGORMWorksBesideARepository(t *testing.T) {
 		}), boom)
 		return nil
 	}))
-	a.seen(t, bob.ID, "Robert")
+	a.requireRow(t, bob.ID, "Robert")
 	_, err = a.people.Get(t.Context(), carl.ID)
 	require.ErrorIs(t, err, repo.ErrNotFound)
 
-	a.refusedInside(t, func(ctx context.Context) error { return people(ctx).First(&got, "id = ?", ada.ID).Error })
+	a.requireRefusedInTx(t, func(ctx context.Context) error { return people(ctx).First(&got, "id = ?", ada.ID).Error })
 }
 
-func TestBunWorksBesideARepository(t *testing.T) {
+func TestBun_BesideRepository(t *testing.T) {
 	t.Parallel()
 	type row struct {
 		bun.BaseModel `bun:"table:people"`
 
 		ID        uuid.UUID `bun:",pk"`
 		Name      string
-		Mood      string
+		Role      string
 		Settings  map[string]any `bun:"type:jsonb"`
 		CreatedAt time.Time      `bun:",nullzero,default:now()"`
 	}
 	a := start(t)
 	b := bun.NewDB(a.DB.SQL(), pgdialect.New())
-	ada := a.written(t)
+	ada := a.createPerson(t)
 
 	var got row
 	require.NoError(t, b.NewSelect().Model(&got).Where("id = ?", ada.ID).Scan(t.Context()))
 	assert.Equal(t, ada.Name, got.Name)
 	assert.Equal(t, map[string]any{"theme": "dark"}, got.Settings)
 
-	bob := row{ID: uuid.New(), Name: "Bob", Mood: "sad", Settings: map[string]any{"theme": "dark"}}
+	bob := row{ID: uuid.New(), Name: "Bob", Role: "guest", Settings: map[string]any{"theme": "dark"}}
 	require.NoError(t, b.RunInTx(t.Context(), nil, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := tx.NewInsert().Model(&bob).Exec(ctx); err != nil {
 			return err
@@ -142,7 +142,7 @@ func TestBunWorksBesideARepository(t *testing.T) {
 		_, err := tx.NewUpdate().Model(&bob).Set("name = ?", "Robert").Where("id in (?)", bun.List([]uuid.UUID{bob.ID})).Exec(ctx)
 		return err
 	}))
-	a.seen(t, bob.ID, "Robert")
+	a.requireRow(t, bob.ID, "Robert")
 
 	boom := errors.New("boom")
 	require.ErrorIs(t, b.RunInTx(t.Context(), nil, func(ctx context.Context, tx bun.Tx) error {
@@ -150,60 +150,60 @@ func TestBunWorksBesideARepository(t *testing.T) {
 		require.NoError(t, err)
 		return boom
 	}), boom)
-	a.seen(t, bob.ID, "Robert")
+	a.requireRow(t, bob.ID, "Robert")
 
-	a.refusedInside(t, func(ctx context.Context) error { return b.NewSelect().Model(&got).Where("id = ?", ada.ID).Scan(ctx) })
+	a.requireRefusedInTx(t, func(ctx context.Context) error { return b.NewSelect().Model(&got).Where("id = ?", ada.ID).Scan(ctx) })
 }
 
-func TestSqlxWorksBesideARepository(t *testing.T) {
+func TestSqlx_BesideRepository(t *testing.T) {
 	t.Parallel()
 	type row struct {
 		ID        uuid.UUID       `db:"id"`
 		Name      string          `db:"name"`
-		Mood      string          `db:"mood"`
+		Role      string          `db:"role"`
 		Settings  json.RawMessage `db:"settings"`
 		CreatedAt time.Time       `db:"created_at"`
 	}
 	a := start(t)
 	x := sqlx.NewDb(a.DB.SQL(), "pgx")
-	ada := a.written(t)
+	ada := a.createPerson(t)
 
 	var got []row
 	require.NoError(t, x.SelectContext(t.Context(), &got, "select * from people where id = any($1)", []uuid.UUID{ada.ID}))
 	require.Len(t, got, 1)
 	assert.Equal(t, ada.Name, got[0].Name)
 
-	bob := row{ID: uuid.New(), Name: "Robert", Mood: "sad", Settings: json.RawMessage(`{"theme":"dark"}`)}
+	bob := row{ID: uuid.New(), Name: "Robert", Role: "guest", Settings: json.RawMessage(`{"theme":"dark"}`)}
 	tx, err := x.BeginTxx(t.Context(), &sql.TxOptions{Isolation: sql.LevelSerializable})
 	require.NoError(t, err)
-	_, err = tx.NamedExecContext(t.Context(), "insert into people (id, name, mood, settings) values (:id, :name, :mood, :settings)", bob)
+	_, err = tx.NamedExecContext(t.Context(), "insert into people (id, name, role, settings) values (:id, :name, :role, :settings)", bob)
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit())
-	a.seen(t, bob.ID, "Robert")
+	a.requireRow(t, bob.ID, "Robert")
 
-	a.refusedInside(t, func(ctx context.Context) error {
+	a.requireRefusedInTx(t, func(ctx context.Context) error {
 		return x.GetContext(ctx, &bob, "select * from people where id = $1", ada.ID)
 	})
 }
 
-// refusedInside requires that a library on database/sql, which can't join the ctx's transaction, is told so.
-func (a application) refusedInside(t *testing.T, use func(ctx context.Context) error) {
+// requireRefusedInTx checks that a library on database/sql, which cannot join the transaction in ctx, gets an error.
+func (a application) requireRefusedInTx(t *testing.T, use func(ctx context.Context) error) {
 	t.Helper()
 	require.NoError(t, use(t.Context()))
 	require.NoError(t, a.Tx.Do(t.Context(), func(ctx context.Context) error {
 		require.ErrorIs(t, use(ctx), txn.ErrPoolInTransaction)
 		return use(txn.Detach(ctx))
 	}))
-	assert.Empty(t, a.DB.Leases(), "everything came back")
+	assert.Empty(t, a.DB.Leases(), "all connections were released")
 }
 
-func TestSqlcsCodeJoinsTheTransactionOfTheContext(t *testing.T) {
+func TestSqlc_JoinsTransactionOfContext(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	q := newQueries(a.Tx)
 	boom := errors.New("boom")
-	ada := createPersonParams{ID: uuid.New(), Name: "Ada", Mood: "sad", Settings: []byte(`{"theme":"dark"}`)}
-	bob := &person{ID: uuid.New(), Name: "Bob", Mood: "sad", Settings: []byte(`{"theme":"dark"}`)}
+	ada := createPersonParams{ID: uuid.New(), Name: "Ada", Role: "guest", Settings: []byte(`{"theme":"dark"}`)}
+	bob := &person{ID: uuid.New(), Name: "Bob", Role: "guest", Settings: []byte(`{"theme":"dark"}`)}
 	both := func(ctx context.Context) error {
 		if _, err := q.CreatePerson(ctx, ada); err != nil {
 			return err
@@ -227,8 +227,8 @@ func TestSqlcsCodeJoinsTheTransactionOfTheContext(t *testing.T) {
 	n, err := q.RenamePerson(t.Context(), ada.ID, "Ada L")
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, n)
-	a.seen(t, ada.ID, "Ada L")
-	a.seen(t, bob.ID, "Bob")
+	a.requireRow(t, ada.ID, "Ada L")
+	a.requireRow(t, bob.ID, "Bob")
 
 	require.NoError(t, a.Tx.Do(t.Context(), func(ctx context.Context) error {
 		tx, ok := a.Tx.Tx(ctx)
@@ -236,10 +236,10 @@ func TestSqlcsCodeJoinsTheTransactionOfTheContext(t *testing.T) {
 		_, err := q.WithTx(tx).RenamePerson(ctx, bob.ID, "Robert")
 		return err
 	}))
-	a.seen(t, bob.ID, "Robert")
+	a.requireRow(t, bob.ID, "Robert")
 }
 
-func TestAllOfThemShareAPoolOfOneConnection(t *testing.T) {
+func TestAllLibraries_ShareOneConnection(t *testing.T) {
 	t.Parallel()
 	var people *repo.Repository[person, uuid.UUID]
 	a := fxtest.New(t, fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 1, AcquireTimeout: 10 * time.Second}}),
@@ -258,7 +258,7 @@ func TestAllOfThemShareAPoolOfOneConnection(t *testing.T) {
 	assert.Equal(t, []int{pids[0], pids[0], pids[0], pids[0]}, pids)
 }
 
-func TestGofrsUUIDsTakeTheShortWay(t *testing.T) { //nolint:paralleltest // counts allocations
+func TestGofrsUUID_UsesFastCodec(t *testing.T) { //nolint:paralleltest // counts allocations
 	a := start(t)
 	id := gofrs.Must(gofrs.NewV4())
 	var got gofrs.UUID

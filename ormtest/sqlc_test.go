@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// This file has the form of what sqlc generates with sql_package "pgx/v5": an interface, a constructor, a method for each
-// query.
+// This file has the form of the code that sqlc generates with sql_package "pgx/v5": an interface, a constructor and a method for
+// each query.
 
 type dbtx interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
@@ -27,29 +27,29 @@ func (q *queries) WithTx(tx pgx.Tx) *queries { return &queries{db: tx} }
 type person struct {
 	ID        uuid.UUID `db:"id,pk"`
 	Name      string    `db:"name"`
-	Mood      string    `db:"mood"`
+	Role      string    `db:"role"`
 	Settings  []byte    `db:"settings"`
 	CreatedAt time.Time `db:"created_at,default"`
 }
 
-const createPerson = `insert into people (id, name, mood, settings) values ($1, $2, $3, $4)
-returning id, name, mood, settings, created_at`
+const createPerson = `insert into people (id, name, role, settings) values ($1, $2, $3, $4)
+returning id, name, role, settings, created_at`
 
 type createPersonParams struct {
 	ID       uuid.UUID
 	Name     string
-	Mood     string
+	Role     string
 	Settings []byte
 }
 
 func (q *queries) CreatePerson(ctx context.Context, arg createPersonParams) (person, error) {
-	row := q.db.QueryRow(ctx, createPerson, arg.ID, arg.Name, arg.Mood, arg.Settings)
+	row := q.db.QueryRow(ctx, createPerson, arg.ID, arg.Name, arg.Role, arg.Settings)
 	var i person
-	err := row.Scan(&i.ID, &i.Name, &i.Mood, &i.Settings, &i.CreatedAt)
+	err := row.Scan(&i.ID, &i.Name, &i.Role, &i.Settings, &i.CreatedAt)
 	return i, err
 }
 
-const listPeople = `select id, name, mood, settings, created_at from people where id = any($1::uuid[]) order by name`
+const listPeople = `select id, name, role, settings, created_at from people where id = any($1::uuid[]) order by name`
 
 func (q *queries) ListPeople(ctx context.Context, ids []uuid.UUID) ([]person, error) {
 	rows, err := q.db.Query(ctx, listPeople, ids)
@@ -60,7 +60,7 @@ func (q *queries) ListPeople(ctx context.Context, ids []uuid.UUID) ([]person, er
 	var items []person
 	for rows.Next() {
 		var i person
-		if err := rows.Scan(&i.ID, &i.Name, &i.Mood, &i.Settings, &i.CreatedAt); err != nil {
+		if err := rows.Scan(&i.ID, &i.Name, &i.Role, &i.Settings, &i.CreatedAt); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

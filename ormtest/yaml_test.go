@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// A configuration file as an operator writes it: every kind of value, and Off, which is -1ns for a duration.
+// file has every kind of value, and Off, which is -1ns for a duration.
 const file = `
 database:
   host: db.internal
@@ -32,7 +32,7 @@ database:
   stats: {slow: 250ms, log: true}
 `
 
-func TestAConfigIsReadFromYAMLAndWrittenWithoutItsPassword(t *testing.T) {
+func TestConfig_YAMLRoundTripMasksPassword(t *testing.T) {
 	t.Parallel()
 	var settings struct {
 		Database pgfx.Config `yaml:"database"`
@@ -58,5 +58,5 @@ func TestAConfigIsReadFromYAMLAndWrittenWithoutItsPassword(t *testing.T) {
 	}
 	require.NoError(t, yaml.Unmarshal(written, &again))
 	want.Password = again.Database.Password
-	assert.Equal(t, want, again.Database, "all else survives")
+	assert.Equal(t, want, again.Database, "all other fields survive")
 }

@@ -18,8 +18,9 @@ const Off = -1
 // Config describes a database: its address, its pool and how to use it. The zero value is valid except for the address.
 // A zero field means the default in its comment.
 //
-// The address is a URL, or separate fields, or both. A field takes precedence over the same part of the URL. What neither
-// sets comes from libpq's environment: PGHOST, PGSSLMODE, ~/.pgpass and so on (PostgreSQL manual, "Environment Variables").
+// The address is a URL, or separate fields, or both. A field takes precedence over the same part of the URL. Parts
+// that neither sets come from libpq's environment, such as PGHOST, PGSSLMODE and ~/.pgpass (PostgreSQL manual, "Environment
+// Variables").
 //
 // A Config prints, marshals and logs with its secrets masked. Read the fields to get the real values. It is a plain value
 // that may be copied.
@@ -237,7 +238,7 @@ type HealthConfig struct {
 	Interval time.Duration `env:"INTERVAL" json:"interval,omitempty" koanf:"interval" mapstructure:"interval" yaml:"interval,omitempty"`
 	// Timeout is the longest time that one probe may take. Default: 5 s.
 	Timeout time.Duration `env:"TIMEOUT" json:"timeout,omitempty" koanf:"timeout" mapstructure:"timeout" yaml:"timeout,omitempty"`
-	// ThroughPool makes the monitor probe with connections of the pool instead of one of its own. It saves a connection slot
+	// ThroughPool makes the monitor probe with connections of the pool instead of a dedicated one. It saves a connection slot
 	// on the server, but the end of an idle server is noticed only by the next probe. If the pool is exhausted, a probe
 	// opens a connection for itself. Default: false.
 	ThroughPool bool `env:"THROUGH_POOL" json:"through_pool,omitempty" koanf:"through_pool" mapstructure:"through_pool" yaml:"through_pool,omitempty"`

@@ -24,11 +24,11 @@ type ConfigProblem struct {
 	Env string
 	// Value is the invalid value as text, masked if it may hold a secret. It is empty if the field is not set.
 	Value string
-	// Fix tells what to set instead.
+	// Fix is the advice what to set instead.
 	Fix string
 }
 
-// String returns a line such as: Port (port, DATABASE_PORT) is "-1": set a port from 1 to 65535.
+// String returns a line with the names, the value and the fix.
 func (p ConfigProblem) String() string {
 	name := p.Field
 	if p.Key != "" {

@@ -13,7 +13,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
-// Session is like [DB.Connect], for work that needs a session of its own: advisory locks, LISTEN, prepared statements or
+// Session is like [DB.Connect], for work that needs a dedicated session: advisory locks, LISTEN, prepared statements or
 // settings. Behind a transaction pooler it returns [ErrNoSession].
 func (db *DB) Session(ctx context.Context, purpose string) (*pgx.Conn, error) {
 	if db.config.Pooler == PoolerTransaction {

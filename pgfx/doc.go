@@ -1,8 +1,8 @@
 // Package pgfx opens and supervises a PostgreSQL connection pool: a plain *pgxpool.Pool that starts and stops with the
 // application.
 //
-// Everything that pgfx adds to the pool uses pgx's hooks and tracers, so it also applies to code that receives the pool
-// itself, such as sqlc's code, River or hand-written pgx:
+// The additions to the pool use pgx's hooks and tracers. They also apply to code that receives the pool itself, such as
+// sqlc's code, River or hand-written pgx:
 //
 //   - credentials that are read for each new connection ([WithCredentials], Config.PasswordFile)
 //   - an acquire timeout whose error names the holders ([AcquireTimeoutError])
@@ -10,9 +10,8 @@
 //   - statistics ([DB.Stats], [DB.Statements], [DB.Slow]) and long-held leases ([DB.Leases], [StatsConfig])
 //   - fast codecs for UUIDs, raw JSON and times (Config.DisableFastCodecs), and types of the database ([WithTypes])
 //
-// [DB] adds what hooks cannot provide: a start that waits for the database, a bounded close that names the connections still
-// in use, and connections outside the pool ([DB.Connect]). [DB.SQL] returns the same pool as a *sql.DB, for GORM, bun and
-// sqlx.
+// [DB] adds a start that waits for the database, a bounded close that names the connections still in use, and connections
+// outside the pool ([DB.Connect]). [DB.SQL] returns the same pool as a *sql.DB, for GORM, bun and sqlx.
 //
 // With Fx, use rdsfx.Module, which adds health and transactions. Without Fx:
 //

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// PoolerMode tells whether a connection pooler stands between the application and the server.
+// PoolerMode declares whether a connection pooler stands between the application and the server.
 type PoolerMode string
 
 const (
@@ -16,8 +16,8 @@ const (
 	// pool_mode = session. It is the default.
 	PoolerDirect PoolerMode = "direct"
 	// PoolerTransaction is a pooler that assigns a session to one transaction at a time, such as PgBouncer with
-	// pool_mode = transaction. No named prepared statements, settings or session locks are used then. What requires a session
-	// fails with [ErrNoSession].
+	// pool_mode = transaction. No named prepared statements, settings or session locks are used then. Operations that require
+	// a session fail with [ErrNoSession].
 	PoolerTransaction PoolerMode = "transaction"
 )
 

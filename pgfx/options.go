@@ -80,13 +80,14 @@ func WithEndpoint(endpoint Endpoint) Option {
 	return Option{apply: func(o *options) { o.endpoint = endpoint }}
 }
 
-// WithLogger sets the logger, to which "pgfx" is added as a name. Default: no log; with Fx, the application's *zap.Logger.
+// WithLogger sets the logger, to which "pgfx" is added as a name. Default: no log. With Fx the default is the application's
+// *zap.Logger.
 func WithLogger(logger *zap.Logger) Option {
 	return Option{apply: func(o *options) { o.logger = logger }}
 }
 
-// WithBeforeConnect adds a function that may change the configuration of each new connection, in the pool and outside it,
-// for example to set credentials, a TLS configuration or a dialer. Its changes take precedence over the [Config]. Functions
+// WithBeforeConnect adds a function that may change the configuration of each new connection, in the pool and outside it. Use
+// it to set credentials, a TLS configuration or a dialer. Its changes take precedence over the [Config]. Functions
 // run in the order in which they were added. An error fails the attempt to connect. ctx ends with the attempt. fn must be
 // safe for concurrent use and must not set the tracer; use [WithTracer].
 func WithBeforeConnect(fn func(context.Context, *pgx.ConnConfig) error) Option {

@@ -22,7 +22,7 @@ import (
 
 // pgBouncer runs PgBouncer with transaction pooling and serverConns connections to the shared server. It returns the Config of a
 // new database behind PgBouncer, and of the same database without it.
-func pgBouncer(t *testing.T, serverConns int) (behind, direct pgfx.Config) {
+func pgBouncer(t *testing.T, serverConns int) (pooled, direct pgfx.Config) {
 	t.Helper()
 	database := newDatabase(t)
 	direct = serverConfig()
@@ -32,7 +32,7 @@ func pgBouncer(t *testing.T, serverConns int) (behind, direct pgfx.Config) {
 
 // pgBouncerTo runs PgBouncer in front of the server at address, which may refuse connections, and returns the Config of a
 // database behind it.
-func pgBouncerTo(t *testing.T, address, database string, serverConns int) (behind pgfx.Config) {
+func pgBouncerTo(t *testing.T, address, database string, serverConns int) (pooled pgfx.Config) {
 	t.Helper()
 	binary, err := exec.LookPath("pgbouncer")
 	if err != nil {
@@ -76,18 +76,18 @@ query_wait_timeout = 20
 			t.Log(output.String())
 		}
 	})
-	behind = pgfx.Config{
+	pooled = pgfx.Config{
 		URL: "postgres:///" + database + "?port=6432&user=" + url.QueryEscape(to.User) + "&host=" + dir, Pooler: pgfx.PoolerTransaction,
 	}
 	require.Eventually(t, func() bool {
-		conn, err := pgx.Connect(t.Context(), behind.URL)
+		conn, err := pgx.Connect(t.Context(), pooled.URL)
 		if err != nil {
 			_, replied := errors.AsType[*pgconn.PgError](err)
 			return replied
 		}
 		return conn.Close(t.Context()) == nil
 	}, eventually, 10*time.Millisecond, "PgBouncer accepts connections")
-	return behind
+	return pooled
 }
 
 func exists(name string) bool {

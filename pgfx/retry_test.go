@@ -55,7 +55,7 @@ func TestCanRetry_DependsOnErrorAndIdempotency(t *testing.T) {
 		"no rows":                        {pgx.ErrNoRows, false, false},
 		"deadline":                       {context.DeadlineExceeded, false, false},
 		"gate closed":                    {unavailable, false, false},
-		"gate shut for an outage":        {&pgfx.UnavailableError{Cause: dial}, false, false},
+		"gate closed by an outage":       {&pgfx.UnavailableError{Cause: dial}, false, false},
 		"pool exhausted":                 {&pgfx.AcquireTimeoutError{}, false, false},
 		"closed":                         {pgfx.ErrClosed, false, false},
 	} {

@@ -9,7 +9,7 @@ import (
 // RetryBudget limits retries to a share of the calls plus a small reserve, so that retries do not multiply the load on a
 // failing database. All policies that share the budget draw from it.
 //
-// Every call adds the share, and every retry takes 1. What is not used accumulates up to the reserve. The reserve also
+// Every call adds the share, and every retry takes 1. Unused retries accumulate up to the reserve. The reserve also
 // refills with time, by 10 % per second.
 //
 // A RetryBudget is safe for concurrent use. A nil *RetryBudget sets no limit.

@@ -15,7 +15,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// server is shared by the tests of this package. They change only databases and roles of their own.
+// server is shared by the tests of this package. They change only databases and roles that they create.
 var server *embedded.Server
 
 func TestMain(m *testing.M) {

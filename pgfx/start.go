@@ -18,11 +18,11 @@ import (
 // Start connects to the database, opens the gate and runs the setup steps, as Config.Start.Mode requires. Call it once; a
 // second call returns an error. If Start fails, it closes the DB.
 //
-// Start keeps ctx only until it returns. It gives up before the deadline of ctx, by 10 % of the time left or 500 ms,
-// whichever is more, to leave time for cleaning up.
+// Start keeps ctx only until it returns. To leave time for cleaning up, it gives up before the deadline of ctx. The margin is
+// 10 % of the time left or 500 ms, whichever is more.
 //
-// The error is a [*ConnectError] if the database cannot be reached, [ErrClosed] after Close, or the error of a setup step
-// with the name of the step.
+// If the database cannot be reached, the error is a [*ConnectError]. A failed setup step returns its own error with the name
+// of the step. After Close the error is [ErrClosed].
 func (db *DB) Start(ctx context.Context) error {
 	if db.closed.Load() {
 		return ErrClosed
@@ -155,7 +155,7 @@ func (db *DB) connectWithRetry(ctx context.Context) error {
 	}
 }
 
-// startPolicy returns the retry policy of a start. Attempts are limited only if the configuration says so, and need no
+// startPolicy returns the retry policy of a start. Attempts are limited only if the configuration sets a limit, and need no
 // budget, because there are no other calls yet.
 func (db *DB) startPolicy() RetryPolicy {
 	policy := db.retry

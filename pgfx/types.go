@@ -12,14 +12,14 @@ import (
 	"go.uber.org/zap"
 )
 
-// WithTypes registers types of the database on every connection: enums, composites (including the row types of tables),
-// domains, ranges, and citext, hstore and ltree from extensions. Their arrays and multiranges are included. A name is
-// resolved as in SQL: through search_path, or with a schema ("billing.status"), in double quotes if needed.
+// WithTypes registers types of the database on every connection: enums, composites, row types of tables, domains and ranges,
+// and citext, hstore and ltree from extensions. Their arrays and multiranges are included. A name is resolved as in SQL:
+// through search_path, or with a schema ("billing.status"), in double quotes if needed.
 //
-// Types are loaded once and shared by the connections of the pool. Each new connection checks in one round trip that they
-// are unchanged, so a type that was altered or recreated is noticed by the next new connection. [DB.Reset] makes that
-// happen at once. A connection that holds outdated types is recycled when it is next acquired. Types created by setup steps
-// are registered after each step, on open connections too.
+// Types are loaded once and shared by the connections of the pool. Each new connection checks in one round trip whether they
+// have changed, and reloads them if so. A connection with outdated types is recycled when it is next acquired. [DB.Reset]
+// recycles all connections and reloads the types, including types nested in others. Types created by setup steps are
+// registered after each step, on open connections too.
 //
 // A start with [StartRequire] fails if a type is still missing after the setup steps. [StartOptional] and [StartLazy] retry
 // in the background. Later, a missing type is only logged, and statements that need it fail.

@@ -21,7 +21,7 @@ import (
 
 type address struct {
 	Street string
-	Mood   string
+	Color   string
 	Key    uuid.UUID
 }
 
@@ -46,10 +46,10 @@ func ownSchema(t *testing.T) (cfg pgfx.Config, run func(sql string)) {
 	return cfg, run
 }
 
-const createTypes = `create type mood as enum ('sad', 'happy'); create domain key as uuid;
-	create type address as (street text, mood mood, key key); create type span as range (subtype = timestamptz, multirange_type_name = spans)`
+const createTypes = `create type color as enum ('red', 'green'); create domain key as uuid;
+	create type address as (street text, color color, key key); create type span as range (subtype = timestamptz, multirange_type_name = spans)`
 
-func typeNames() pgfx.Option { return pgfx.WithTypes("mood", "key", "address", "span") }
+func typeNames() pgfx.Option { return pgfx.WithTypes("color", "key", "address", "span") }
 
 // usesTypes sends and reads values of every kind of type.
 func usesTypes(t *testing.T, q interface {
@@ -57,13 +57,13 @@ func usesTypes(t *testing.T, q interface {
 },
 ) {
 	t.Helper()
-	ctx, want := t.Context(), []address{{"High Street", "happy", uuid.New()}, {"", "sad", uuid.New()}}
+	ctx, want := t.Context(), []address{{"High Street", "green", uuid.New()}, {"", "red", uuid.New()}}
 	var got []address
 	require.NoError(t, q.QueryRow(ctx, "select $1::address[]", want).Scan(&got))
 	assert.Equal(t, want, got)
-	var moods []string
-	require.NoError(t, q.QueryRow(ctx, "select $1::mood[]", []string{"sad", "happy"}).Scan(&moods))
-	assert.Equal(t, []string{"sad", "happy"}, moods)
+	var colors []string
+	require.NoError(t, q.QueryRow(ctx, "select $1::color[]", []string{"red", "green"}).Scan(&colors))
+	assert.Equal(t, []string{"red", "green"}, colors)
 	var keys []uuid.UUID
 	require.NoError(t, q.QueryRow(ctx, "select $1::key[]", []uuid.UUID{want[0].Key}).Scan(&keys))
 	assert.Equal(t, []uuid.UUID{want[0].Key}, keys)
@@ -151,9 +151,9 @@ func TestWithTypes_NamesMissingTypes(t *testing.T) {
 	t.Parallel()
 	cfg, run := ownSchema(t)
 	run(createTypes)
-	db := open(t, cfg, typeNames(), pgfx.WithTypes("moood", "other.mood"))
+	db := open(t, cfg, typeNames(), pgfx.WithTypes("colour", "other.color"))
 	err := db.Start(within(t, 10*time.Second))
-	require.EqualError(t, err, `pgfx: types not found in the database: "moood", "other.mood"; `+
+	require.EqualError(t, err, `pgfx: types not found in the database: "colour", "other.color"; `+
 		"create them in a migration or a setup step, add their schema to search_path or to the name, or remove them from WithTypes")
 }
 
@@ -179,7 +179,7 @@ func TestWithTypes_RecreatedTypes(t *testing.T) {
 	old, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	usesTypes(t, old)
-	run("drop type span; drop type address; drop type mood; drop domain key;" + createTypes)
+	run("drop type span; drop type address; drop type color; drop domain key;" + createTypes)
 	fresh, err := db.Pool().Acquire(t.Context()) // a new connection loads the new types
 	require.NoError(t, err)
 	usesTypes(t, fresh)
@@ -238,14 +238,14 @@ func TestWithTypes_DroppedTypeIsLogged(t *testing.T) {
 	db := started(t, cfg, typeNames(), pgfx.WithLogger(zap.New(core)))
 	run("drop type address")
 	db.Reset()
-	var moods []string
-	require.NoError(t, db.Pool().QueryRow(t.Context(), "select array['sad']::mood[]").Scan(&moods))
+	var colors []string
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select array['red']::color[]").Scan(&colors))
 	gone := logs.FilterMessage("types of WithTypes do not exist in the database").All()
 	require.Len(t, gone, 1)
 	assert.Equal(t, []any{"address"}, gone[0].ContextMap()["types"])
 	run("create table t (x xid8, p txid_snapshot); create type address as (a t)")
 	db.Reset() // pgx has no codec for a txid_snapshot
-	require.NoError(t, db.Pool().QueryRow(t.Context(), "select array['sad']::mood[]").Scan(&moods))
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select array['red']::color[]").Scan(&colors))
 	assert.Equal(t, 1, logs.FilterMessage("cannot load the types of WithTypes").Len())
 }
 
