@@ -21,7 +21,7 @@ import (
 
 type address struct {
 	Street string
-	Color   string
+	Color  string
 	Key    uuid.UUID
 }
 
@@ -47,7 +47,8 @@ func ownSchema(t *testing.T) (cfg pgfx.Config, run func(sql string)) {
 }
 
 const createTypes = `create type color as enum ('red', 'green'); create domain key as uuid;
-	create type address as (street text, color color, key key); create type span as range (subtype = timestamptz, multirange_type_name = spans)`
+	create type address as (street text, color color, key key);
+	create type span as range (subtype = timestamptz, multirange_type_name = spans)`
 
 func typeNames() pgfx.Option { return pgfx.WithTypes("color", "key", "address", "span") }
 
