@@ -56,7 +56,7 @@ func (r *reader[T]) begin(rows pgx.Rows) {
 func (r *reader[T]) readExtra(rows pgx.Rows, values [][]byte) bool {
 	for i, target := range r.extra {
 		d := &rows.FieldDescriptions()[len(r.shape.columns)+i]
-		if flag, ok := target.(*bool); ok && rowplan.ReadBool(d, values[i], flag) {
+		if flag, ok := target.(*bool); ok && rowplan.Bool(rows.TypeMap(), d, values[i], flag) {
 			continue
 		}
 		if rows.TypeMap().Scan(d.DataTypeOID, d.Format, values[i], target) != nil {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
 // Names of types that occur more than once.
@@ -25,22 +27,12 @@ const (
 	pgNumeric     = "numeric"
 )
 
-// sqlTypes are the types that columns get for fields, where nobody has said otherwise.
+// sqlTypes are the proposed column types of Go types that are not in the table of rowplan.
 var sqlTypes = map[reflect.Type]string{
-	reflect.TypeFor[time.Time]():           pgTimestamptz,
 	reflect.TypeFor[time.Duration]():       "interval",
-	reflect.TypeFor[[]byte]():              "bytea",
-	reflect.TypeFor[sql.NullString]():      pgText,
-	reflect.TypeFor[sql.NullTime]():        pgTimestamptz,
-	reflect.TypeFor[sql.NullBool]():        pgBoolean,
-	reflect.TypeFor[sql.NullInt16]():       pgSmallint,
-	reflect.TypeFor[sql.NullInt32]():       pgInteger,
-	reflect.TypeFor[sql.NullInt64]():       pgBigint,
-	reflect.TypeFor[sql.NullFloat64]():     pgDouble,
 	reflect.TypeFor[pgtype.Timestamptz]():  pgTimestamptz,
 	reflect.TypeFor[pgtype.Timestamp]():    "timestamp",
 	reflect.TypeFor[pgtype.Date]():         "date",
-	reflect.TypeFor[pgtype.Text]():         pgText,
 	reflect.TypeFor[pgtype.Bool]():         pgBoolean,
 	reflect.TypeFor[pgtype.Int2]():         pgSmallint,
 	reflect.TypeFor[pgtype.Int4]():         pgInteger,
@@ -69,28 +61,14 @@ func sqlTypeOf(typ reflect.Type) string {
 	if known, ok := sqlTypes[typ]; ok {
 		return known
 	}
-	if isUUID(typ) {
-		return pgUUID
+	if fast := rowplan.SQLType(typ); fast != "" {
+		return fast
 	}
 	switch typ.Kind() {
 	case reflect.Pointer:
 		return sqlTypeOf(typ.Elem())
 	case reflect.Slice:
 		return sqlTypeOf(typ.Elem()) + "[]"
-	case reflect.Bool:
-		return pgBoolean
-	case reflect.Int8, reflect.Int16, reflect.Uint8:
-		return pgSmallint
-	case reflect.Int32, reflect.Uint16:
-		return pgInteger
-	case reflect.Int, reflect.Int64, reflect.Uint32:
-		return pgBigint
-	case reflect.Uint, reflect.Uint64:
-		return pgNumeric
-	case reflect.Float32:
-		return "real"
-	case reflect.Float64:
-		return pgDouble
 	case reflect.Map, reflect.Struct, reflect.Interface:
 		return pgJSONB
 	default:

@@ -1,7 +1,20 @@
-// Package pgcodec holds codecs for uuid, json, jsonb and timestamptz that take the short way between Go values and the
-// wire where pgx's own go through text, reflection or json.Unmarshal. They add encode and scan plans only: what
-// rows.Values, a destination of type any and database/sql get stays pgx's own, and so does whatever they have no plan
-// for.
+// Package pgcodec holds codecs for uuid, json, jsonb and timestamptz that convert directly between Go values and the wire
+// format. pgx's own codecs go through text, reflection or json.Unmarshal for them. The codecs only add encode and scan plans:
+// rows.Values, destinations of type any and database/sql keep pgx's behavior.
+//
+// # When a codec is bypassed
+//
+// The project's fast paths (this package, rowplan and txn) convert a value without pgx's codec only if all of this holds:
+//
+//   - The *[pgtype.Type] that the connection's map returns for the column's OID is the one in pgx's default map or one of this
+//     package, compared by address. pgx forbids changing a registered Type, so the address identifies the codec. A copy of
+//     pgx's own Type, or a codec with other settings, counts as the application's codec. Enums are the exception: their Types
+//     are made for each database, so they are recognized by pgx's codec, *[pgtype.EnumCodec].
+//   - The map's lists of wrapper functions are those of pgx and of [Register].
+//   - The Go type is one whose conversion is known, such as time.Time, or it has no methods that take part in a conversion:
+//     those of [sql.Scanner], [driver.Valuer], pgtype's interfaces, or the text, binary and JSON (un)marshalers.
+//
+// In all other cases pgx decides. See [OriginOf], [HasStockScanWrappers], [HasStockEncodeWrappers] and [ConvertsItself].
 package pgcodec
 
 import (
@@ -10,18 +23,18 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Register makes a connection use the codecs, and the arrays of their types too: pgx's array codec scans its elements with
-// the element codec it was made with. Ranges, multiranges and records look the element's codec up by its OID and need no
-// registration. It costs no round trip.
+// Register makes a connection's map use the codecs, also for arrays of their types: pgx's array codec scans elements with the
+// element codec that it was made with. Ranges, multiranges and records look up the element's codec by its OID and need no
+// registration. Register sends nothing to the server.
 //
-// A Map belongs to one connection and is not safe for concurrent use; the types registered here are shared by all of them
-// and keep no state.
+// A Map belongs to one connection and is not safe for concurrent use. The registered types keep no state and are shared by all
+// maps.
 func Register(m *pgtype.Map) {
 	m.TryWrapEncodePlanFuncs = append([]pgtype.TryWrapEncodePlanFunc{wrapSlice}, m.TryWrapEncodePlanFuncs...)
 	m.RegisterTypes(types)
 }
 
-var types = newTypes() //nolint:gochecknoglobals // a table nobody writes to
+var types = newTypes() //nolint:gochecknoglobals // never changed
 
 func newTypes() []*pgtype.Type {
 	scalars := []*pgtype.Type{

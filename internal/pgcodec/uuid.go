@@ -9,11 +9,11 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// uuidCodec writes and reads the sixteen bytes of types that hold them, where pgx makes a text of a google/uuid argument,
-// parses it into an any and encodes that.
+// uuidCodec writes and reads the sixteen bytes of a UUID directly. pgx formats a google/uuid argument as text, parses the text
+// into an any and encodes that.
 //
-// A type that implements driver.Valuer or sql.Scanner may mean something of its own, such as NULL for the zero value, and
-// is asked, except for types known to mean nothing but the bytes: see PlainUUID.
+// Other types that implement driver.Valuer or sql.Scanner may give values a meaning, such as NULL for the zero value. Their
+// methods are called.
 type uuidCodec struct{ pgtype.UUIDCodec }
 
 const (
@@ -41,12 +41,11 @@ func (c uuidCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any
 	case string:
 		return encodeUUIDString{}
 	}
-	_, valuer := value.(driver.Valuer)
-	switch t := reflect.TypeOf(value); {
-	case isBytes(t) && !valuer, PlainUUID(t):
-		return encodeArray{}
-	case valuer:
+	if _, ok := value.(driver.Valuer); ok {
 		return encodeValuer{m: m, oid: oid}
+	}
+	if t := reflect.TypeOf(value); isBytes(t) && !ConvertsItself(t) {
+		return encodeArray{}
 	}
 	return nil
 }
@@ -71,31 +70,12 @@ func (c uuidCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any)
 			return scanUUIDString{}
 		}
 	}
-	if plan := c.UUIDCodec.PlanScan(m, oid, format, target); plan != nil || format != pgtype.BinaryFormatCode {
-		return plan
-	}
-	if t := reflect.TypeOf(target); t.Kind() == reflect.Pointer && PlainUUID(t.Elem()) {
-		return scanArray{}
-	}
-	return nil
+	return c.UUIDCodec.PlanScan(m, oid, format, target)
 }
 
 // isBytes reports whether t is an array of sixteen bytes.
 func isBytes(t reflect.Type) bool {
 	return t != nil && t.Kind() == reflect.Array && t.Len() == uuidBytes && t.Elem().Kind() == reflect.Uint8 && t.Elem().PkgPath() == ""
-}
-
-// PlainUUID reports whether t is a UUID type of sixteen bytes whose Value and Scan do nothing but write and read their text.
-func PlainUUID(t reflect.Type) bool {
-	if !isBytes(t) || t.Name() != "UUID" {
-		return false
-	}
-	switch t.PkgPath() {
-	case "github.com/gofrs/uuid", "github.com/gofrs/uuid/v3", "github.com/gofrs/uuid/v4", "github.com/gofrs/uuid/v5",
-		"github.com/satori/go.uuid":
-		return true
-	}
-	return false
 }
 
 // appendUUID appends the bytes, or their text.

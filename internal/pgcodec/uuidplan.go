@@ -175,14 +175,3 @@ func (scanUUIDString) Scan(src []byte, target any) error {
 	*target.(*string) = string(text[:]) //nolint:forcetypeassert // the plan was made for this type
 	return nil
 }
-
-// scanArray is for types that PlainUUID knows.
-type scanArray struct{}
-
-func (scanArray) Scan(src []byte, target any) error {
-	if len(src) != uuidBytes {
-		return scanOther(src, target.(interface{ Scan(value any) error })) //nolint:forcetypeassert // the plan was made for a sql.Scanner
-	}
-	copy(reflect.ValueOf(target).Elem().Bytes(), src)
-	return nil
-}

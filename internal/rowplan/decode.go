@@ -6,90 +6,91 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"math"
+	"reflect"
 	"time"
 	"unsafe"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// decoder reads a value into a field whose place it gets and which is zero. It returns false, and has written nothing, for what
+// decoder reads a value into a field whose field it gets and which is zero. It returns false, and has written nothing, for what
 // it leaves to pgx: errors, and what is rare. src is nil for NULL.
-type decoder func(src []byte, place unsafe.Pointer, t *texts) bool
+type decoder func(src []byte, field unsafe.Pointer, a *arena) bool
 
 type integer interface {
 	~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64
 }
 
 // put stores an integer if the field can hold it.
-func put[T integer](value int64, place unsafe.Pointer) bool {
+func put[T integer](value int64, field unsafe.Pointer) bool {
 	narrow := T(value)
 	if int64(narrow) != value || (narrow < 0) != (value < 0) {
 		return false
 	}
-	*(*T)(place) = narrow
+	*(*T)(field) = narrow
 	return true
 }
 
-func fromInt2[T integer](src []byte, place unsafe.Pointer, _ *texts) bool {
-	return len(src) == 2 && put[T](int64(int16(binary.BigEndian.Uint16(src))), place) //nolint:gosec // the wire's two's complement
+func decodeInt2[T integer](src []byte, field unsafe.Pointer, _ *arena) bool {
+	return len(src) == 2 && put[T](int64(int16(binary.BigEndian.Uint16(src))), field) //nolint:gosec // two's complement on the wire
 }
 
-func fromInt4[T integer](src []byte, place unsafe.Pointer, _ *texts) bool {
-	return len(src) == 4 && put[T](int64(int32(binary.BigEndian.Uint32(src))), place) //nolint:gosec // the wire's two's complement
+func decodeInt4[T integer](src []byte, field unsafe.Pointer, _ *arena) bool {
+	return len(src) == 4 && put[T](int64(int32(binary.BigEndian.Uint32(src))), field) //nolint:gosec // two's complement on the wire
 }
 
-func fromInt8[T integer](src []byte, place unsafe.Pointer, _ *texts) bool {
-	return len(src) == 8 && put[T](int64(binary.BigEndian.Uint64(src)), place) //nolint:gosec // the wire's two's complement
+func decodeInt8[T integer](src []byte, field unsafe.Pointer, _ *arena) bool {
+	return len(src) == 8 && put[T](int64(binary.BigEndian.Uint64(src)), field) //nolint:gosec // two's complement on the wire
 }
 
-func fromBool(src []byte, place unsafe.Pointer, _ *texts) bool {
+func decodeBool(src []byte, field unsafe.Pointer, _ *arena) bool {
 	if len(src) != 1 {
 		return false
 	}
-	*(*bool)(place) = src[0] == 1
+	*(*bool)(field) = src[0] == 1
 	return true
 }
 
-func fromFloat4(src []byte, place unsafe.Pointer, _ *texts) bool {
+func decodeFloat4(src []byte, field unsafe.Pointer, _ *arena) bool {
 	if len(src) != 4 {
 		return false
 	}
-	*(*float32)(place) = math.Float32frombits(binary.BigEndian.Uint32(src))
+	*(*float32)(field) = math.Float32frombits(binary.BigEndian.Uint32(src))
 	return true
 }
 
-func fromFloat8(src []byte, place unsafe.Pointer, _ *texts) bool {
+func decodeFloat8(src []byte, field unsafe.Pointer, _ *arena) bool {
 	if len(src) != 8 {
 		return false
 	}
-	*(*float64)(place) = math.Float64frombits(binary.BigEndian.Uint64(src))
+	*(*float64)(field) = math.Float64frombits(binary.BigEndian.Uint64(src))
 	return true
 }
 
-func toString(src []byte, place unsafe.Pointer, t *texts) bool {
+func decodeString(src []byte, field unsafe.Pointer, a *arena) bool {
 	if src == nil {
 		return false
 	}
-	*(*string)(place) = t.string(src)
+	*(*string)(field) = a.string(src)
 	return true
 }
 
-func toBytes(src []byte, place unsafe.Pointer, t *texts) bool {
+func decodeBytes(src []byte, field unsafe.Pointer, a *arena) bool {
 	if src != nil {
-		*(*[]byte)(place) = t.bytes(src)
+		*(*[]byte)(field) = a.bytes(src)
 	}
 	return true
 }
 
-func toText(src []byte, place unsafe.Pointer, t *texts) bool {
+func decodeText(src []byte, field unsafe.Pointer, a *arena) bool {
 	if src != nil {
-		*(*pgtype.Text)(place) = pgtype.Text{String: t.string(src), Valid: true}
+		*(*pgtype.Text)(field) = pgtype.Text{String: a.string(src), Valid: true}
 	}
 	return true
 }
 
-// toRaw copies a document in text. The white space that type json keeps around one is not part of it.
-func toRaw(src []byte, place unsafe.Pointer, t *texts) bool {
+// decodeJSON copies a document in text. The white space that type json keeps around one is not part of it.
+func decodeJSON(src []byte, field unsafe.Pointer, a *arena) bool {
 	if src == nil {
 		return true
 	}
@@ -100,34 +101,34 @@ func toRaw(src []byte, place unsafe.Pointer, t *texts) bool {
 	if len(document) == 0 {
 		return false
 	}
-	*(*json.RawMessage)(place) = t.bytes(document)
+	*(*json.RawMessage)(field) = a.bytes(document)
 	return true
 }
 
-// toRawPointer makes SQL's NULL and JSON's null a nil pointer.
-func toRawPointer(src []byte, place unsafe.Pointer, t *texts) bool {
+// decodeJSONPointer makes SQL's NULL and JSON's null a nil pointer.
+func decodeJSONPointer(src []byte, field unsafe.Pointer, a *arena) bool {
 	if src == nil || string(src) == "null" {
 		return true
 	}
 	raw := new(json.RawMessage)
-	if !toRaw(src, unsafe.Pointer(raw), t) { //nolint:gosec // it is what toRaw writes
+	if !decodeJSON(src, unsafe.Pointer(raw), a) { //nolint:gosec // it is what decodeJSON writes
 		return false
 	}
-	*(**json.RawMessage)(place) = raw
+	*(**json.RawMessage)(field) = raw
 	return true
 }
 
 const uuidSize = 16
 
-func fromUUID(src []byte, place unsafe.Pointer, _ *texts) bool {
+func decodeUUID(src []byte, field unsafe.Pointer, _ *arena) bool {
 	if len(src) != uuidSize {
 		return false
 	}
-	*(*[uuidSize]byte)(place) = [uuidSize]byte(src)
+	*(*[uuidSize]byte)(field) = [uuidSize]byte(src)
 	return true
 }
 
-func fromUUIDToString(src []byte, place unsafe.Pointer, t *texts) bool {
+func decodeUUIDText(src []byte, field unsafe.Pointer, a *arena) bool {
 	if len(src) != uuidSize {
 		return false
 	}
@@ -138,7 +139,7 @@ func fromUUIDToString(src []byte, place unsafe.Pointer, t *texts) bool {
 	hex.Encode(text[19:23], src[8:10])
 	hex.Encode(text[24:36], src[10:16])
 	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
-	*(*string)(place) = t.string(text[:])
+	*(*string)(field) = a.string(text[:])
 	return true
 }
 
@@ -159,40 +160,40 @@ func micros(src []byte) (int64, bool) {
 	if len(src) != 8 {
 		return 0, false
 	}
-	n := int64(binary.BigEndian.Uint64(src)) //nolint:gosec // the wire's two's complement
+	n := int64(binary.BigEndian.Uint64(src)) //nolint:gosec // two's complement on the wire
 	return n, n >= firstMicros && n < endMicros
 }
 
-func fromTimestamptz(src []byte, place unsafe.Pointer, _ *texts) bool {
+func decodeTimestamptz(src []byte, field unsafe.Pointer, _ *arena) bool {
 	n, ok := micros(src)
 	if ok {
-		*(*time.Time)(place) = time.Unix(y2kSeconds+n/microsPerSecond, n%microsPerSecond*nanosPerMicro)
+		*(*time.Time)(field) = time.Unix(y2kSeconds+n/microsPerSecond, n%microsPerSecond*nanosPerMicro)
 	}
 	return ok
 }
 
-func fromTimestamp(src []byte, place unsafe.Pointer, _ *texts) bool {
+func decodeTimestamp(src []byte, field unsafe.Pointer, _ *arena) bool {
 	n, ok := micros(src)
 	if ok {
-		*(*time.Time)(place) = time.Unix(y2kSeconds+n/microsPerSecond, n%microsPerSecond*nanosPerMicro).UTC()
+		*(*time.Time)(field) = time.Unix(y2kSeconds+n/microsPerSecond, n%microsPerSecond*nanosPerMicro).UTC()
 	}
 	return ok
 }
 
-func fromDate(src []byte, place unsafe.Pointer, _ *texts) bool {
+func decodeDate(src []byte, field unsafe.Pointer, _ *arena) bool {
 	if len(src) != 4 {
 		return false
 	}
-	days := int32(binary.BigEndian.Uint32(src)) //nolint:gosec // the wire's two's complement
+	days := int32(binary.BigEndian.Uint32(src)) //nolint:gosec // two's complement on the wire
 	if days < firstDay || days >= endDay {
 		return false
 	}
-	*(*time.Time)(place) = time.Date(2000, 1, 1+int(days), 0, 0, 0, 0, time.UTC)
+	*(*time.Time)(field) = time.Date(2000, 1, 1+int(days), 0, 0, 0, 0, time.UTC)
 	return true
 }
 
-// maxTogether is how many values behind pointers are made at once.
-const maxTogether = 16
+// maxValues is how many values behind pointers are made at once.
+const maxValues = 16
 
 // pointer makes the value that a decoder writes, and leaves a nil pointer for NULL. T is the value's type or one of the same
 // memory layout. The first row of a result has its value to itself; the values of others are made several at once.
@@ -202,23 +203,38 @@ func pointer[T any](decode decoder) decoder {
 		size   int
 		result int
 	)
-	return func(src []byte, place unsafe.Pointer, t *texts) bool {
+	return func(src []byte, field unsafe.Pointer, a *arena) bool {
 		if src == nil {
 			return true
 		}
-		if t.result != result {
-			free, size, result = nil, 0, t.result
+		if a.result != result {
+			free, size, result = nil, 0, a.result
 		}
 		if len(free) == 0 {
-			size = min(max(1, 2*size), maxTogether)
+			size = min(max(1, 2*size), maxValues)
 			free = make([]T, size)
 		}
 		value := &free[0]
-		if !decode(src, unsafe.Pointer(value), t) { //nolint:gosec // decode writes a T
+		if !decode(src, unsafe.Pointer(value), a) { //nolint:gosec // decode writes a T
 			return false
 		}
 		free = free[1:]
-		*(**T)(place) = value
+		*(**T)(field) = value
+		return true
+	}
+}
+
+// valid makes the decoder for a struct of package sql whose first field decode writes and whose field Valid tells it from NULL.
+func valid[N any](decode decoder) decoder {
+	f, _ := reflect.TypeFor[N]().FieldByName("Valid")
+	return func(src []byte, field unsafe.Pointer, a *arena) bool {
+		if src == nil {
+			return true
+		}
+		if !decode(src, field, a) {
+			return false
+		}
+		*(*bool)(unsafe.Add(field, f.Offset)) = true
 		return true
 	}
 }

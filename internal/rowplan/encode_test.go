@@ -111,7 +111,8 @@ var writers = []writer{
 	writerOf[*json.RawMessage](), writerOf[**string](), writerOf[**time.Time](),
 	writerOf[name](), writerOf[level](), writerOf[flag](), writerOf[blob](), writerOf[id16](), writerOf[ratio](), writerOf[counter](),
 	writerOf[*name](), writerOf[*level](), writerOf[*blob](), writerOf[*id16](), writerOf[*counter](),
-	writerOf[mood](), writerOf[*mood](), writerOf[opaque](), writerOf[valuer](), writerOf[*valuer](), writerOf[document](),
+	writerOf[mood](), writerOf[*mood](), writerOf[label](), writerOf[*label](),
+	writerOf[opaque](), writerOf[valuer](), writerOf[*valuer](), writerOf[document](),
 	writerOf[map[string]any](), writerOf[any](), writerOf[uuid.NullUUID](), writerOf[pgtype.Text](), writerOf[pgtype.Int8](),
 	writerOf[pgtype.Timestamptz](), writerOf[pgtype.UUID](), writerOf[[]string](), writerOf[[]int32](), writerOf[[]uuid.UUID](),
 	writerOf[time.Duration](),
@@ -133,7 +134,7 @@ func dataSamples() [][]byte {
 // TestEncoderWritesWhatPgxWrites tries every kind of field for every type.
 func TestEncoderWritesWhatPgxWrites(t *testing.T) {
 	t.Parallel()
-	for _, makeMap := range append(slices.Clone(maps), ownWriters) {
+	for _, makeMap := range append(slices.Clone(maps), foreignEncoders, foreignEncodeWrappers) {
 		m := makeMap()
 		for _, w := range writers {
 			for _, oid := range oids {
@@ -145,8 +146,17 @@ func TestEncoderWritesWhatPgxWrites(t *testing.T) {
 	}
 }
 
-// ownWriters is the map of an application with codecs of its own for writing.
-func ownWriters() *pgtype.Map {
+// foreignEncodeWrappers returns the map of an application that has registered a wrapper function for another type.
+func foreignEncodeWrappers() *pgtype.Map {
+	m := ours()
+	m.TryWrapEncodePlanFuncs = append([]pgtype.TryWrapEncodePlanFunc{
+		func(any) (pgtype.WrappedEncodePlanNextSetter, any, bool) { return nil, nil, false },
+	}, m.TryWrapEncodePlanFuncs...)
+	return m
+}
+
+// foreignEncoders returns the map of an application that has registered codecs for writing.
+func foreignEncoders() *pgtype.Map {
 	m := ours()
 	m.RegisterType(&pgtype.Type{Name: "text", OID: pgtype.TextOID, Codec: quiet{}})
 	m.RegisterType(&pgtype.Type{Name: "color", OID: unregistered, Codec: &pgtype.EnumCodec{}})
@@ -197,11 +207,15 @@ func TestCommonColumnsAreWrittenWithoutPgx(t *testing.T) {
 		direct, _ := one.w.write(t, ours(), one.oid, some)
 		assert.True(t, direct, "%v for %d", one.w.typ, one.oid)
 	}
-	direct, sent := writerOf[string]().write(t, ownWriters(), pgtype.TextOID, []byte("LOUD"))
+	direct, sent := writerOf[string]().write(t, foreignEncoders(), pgtype.TextOID, []byte("LOUD"))
 	assert.False(t, direct)
 	assert.Equal(t, "\x00\x00\x00\x04loud", string(sent))
-	direct, _ = writerOf[valuer]().write(t, ours(), pgtype.TextOID, some)
-	assert.False(t, direct)
+	direct, _ = writerOf[string]().write(t, foreignEncodeWrappers(), pgtype.TextOID, some)
+	assert.False(t, direct, "a foreign wrapper")
+	for _, w := range []writer{writerOf[valuer](), writerOf[label](), writerOf[opaque](), writerOf[*label]()} {
+		direct, _ = w.write(t, ours(), pgtype.TextOID, some)
+		assert.False(t, direct, w.typ)
+	}
 }
 
 // FuzzEncoder holds the encoder to what pgx writes.
@@ -209,7 +223,7 @@ func FuzzEncoder(f *testing.F) {
 	for i, data := range dataSamples() {
 		f.Add(uint8(i), uint8(i), uint8(i), data)
 	}
-	all := append(slices.Clone(maps), ownWriters)
+	all := append(slices.Clone(maps), foreignEncoders, foreignEncodeWrappers)
 	f.Fuzz(func(t *testing.T, mapOf, writerOf, oid uint8, data []byte) {
 		writers[int(writerOf)%len(writers)].write(t, all[int(mapOf)%len(all)](), oids[int(oid)%len(oids)], data)
 	})

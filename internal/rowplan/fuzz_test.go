@@ -71,13 +71,18 @@ type opaque string
 
 func (opaque) SkipUnderlyingTypePlan() {}
 
-// mood is an enum with the methods that such types have.
+// mood is an enum that can print itself, which no codec uses.
 type mood string
 
 func (m mood) String() string { return "mood " + string(m) }
 
-func (m *mood) UnmarshalText(text []byte) error {
-	*m = mood("text " + string(text))
+// label is a string that reads and writes its text itself, which pgx ignores.
+type label string
+
+func (l label) MarshalText() ([]byte, error) { return []byte("text " + string(l)), nil }
+
+func (l *label) UnmarshalText(text []byte) error {
+	*l = label("text " + string(text))
 	return nil
 }
 
@@ -199,7 +204,8 @@ var kinds = []kind{
 	kindOf[name](), kindOf[level](), kindOf[flag](), kindOf[blob](), kindOf[id16](), kindOf[ratio](), kindOf[counter](),
 	kindOf[*name](), kindOf[*level](), kindOf[*flag](), kindOf[*blob](), kindOf[*id16](), kindOf[*ratio](), kindOf[*counter](),
 	kindOf[shouts](), kindOf[*shouts](), kindOf[halves](), kindOf[*halves](), kindOf[byText](), kindOf[*byText](), kindOf[opaque](),
-	kindOf[*opaque](), kindOf[mood](), kindOf[*mood](), kindOf[document](), kindOf[*document](), kindOf[map[string]any](), kindOf[any](),
+	kindOf[*opaque](), kindOf[mood](), kindOf[*mood](), kindOf[label](), kindOf[*label](),
+	kindOf[document](), kindOf[*document](), kindOf[map[string]any](), kindOf[any](),
 	kindOf[uuid.NullUUID](), kindOf[sql.NullString](), kindOf[sql.NullInt64](), kindOf[sql.NullTime](), kindOf[sql.Null[string]](),
 	kindOf[sql.NullBool](), kindOf[sql.NullInt16](), kindOf[sql.NullInt32](), kindOf[sql.NullFloat64](),
 	kindOf[*sql.NullString](), kindOf[pgtype.Int8](), kindOf[pgtype.Int4](), kindOf[pgtype.Bool](), kindOf[pgtype.Float8](),
@@ -220,7 +226,7 @@ var oids = []uint32{
 }
 
 // maps are the type maps of different applications.
-var maps = []func() *pgtype.Map{ours, pgtype.NewMap, peculiar}
+var maps = []func() *pgtype.Map{ours, pgtype.NewMap, foreignCodecs, foreignWrappers}
 
 func ours() *pgtype.Map {
 	m := pgtype.NewMap()
@@ -228,8 +234,8 @@ func ours() *pgtype.Map {
 	return m
 }
 
-// peculiar is the map of an application with codecs of its own for the commonest types.
-func peculiar() *pgtype.Map {
+// foreignCodecs returns the map of an application that has registered codecs for common types.
+func foreignCodecs() *pgtype.Map {
 	m := ours()
 	m.RegisterType(&pgtype.Type{Name: "int8", OID: pgtype.Int8OID, Codec: negated{}})
 	m.RegisterType(&pgtype.Type{Name: "bpchar", OID: pgtype.BPCharOID, Codec: trimmed{}})
@@ -239,6 +245,13 @@ func peculiar() *pgtype.Map {
 		Marshal: json.Marshal, Unmarshal: func([]byte, any) error { return nil },
 	}})
 	m.RegisterType(&pgtype.Type{Name: "color", OID: unregistered, Codec: &pgtype.EnumCodec{}})
+	m.RegisterDefaultPgType(new(level), "int2")
+	return m
+}
+
+// foreignWrappers returns the map of an application that has registered a wrapper function for one type.
+func foreignWrappers() *pgtype.Map {
+	m := ours()
 	m.TryWrapScanPlanFuncs = append([]pgtype.TryWrapScanPlanFunc{func(target any) (pgtype.WrappedScanPlanNextSetter, any, bool) {
 		if target, ok := target.(*name); ok {
 			return &exclaimed{}, (*string)(target), true

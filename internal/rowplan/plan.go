@@ -63,7 +63,7 @@ type Plan struct {
 	known   []known
 	// wrappers is the type map's list as it was.
 	wrappers []pgtype.TryWrapScanPlanFunc
-	texts    texts
+	arena    arena
 }
 
 // column is how one column gets into its field.
@@ -124,7 +124,7 @@ func (m *Model) For(rows pgx.Rows, others int) *Plan {
 }
 
 // begin prepares for a result.
-func (p *Plan) begin() { p.texts = texts{result: p.texts.result + 1} }
+func (p *Plan) begin() { p.arena = arena{result: p.arena.result + 1} }
 
 // fits reports whether the plan may be used for a result.
 func (p *Plan) fits(types *pgtype.Map, descriptions []pgconn.FieldDescription) bool {
@@ -160,18 +160,17 @@ func (m *Model) plan(types *pgtype.Map, descriptions []pgconn.FieldDescription) 
 	for i, f := range m.fields {
 		oid, format, target := descriptions[i].DataTypeOID, descriptions[i].Format, reflect.New(f.typ).Interface()
 		c := column{offset: f.offset, oid: oid, format: format, typ: f.typ, scan: types.PlanScan(oid, format, target)}
-		c.decode, c.shares = recognise(types, f.typ, oid, format, c.scan)
+		c.decode, c.shares = decoderFor(types, f.typ, oid, format)
 		p.columns[i] = c
-		k := known{oid: oid}
-		var registered bool
-		if k.typ, registered = types.TypeForOID(oid); !registered {
-			k.target = target
-			k.typ, _ = types.TypeForValue(target)
-		} else if seen[oid] {
-			continue
+		if typ, ok := types.TypeForOID(oid); !ok {
+			for _, target := range targets(f.typ) {
+				typ, _ = types.TypeForValue(target)
+				p.known = append(p.known, known{oid: oid, target: target, typ: typ})
+			}
+		} else if !seen[oid] {
+			seen[oid] = true
+			p.known = append(p.known, known{oid: oid, typ: typ})
 		}
-		seen[oid] = true
-		p.known = append(p.known, k)
 	}
 	return p
 }
@@ -206,14 +205,14 @@ func ScanValue(p *Plan, values [][]byte, row reflect.Value) bool {
 }
 
 func (p *Plan) scan(values [][]byte, row unsafe.Pointer) bool {
-	p.texts.expect(p, values)
+	p.arena.prepare(p, values)
 	for i := range p.columns {
 		c := &p.columns[i]
-		place := unsafe.Add(row, c.offset)
-		if c.decode != nil && c.decode(values[i], place, &p.texts) {
+		field := unsafe.Add(row, c.offset)
+		if c.decode != nil && c.decode(values[i], field, &p.arena) {
 			continue
 		}
-		if c.scan.Scan(values[i], reflect.NewAt(c.typ, place).Interface()) != nil {
+		if c.scan.Scan(values[i], reflect.NewAt(c.typ, field).Interface()) != nil {
 			return false
 		}
 	}

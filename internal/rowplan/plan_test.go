@@ -106,24 +106,45 @@ func TestCommonColumnsNeedNoPlanOfPgx(t *testing.T) {
 	}
 }
 
-func TestTypesThatReadThemselvesAndCodecsOfTheApplicationAreAsked(t *testing.T) {
+func TestPlan_LeavesForeignConversionsToPgx(t *testing.T) {
 	t.Parallel()
-	for _, one := range []struct {
-		kind kind
-		oid  uint32
-	}{
-		{kindOf[shouts](), pgtype.TextOID},
-		{kindOf[halves](), pgtype.Int8OID},
-		{kindOf[byText](), pgtype.TextOID},
-		{kindOf[opaque](), pgtype.TextOID},
-		{kindOf[int64](), pgtype.Int8OID},
-		{kindOf[string](), pgtype.BPCharOID},
-		{kindOf[time.Time](), pgtype.TimestampOID},
-		{kindOf[name](), pgtype.TextOID},
-	} {
-		direct, _ := one.kind.read(t, peculiar(), pgconn.FieldDescription{DataTypeOID: one.oid, Format: 1}, []byte("12345678"))
-		assert.False(t, direct, "%v from %d", one.kind.typ, one.oid)
+	pair := func(n byte) []byte { return []byte{0, 0, 0, 0, 0, 0, 0, n} }
+	copied := func() *pgtype.Map {
+		m := ours()
+		m.RegisterType(&pgtype.Type{Name: "int8", OID: pgtype.Int8OID, Codec: pgtype.Int8Codec{}})
+		return m
 	}
+	for _, one := range []struct {
+		name string
+		kind kind
+		m    func() *pgtype.Map
+		oid  uint32
+		src  []byte
+	}{
+		{"Scanner", kindOf[shouts](), ours, pgtype.TextOID, []byte("x")},
+		{"Int64Scanner", kindOf[halves](), ours, pgtype.Int8OID, pair(4)},
+		{"TextScanner", kindOf[byText](), ours, pgtype.TextOID, []byte("x")},
+		{"TextUnmarshaler", kindOf[label](), ours, pgtype.TextOID, []byte("x")},
+		{"pointer to a TextUnmarshaler", kindOf[*label](), ours, pgtype.TextOID, []byte("x")},
+		{"SkipUnderlyingTypePlanner", kindOf[opaque](), ours, pgtype.TextOID, []byte("x")},
+		{"foreign int8 codec", kindOf[int64](), foreignCodecs, pgtype.Int8OID, pair(4)},
+		{"copy of pgx's type", kindOf[int64](), copied, pgtype.Int8OID, pair(4)},
+		{"foreign bpchar codec", kindOf[string](), foreignCodecs, pgtype.BPCharOID, []byte("x ")},
+		{"timestamp codec with a location", kindOf[time.Time](), foreignCodecs, pgtype.TimestampOID, pair(4)},
+		{"JSON codec with another unmarshal function", kindOf[json.RawMessage](), foreignCodecs, pgtype.JSONBOID, []byte("{}")},
+		{"foreign wrapper", kindOf[name](), foreignWrappers, pgtype.TextOID, []byte("x")},
+		{"foreign wrapper for another type", kindOf[int64](), foreignWrappers, pgtype.Int8OID, pair(4)},
+		{"pgx's JSON codec", kindOf[json.RawMessage](), pgtype.NewMap, pgtype.JSONOID, []byte("{}")},
+	} {
+		direct, _ := one.kind.read(t, one.m(), pgconn.FieldDescription{DataTypeOID: one.oid, Format: 1}, one.src)
+		assert.False(t, direct, one.name)
+	}
+	direct, _ := kindOf[int32]().read(t, foreignCodecs(), pgconn.FieldDescription{DataTypeOID: pgtype.Int4OID, Format: 1}, []byte{0, 0, 0, 1})
+	assert.True(t, direct, "a codec for another column type doesn't matter")
+	m := ours()
+	m.RegisterDefaultPgType(new(name), "text")
+	direct, _ = kindOf[name]().read(t, m, pgconn.FieldDescription{DataTypeOID: unregistered}, []byte("x"))
+	assert.False(t, direct, "a column type for the Go type")
 }
 
 func TestAPlanIsKeptWithTheConnectionAsLongAsItFits(t *testing.T) {

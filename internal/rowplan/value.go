@@ -6,34 +6,42 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
-// Value reads the one column of the current row, the answer to a question of the library's own such as how many rows there
-// are, so that no codec of the application has a say in it. It returns false for a type or a format that it doesn't know.
+// Value reads a row of one bigint or boolean column, such as a count, and reports whether it did. It returns false for other
+// results, for values other than *int64 and *bool, for NULL, and when the application has registered a codec for the column's
+// type. pgx's Scan then applies.
 func Value[V any](rows pgx.Rows, value *V) bool {
 	descriptions, values := rows.FieldDescriptions(), rows.RawValues()
-	if len(descriptions) != 1 || len(values) != 1 || descriptions[0].Format != pgtype.BinaryFormatCode {
+	if len(descriptions) != 1 || len(values) != 1 {
 		return false
 	}
-	src := values[0]
 	switch value := any(value).(type) {
 	case *int64:
-		if descriptions[0].DataTypeOID != pgtype.Int8OID || len(src) != 8 {
+		d, src := &descriptions[0], values[0]
+		if len(src) != 8 || !isStock(rows.TypeMap(), d, pgtype.Int8OID) {
 			return false
 		}
-		*value = int64(binary.BigEndian.Uint64(src)) //nolint:gosec // the wire's two's complement
+		*value = int64(binary.BigEndian.Uint64(src)) //nolint:gosec // two's complement on the wire
 		return true
 	case *bool:
-		return ReadBool(&descriptions[0], src, value)
+		return Bool(rows.TypeMap(), &descriptions[0], values[0], value)
 	}
 	return false
 }
 
-// ReadBool reads a column of that kind; it returns false for another type or format, and for NULL.
-func ReadBool(description *pgconn.FieldDescription, src []byte, value *bool) bool {
-	if description.DataTypeOID != pgtype.BoolOID || description.Format != pgtype.BinaryFormatCode || len(src) != 1 {
+// Bool reads the value of a boolean column and reports whether it did, as [Value] does.
+func Bool(types *pgtype.Map, description *pgconn.FieldDescription, src []byte, value *bool) bool {
+	if len(src) != 1 || !isStock(types, description, pgtype.BoolOID) {
 		return false
 	}
 	*value = src[0] == 1
 	return true
+}
+
+// isStock reports whether a column has this type, arrives in binary, and is read by pgx's own codec.
+func isStock(types *pgtype.Map, d *pgconn.FieldDescription, oid uint32) bool {
+	return types != nil && d.DataTypeOID == oid && d.Format == pgtype.BinaryFormatCode && pgcodec.OriginOf(types, oid) == pgcodec.Stock
 }
