@@ -1,7 +1,7 @@
 package fxtest
 
 // Exports for tests.
-var ( //nolint:gochecknoglobals // functions
+var (
 	IsStale            = isStale
 	DropStaleDatabases = dropStaleDatabases
 	NewDatabaseName    = newDatabaseName

@@ -97,7 +97,7 @@ func TestProxy_DropsCommit(t *testing.T) {
 func TestProxy_OnCommitDecidesPerCommit(t *testing.T) {
 	t.Parallel()
 	proxy, direct := setup(t)
-	decisions := []faults.CommitFault{faults.CommitPasses, faults.CommitDropped, faults.CommitAckDropped, faults.CommitPasses, faults.CommitDropped}
+	decisions := []faults.CommitFault{faults.CommitPasses, faults.CommitDropped, faults.CommitAckDropped}
 	calls := 0
 	proxy.OnCommit(func() faults.CommitFault { calls++; return decisions[calls-1] })
 	commit := func(id int) error {

@@ -1,7 +1,7 @@
 package faults
 
 // Exports for tests.
-var ( //nolint:gochecknoglobals // functions
+var (
 	Commits         = commits
 	CreateServerDir = createServerDir
 	RemoveStaleDirs = removeStaleDirs

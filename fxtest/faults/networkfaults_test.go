@@ -113,7 +113,7 @@ func TestProxy_SlowAddsLatencyAndLimitsBandwidth(t *testing.T) {
 	assert.GreaterOrEqual(t, elapsed("select 'round trip'"), 2*latency)
 
 	proxy.Slow(0, 200_000)
-	assert.GreaterOrEqual(t, elapsed("select repeat('x', 40000)"), 150*time.Millisecond, "40 kB at 200 kB/s, without a wait after the last chunk")
+	assert.GreaterOrEqual(t, elapsed("select repeat('x', 40000)"), 150*time.Millisecond, "40 kB at 200 kB/s, the last chunk without a wait")
 
 	proxy.Slow(time.Hour, 0)
 	reply := make(chan error, 1)
@@ -225,7 +225,8 @@ func TestProxy_FaultsChangeDuringTraffic(t *testing.T) {
 	go func() {
 		defer close(done)
 		for _, fault := range []func(){
-			proxy.ResetConnections, proxy.BlackHole, func() { proxy.Slow(time.Millisecond, 1<<20) }, proxy.Heal, proxy.RefuseNew, proxy.ResetConnections,
+			proxy.ResetConnections, proxy.BlackHole, func() { proxy.Slow(time.Millisecond, 1<<20) }, proxy.Heal,
+			proxy.RefuseNew, proxy.ResetConnections,
 			func() { proxy.ResetAfter(faults.ToClient, 300) }, proxy.BlackHoleAll, proxy.Heal, proxy.DropCommitAck, proxy.DropCommit,
 			func() { proxy.AcceptThenReset(faults.AfterLogin) }, proxy.ResetConnections, proxy.Heal,
 		} {

@@ -22,7 +22,10 @@ type Recorder struct {
 }
 
 // New returns a recorder for a caller that ends the test itself, with [Recorder.RunCleanups].
-func New(tb testing.TB) *Recorder { return &Recorder{TB: tb} }
+func New(tb testing.TB) *Recorder {
+	tb.Helper()
+	return &Recorder{TB: tb}
+}
 
 // Run runs fn until it returns or calls a method such as Fatal, then runs its cleanups, and returns what was recorded.
 func Run(tb testing.TB, fn func(tb testing.TB)) *Recorder {
