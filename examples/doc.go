@@ -1,4 +1,4 @@
-// Package examples holds programs that show what the library does. Each runs by itself:
+// Package examples contains runnable programs. Each needs only an installed PostgreSQL:
 //
 //	go run ./examples/quickstart
 //	go run ./examples/validation

@@ -1,6 +1,7 @@
-// Quickstart shows the main job of rdsfx on a real PostgreSQL: an Fx application with a pool, a repository and
-// transactions. It finds an installed PostgreSQL and runs a server for itself, or uses the one that DATABASE_URL names; its
-// tables live in a schema of their own, which is gone at the end.
+// Quickstart is an Fx application with a pool, a repository and transactions.
+//
+// It starts a server from an installed PostgreSQL, or uses the one in DATABASE_URL. Its table is in a separate schema, which
+// is dropped at the end.
 //
 //	go run ./examples/quickstart
 package main
@@ -22,7 +23,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-// User is a row of the table users. The roles behind the column names say what the database and the library fill in.
+// User is a row of the table users. The options after a column name mark values that the database or the library sets.
 type User struct {
 	ID        uuid.UUID  `db:"id,pk,default"`
 	Email     string     `db:"email"`
@@ -33,7 +34,7 @@ type User struct {
 	DeletedAt *time.Time `db:"deleted_at,softdelete"`
 }
 
-// schema keeps the quickstart's table apart from whatever else is in the database.
+// schema separates the quickstart's table from everything else in the database.
 const schema = "rdsfx_quickstart"
 
 const createTable = `
@@ -53,25 +54,25 @@ func main() {
 		fx.NopLogger,
 		fx.Provide(newLogger),
 
-		embedded.Module, // a local server; it steps aside when DATABASE_URL is set
+		embedded.Module, // a local server, unless DATABASE_URL is set
 		rdsfx.Module,    // pool, health, transactions
 		pgfx.ProvideSetup(pgfx.SetupStep{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
 			_, err := db.Pool().Exec(ctx, createTable)
 			return err
 		}}),
-		repo.Provide[User, uuid.UUID](schema+".users"), // *repo.Repository[User, uuid.UUID] for everyone
+		repo.Provide[User, uuid.UUID](schema+".users"), // *repo.Repository[User, uuid.UUID]
 
 		fx.Invoke(runTour),
 	)
 	os.Exit(run(app))
 }
 
-// run is app.Run with the errors in plain sight: it starts the application, waits until the tour is over or for Ctrl-C, and
-// stops it.
+// run is like app.Run but prints errors. It starts the application, waits for the end of the tour or for Ctrl-C, and stops the
+// application.
 func run(app *fx.App) int {
 	start, cancel := context.WithTimeout(context.Background(), app.StartTimeout())
 	defer cancel()
-	if err := app.Start(start); err != nil { // holds an error of fx.New as well, under the path that led to it
+	if err := app.Start(start); err != nil { // includes an error of fx.New, wrapped in the path of constructors
 		fmt.Fprintln(os.Stderr, dig.RootCause(err))
 		return 1
 	}
@@ -85,7 +86,7 @@ func run(app *fx.App) int {
 	return code
 }
 
-// newLogger shows warnings and errors; the rest the tour tells by itself.
+// newLogger logs warnings and errors. The tour prints everything else.
 func newLogger() (*zap.Logger, error) {
 	config := zap.NewDevelopmentConfig()
 	config.Level = zap.NewAtomicLevelAt(zap.WarnLevel)

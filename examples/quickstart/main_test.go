@@ -18,29 +18,29 @@ import (
 	"github.com/rdsfx-go/rdsfx/fxtest"
 )
 
-// build compiles the program, as a newcomer's go run does.
+// build compiles the quickstart, like go run.
 func build(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "quickstart")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput()
+	binary := filepath.Join(t.TempDir(), "quickstart")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	return program
+	return binary
 }
 
-// command runs the program with a directory of its own for whatever it leaves behind.
-func command(t *testing.T, program string, env ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
+// command returns a command that runs the binary and collects its output.
+func command(t *testing.T, binary string, env ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
 	t.Helper()
 	out = &bytes.Buffer{}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	cmd = exec.CommandContext(ctx, program)
+	cmd = exec.CommandContext(ctx, binary)
 	cmd.Env = append(os.Environ(), append([]string{"DATABASE_URL="}, env...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd, out
 }
 
-// told are the steps of the tour, in their order.
-func told() []string {
+// steps returns the steps of the tour in order.
+func steps() []string {
 	return []string{
 		"rdsfx quickstart on PostgreSQL", "started", "created", "read", "upserted", "listed", "updated", "soft-deleted",
 		"bulk-created", "rolled back", "committed", "pool", "statements", "health",
@@ -50,27 +50,27 @@ func told() []string {
 func requireTour(t *testing.T, out string) {
 	t.Helper()
 	at := 0
-	for _, step := range told() {
+	for _, step := range steps() {
 		i := strings.Index(out[at:], step)
-		require.GreaterOrEqual(t, i, 0, "%q doesn't come where it should:\n%s", step, out)
+		require.GreaterOrEqual(t, i, 0, "%q is missing or out of order:\n%s", step, out)
 		at += i + len(step)
 	}
-	assert.Contains(t, out, "updated, and still id")
-	assert.Contains(t, out, "2 users to be seen, 3 in the table")
+	assert.Contains(t, out, "updated, id still")
+	assert.Contains(t, out, "2 users visible, 3 in the table")
 	assert.Contains(t, out, "1000 users")
 	assert.Regexp(t, `rolled back .*Ada has 100, Robert has 50`, out)
 	assert.Contains(t, out, "Ada has 70, Robert has 80")
 	assert.Contains(t, out, "up since")
 }
 
-func TestTheTourRunsOnAServerOfItsOwn(t *testing.T) {
+func TestQuickstart_StartsServer(t *testing.T) {
 	t.Parallel()
 	cmd, out := command(t, build(t))
 	require.NoError(t, cmd.Run(), out)
 	requireTour(t, out.String())
 }
 
-func TestTheTourUsesTheServerThatDatabaseURLNames(t *testing.T) {
+func TestQuickstart_UsesDatabaseURL(t *testing.T) {
 	t.Parallel()
 	url := fxtest.URL(t)
 	cmd, out := command(t, build(t), "DATABASE_URL="+url)
@@ -81,19 +81,19 @@ func TestTheTourUsesTheServerThatDatabaseURLNames(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.WithoutCancel(t.Context()))) }()
 	assert.Contains(t, out.String(), "/"+conn.Config().Database)
-	var left int
-	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from pg_namespace where nspname like 'rdsfx%'").Scan(&left))
-	assert.Zero(t, left, "nothing of ours stays in somebody's database")
+	var schemas int
+	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from pg_namespace where nspname like 'rdsfx%'").Scan(&schemas))
+	assert.Zero(t, schemas, "the schema is dropped")
 }
 
-func TestCtrlCEndsTheTourCleanly(t *testing.T) {
+func TestQuickstart_DropsSchemaOnInterrupt(t *testing.T) {
 	t.Parallel()
 	url := fxtest.URL(t)
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.WithoutCancel(t.Context()))) }()
-	// The tour comes to a halt at its first row: the table, once made, gets a trigger that waits for a lock.
-	_, err = conn.Exec(t.Context(), halt)
+	// Block the tour at its first row: an event trigger adds a trigger to the table that waits for a lock.
+	_, err = conn.Exec(t.Context(), blockInserts)
 	require.NoError(t, err)
 
 	cmd, out := command(t, build(t), "DATABASE_URL="+url)
@@ -101,18 +101,18 @@ func TestCtrlCEndsTheTourCleanly(t *testing.T) {
 	require.Eventually(t, func() bool {
 		var waiting bool
 		err := conn.QueryRow(t.Context(), `select exists (select from pg_locks where locktype = 'advisory' and not granted
-			and database = (select oid from pg_database where datname = current_database()))`).Scan(&waiting) // the server is shared
+			and database = (select oid from pg_database where datname = current_database()))`).Scan(&waiting) // other tests share the server
 		return err == nil && waiting
 	}, 30*time.Second, 5*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	require.NoError(t, cmd.Wait(), out)
 	assert.Contains(t, out.String(), "stopped:")
-	var left int
-	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from pg_namespace where nspname like 'rdsfx%'").Scan(&left))
-	assert.Zero(t, left)
+	var schemas int
+	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from pg_namespace where nspname like 'rdsfx%'").Scan(&schemas))
+	assert.Zero(t, schemas)
 }
 
-const halt = `
+const blockInserts = `
 create function wait_for_it() returns trigger language plpgsql as $$
 begin
 	perform pg_advisory_lock_shared(1);
@@ -125,7 +125,7 @@ end $$;
 create event trigger add_wait on ddl_command_end when tag in ('CREATE TABLE') execute function add_wait();
 select pg_advisory_lock(1)`
 
-func TestAServerThatIsNotThereIsToldInOneMessage(t *testing.T) {
+func TestQuickstart_ReportsStartErrors(t *testing.T) {
 	t.Parallel()
 	cmd, out := command(t, build(t), "DATABASE_URL=postgres://app:s3cret@127.0.0.1:1/app?sslmode=disable&connect_timeout=1", "DATABASE_START_TIMEOUT=1s")
 	require.Error(t, cmd.Run())

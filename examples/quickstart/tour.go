@@ -16,7 +16,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// tour walks through what an application does with its database.
+// tour demonstrates what an application does with its database.
 type tour struct {
 	fx.In
 
@@ -26,21 +26,21 @@ type tour struct {
 	Monitor *health.Monitor
 }
 
-// runTour starts the tour with the application and ends the application with the tour.
+// runTour starts the tour when the application has started, and shuts the application down after the tour.
 func runTour(lc fx.Lifecycle, shutdown fx.Shutdowner, t tour) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	began := time.Now()
+	start := time.Now()
 	lc.Append(fx.Hook{
 		OnStart: func(context.Context) error {
 			go func() {
 				defer close(done)
 				code := 0
-				if err := t.walk(ctx, began); err != nil {
+				if err := t.walk(ctx, start); err != nil {
 					fmt.Printf("\n  stopped: %v\n", err)
 					code = 1
 				}
-				_ = shutdown.Shutdown(fx.ExitCode(code)) // fails only when the application is stopping already
+				_ = shutdown.Shutdown(fx.ExitCode(code)) // fails only if the application is already stopping
 			}()
 			return nil
 		},
@@ -50,18 +50,18 @@ func runTour(lc fx.Lifecycle, shutdown fx.Shutdowner, t tour) {
 			if _, err := t.DB.Pool().Exec(stop, "drop schema "+schema+" cascade"); err != nil {
 				return err
 			}
-			fmt.Printf("\nSchema dropped. Now the pool closes, and the local server, if it was ours, goes. (%s in all)\n", short(time.Since(began)))
+			fmt.Printf("\nSchema dropped. The pool is closed next, then the local server if there is one. (%s in total)\n", short(time.Since(start)))
 			return nil
 		},
 	})
 }
 
-// stepf prints what has happened and how long it took.
-func stepf(name string, began time.Time, format string, args ...any) {
-	fmt.Printf("  %-14s %-76s %8s\n", name, fmt.Sprintf(format, args...), short(time.Since(began)))
+// stepf prints a step and how long it took.
+func stepf(name string, start time.Time, format string, args ...any) {
+	fmt.Printf("  %-14s %-76s %8s\n", name, fmt.Sprintf(format, args...), short(time.Since(start)))
 }
 
-// short rounds a duration to what a person reads.
+// short rounds a duration for display.
 func short(d time.Duration) time.Duration {
 	if d < time.Millisecond {
 		return d.Round(time.Microsecond)
@@ -69,13 +69,13 @@ func short(d time.Duration) time.Duration {
 	return d.Round(100 * time.Microsecond)
 }
 
-func (t tour) walk(ctx context.Context, began time.Time) error {
+func (t tour) walk(ctx context.Context, start time.Time) error {
 	var version string
 	if err := t.DB.Pool().QueryRow(ctx, "select split_part(version(), ' ', 2)").Scan(&version); err != nil {
 		return err
 	}
 	fmt.Printf("rdsfx quickstart on PostgreSQL %s (%s)\n\n", version, t.DB.Target())
-	stepf("started", began, "pool open, table %s.users created, schema checked", schema)
+	stepf("started", start, "pool open, table %s.users created, schema checked", schema)
 	for _, part := range []func(context.Context) error{t.rows, t.bulk, t.transfers} {
 		if err := part(ctx); err != nil {
 			return err
@@ -85,9 +85,9 @@ func (t tour) walk(ctx context.Context, began time.Time) error {
 	return nil
 }
 
-// rows shows what a repository does with single rows.
+// rows demonstrates operations on single rows.
 func (t tour) rows(ctx context.Context) error {
-	began := time.Now()
+	start := time.Now()
 	ada := &User{Email: "ada@example.com", Name: "Ada", Balance: 100}
 	bob := &User{Email: "bob@example.com", Name: "Bob", Balance: 50}
 	eve := &User{Email: "eve@example.com", Name: "Eve"}
@@ -96,24 +96,24 @@ func (t tour) rows(ctx context.Context) error {
 			return err
 		}
 	}
-	stepf("created", began, "3 users; the database made their ids, such as %.8s…", ada.ID)
+	stepf("created", start, "3 users with ids from the database, such as %.8s…", ada.ID)
 
-	began = time.Now()
+	start = time.Now()
 	read, err := t.Users.Get(ctx, ada.ID)
 	if err != nil {
 		return err
 	}
-	stepf("read", began, "%s <%s> by id, created %s", read.Name, read.Email, read.CreatedAt.Format(time.TimeOnly))
+	stepf("read", start, "%s <%s> by id, created %s", read.Name, read.Email, read.CreatedAt.Format(time.TimeOnly))
 
-	began = time.Now()
+	start = time.Now()
 	again := &User{Email: "bob@example.com", Name: "Robert", Balance: 50}
-	outcome, err := t.Users.Upsert(ctx, again, repo.OnConflict("email"))
+	result, err := t.Users.Upsert(ctx, again, repo.OnConflict("email"))
 	if err != nil {
 		return err
 	}
-	stepf("upserted", began, "%s, who has Bob's email: %s, and still id %.8s…", again.Name, outcome, again.ID)
+	stepf("upserted", start, "%s, who has Bob's email: %s, id still %.8s…", again.Name, result, again.ID)
 
-	began = time.Now()
+	start = time.Now()
 	richest, err := t.Users.Find(ctx, repo.Where("balance >= $1", 0), repo.Desc("balance"), repo.Limit(2))
 	if err != nil {
 		return err
@@ -122,16 +122,16 @@ func (t tour) rows(ctx context.Context) error {
 	for i := range richest {
 		names[i] = richest[i].Name
 	}
-	stepf("listed", began, "the richest 2, by balance: %s", strings.Join(names, ", "))
+	stepf("listed", start, "the richest 2, by balance: %s", strings.Join(names, ", "))
 
-	began = time.Now()
+	start = time.Now()
 	ada.Name = "Ada Lovelace"
 	if err := t.Users.Update(ctx, ada); err != nil {
 		return err
 	}
-	stepf("updated", began, "%s, %s after her creation", ada.Name, short(ada.UpdatedAt.Sub(ada.CreatedAt)))
+	stepf("updated", start, "%s, %s after her creation", ada.Name, short(ada.UpdatedAt.Sub(ada.CreatedAt)))
 
-	began = time.Now()
+	start = time.Now()
 	if err := t.Users.Delete(ctx, eve.ID); err != nil {
 		return err
 	}
@@ -143,57 +143,57 @@ func (t tour) rows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stepf("soft-deleted", began, "%s: %d users to be seen, %d in the table", eve.Name, visible, all)
+	stepf("soft-deleted", start, "%s: %d users visible, %d in the table", eve.Name, visible, all)
 	return nil
 }
 
-// many is how many rows are created at once.
-const many = 1000
+// bulkSize is the number of rows created by one call.
+const bulkSize = 1000
 
 func (t tour) bulk(ctx context.Context) error {
-	began := time.Now()
-	users := make([]User, many)
+	start := time.Now()
+	users := make([]User, bulkSize)
 	for i := range users {
 		users[i] = User{Email: fmt.Sprintf("user%04d@example.com", i), Name: fmt.Sprintf("User %d", i), Balance: int64(i)}
 	}
 	if err := t.Users.CreateMany(ctx, users); err != nil {
 		return err
 	}
-	took := time.Since(began)
-	stepf("bulk-created", began, "%d users, %.0f a second, each with its id", len(users), many/took.Seconds())
+	elapsed := time.Since(start)
+	stepf("bulk-created", start, "%d users with their ids, %.0f per second", len(users), bulkSize/elapsed.Seconds())
 	return nil
 }
 
-// errChangedMyMind is why the first transfer is rolled back.
-var errChangedMyMind = errors.New("changed my mind")
+// errCancelled rolls the first transfer back.
+var errCancelled = errors.New("transfer cancelled")
 
-// transfers moves money between two users: the first time in vain.
+// transfers moves money between two users twice. The first transfer is rolled back.
 func (t tour) transfers(ctx context.Context) error {
-	began := time.Now()
-	err := t.transfer(ctx, 30, errChangedMyMind)
-	if !errors.Is(err, errChangedMyMind) {
+	start := time.Now()
+	err := t.transfer(ctx, 30, errCancelled)
+	if !errors.Is(err, errCancelled) {
 		return fmt.Errorf("the transfer should have failed: %w", err)
 	}
 	balances, err := t.balances(ctx)
 	if err != nil {
 		return err
 	}
-	stepf("rolled back", began, "a transfer of 30, on an error (%q): %s", errChangedMyMind, balances)
+	stepf("rolled back", start, "a transfer of 30, on an error (%q): %s", errCancelled, balances)
 
-	began = time.Now()
+	start = time.Now()
 	if err := t.transfer(ctx, 30, nil); err != nil {
 		return err
 	}
 	if balances, err = t.balances(ctx); err != nil {
 		return err
 	}
-	stepf("committed", began, "a transfer of 30: %s", balances)
+	stepf("committed", start, "a transfer of 30: %s", balances)
 	return nil
 }
 
-// transfer moves money from Ada to Bob. The repository joins the transaction that the context carries. What fails at the
-// end takes everything back.
-func (t tour) transfer(ctx context.Context, amount int64, fails error) error {
+// transfer moves money from Ada to Bob in one transaction, which the repository joins through ctx. A non-nil result rolls it
+// back and is returned.
+func (t tour) transfer(ctx context.Context, amount int64, result error) error {
 	return t.Tx.Do(ctx, func(ctx context.Context) error {
 		ada, err := t.Users.First(ctx, repo.Eq("email", "ada@example.com"), repo.ForUpdate())
 		if err != nil {
@@ -211,7 +211,7 @@ func (t tour) transfer(ctx context.Context, amount int64, fails error) error {
 		if err := t.Users.Update(ctx, bob); err != nil {
 			return err
 		}
-		return fails
+		return result
 	})
 }
 
@@ -227,7 +227,7 @@ func (t tour) balances(ctx context.Context) (string, error) {
 	return strings.Join(parts, ", "), nil
 }
 
-// report prints what pool and monitor know.
+// report prints the statistics of the pool and the state of the monitor.
 func (t tour) report() {
 	stats := t.DB.Stats()
 	fmt.Printf("\n  pool           %d of %d connections open, %d in use, %d acquires\n",
