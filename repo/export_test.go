@@ -10,14 +10,6 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Tokens returns the kinds and texts of a fragment's tokens.
-func Tokens(sql string) (kinds []int, texts []string) {
-	for t := range (&fragment{sql: sql}).tokens {
-		kinds, texts = append(kinds, int(t.kind)), append(texts, t.text)
-	}
-	return kinds, texts
-}
-
 // Render writes filters into a statement of the model and returns its text and arguments.
 func Render(m Model, filters ...Filter) (string, []any, error) {
 	b := newBuilder(m.d, "select from "+m.d.table)

@@ -156,3 +156,5 @@ func copyPlace(pg *pgconn.PgError) (line int, column string) {
 	}
 	return line, column
 }
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
