@@ -1,0 +1,80 @@
+package migrate_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/migrate"
+)
+
+// processURL makes the test binary migrate the database of this URL and exit.
+const processURL = "RDSFX_MIGRATE_PROCESS_URL"
+
+func TestMain(m *testing.M) {
+	if url := os.Getenv(processURL); url != "" {
+		if err := migrateAsProcess(url); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	fxtest.Main(m)
+}
+
+func migrateAsProcess(url string) error {
+	ctx := context.Background()
+	db, err := pgfx.Open(pgfx.Config{URL: url}, pgfx.WithSetup(migrate.Step(usersAndJobs)))
+	if err != nil {
+		return err
+	}
+	if err := db.Start(ctx); err != nil {
+		return err
+	}
+	return db.Close(ctx)
+}
+
+func files(pairs ...string) fstest.MapFS {
+	fsys := fstest.MapFS{}
+	for i := 0; i < len(pairs); i += 2 {
+		fsys[pairs[i]] = &fstest.MapFile{Data: []byte(pairs[i+1])}
+	}
+	return fsys
+}
+
+// usersAndJobs fails if a file is applied twice.
+var usersAndJobs = files(
+	"00001_users.sql", "-- +goose Up\ncreate table users (id bigint primary key, email text not null);\ncreate table runs (n int);\ninsert into runs values (1);\n"+
+		"-- +goose Down\ndrop table users, runs;\n",
+	"00002_jobs.sql", "-- +goose Up\ncreate table jobs (id bigint primary key);\ninsert into runs values (2);\n",
+	"00003_index.sql", "-- +goose NO TRANSACTION\n-- +goose Up\ncreate index concurrently users_email on users (email);\n",
+)
+
+// setup returns a database of an application, and what it logs.
+func setup(t *testing.T) (*pgfx.DB, *observer.ObservedLogs) {
+	t.Helper()
+	core, logs := observer.New(zapcore.DebugLevel)
+	return fxtest.DB(t, fxtest.Pool(pgfx.WithLogger(zap.New(core)))), logs
+}
+
+func exec(t *testing.T, db *pgfx.DB, sql string) {
+	t.Helper()
+	_, err := db.Pool().Exec(t.Context(), sql)
+	require.NoError(t, err)
+}
+
+func value[T any](t *testing.T, db *pgfx.DB, sql string, args ...any) T {
+	t.Helper()
+	var v T
+	require.NoError(t, db.Pool().QueryRow(t.Context(), sql, args...).Scan(&v))
+	return v
+}

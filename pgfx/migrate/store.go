@@ -1,0 +1,104 @@
+package migrate
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3/database"
+)
+
+// store is goose's store for PostgreSQL, which also records the checksum of each file in the same transaction.
+type store struct {
+	database.StoreExtender
+
+	files map[int64]file
+}
+
+func newStore(table string, files map[int64]file) (*store, error) {
+	inner, err := database.NewStore(database.DialectPostgres, table)
+	if err != nil {
+		return nil, fmt.Errorf("migrate: version table: %w", err)
+	}
+	extended, ok := inner.(database.StoreExtender)
+	if !ok {
+		return nil, errors.New("migrate: goose's store for PostgreSQL cannot check for its table")
+	}
+	return &store{StoreExtender: extended, files: files}, nil
+}
+
+// ownKey marks contexts of statements that maintain the version table.
+type ownKey struct{}
+
+func own(ctx context.Context) context.Context { return context.WithValue(ctx, ownKey{}, true) }
+
+func (s *store) checksumTable() string {
+	return pgx.Identifier(strings.Split(s.Tablename()+"_checksums", ".")).Sanitize()
+}
+
+// CreateVersionTable implements database.Store.
+func (s *store) CreateVersionTable(ctx context.Context, db database.DBTxConn) error {
+	return s.StoreExtender.CreateVersionTable(own(ctx), db) //nolint:wrapcheck // goose wraps it
+}
+
+// Insert implements database.Store.
+func (s *store) Insert(ctx context.Context, db database.DBTxConn, req database.InsertRequest) error {
+	if err := s.StoreExtender.Insert(own(ctx), db, req); err != nil {
+		return err //nolint:wrapcheck // goose wraps it
+	}
+	if f, ok := s.files[req.Version]; ok {
+		return s.record(ctx, db, f)
+	}
+	return nil
+}
+
+// Delete implements database.Store.
+func (s *store) Delete(ctx context.Context, db database.DBTxConn, version int64) error {
+	if err := s.StoreExtender.Delete(own(ctx), db, version); err != nil {
+		return err //nolint:wrapcheck // goose wraps it
+	}
+	_, err := db.ExecContext(own(ctx), "delete from "+s.checksumTable()+" where version = $1", version)
+	return err //nolint:wrapcheck // goose wraps it
+}
+
+func (s *store) record(ctx context.Context, db database.DBTxConn, f file) error {
+	_, err := db.ExecContext(own(ctx), "insert into "+s.checksumTable()+" (version, file, checksum) values ($1, $2, $3) "+
+		"on conflict (version) do update set file = excluded.file, checksum = excluded.checksum", f.version, f.name, f.checksum)
+	return err //nolint:wrapcheck // goose wraps it
+}
+
+// createChecksumTable creates the table of checksums, unless it exists. The caller holds the migration lock.
+func (s *store) createChecksumTable(ctx context.Context, db *sql.DB) error {
+	if _, err := db.ExecContext(own(ctx), "create table if not exists "+s.checksumTable()+
+		" (version bigint primary key, file text not null, checksum text not null)"); err != nil {
+		return fmt.Errorf("migrate: create the table of checksums: %w", err)
+	}
+	return nil
+}
+
+// checksums returns the recorded checksums by version, none when there is no table.
+func (s *store) checksums(ctx context.Context, db *sql.DB) (map[int64]string, error) {
+	found := map[int64]string{}
+	var exists bool
+	err := db.QueryRowContext(ctx, "select to_regclass($1) is not null", s.checksumTable()).Scan(&exists)
+	if err != nil || !exists {
+		return found, err //nolint:wrapcheck // the caller wraps it
+	}
+	rows, err := db.QueryContext(ctx, "select version, checksum from "+s.checksumTable()) //nolint:gosec // a quoted identifier
+	if err != nil {
+		return nil, err //nolint:wrapcheck // the caller wraps it
+	}
+	defer func() { _ = rows.Close() }() // Err reports what matters
+	for rows.Next() {
+		var version int64
+		var checksum string
+		if err := rows.Scan(&version, &checksum); err != nil {
+			return nil, err //nolint:wrapcheck // the caller wraps it
+		}
+		found[version] = checksum
+	}
+	return found, rows.Err()
+}
