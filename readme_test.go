@@ -56,5 +56,5 @@ func region(t *testing.T, file, name string) string {
 	for line := range strings.Lines(body) {
 		out.WriteString(strings.TrimPrefix(line, indent))
 	}
-	return strings.TrimRight(out.String(), "\n") + "\n"
+	return strings.Trim(out.String(), "\n") + "\n"
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // docs: module
-//
+
 //go:embed testdata/migrations/*.sql
 var migrations embed.FS
 
