@@ -1,54 +1,54 @@
-// Package embedded runs a local PostgreSQL server for development and tests: it finds one, starts it in a fraction of a
-// second and never leaves it behind.
+// Package embedded runs a local PostgreSQL server for development and tests. It finds an installation, starts a server in a
+// fraction of a second and removes it when the program ends, even after kill -9.
 //
-// In an Fx application [Module] stands in front of rdsfx.Module and provides the [pgfx.Endpoint] that fills an empty
-// address; without Fx, [Start] returns a running [Server]. Test binaries that run at the same time share one server
-// through [Shared].
+// In an Fx application, put [Module] beside rdsfx.Module: it provides the [pgfx.Endpoint] that rdsfx uses if no address is
+// configured. Without Fx, [Start] returns a running [Server]. Test binaries that run at the same time share one server through
+// [Shared].
 //
 // # Which server
 //
-// The first of these that is there decides. One that is set but can't be used is an error, never a reason to go on:
+// The first of these sources that has a server is used. If a variable is set but its value can't be used, that is an error; the
+// next source isn't tried.
 //
-//  1. RDSFX_POSTGRES_URL names a running server. Nothing is started; options that shape a server don't apply.
-//  2. RDSFX_POSTGRES_BIN names the directory that holds the programs postgres and initdb.
-//  3. Installed programs: PATH, `pg_config --bindir` and the places where Debian, Red Hat, SUSE, Alpine, Homebrew,
-//     Postgres.app and the Windows installer put them; the newest version wins.
+//  1. RDSFX_POSTGRES_URL is the URL of a running server. Nothing is started, and options that configure a server don't apply.
+//  2. RDSFX_POSTGRES_BIN is the directory that contains the server binaries postgres and initdb.
+//  3. Installed server binaries are searched in PATH, in `pg_config --bindir` and where Debian, Red Hat, SUSE, Alpine, Homebrew,
+//     Postgres.app and the Windows installer put them. The newest version wins.
 //
-// When there is none, the error (it matches [ErrNotFound]) tells what was looked at and what to install. [Module] also
-// looks at DATABASE_URL: when that is set, the application has been told where its database is, so the Endpoint stays
-// zero and nothing is started.
+// If none has a server, the error matches [ErrNotFound] and lists where the package searched and what to install. [Module] also reads
+// DATABASE_URL: if it is set, the application already has a database, so the Endpoint is zero and nothing is started.
 //
-// # What the server is like
+// # Configuration of the server
 //
-// It listens on a Unix socket in a private directory and on no TCP port unless [TCP] asks for one. Encoding UTF8, locale
-// C, time zone UTC, superuser and database postgres. Unless [Persistent] gives it a directory it is a throw-away server:
-// its data lives on /dev/shm when there is room, else in the temp directory, with fsync and full_page_writes off and
-// synchronous_commit on, so that a crash of one backend loses nothing that was acknowledged. Data directories are copied from
-// a template that initdb made once, kept in the user's cache directory.
+// The server listens on a Unix socket in a private directory. It listens on a TCP port only with the option [TCP]. The encoding is
+// UTF8, the locale C, the time zone UTC; superuser and default database are called postgres.
 //
-// PostgreSQL refuses to run as root. A process that is root runs the server as another user of the system: the one named by
+// Without the option [Persistent] the data is temporary. It is stored on /dev/shm if there is enough space, otherwise in the temp
+// directory. fsync and full_page_writes are off, but synchronous_commit is on: the crash of one backend loses no acknowledged
+// transaction. Data directories are copied from a template in the user's cache directory, for which initdb runs once.
+//
+// PostgreSQL refuses to run as root. If the process runs as root, the server runs as another user: the one named by
 // RDSFX_POSTGRES_USER, else postgres, else nobody.
 //
-// # Never left behind
+// # Cleanup
 //
-// The server belongs to a keeper: the same executable, started a second time, which this package's init function
-// recognises and which never reaches main. The keeper holds one end of a pipe whose other end closes when the process that
-// started it ends, however it ends: then it stops the server and removes its directory. It runs in a session of its own,
-// so that Ctrl-C on a terminal reaches the program but not the server, which stays there for an orderly shutdown. On Linux the
-// kernel stops the server if the keeper is killed; the program, or the next start, then removes the directory.
+// A second process of the same executable, the keeper, owns the server. It learns from a pipe when the program has ended, in whatever
+// way, and then stops the server and removes its directory. It runs in its own session: Ctrl-C on a terminal reaches the program but
+// not the server, which stays available for an orderly shutdown. If the keeper is killed, Linux stops the server, and the program or
+// the next start removes the directory.
 //
-// Since package initialisation runs in the keeper too, up to this package's, an init function of the program that has effects on
-// the outside has them twice.
+// The keeper is started by this package's initialization and never reaches main. Packages that are initialized earlier are initialized
+// in the keeper too, so side effects of their init functions happen twice.
 //
 // # Shared servers
 //
-// Who calls [Shared] first starts a keeper that belongs to nobody: it stays as long as any process of the user holds a lock on a
-// lease file, which the kernel frees when a process ends, and a second longer. The processes meet in a directory that only their user
-// can enter; another one with the same name is refused.
+// [Shared] returns a server that all processes of a user share if they use the same options. The server stops about a second after
+// the last of them has ended. The processes find each other through a directory that only their user can access; a directory of
+// that name with other permissions is refused.
 //
-// # Who can get in
+// # Security
 //
-// The socket lies in a directory that only the server's user can enter; whoever gets there is believed to be any role. When root starts
-// the server this is another user of the system, whose own programs can reach it: name one that runs nothing else in
-// RDSFX_POSTGRES_USER where that matters. Over TCP every login needs the password.
+// Only the server's user can reach the Unix socket, and a client there can log in as any role without a password. If root starts the
+// server, other processes of the server's user can reach the socket. Where that matters, set RDSFX_POSTGRES_USER to a user who
+// runs nothing else. Over TCP every login requires a password.
 package embedded

@@ -1,40 +1,23 @@
 package embedded
 
-import "strings"
+import (
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/access"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
+)
 
-// The environment variables that this package reads.
+// The environment variables that this package reads. An empty variable counts as unset.
 const (
-	// EnvURL names a running server to use instead of starting one.
-	EnvURL = "RDSFX_POSTGRES_URL"
-	// EnvBin names the directory that holds the programs postgres and initdb.
-	EnvBin = "RDSFX_POSTGRES_BIN"
-	// EnvUser names the user of the operating system that runs the server when this process is root.
-	EnvUser = "RDSFX_POSTGRES_USER"
-	// EnvDatabaseURL is the application's own setting: when it is set, [Module] provides a zero Endpoint and starts nothing.
+	// EnvURL is RDSFX_POSTGRES_URL, the connection URL of a running server to use instead of starting one.
+	EnvURL = postgres.EnvURL
+	// EnvBin is RDSFX_POSTGRES_BIN, the directory that contains the server binaries postgres and initdb.
+	EnvBin = postgres.EnvBin
+	// EnvUser is RDSFX_POSTGRES_USER, the operating-system user who runs the server if this process is root.
+	EnvUser = access.EnvUser
+	// EnvDatabaseURL is DATABASE_URL, the application's own setting. If it is set, [Module] starts nothing and provides a zero
+	// Endpoint.
 	EnvDatabaseURL = "DATABASE_URL"
 )
 
-// passedOn are the variables that the server's programs may see. Everything else stays away from them: PGDATA, PGPORT or
-// PGOPTIONS would change what they do, and an application's secrets are none of their business.
-var passedOn = []string{
-	"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "ICU_DATA", "TMPDIR",
-	"SYSTEMROOT", "SYSTEMDRIVE", "TEMP", "TMP", "COMSPEC", "PATHEXT", "WINDIR", "USERPROFILE", "APPDATA",
-}
-
-// serverEnviron returns the environment in which the server's programs run: English messages, UTC, and little else.
-func serverEnviron(environ []string) []string {
-	kept := []string{"LC_ALL=C", "LANG=C", "TZ=UTC"}
-	for _, entry := range environ {
-		name, _, _ := strings.Cut(entry, "=")
-		for _, pass := range passedOn {
-			if strings.EqualFold(name, pass) {
-				kept = append(kept, entry)
-				break
-			}
-		}
-	}
-	return kept
-}
-
-// lookup reads one variable. It is a parameter of everything that depends on the environment, so that tests give their own.
-type lookup func(name string) string
+// ErrNotFound is matched by the error of a constructor when there is neither a running server nor an installation. The text lists
+// where the package searched and how to install PostgreSQL.
+var ErrNotFound = postgres.ErrNotFound

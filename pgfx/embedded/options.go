@@ -12,55 +12,54 @@ import (
 	"go.uber.org/zap"
 )
 
-// Option shapes a server. The order of options means nothing: two that contradict each other are an error.
+// Option configures a server. The order of options has no effect: options that contradict each other are an error.
 type Option func(*options) error
 
-// options is what the caller asked for, before the environment has been looked at.
+// options are the caller's wishes, independent of the environment.
 type options struct {
-	settings   map[string]string
-	tcp        bool
-	persistent string
-	tempDir    string
-	orphaned   []string
-	logger     *zap.Logger
-	// logs tells that the caller chose the logger.
-	logs bool
+	settings           map[string]string
+	tcp                bool
+	persistent         string
+	tempDir            string
+	removeWhenOrphaned []string
+	logger             *zap.Logger
 }
 
-// ownSettings are the server settings that this package decides, each with what to use instead.
-var ownSettings = map[string]string{
+// reservedSettings are the server settings that this package controls, each with the alternative for users.
+var reservedSettings = map[string]string{
 	"config_file":             "change single settings with Setting",
 	"data_directory":          "use Persistent",
 	"external_pid_file":       "use Server.PID",
-	"hba_file":                "the socket is private and TCP always asks for the password",
+	"hba_file":                "the socket is private and TCP requires a password",
 	"listen_addresses":        "use TCP",
-	"log_destination":         "the log is read by the keeper, see Server.LogFile",
-	"logging_collector":       "the log is read by the keeper, see Server.LogFile",
-	"port":                    "use TCP, which picks a free port",
-	"unix_socket_directories": "the socket lives in a directory of its own",
-	"unix_socket_group":       "the socket lives in a private directory",
-	"unix_socket_permissions": "the socket lives in a private directory",
+	"log_destination":         "read Server.LogFile",
+	"logging_collector":       "read Server.LogFile",
+	"port":                    "use TCP, which selects a free port",
+	"unix_socket_directories": "the socket is in the server's own directory",
+	"unix_socket_group":       "the socket is in a private directory",
+	"unix_socket_permissions": "the socket is in a private directory",
 }
 
 var settingName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*(\.[a-z_][a-z0-9_$]*)?$`)
 
-// Setting gives the server setting name (a parameter of PostgreSQL manual chapter "Server Configuration") the value, as postgres
-// -c does: Setting("max_connections", "300"). It wins over what this package sets for throw-away servers. Names are not
-// case-sensitive. A value that the server doesn't accept makes the start fail with the server's own message.
+// Setting sets a server setting (PostgreSQL manual, "Server Configuration"), for example Setting("max_connections", "300"). It
+// overrides this package's defaults. The name is not case-sensitive. If the server rejects the value, Start fails with the server's
+// message.
 func Setting(name, value string) Option {
 	return func(o *options) error {
 		key := strings.ToLower(name)
 		if !settingName.MatchString(key) {
 			return fmt.Errorf("setting %q: not the name of a server setting", name)
 		}
-		if instead, own := ownSettings[key]; own {
-			return fmt.Errorf("setting %s is decided by this package: %s", key, instead)
+		if alternative, reserved := reservedSettings[key]; reserved {
+			return fmt.Errorf("setting %s is controlled by this package: %s", key, alternative)
 		}
 		if strings.ContainsRune(value, 0) {
-			return fmt.Errorf("setting %s: the value holds a zero byte", key)
+			return fmt.Errorf("setting %s: the value contains a zero byte", key)
 		}
 		if before, set := o.settings[key]; set && before != value {
-			return fmt.Errorf("setting %s is given twice, as %q and as %q", key, before, value)
+			// The values aren't quoted: primary_conninfo contains a password, for example.
+			return fmt.Errorf("setting %s is given twice with different values", key)
 		}
 		if o.settings == nil {
 			o.settings = make(map[string]string)
@@ -70,8 +69,8 @@ func Setting(name, value string) Option {
 	}
 }
 
-// TCP makes the server listen on a free port of 127.0.0.1 too, and makes that its address. Logins over TCP need the password of
-// the superuser, which is random, new for each start and part of the URL.
+// TCP makes the server listen on a free port of 127.0.0.1 in addition to its Unix socket, and makes that port its address. Logins over
+// TCP require the superuser's password, which is random and part of [Server.URL].
 func TCP() Option {
 	return func(o *options) error {
 		o.tcp = true
@@ -79,50 +78,40 @@ func TCP() Option {
 	}
 }
 
-// Persistent makes the server a development database that survives restarts: its data directory is dir, created by initdb
-// when it doesn't exist or is empty, and its durability settings are PostgreSQL's own. Starting fails when dir is used by
-// another running server, holds something else, or was made by another major version. A relative dir counts from the working directory
-// at the time of the call.
+// Persistent keeps the server's data in dir, so the database survives restarts. initdb creates dir if it doesn't exist or is empty.
+// Durability settings keep PostgreSQL's defaults. A relative dir is resolved when Persistent is called.
+//
+// Start fails if another running server uses dir, if dir contains something else, or if another major version created it.
 func Persistent(dir string) Option {
-	return func(o *options) error {
-		if dir == "" {
-			return errors.New("persistent: the directory is empty")
-		}
-		abs, err := filepath.Abs(dir)
-		if err != nil {
-			return fmt.Errorf("persistent: %w", err)
-		}
-		if o.persistent != "" && o.persistent != abs {
-			return fmt.Errorf("persistent is given twice, as %s and as %s", o.persistent, abs)
-		}
-		o.persistent = abs
-		return nil
-	}
+	return func(o *options) error { return setDir(&o.persistent, "persistent", dir) }
 }
 
-// TempDir makes dir the place in which the server's own directory (data unless [Persistent], socket, log) is created, instead of
-// /dev/shm or the temp directory. It must exist, be writable, and be short: a socket path has at most about 100 bytes.
+// TempDir creates the server's directory (socket, log and temporary data) in dir instead of /dev/shm or the temp directory. dir must
+// exist, be writable and have a short path: the path of a socket is limited to about 100 bytes. A relative dir is resolved when
+// TempDir is called.
 func TempDir(dir string) Option {
-	return func(o *options) error {
-		if dir == "" {
-			return errors.New("temp dir: the directory is empty")
-		}
-		abs, err := filepath.Abs(dir)
-		if err != nil {
-			return fmt.Errorf("temp dir: %w", err)
-		}
-		if o.tempDir != "" && o.tempDir != abs {
-			return fmt.Errorf("temp dir is given twice, as %s and as %s", o.tempDir, abs)
-		}
-		o.tempDir = abs
-		return nil
-	}
+	return func(o *options) error { return setDir(&o.tempDir, "temp dir", dir) }
 }
 
-// RemoveWhenOrphaned makes the server's keeper remove these files and directories, with all that is in them, once the process that
-// started the server has ended without stopping it, however it ended. It is for a [Persistent] directory that nobody wants any
-// longer then, a test's for example; a server that has such a directory is stopped without sparing it the recovery. Relative
-// paths count from the working directory at the time of the call. Of a [Shared] server nobody is the owner: there it is an error.
+func setDir(field *string, option, dir string) error {
+	if dir == "" {
+		return fmt.Errorf("%s: the directory is empty", option)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", option, err)
+	}
+	if *field != "" && *field != abs {
+		return fmt.Errorf("%s is given twice, as %s and as %s", option, *field, abs)
+	}
+	*field = abs
+	return nil
+}
+
+// RemoveWhenOrphaned removes these files and directories, recursively, if the program ends without stopping the server. It is meant for
+// a [Persistent] directory that has no further use then, such as a test's; the server is stopped quickly in that case, without
+// regard for a later recovery. Relative paths are resolved when RemoveWhenOrphaned is called. [Shared] rejects the option, because a
+// shared server has no owner.
 func RemoveWhenOrphaned(paths ...string) Option {
 	return func(o *options) error {
 		for _, path := range paths {
@@ -131,28 +120,29 @@ func RemoveWhenOrphaned(paths ...string) Option {
 				return fmt.Errorf("remove when orphaned: %w", err)
 			}
 			if path == "" || filepath.Dir(abs) == abs {
-				return fmt.Errorf("remove when orphaned: %q is not to be removed", path)
+				return fmt.Errorf("remove when orphaned: refusing to remove %q", path)
 			}
-			o.orphaned = append(o.orphaned, abs)
+			o.removeWhenOrphaned = append(o.removeWhenOrphaned, abs)
 		}
 		return nil
 	}
 }
 
-// Logger makes the server report its start and an unexpected end to log. The default logs nothing; in Fx it is the
-// application's logger, named "embedded".
+// Logger logs the server's start and its unexpected end to log. By default nothing is logged; in Fx, the application's logger is used
+// under the name "embedded".
 func Logger(log *zap.Logger) Option {
 	return func(o *options) error {
 		if log == nil {
 			return errors.New("logger is nil")
 		}
-		o.logger, o.logs = log, true
+		o.logger = log
 		return nil
 	}
 }
 
-// collect applies opts and reports everything that is wrong with them at once.
-func collect(opts []Option) (options, error) {
+// applyOptions applies opts and returns all of their errors. Nil options are ignored. If no option sets a logger, logger is used,
+// which may be nil.
+func applyOptions(opts []Option, logger *zap.Logger) (options, error) {
 	var (
 		o    options
 		errs []error
@@ -168,14 +158,18 @@ func collect(opts []Option) (options, error) {
 	if err := errors.Join(errs...); err != nil {
 		return options{}, fmt.Errorf("embedded: %w", err)
 	}
-	if o.logger == nil {
+	switch {
+	case o.logger != nil:
+	case logger != nil:
+		o.logger = logger
+	default:
 		o.logger = zap.NewNop()
 	}
 	return o, nil
 }
 
-// shapes names the options that can't apply to a server that somebody else runs.
-func (o options) shapes() []string {
+// serverOptions names the given options that don't apply to a server from RDSFX_POSTGRES_URL.
+func (o options) serverOptions() []string {
 	var names []string
 	if o.tcp {
 		names = append(names, "TCP")
@@ -183,7 +177,7 @@ func (o options) shapes() []string {
 	if o.persistent != "" {
 		names = append(names, "Persistent")
 	}
-	if len(o.orphaned) > 0 {
+	if len(o.removeWhenOrphaned) > 0 {
 		names = append(names, "RemoveWhenOrphaned")
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.settings)) {

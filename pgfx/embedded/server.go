@@ -3,60 +3,58 @@ package embedded
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 
 	"github.com/rdsfx-go/rdsfx/internal/redact"
 	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/access"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/keeper"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 
 const (
-	// startLimit bounds a start whose ctx has no deadline, stopLimit a stop.
-	startLimit = time.Minute
-	stopLimit  = time.Minute
-	// persistentFast is how long a persistent server may take to write everything down when a stop has no deadline.
-	persistentFast = 45 * time.Second
+	// startTimeout limits a start whose ctx has no deadline, stopTimeout a stop.
+	startTimeout = time.Minute
+	stopTimeout  = time.Minute
+	// fastShutdownLimit limits the fast shutdown, in which a persistent server writes a checkpoint.
+	fastShutdownLimit = 45 * time.Second
 )
 
-// Server is a PostgreSQL server: one of our own, or, when RDSFX_POSTGRES_URL names it, somebody else's, which is used and never
-// started or stopped. Its methods may be used by several goroutines at once.
+// Server is a local PostgreSQL server, or an external one that RDSFX_POSTGRES_URL names and that is neither started nor stopped. Its
+// methods may be called concurrently.
 type Server struct {
-	spec     spec
-	external string
-	aside    bool
-	unused   []string
-	log      *zap.Logger
-	launch   func(spec, *zap.Logger) (*keeperProcess, error)
+	// spec and external are pointers, so that fmt prints their addresses if a Server is printed by value.
+	spec *keeper.Spec
+	// external is the URL of an external server. If it is set, spec is nil.
+	external *string
+	// disabled is set if DATABASE_URL replaces the server.
+	disabled bool
+	// unused names the options that an external server ignores.
+	unused []string
+	log    *zap.Logger
+	spawn  func(keeper.Spec, *zap.Logger) (*keeper.Process, error)
 
-	// turn serialises Start and Stop; it is a channel so that waiting for it is bounded by a ctx.
-	turn chan struct{}
+	// lock serializes Start and Stop. It is a channel, so that a ctx can limit waiting for it.
+	lock chan struct{}
 
 	mu     sync.Mutex
-	keeper *keeperProcess
-	// shared is the lease on a server that others use too, whose postmaster is sharedPID.
-	shared    *lease
-	sharedPID int
-	question  string
+	keeper *keeper.Process
+	// lease is set while this process uses a shared server.
+	lease    *keeper.Lease
+	shareKey string
 }
 
-// Start finds a server, starts it and returns when it accepts connections. The caller must [Server.Stop] it; when the process
-// ends without, the server ends too.
+// Start starts a server and returns when it accepts connections. Call [Server.Stop] to stop it. If the process ends without
+// stopping it, the server ends too.
 //
-// Start gives up a little before ctx's deadline, or after a minute when ctx has none, and leaves nothing behind then. ctx may end
-// afterwards.
+// Start fails a little before ctx's deadline, or after a minute if ctx has none, so that it can clean up. The server outlives ctx.
 func Start(ctx context.Context, opts ...Option) (*Server, error) {
-	o, err := collect(opts)
-	if err != nil {
-		return nil, err
-	}
-	server, err := newServer(ctx, o, os.Getenv)
+	server, err := NewServer(opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -66,261 +64,115 @@ func Start(ctx context.Context, opts ...Option) (*Server, error) {
 	return server, nil
 }
 
-// newServer decides everything about a server and makes nothing: no directory, no process.
-func newServer(ctx context.Context, o options, env lookup) (*Server, error) {
-	found, err := resolve(tiers(env, places(env)))
+// NewServer selects a server without starting it. It creates no process, directory or socket, but the server's URL is known. Call
+// [Server.Start] and [Server.Stop]. NewServer returns an error if options are invalid or, matching [ErrNotFound], if there is no
+// PostgreSQL.
+func NewServer(opts ...Option) (*Server, error) {
+	o, err := applyOptions(opts, nil)
 	if err != nil {
 		return nil, err
 	}
-	server := &Server{log: o.logger, launch: spawn, turn: make(chan struct{}, 1)}
-	if found.url != "" {
-		server.external, server.unused = found.url, o.shapes()
+	return newServer(o, os.Getenv)
+}
+
+func newServer(o options, env postgres.Getenv) (*Server, error) {
+	server := &Server{log: o.logger, spawn: keeper.Spawn, lock: make(chan struct{}, 1)}
+	found, err := postgres.Find(env)
+	if err != nil {
+		return nil, fmt.Errorf("embedded: %w", err)
+	}
+	if found.URL != "" {
+		server.external, server.unused = &found.URL, o.serverOptions()
 		return server, nil
 	}
-	runAs, err := serverUser(os.Geteuid(), env(EnvUser))
+	server.spec, err = newSpec(o, found.Installation, env(EnvUser))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("embedded: %w", err)
 	}
-	s := spec{
-		Install: found.install, User: runAs, Settings: o.settings, Port: socketPort, TCP: o.tcp,
-		Caches: cacheDirs(), Persistent: o.persistent != "", Data: o.persistent, Orphaned: o.orphaned,
-	}
-	if s.TCP {
-		s.Password = rand.Text()
-		if s.Port, err = freePort(ctx); err != nil {
-			return nil, err
-		}
-	}
-	room := newRoom(o.tempDir, runAs)
-	base, err := room.pick(s.Port)
-	if err != nil {
-		return nil, err
-	}
-	s.Dir, s.Sweep = filepath.Join(base, newName(os.Geteuid())), room.candidates
-	if !s.Persistent {
-		s.Data = scratchData(s.Dir)
-	}
-	server.spec = s
 	return server, nil
 }
 
-// Start starts the server and returns when it accepts connections; it does nothing when the server runs. It is what [New] leaves
-// to do, and may be called again after [Server.Stop] or when the server has died. See the function [Start] for ctx.
-func (s *Server) Start(ctx context.Context) error {
-	if s.aside {
-		return nil
-	}
-	work, grace, cancel := startContext(ctx)
-	defer cancel()
-	if s.external != "" {
-		return s.reach(work)
-	}
-	if s.spec.Meeting != nil {
-		return s.leased()
-	}
-	if err := s.take(ctx); err != nil {
-		return fmt.Errorf("embedded: start: %w", err)
-	}
-	defer s.give()
-	if keeper := s.current(); keeper != nil && !keeper.ended() {
-		if !hasEnded(keeper.serverPID) {
-			return nil
-		}
-		select { // it is clearing away after a server that has died
-		case <-keeper.done:
-		case <-work.Done():
-			return fmt.Errorf("embedded: start: the server has died and its keeper hasn't cleared away yet: %w", context.Cause(work))
-		}
-	}
-	began := time.Now()
-	keeper, err := s.launch(s.spec, s.log)
+func newSpec(o options, installation postgres.Installation, userName string) (*keeper.Spec, error) {
+	user, err := access.ServerUser(os.Geteuid(), userName)
 	if err != nil {
-		return fmt.Errorf("embedded: %w", err)
+		return nil, err
 	}
-	if err := keeper.await(work, grace); err != nil {
-		return fmt.Errorf("embedded: start: %w", err)
+	s := &keeper.Spec{
+		Installation: installation, User: user, Settings: o.settings, Port: keeper.SocketPort, TCP: o.tcp, CacheDirs: postgres.CacheDirs(),
+		Persistent: o.persistent != "", DataDir: o.persistent, RemoveWhenOrphaned: o.removeWhenOrphaned,
 	}
-	s.mu.Lock()
-	s.keeper = keeper
-	s.mu.Unlock()
-	s.log.Info("postgres started", zap.String("version", s.spec.Install.Version), zap.String("bin_dir", s.spec.Install.BinDir),
-		zap.String("data_dir", s.spec.Data), zap.Int("pid", keeper.serverPID), zap.Duration("took", time.Since(began)))
-	return nil
-}
-
-// startContext ends a tenth of the time, at least half a second, before ctx does, so that there is time left to clean up: Fx runs
-// no stop hook once its deadline has passed.
-func startContext(ctx context.Context) (work context.Context, grace time.Duration, cancel context.CancelFunc) {
-	deadline, has := ctx.Deadline()
-	if !has {
-		work, cancel = context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("no server after %s: %w", startLimit, context.DeadlineExceeded))
-		return work, goneLimit, cancel
-	}
-	left := max(time.Until(deadline), 0)
-	grace = min(max(left/10, 500*time.Millisecond), left/2)
-	work, cancel = context.WithDeadline(ctx, deadline.Add(-grace))
-	return work, grace, cancel
-}
-
-// reach waits until somebody else's server answers.
-func (s *Server) reach(ctx context.Context) error {
-	if len(s.unused) > 0 {
-		s.log.Info("options don't apply to a server given by environment", zap.String("variable", EnvURL), zap.Strings("options", s.unused))
-	}
-	ticker := time.NewTicker(200 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		conn, err := pgconn.Connect(ctx, s.external)
-		if err == nil {
-			_ = conn.Close(ctx)
-			return nil
-		}
-		var refused *pgconn.PgError
-		if errors.As(err, &refused) && refused.Code != "57P03" || ctx.Err() != nil {
-			return unreachable(err)
-		}
-		select {
-		case <-ctx.Done():
-			return unreachable(err)
-		case <-ticker.C:
+	if s.TCP {
+		s.Password = keeper.Password(rand.Text())
+		if s.Port, err = keeper.FreePort(); err != nil {
+			return nil, err
 		}
 	}
+	locations := keeper.NewLocations(o.tempDir, user)
+	s.SweepDirs = locations.Dirs()
+	if s.Dir, err = locations.NewServerDir(s.Port); err != nil {
+		return nil, err
+	}
+	if !s.Persistent {
+		s.DataDir = keeper.TemporaryDataDir(s.Dir)
+	}
+	return s, nil
 }
 
-func unreachable(err error) error {
-	return fmt.Errorf("embedded: the server that %s names doesn't answer: %w; start it, correct the URL, or unset the variable to use a local server",
-		EnvURL, redactedError{err})
-}
-
-// Stop ends the server and removes its directory; it does nothing when the server doesn't run or isn't ours. Of a shared server it
-// only gives up this process's share.
-//
-// It first asks for a fast shutdown, then for an immediate one, and kills the server at last, each in its part of the time until
-// ctx's deadline (a minute when ctx has none); having to do more than ask is an error, after which the server is gone nevertheless.
-// When ctx ends before the server has, Stop returns and the server's keeper goes on by itself.
-func (s *Server) Stop(ctx context.Context) error {
-	if err := s.take(ctx); err != nil {
-		// Somebody else is starting or stopping it; a keeper that is known can be told all the same.
-		if keeper := s.current(); keeper != nil {
-			keeper.release()
-		}
-		return fmt.Errorf("embedded: stop: %w", err)
-	}
-	defer s.give()
-	s.release()
-	keeper := s.current()
-	if keeper == nil {
-		return nil
-	}
-	if keeper.ended() {
-		s.forget()
-		return nil
-	}
-	plan := s.plan(ctx)
-	keeper.stop(plan)
-	select {
-	case <-keeper.done:
-	case <-ctx.Done():
-		keeper.release()
-		return fmt.Errorf("embedded: stop: the server hasn't ended yet, its keeper goes on: %w", context.Cause(ctx))
-	}
-	s.forget()
-	switch last := keeper.last; {
-	case last.Kind == eventFailed:
-		return fmt.Errorf("embedded: stop: %s", last.Error)
-	case last.How == immediate:
-		return fmt.Errorf("embedded: stop: the server didn't end within %s and was shut down without writing its data", plan.Fast)
-	case last.How == killed:
-		return fmt.Errorf("embedded: stop: the server didn't end within %s and was killed", plan.Fast+plan.Immediate)
-	}
-	return nil
-}
-
-// plan divides the time until ctx's deadline: half for the fast shutdown, a quarter for the immediate one, the rest for killing
-// and cleaning up.
-func (s *Server) plan(ctx context.Context) stopPlan {
-	left := stopLimit
-	if deadline, has := ctx.Deadline(); has {
-		left = max(time.Until(deadline), time.Millisecond)
-	}
-	return stopPlan{Fast: min(left/2, persistentFast), Immediate: min(left/4, 10*time.Second)}
-}
-
-func (s *Server) take(ctx context.Context) error {
-	select {
-	case s.turn <- struct{}{}:
-		return nil
-	default:
-	}
-	select {
-	case s.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (s *Server) give() { <-s.turn }
-
-func (s *Server) current() *keeperProcess {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.keeper
-}
-
-func (s *Server) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keeper = nil
-}
-
-// URL returns the server's address, password included. It is known before the server is started. It is empty when there is no
-// server, because DATABASE_URL made [Module] step aside.
+// URL returns the connection URL, including the password. It is known before the server starts and doesn't change when the server is
+// restarted. It is empty if DATABASE_URL replaces the server of [Module].
 func (s *Server) URL() string {
 	switch {
-	case s.aside:
+	case s.disabled:
 		return ""
-	case s.external != "":
-		return s.external
+	case s.external != nil:
+		return *s.external
 	default:
-		return s.spec.url()
+		return s.spec.URL()
 	}
 }
 
-// Endpoint returns the URL in the form that rdsfx.Module takes.
+// Endpoint returns the URL in the form that rdsfx.Module uses.
 func (s *Server) Endpoint() pgfx.Endpoint { return pgfx.Endpoint{URL: s.URL()} }
 
-// External reports whether the server isn't ours to start and stop.
-func (s *Server) External() bool { return s.aside || s.external != "" }
+// External reports whether the server is one that this package neither starts nor stops.
+func (s *Server) External() bool { return s.disabled || s.external != nil }
 
-// DataDir returns the server's data directory, empty for an external server.
-func (s *Server) DataDir() string { return s.spec.Data }
+// DataDir returns the data directory. It is empty for an external server.
+func (s *Server) DataDir() string {
+	if s.External() {
+		return ""
+	}
+	return s.spec.DataDir
+}
 
-// LogFile returns the file that the server's log is written to, empty for an external server. It goes when the server stops; at
-// 8 MB it is put aside as LogFile + ".1".
+// LogFile returns the path of the server's log. At 8 MB the file is renamed to LogFile + ".1". Both are removed when the server stops.
+// It is empty for an external server.
 func (s *Server) LogFile() string {
 	if s.External() {
 		return ""
 	}
-	return logFile(s.spec.Dir)
+	return keeper.LogFile(s.spec.Dir)
 }
 
-// PID returns the process id of the postmaster, 0 when no server of ours runs.
+// PID returns the process id of the postmaster. It is 0 for an external server and for one that isn't running.
 func (s *Server) PID() int {
 	s.mu.Lock()
-	keeper, shared, pid := s.keeper, s.shared, s.sharedPID
+	process, lease := s.keeper, s.lease
 	s.mu.Unlock()
-	if shared != nil && s.leased() == nil {
-		return pid
+	if lease != nil {
+		if !lease.Valid() {
+			return 0
+		}
+		return lease.State.PID
 	}
-	if keeper == nil || keeper.ended() {
+	if process == nil || process.Ended() {
 		return 0
 	}
-	return keeper.serverPID
+	return process.ServerPID()
 }
 
-// String returns the URL with its password masked.
+// String returns the URL with a masked password.
 func (s *Server) String() string { return redact.ConnString(s.URL()) }
 
-// Format prints the masked URL for every verb.
+// Format prints the URL with a masked password for every verb.
 func (s *Server) Format(state fmt.State, _ rune) { _, _ = fmt.Fprint(state, s.String()) }
