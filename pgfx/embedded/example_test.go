@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// A server for as long as a program, or a part of it, needs one.
+// Start a server, use it and stop it.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -36,12 +36,12 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(connections, "connections at most")
-	// Output: 20 connections at most
+	fmt.Println("max_connections:", connections)
+	// Output: max_connections: 20
 }
 
-// In an Fx application the server starts and stops with everything else. Here a hook asks it something; with rdsfx.Module behind
-// it, the pool would.
+// In an Fx application, the server starts and stops with the application. This example connects with plain pgx; rdsfx.Module would
+// open a pool.
 func ExampleModule() {
 	app := fx.New(
 		fx.NopLogger,

@@ -2,165 +2,144 @@ package embedded
 
 import (
 	"context"
-	"io"
 	"os"
-	"path/filepath"
+	"sync"
 	"time"
+
+	"go.uber.org/fx"
+	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/keeper"
 )
 
-// What tests look at from outside the package.
-
-// Dir returns the server's own directory.
+// Dir returns the server directory.
 func (s *Server) Dir() string { return s.spec.Dir }
 
-// KeeperPID returns the process id of the server's keeper, 0 when this process didn't start it.
+// KeeperPID returns the process id of the server's keeper. It is 0 if this process didn't start it.
 func (s *Server) KeeperPID() int {
-	if keeper := s.current(); keeper != nil {
-		return keeper.child.(*childProcess).cmd.Process.Pid
+	if process := s.currentKeeper(); process != nil {
+		return process.PID()
 	}
 	return 0
 }
 
-// MeetingDir returns the directory in which the users of the server meet.
-func (s *Server) MeetingDir() string { return s.spec.Meeting.Dir }
+// RegistryDir returns the registry directory of a shared server.
+func (s *Server) RegistryDir() string { return s.spec.Shared.Dir }
 
-// Linger is how long a shared server waits for the next process.
-const Linger = linger
+// AbandonKeeper makes the server's keeper act as if this process had ended.
+func (s *Server) AbandonKeeper() { s.currentKeeper().Abandon() }
 
-// Strays lists the processes of the server that works in data.
-func Strays(data string) []int { return strays(data) }
-
-// Keep runs a keeper in this process.
-func Keep(orders io.Reader, events io.Writer, terminate <-chan os.Signal) int {
-	return keep(orders, events, terminate)
+// KeeperReason waits for the end of the server's keeper and returns its reason.
+func (s *Server) KeeperReason() string {
+	process := s.currentKeeper()
+	<-process.Done()
+	return process.Reason()
 }
 
-// Build is New with another environment.
-func Build(p Params, env map[string]string) (Result, error) {
-	return build(p, func(name string) string { return env[name] })
-}
+// DisableCache makes the keeper run initdb for each start.
+func (s *Server) DisableCache() { s.spec.CacheDirs = nil }
 
-// Found is what resolving yields.
-type Found struct {
-	URL, BinDir string
-	Major       int
-}
-
-// Resolve asks the tiers in another environment; only its PATH counts of the installed programs.
-func Resolve(env map[string]string) (Found, error) {
-	get := func(name string) string { return env[name] }
-	return found(resolve(tiers(get, []place{pathPlace(env["PATH"])})))
-}
-
-// ResolveGlobs asks for installed programs in the directories that patterns match.
-func ResolveGlobs(patterns ...string) (Found, error) {
-	var list []place
-	for _, pattern := range patterns {
-		list = append(list, globPlace(pattern))
+// UseExecutable makes another executable run the keeper.
+func (s *Server) UseExecutable(program string) {
+	s.spawn = func(spec keeper.Spec, log *zap.Logger) (*keeper.Process, error) {
+		return keeper.SpawnExecutable(program, spec, log)
 	}
-	return found(resolve(tiers(func(string) string { return "" }, list)))
 }
 
-func found(t target, err error) (Found, error) {
-	return Found{URL: t.url, BinDir: t.install.BinDir, Major: t.install.Major}, err
+// UseGoroutine runs the keeper in this process, so that its code counts as covered. A signal sent to terminate ends the keeper.
+func (s *Server) UseGoroutine() (terminate chan<- os.Signal) {
+	signals := make(chan os.Signal, 1)
+	s.spawn = spawnGoroutine(signals)
+	return signals
 }
 
-// The functions that look at the system, for systems that aren't this one.
-var (
-	InstallCommand = installCommand
-	OSRelease      = osRelease
-	ServerEnviron  = serverEnviron
-	KeeperEnviron  = keeperEnviron
-	Patterns       = func(goos string, env func(string) string) []string { return patterns(goos, env) }
-)
+func spawnGoroutine(terminate <-chan os.Signal) func(keeper.Spec, *zap.Logger) (*keeper.Process, error) {
+	return func(spec keeper.Spec, log *zap.Logger) (*keeper.Process, error) {
+		commandsRead, commandsWrite, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		eventsRead, eventsWrite, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		child := &childGoroutine{}
+		child.running.Go(func() {
+			keeper.Run(commandsRead, eventsWrite, terminate)
+			_ = eventsWrite.Close()
+			_ = commandsRead.Close()
+		})
+		return keeper.Attach(child, commandsWrite, eventsRead, spec, log), nil
+	}
+}
 
-// ShareIn is Shared with another environment.
-func ShareIn(ctx context.Context, env map[string]string, opts ...Option) (*Server, error) {
-	o, err := collect(opts)
+type childGoroutine struct{ running sync.WaitGroup }
+
+func (c *childGoroutine) Kill()    {}
+func (c *childGoroutine) Release() {}
+
+func (c *childGoroutine) Wait() string {
+	c.running.Wait()
+	return "returned"
+}
+
+// SharedInGoroutine is Shared with the keeper in this process.
+func SharedInGoroutine(ctx context.Context, opts ...Option) (*Server, error) {
+	o, err := applyOptions(opts, nil)
 	if err != nil {
 		return nil, err
 	}
-	return share(ctx, o, func(name string) string { return env[name] })
+	return share(ctx, o, os.Getenv, spawnGoroutine(nil))
 }
 
-// PickRoom picks a place among dirs, of which memory is used when it has needed bytes free.
-func PickRoom(memory string, needed uint64, dirs ...string) (string, error) {
-	user, err := serverUser(os.Geteuid(), "")
-	if err != nil {
-		return "", err
-	}
-	return room{candidates: dirs, user: user, memory: memory, memoryNeeded: needed}.pick(socketPort)
-}
-
-// RoomCandidates lists the places that are tried when chosen was asked for.
-func RoomCandidates(chosen string) []string { return newRoom(chosen, nil).candidates }
-
-// ServerUser names the user that runs the server.
-func ServerUser(euid int, named string) (string, error) {
-	return nameOf(serverUser(euid, named))
-}
-
-// ServerUserAmong is ServerUser with other users to fall back on.
-func ServerUserAmong(euid int, fallback ...string) (string, error) {
-	return nameOf(pickUser(euid, "", fallback))
-}
-
-func nameOf(user *osUser, err error) (string, error) {
-	if user == nil {
-		return "", err
-	}
-	return user.Name, err
-}
-
-// CreateCluster makes a throw-away cluster in data with the installed server and the given caches.
-func CreateCluster(ctx context.Context, data string, caches ...string) error {
-	server, err := newServer(ctx, options{}, os.Getenv)
-	if err != nil {
-		return err
-	}
-	return cluster{install: server.spec.Install, user: server.spec.User, caches: caches}.create(ctx, data)
-}
-
-// Lock takes the lock of a file.
-func Lock(path string) (free func(), err error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// SharedWithEnv is Shared in another environment.
+func SharedWithEnv(ctx context.Context, env map[string]string, opts ...Option) (*Server, error) {
+	o, err := applyOptions(opts, nil)
 	if err != nil {
 		return nil, err
 	}
-	_, err = tryLock(file, true)
-	return func() { _ = file.Close() }, err
+	return share(ctx, o, func(name string) string { return env[name] }, keeper.Spawn)
 }
 
-// LockDir takes the lock of a directory.
-func LockDir(path string) (free func(), err error) {
-	dir, err := os.Open(filepath.Clean(path))
+// NewServerWithEnv is NewServer in another environment.
+func NewServerWithEnv(env map[string]string, opts ...Option) (*Server, error) {
+	o, err := applyOptions(opts, nil)
 	if err != nil {
 		return nil, err
 	}
-	_, err = tryLock(dir, true)
-	return func() { _ = dir.Close() }, err
+	return newServer(o, func(name string) string { return env[name] })
 }
 
-// StartTime returns how much of the time until ctx's deadline a start uses for trying, and how much for cleaning up.
-func StartTime(ctx context.Context) (work, grace time.Duration) {
+// ProvideWithEnv provides what Module does, in another environment.
+func ProvideWithEnv(env map[string]string) fx.Option {
+	return fx.Provide(func(p moduleParams) (*Server, pgfx.Endpoint, error) {
+		result, err := newWithEnv(p, func(name string) string { return env[name] })
+		return result.Server, result.Endpoint, err
+	})
+}
+
+// StartTimes returns how long a start with ctx may take, and the grace that remains for cleaning up.
+func StartTimes(ctx context.Context) (work, grace time.Duration) {
 	bounded, grace, cancel := startContext(ctx)
 	defer cancel()
 	deadline, _ := bounded.Deadline()
 	return time.Until(deadline), grace
 }
 
-// WriteLog writes texts to a server's log and returns what an error would quote.
-func WriteLog(path string, limit int64, texts ...string) (string, error) {
-	log, err := openLog(path)
+// EntryFile returns the path of a registry file of the shared server with these options, in an existing registry.
+func EntryFile(kind string, opts ...Option) (string, error) {
+	o, err := applyOptions(opts, nil)
 	if err != nil {
 		return "", err
 	}
-	defer log.close()
-	log.limit = limit
-	for _, text := range texts {
-		if _, err := log.Write([]byte(text)); err != nil {
-			return "", err
-		}
+	server, err := newServer(o, os.Getenv)
+	if err != nil {
+		return "", err
 	}
-	return log.last(), nil
+	entry, err := keeper.NewEntry(*server.spec, o.tempDir)
+	if err != nil {
+		return "", err
+	}
+	return entry.Path(kind), os.MkdirAll(entry.Dir, 0o700)
 }

@@ -1,7 +1,6 @@
 package embedded_test
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -17,221 +16,194 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// inside makes a server whose keeper runs in this process.
-func inside(t *testing.T, opts ...embedded.Option) (*embedded.Server, chan<- os.Signal) {
+// newServer returns a server whose keeper runs in this process until a signal is sent to terminate.
+func newServer(t *testing.T, opts ...embedded.Option) (server *embedded.Server, terminate chan<- os.Signal) {
 	t.Helper()
-	result, err := embedded.New(embedded.Params{Options: opts})
+	server, err := embedded.NewServer(opts...)
 	require.NoError(t, err)
-	terminate := embedded.InProcess(result.Server)
-	t.Cleanup(func() { require.NoError(t, stop(result.Server)) })
-	return result.Server, terminate
+	terminate = server.UseGoroutine()
+	t.Cleanup(func() { require.NoError(t, stop(server)) })
+	return server, terminate
 }
 
-func TestAKeeperRunsAServerUntilItIsTold(t *testing.T) {
+func TestKeeper_RunsUntilStopped(t *testing.T) {
 	t.Parallel()
-	dir := playground(t)
-	server, _ := inside(t, embedded.TempDir(dir), embedded.TCP())
+	dir := newTempDir(t)
+	server, _ := newServer(t, embedded.TempDir(dir), embedded.TCP())
 	require.NoError(t, server.Start(t.Context()))
 	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
 	require.NoError(t, stop(server))
-	assert.True(t, empty(dir))
+	assert.True(t, isEmpty(dir))
 }
 
-func TestAKeeperEndsWithTheOneItWorksFor(t *testing.T) {
+func TestKeeper_StopsWhenOrphaned(t *testing.T) {
 	t.Parallel()
-	dir := playground(t)
-	server, _ := inside(t, embedded.TempDir(dir))
+	dir := newTempDir(t)
+	server, _ := newServer(t, embedded.TempDir(dir))
 	require.NoError(t, server.Start(t.Context()))
-	embedded.Orphan(server)
-	eventually(t, "everything goes", func() bool { return empty(dir) })
+	server.AbandonKeeper()
+	eventually(t, "the directory is removed", func() bool { return isEmpty(dir) })
 }
 
-func TestAKeeperThatIsTerminatedSaysSo(t *testing.T) {
+func TestKeeper_StopsOnASignal(t *testing.T) {
 	t.Parallel()
-	dir := playground(t)
-	server, terminate := inside(t, embedded.TempDir(dir))
+	dir := newTempDir(t)
+	server, terminate := newServer(t, embedded.TempDir(dir))
 	require.NoError(t, server.Start(t.Context()))
 	terminate <- os.Interrupt
-	eventually(t, "the end is noticed", func() bool { return server.PID() == 0 })
-	assert.True(t, empty(dir))
+	eventually(t, "the server's end is noticed", func() bool { return server.PID() == 0 })
+	assert.True(t, isEmpty(dir))
 }
 
-func TestAKeeperReportsAServerThatEndsByItself(t *testing.T) {
+func TestKeeper_ReportsAnUnexpectedEnd(t *testing.T) {
 	t.Parallel()
-	dir := playground(t)
-	server, _ := inside(t, embedded.TempDir(dir))
+	dir := newTempDir(t)
+	server, _ := newServer(t, embedded.TempDir(dir))
 	require.NoError(t, server.Start(t.Context()))
 	process, err := os.FindProcess(server.PID())
 	require.NoError(t, err)
 	require.NoError(t, process.Kill())
-	eventually(t, "the end is noticed", func() bool { return server.PID() == 0 })
-	assert.True(t, empty(dir))
-	assert.Contains(t, embedded.Reason(server), "the server ended by itself: signal: killed:\n  ")
+	eventually(t, "the server's end is noticed", func() bool { return server.PID() == 0 })
+	assert.True(t, isEmpty(dir))
+	assert.Contains(t, server.KeeperReason(), "the server ended unexpectedly: signal: killed:\n  ")
 }
 
-func TestAKeeperMakesAndKeepsAPersistentCluster(t *testing.T) {
+func TestKeeper_CreatesAndKeepsPersistentData(t *testing.T) {
 	t.Parallel()
-	dir, temp := filepath.Join(playground(t), "data"), playground(t)
+	dir, temp := filepath.Join(newTempDir(t), "data"), newTempDir(t)
 	for range 2 {
-		server, _ := inside(t, embedded.Persistent(dir), embedded.TempDir(temp))
+		server, _ := newServer(t, embedded.Persistent(dir), embedded.TempDir(temp))
 		require.NoError(t, server.Start(t.Context()))
 		assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
 		require.NoError(t, stop(server))
-		assert.True(t, empty(temp))
+		assert.True(t, isEmpty(temp))
 	}
 }
 
-func TestAKeeperRefusesWhatIsNoCluster(t *testing.T) {
+func TestKeeper_ReportsRejectedSettings(t *testing.T) {
 	t.Parallel()
-	dir, temp := playground(t), playground(t)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-	server, _ := inside(t, embedded.Persistent(dir), embedded.TempDir(temp))
-	require.ErrorContains(t, server.Start(t.Context()), "is neither empty nor a PostgreSQL cluster")
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "PG_VERSION"), []byte("9\n"), 0o600))
-	require.ErrorContains(t, server.Start(t.Context()), "was made by PostgreSQL 9")
-	assert.True(t, empty(temp))
-}
-
-func TestAKeeperReportsSettingsThatTheServerRefuses(t *testing.T) {
-	t.Parallel()
-	dir := playground(t)
-	server, _ := inside(t, embedded.TempDir(dir), embedded.Setting("work_mem", "much"))
+	dir := newTempDir(t)
+	server, _ := newServer(t, embedded.TempDir(dir), embedded.Setting("work_mem", "much"))
 	require.ErrorContains(t, server.Start(t.Context()), `invalid value for parameter "work_mem": "much"`)
-	assert.True(t, empty(dir))
+	assert.True(t, isEmpty(dir))
 }
 
-func TestAKeeperGivesUpAServerThatNeverGetsReady(t *testing.T) {
-	t.Parallel()
-	dir, data := playground(t), playground(t)
-	server, _ := inside(t, embedded.TempDir(dir), embedded.Persistent(data), embedded.Setting("hot_standby", "off"))
+// newUnreadyServer returns a server that never becomes ready: a standby without hot_standby.
+func newUnreadyServer(t *testing.T, opts ...embedded.Option) *embedded.Server {
+	t.Helper()
+	dataDir := newTempDir(t)
+	server, _ := newServer(t, append(opts, embedded.Persistent(dataDir), embedded.Setting("hot_standby", "off"))...)
 	require.NoError(t, server.Start(t.Context()))
 	require.NoError(t, stop(server))
-	// A standby that nobody may read isn't ready for anything.
-	require.NoError(t, os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dataDir, "standby.signal"), nil, 0o600))
+	return server
+}
+
+func TestKeeper_GivesUpAServerThatIsNeverReady(t *testing.T) {
+	t.Parallel()
+	dir := newTempDir(t)
+	server := newUnreadyServer(t, embedded.TempDir(dir))
 	ctx, expire := testctx.Expiring(t.Context())
-	outcome := make(chan error, 1)
-	go func() { outcome <- server.Start(ctx) }()
+	result := make(chan error, 1)
+	go func() { result <- server.Start(ctx) }()
 	eventually(t, "the server is a standby", func() bool {
 		text, err := os.ReadFile(server.LogFile())
 		return err == nil && strings.Contains(string(text), "entering standby mode")
 	})
 	expire()
-	err := <-outcome
+	err := <-result
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "the server isn't ready")
-	require.ErrorContains(t, err, "entering standby mode", "the server's log tells why")
-	assert.True(t, empty(dir))
+	require.ErrorContains(t, err, "the server is not ready")
+	require.ErrorContains(t, err, "entering standby mode", "the error quotes the server's log")
+	assert.True(t, isEmpty(dir))
 }
 
-func TestAStandbyKeepsThePasswordsOfItsPrimary(t *testing.T) {
+func TestStop_DuringAStartEndsWithContext(t *testing.T) {
 	t.Parallel()
-	dir, data := playground(t), playground(t)
-	server, _ := inside(t, embedded.TempDir(dir), embedded.Persistent(data))
+	server := newUnreadyServer(t)
+	startCtx, cancel := context.WithCancel(t.Context())
+	started := make(chan error, 1)
+	go func() { started <- server.Start(startCtx) }()
+	eventually(t, "the server starts", func() bool {
+		_, err := os.Stat(filepath.Join(server.DataDir(), "postmaster.pid"))
+		return err == nil
+	})
+	require.ErrorIs(t, stopWithin(t, server, 10*time.Millisecond), context.DeadlineExceeded)
+	cancel()
+	require.ErrorIs(t, <-started, context.Canceled)
+	assert.NoDirExists(t, server.Dir())
+}
+
+func TestTCP_StandbyKeepsThePasswordsOfItsPrimary(t *testing.T) {
+	t.Parallel()
+	dir, dataDir := newTempDir(t), newTempDir(t)
+	server, _ := newServer(t, embedded.TempDir(dir), embedded.Persistent(dataDir))
 	require.NoError(t, server.Start(t.Context()))
 	require.NoError(t, stop(server))
-	require.NoError(t, os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o600))
-	standby, _ := inside(t, embedded.TempDir(dir), embedded.Persistent(data), embedded.TCP())
-	require.NoError(t, standby.Start(t.Context()), "its own password can't be set, which doesn't keep it from starting")
+	require.NoError(t, os.WriteFile(filepath.Join(dataDir, "standby.signal"), nil, 0o600))
+	standby, _ := newServer(t, embedded.TempDir(dir), embedded.Persistent(dataDir), embedded.TCP())
+	require.NoError(t, standby.Start(t.Context()), "a password that can't be set doesn't prevent the start")
 }
 
-func TestAServerThatIsReadOnlyByItsSettingsGetsItsPassword(t *testing.T) {
+func TestTCP_ReadOnlyServerGetsItsPassword(t *testing.T) {
 	t.Parallel()
-	server, _ := inside(t, embedded.TCP(), embedded.Setting("default_transaction_read_only", "on"))
+	server, _ := newServer(t, embedded.TCP(), embedded.Setting("default_transaction_read_only", "on"))
 	require.NoError(t, server.Start(t.Context()))
 	assert.Equal(t, "on", query[string](t, server.URL(), "SHOW transaction_read_only"))
 }
 
-func TestAKeeperOfASharedServerEndsWithTheLastShare(t *testing.T) {
+func TestKeeper_OfASharedServerEndsWithTheLastLease(t *testing.T) {
 	t.Parallel()
-	dir := playground(t)
-	server, err := embedded.ShareInProcess(t.Context(), embedded.TempDir(dir))
+	dir := newTempDir(t)
+	server, err := embedded.SharedInGoroutine(t.Context(), embedded.TempDir(dir))
 	require.NoError(t, err)
 	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
 	require.NoError(t, stop(server))
-	eventually(t, "everything goes", func() bool { return empty(dir) })
+	eventually(t, "the directory is removed", func() bool { return isEmpty(dir) })
 }
 
-func TestAKeeperWithoutAnOrderSaysSo(t *testing.T) {
-	t.Parallel()
-	for _, orders := range []string{"", "{}", "nonsense"} {
-		var events bytes.Buffer
-		assert.Equal(t, 1, embedded.Keep(strings.NewReader(orders), &events, nil))
-		assert.Contains(t, events.String(), `{"kind":"hello"}`)
-		assert.Contains(t, events.String(), `"error":"the keeper got no order`)
-	}
-}
-
-func TestAKeeperThatPanicsSaysSo(t *testing.T) {
-	t.Parallel()
-	assert.Contains(t, embedded.GuardPanic(), "the keeper panicked: on purpose")
-}
-
-func TestAProgramThatIsNoKeeperIsNoticed(t *testing.T) {
+func TestStart_ReportsAnExecutableThatIsNoKeeper(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("needs a shell")
 	}
-	script := func(t *testing.T, text string) string {
+	script := func(t *testing.T, commands string) string {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "program")
-		writeProgram(t, path, strings.NewReader("#!/bin/sh\n"+text+"\n"))
+		writeExecutable(t, path, strings.NewReader("#!/bin/sh\n"+commands+"\n"))
 		return path
 	}
 	for name, c := range map[string]struct {
 		program string
-		limit   time.Duration
+		timeout time.Duration
 		want    string
 	}{
-		"it ends": {
+		"exits": {
 			script(t, "echo 'panic: no configuration' >&2; exit 2"), time.Minute,
-			"ended before it began: exit status 2:\n  panic: no configuration; the program must be an ordinary Go executable",
+			"ended before it could start a server: exit status 2:\n  panic: no configuration; the program must be an ordinary Go executable",
 		},
-		"it isn't there":    {filepath.Join(t.TempDir(), "gone"), time.Minute, "start the keeper, a second process of "},
-		"it does otherwise": {script(t, "exec sleep 300"), 500 * time.Millisecond, "context deadline exceeded"},
+		"doesn't exist": {filepath.Join(t.TempDir(), "gone"), time.Minute, "start the keeper, a second process of "},
+		"hangs":         {script(t, "exec sleep 300"), 500 * time.Millisecond, "context deadline exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			result, err := embedded.New(embedded.Params{Options: []embedded.Option{embedded.TempDir(playground(t))}})
+			server, err := embedded.NewServer(embedded.TempDir(newTempDir(t)))
 			require.NoError(t, err)
-			embedded.SpawnProgram(result.Server, c.program)
-			ctx, cancel := context.WithTimeout(t.Context(), c.limit)
+			server.UseExecutable(c.program)
+			ctx, cancel := context.WithTimeout(t.Context(), c.timeout)
 			defer cancel()
-			err = result.Server.Start(ctx)
+			err = server.Start(ctx)
 			require.ErrorContains(t, err, "embedded: start")
 			require.ErrorContains(t, err, c.want)
 		})
 	}
 }
 
-func TestAKeeperWhosePlaceIsGoneSaysSo(t *testing.T) {
+func TestStart_ReportsARemovedTempDir(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(playground(t), "gone")
+	dir := filepath.Join(newTempDir(t), "gone")
 	require.NoError(t, os.Mkdir(dir, 0o755))
-	server, _ := inside(t, embedded.TempDir(dir))
+	server, _ := newServer(t, embedded.TempDir(dir))
 	require.NoError(t, os.Remove(dir))
-	require.ErrorContains(t, server.Start(t.Context()), "embedded: start: make the server's directory: mkdir "+server.Dir())
-}
-
-func TestAStopDuringAStartIsBoundedToo(t *testing.T) {
-	t.Parallel()
-	data := playground(t)
-	server, _ := inside(t, embedded.Persistent(data), embedded.Setting("hot_standby", "off"))
-	require.NoError(t, server.Start(t.Context()))
-	require.NoError(t, stop(server))
-	require.NoError(t, os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o600))
-	starting, giveUp := context.WithCancel(t.Context())
-	started := make(chan error, 1)
-	go func() { started <- server.Start(starting) }()
-	eventually(t, "the server starts", func() bool { _, err := os.Stat(filepath.Join(data, "postmaster.pid")); return err == nil })
-	require.ErrorIs(t, stopWithin(t, server, 10*time.Millisecond), context.DeadlineExceeded)
-	giveUp()
-	require.ErrorIs(t, <-started, context.Canceled)
-	assert.NoDirExists(t, server.Dir())
-}
-
-func TestTheKeeperGetsTheProgramsEnvironmentWithoutWhatPostgresReads(t *testing.T) {
-	t.Parallel()
-	got := embedded.KeeperEnviron([]string{"A=1", "PGHOST=x", "PGSERVICE=y", "GORACE=halt_on_error=1"})
-	assert.ElementsMatch(t, []string{"A=1", "GORACE=halt_on_error=1 atexit_sleep_ms=0", "RDSFX_EMBEDDED_KEEPER=1"}, got)
-	assert.Contains(t, embedded.KeeperEnviron(nil), "GORACE=atexit_sleep_ms=0")
+	require.ErrorContains(t, server.Start(t.Context()), "embedded: start: create the server directory: mkdir "+server.Dir())
 }

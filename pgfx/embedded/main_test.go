@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -13,16 +14,17 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
 )
 
 func TestMain(m *testing.M) {
-	if play() {
+	if runProgram() {
 		return
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// start starts a server that is stopped at the end of the test.
+// start starts a server and stops it at the end of the test.
 func start(t *testing.T, opts ...embedded.Option) *embedded.Server {
 	t.Helper()
 	server, err := embedded.Start(t.Context(), opts...)
@@ -54,50 +56,64 @@ func query[T any](t *testing.T, url, sql string) T {
 	return value
 }
 
-// playground makes a short directory that every user can reach, in which all that the servers of a test leave can be seen.
-func playground(tb testing.TB) string {
+// newTempDir returns an empty directory for the servers of one test. Every user can write to it, and its path is short enough for
+// sockets.
+func newTempDir(tb testing.TB) string {
 	tb.Helper()
-	base := "/dev/shm"
-	if _, err := os.Stat(base); err != nil {
-		base = os.TempDir()
+	parent := "/dev/shm"
+	if _, err := os.Stat(parent); err != nil {
+		parent = os.TempDir()
 	}
-	dir, err := os.MkdirTemp(base, "e") //nolint:usetesting // tb.TempDir is too long for a socket
+	dir, err := os.MkdirTemp(parent, "e") //nolint:usetesting // tb.TempDir is too long for a socket
 	require.NoError(tb, err)
 	require.NoError(tb, os.Chmod(dir, 0o777))
-	tb.Cleanup(func() { // a keeper whose program has just ended may still be at work in it
-		eventually(tb, "the playground goes", func() bool { return os.RemoveAll(dir) == nil })
+	tb.Cleanup(func() { // the keeper of a program that has just ended may still remove files
+		eventually(tb, "the temp directory can be removed", func() bool { return os.RemoveAll(dir) == nil })
 	})
 	return dir
 }
 
-// writeProgram writes a program. A process that is begun meanwhile would have the file open for writing, too, until it has
-// become another program, and nobody can run a file that is being written.
-func writeProgram(t *testing.T, path string, content io.Reader) {
+// writeExecutable writes an executable file. Between fork and exec, a child process would hold a copy of the descriptor, and a file that
+// is open for writing can't be executed.
+func writeExecutable(t *testing.T, path string, content io.Reader) {
 	t.Helper()
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	target, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
 	require.NoError(t, err)
-	_, err = io.Copy(target, content)
+	_, err = io.Copy(file, content)
 	require.NoError(t, err)
-	require.NoError(t, target.Close())
+	require.NoError(t, file.Close())
 }
 
-// eventually waits for something that another process does.
+// lockPath locks a file, which it creates, or a directory. unlock may be called from any goroutine.
+func lockPath(t *testing.T, path string) (unlock func()) {
+	t.Helper()
+	file, err := os.Open(path)
+	if os.IsNotExist(err) {
+		file, err = os.Create(filepath.Clean(path))
+	}
+	require.NoError(t, err)
+	locked, err := filelock.Try(file, true)
+	require.NoError(t, err)
+	require.True(t, locked)
+	return func() { _ = file.Close() }
+}
+
+// eventually waits for an effect of another process.
 func eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
 	require.Eventually(tb, condition, 30*time.Second, 10*time.Millisecond, what)
 }
 
-// empty reports whether nothing is left in dir.
-func empty(dir string) bool {
+func isEmpty(dir string) bool {
 	entries, err := os.ReadDir(dir)
 	return err == nil && len(entries) == 0
 }
 
-func stopWithin(t *testing.T, server *embedded.Server, limit time.Duration) error {
+func stopWithin(t *testing.T, server *embedded.Server, timeout time.Duration) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	return server.Stop(ctx)
 }

@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,11 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/access"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 
-func TestAPersistentDatabaseSurvivesRestarts(t *testing.T) {
+func TestPersistent_DataSurvivesRestarts(t *testing.T) {
 	t.Parallel()
-	dir, temp := filepath.Join(playground(t), "deep", "data"), playground(t)
+	dir, temp := filepath.Join(newTempDir(t), "deep", "data"), newTempDir(t)
 	server, err := embedded.Start(t.Context(), embedded.Persistent(dir), embedded.TempDir(temp))
 	require.NoError(t, err)
 	assert.Equal(t, dir, server.DataDir())
@@ -31,16 +34,16 @@ func TestAPersistentDatabaseSurvivesRestarts(t *testing.T) {
 	}
 	require.NoError(t, conn.Close(t.Context()))
 	require.NoError(t, stop(server))
-	assert.True(t, empty(temp))
-	assert.NoFileExists(t, filepath.Join(dir, "postmaster.pid"), "it was shut down in order")
+	assert.True(t, isEmpty(temp))
+	assert.NoFileExists(t, filepath.Join(dir, "postmaster.pid"), "the shutdown was orderly")
 
 	next := start(t, embedded.Persistent(dir), embedded.TempDir(temp), embedded.TCP())
 	assert.Equal(t, 42, query[int](t, next.URL(), "SELECT answer FROM kept"))
 }
 
-func TestAPersistentDatabaseRecoversFromAKilledKeeper(t *testing.T) {
+func TestPersistent_RecoversFromAKilledKeeper(t *testing.T) {
 	t.Parallel()
-	dir, temp := filepath.Join(playground(t), "data"), playground(t)
+	dir, temp := filepath.Join(newTempDir(t), "data"), newTempDir(t)
 	server, err := embedded.Start(t.Context(), embedded.Persistent(dir), embedded.TempDir(temp))
 	require.NoError(t, err)
 	_, err = connect(t, server.URL()).Exec(t.Context(), "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -48,123 +51,145 @@ func TestAPersistentDatabaseRecoversFromAKilledKeeper(t *testing.T) {
 	keeper, err := os.FindProcess(server.KeeperPID())
 	require.NoError(t, err)
 	require.NoError(t, keeper.Kill())
-	eventually(t, "the server ends", func() bool { return server.PID() == 0 && len(embedded.Strays(dir)) == 0 })
+	eventually(t, "the server ends", func() bool { return server.PID() == 0 && len(postgres.Processes(dir)) == 0 })
 
 	next := start(t, embedded.Persistent(dir), embedded.TempDir(temp))
 	assert.Equal(t, 42, query[int](t, next.URL(), "SELECT answer FROM kept"))
-	eventually(t, "the stale directory goes", func() bool {
+	eventually(t, "the stale server directory is removed", func() bool {
 		_, err := os.Stat(server.Dir())
 		return os.IsNotExist(err)
 	})
-	assert.Equal(t, 42, query[int](t, next.URL(), "SELECT answer FROM kept"), "sweeping spared the server that runs there now")
+	assert.Equal(t, 42, query[int](t, next.URL(), "SELECT answer FROM kept"), "the sweep doesn't kill the new server")
 }
 
-func TestAPersistentDirectoryCanBeMadeBefore(t *testing.T) {
+func TestPersistent_UsesAnEmptyDirectory(t *testing.T) {
 	t.Parallel()
-	dir := playground(t)
-	server := start(t, embedded.Persistent(dir))
+	server := start(t, embedded.Persistent(newTempDir(t)))
 	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
 }
 
-func TestAPIDFileThatNamesAStrangerIsNoServer(t *testing.T) {
+func TestPersistent_IgnoresAPIDFileOfAnotherProgram(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere nobody can tell")
+		t.Skip("the working directory of a process is only known on Linux")
 	}
-	dir := playground(t)
-	stranger := exec.CommandContext(t.Context(), "sleep", "300")
-	require.NoError(t, stranger.Start())
-	defer func() { _, _ = stranger.Process.Kill(), stranger.Wait() }()
+	dir := newTempDir(t)
+	other := exec.CommandContext(t.Context(), "sleep", "300")
+	require.NoError(t, other.Start())
+	defer func() { _, _ = other.Process.Kill(), other.Wait() }()
 	for range 2 {
-		server, _ := inside(t, embedded.Persistent(dir))
+		server, _ := newServer(t, embedded.Persistent(dir))
 		require.NoError(t, server.Start(t.Context()))
 		require.NoError(t, stop(server))
-		// As after the restart of a container, where numbers of processes are soon used again.
-		text := fmt.Sprintf("%d\n%s\n", stranger.Process.Pid, dir)
+		// After the restart of a container, process ids are soon reused.
+		text := fmt.Sprintf("%d\n%s\n", other.Process.Pid, dir)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "postmaster.pid"), []byte(text), 0o600))
 	}
 }
 
-func TestADirectoryThatIsJustBeingSweptIsWaitedFor(t *testing.T) {
+func TestPersistent_WaitsForASweep(t *testing.T) {
 	t.Parallel()
-	dir := playground(t)
-	free, err := embedded.LockDir(dir)
-	require.NoError(t, err)
-	time.AfterFunc(50*time.Millisecond, free)
-	server, _ := inside(t, embedded.Persistent(dir))
+	dir := newTempDir(t)
+	time.AfterFunc(50*time.Millisecond, lockPath(t, dir))
+	server, _ := newServer(t, embedded.Persistent(dir))
 	require.NoError(t, server.Start(t.Context()))
 }
 
-func TestDirectoriesThatCantBeUsedAreRefused(t *testing.T) {
+// startPostgres starts a server in dataDir without this package's keeper and returns its process id.
+func startPostgres(t *testing.T, dataDir string) int {
+	t.Helper()
+	found, err := postgres.Find(os.Getenv)
+	require.NoError(t, err)
+	user, err := access.ServerUser(os.Geteuid(), os.Getenv(embedded.EnvUser))
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(dataDir, 0o700))
+	initializer := postgres.Initializer{Installation: found.Installation, User: user, CacheDirs: postgres.CacheDirs()}
+	require.NoError(t, initializer.CreateTemporary(t.Context(), dataDir))
+	log, err := postgres.OpenLog(filepath.Join(t.TempDir(), "log"))
+	require.NoError(t, err)
+	config := postgres.Config{
+		Installation: found.Installation, User: user, DataDir: dataDir,
+		Args: []string{"-c", "listen_addresses=", "-c", "unix_socket_directories=" + dataDir},
+	}
+	server, err := postgres.Start(config, log)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		server.Stop(postgres.StopPlan{Immediate: 10 * time.Second})
+		log.Close()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	require.NoError(t, server.AwaitReady(ctx))
+	return server.PID()
+}
+
+func TestPersistent_RejectsUnusableDirectories(t *testing.T) {
 	t.Parallel()
 	write := func(t *testing.T, dir, name, text string) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	refused := func(t *testing.T, dir string, want ...string) {
+	assertRejected := func(t *testing.T, dir string, want ...string) {
 		t.Helper()
-		temp := playground(t)
-		server, _ := inside(t, embedded.Persistent(dir), embedded.TempDir(temp))
+		temp := newTempDir(t)
+		server, _ := newServer(t, embedded.Persistent(dir), embedded.TempDir(temp))
 		err := server.Start(t.Context())
 		for _, text := range append(want, "embedded: start: data directory "+dir) {
 			require.ErrorContains(t, err, text)
 		}
-		assert.True(t, empty(temp))
+		assert.True(t, isEmpty(temp))
 	}
-	t.Run("something else is in it", func(t *testing.T) {
+	t.Run("contains other files", func(t *testing.T) {
 		t.Parallel()
-		dir := playground(t)
+		dir := newTempDir(t)
 		write(t, dir, "thesis.txt", "irreplaceable")
-		refused(t, dir, "is neither empty nor a PostgreSQL cluster: choose another directory")
+		assertRejected(t, dir, "is neither empty nor a PostgreSQL data directory: choose another directory")
 		assert.FileExists(t, filepath.Join(dir, "thesis.txt"))
 	})
-	t.Run("another major version made it", func(t *testing.T) {
+	t.Run("created by another major version", func(t *testing.T) {
 		t.Parallel()
-		dir := playground(t)
+		dir := newTempDir(t)
 		write(t, dir, "PG_VERSION", "9.6\n")
-		refused(t, dir, "was made by PostgreSQL 9.6, the server is PostgreSQL ", embedded.EnvBin)
+		assertRejected(t, dir, "was created by PostgreSQL 9.6, but the server is PostgreSQL ", embedded.EnvBin)
 	})
-	t.Run("a server of ours runs in it", func(t *testing.T) {
+	t.Run("used by a server of this package", func(t *testing.T) {
 		t.Parallel()
-		dir := playground(t)
+		dir := newTempDir(t)
 		server := start(t, embedded.Persistent(dir))
-		refused(t, dir, fmt.Sprintf("is used by a running server (process %d, says its postmaster.pid)", server.PID()))
+		assertRejected(t, dir, fmt.Sprintf("is used by a running server (process %d, from its postmaster.pid)", server.PID()))
 		assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
 	})
-	t.Run("another process has claimed it", func(t *testing.T) {
+	t.Run("locked by another process", func(t *testing.T) {
 		t.Parallel()
-		dir := playground(t)
-		free, err := embedded.LockDir(dir)
-		require.NoError(t, err)
-		defer free()
-		refused(t, dir, "is used by another process that starts or stops a server")
+		dir := newTempDir(t)
+		defer lockPath(t, dir)()
+		assertRejected(t, dir, "is locked by another process that starts or stops a server")
 	})
-	t.Run("somebody else's server runs in it", func(t *testing.T) {
+	t.Run("used by another server", func(t *testing.T) {
 		t.Parallel()
-		server, err := embedded.LeaveOrphan(t.Context(), playground(t), "")
-		require.NoError(t, err)
-		defer server.Kill()
-		refused(t, server.Data, fmt.Sprintf("is used by a running server (process %d, says its postmaster.pid)", server.PID))
+		dir := filepath.Join(newTempDir(t), "data")
+		pid := startPostgres(t, dir)
+		assertRejected(t, dir, fmt.Sprintf("is used by a running server (process %d, from its postmaster.pid)", pid))
 	})
-	t.Run("it belongs to somebody else", func(t *testing.T) {
+	t.Run("belongs to another user", func(t *testing.T) {
 		t.Parallel()
 		if os.Geteuid() != 0 {
-			t.Skip("only root can give a directory away")
+			t.Skip("only root can change the owner of a directory")
 		}
-		dir := playground(t)
+		dir := newTempDir(t)
 		server, err := embedded.Start(t.Context(), embedded.Persistent(dir))
 		require.NoError(t, err)
 		require.NoError(t, stop(server))
 		require.NoError(t, os.Chown(dir, 2, 2))
-		refused(t, dir, "belongs to the user bin, the server runs as ", embedded.EnvUser+"=bin")
+		assertRejected(t, dir, "belongs to user bin, but the server runs as ", embedded.EnvUser+"=bin")
 	})
-	t.Run("the server's user can't reach it", func(t *testing.T) {
+	t.Run("unreachable for the server's user", func(t *testing.T) {
 		t.Parallel()
 		if os.Geteuid() != 0 {
-			t.Skip("the server runs as we do")
+			t.Skip("the server runs as the current user")
 		}
-		closed := playground(t)
+		closed := newTempDir(t)
 		require.NoError(t, os.Chmod(closed, 0o700))
-		refused(t, filepath.Join(closed, "data"), "can't enter "+closed+" (mode 0700)", "chmod o+x")
+		assertRejected(t, filepath.Join(closed, "data"), "can't enter "+closed+" (mode 0700)", "chmod o+x")
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -15,9 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/keeper"
 )
 
-// shared asks for a shared server and gives the share up at the end of the test.
+// shared returns a shared server and releases it at the end of the test.
 func shared(t *testing.T, opts ...embedded.Option) *embedded.Server {
 	t.Helper()
 	server, err := embedded.Shared(t.Context(), opts...)
@@ -26,153 +28,148 @@ func shared(t *testing.T, opts ...embedded.Option) *embedded.Server {
 	return server
 }
 
-// meetings makes a playground that is only removed when the shared servers in it are gone.
-func meetings(t *testing.T) string {
+// newSharedDir is newTempDir for shared servers. At the end of the test it waits until they are gone.
+func newSharedDir(t *testing.T) string {
 	t.Helper()
-	dir := playground(t)
-	t.Cleanup(func() { eventually(t, "everything goes after the last share", func() bool { return empty(dir) }) })
+	dir := newTempDir(t)
+	t.Cleanup(func() { eventually(t, "the shared servers are gone", func() bool { return isEmpty(dir) }) })
 	return dir
 }
 
-// useFor asks a server something for a while, which it has to survive.
-func useFor(t *testing.T, f facts, limit time.Duration) {
+// useFor uses a server for a while and fails if it ends.
+func useFor(t *testing.T, server serverInfo, duration time.Duration) {
 	t.Helper()
-	conn := connect(t, f.URL)
-	for began := time.Now(); time.Since(began) < limit; {
+	conn := connect(t, server.URL)
+	for began := time.Now(); time.Since(began) < duration; {
 		_, err := conn.Exec(t.Context(), "SELECT pg_sleep(0.05)")
 		require.NoError(t, err)
 	}
 	require.NoError(t, conn.Close(t.Context()))
 }
 
-// actAll starts a role several times at once.
-func actAll(tb testing.TB, n int, role, dir string) []*actor {
+// runAll starts a program several times at once.
+func runAll(tb testing.TB, n int, name, dir string) []*program {
 	tb.Helper()
-	actors := make([]*actor, n)
-	for i := range actors {
-		actors[i] = launch(tb, stage{}, role, dir)
+	programs := make([]*program, n)
+	for i := range programs {
+		programs[i] = launch(tb, settings{}, name, dir)
 	}
-	for _, a := range actors {
-		a.hear(tb)
+	for _, p := range programs {
+		p.awaitReport(tb)
 	}
-	return actors
+	return programs
 }
 
-func TestSixProcessesAtOnceShareOneServerThatEndsWithTheLast(t *testing.T) {
+func TestShared_SixProcessesShareOneServer(t *testing.T) {
 	t.Parallel()
-	dir := meetings(t)
-	programs := actAll(t, 6, "share", dir)
-	first := programs[0].facts
-	for _, program := range programs {
-		assert.Equal(t, first, program.facts)
+	dir := newSharedDir(t)
+	programs := runAll(t, 6, "share", dir)
+	server := programs[0].server
+	for _, p := range programs {
+		assert.Equal(t, server, p.server)
 	}
-	for _, program := range programs[1:] {
-		require.NoError(t, program.cmd.Process.Kill())
-		require.Error(t, program.cmd.Wait())
+	for _, p := range programs[1:] {
+		p.kill(t)
 	}
-	// One share is enough, for longer than a server without any is kept.
-	useFor(t, first, embedded.Linger+embedded.Linger/2)
-	require.NoError(t, programs[0].cmd.Process.Kill())
-	require.Error(t, programs[0].cmd.Wait())
-	assertGone(t, first)
-	eventually(t, "the meeting ends", func() bool { return empty(dir) })
+	// One lease keeps the server beyond the idle timeout.
+	useFor(t, server, keeper.IdleTimeout+keeper.IdleTimeout/2)
+	programs[0].kill(t)
+	assertGone(t, server)
+	eventually(t, "the registry is removed", func() bool { return isEmpty(dir) })
 }
 
-func TestASharedServerWaitsForTheNextProcess(t *testing.T) {
+func TestShared_ServerWaitsForTheNextProcess(t *testing.T) {
 	t.Parallel()
-	dir := meetings(t)
-	one, two := act(t, "share", dir), act(t, "second", dir)
-	require.NoError(t, one.cmd.Process.Kill())
-	require.Error(t, one.cmd.Wait())
-	require.NoError(t, two.in.Close())
-	two.hear(t)
-	assert.Equal(t, one.facts, two.facts)
-	assert.Equal(t, 1, query[int](t, two.facts.URL, "SELECT 1"))
+	dir := newSharedDir(t)
+	first, second := run(t, "share", dir), run(t, "share-on-input", dir)
+	first.kill(t)
+	require.NoError(t, second.in.Close())
+	second.awaitReport(t)
+	assert.Equal(t, first.server, second.server)
+	assert.Equal(t, 1, query[int](t, second.server.URL, "SELECT 1"))
 }
 
-func TestASharedServerStaysForAWhileAfterTheLastShare(t *testing.T) {
+func TestShared_ServerOutlivesTheLastLeaseForAWhile(t *testing.T) {
 	t.Parallel()
-	server := shared(t, embedded.TempDir(meetings(t)))
-	left := factsOf(server)
-	useFor(t, left, embedded.Linger+embedded.Linger/2)
+	server := shared(t, embedded.TempDir(newSharedDir(t)))
+	info := infoOf(server)
+	useFor(t, info, keeper.IdleTimeout+keeper.IdleTimeout/2)
 	before := time.Now()
 	require.NoError(t, stop(server))
 	for {
-		there := running(left.PID)
-		if time.Since(before) >= embedded.Linger {
+		running := isRunning(info.PID)
+		if time.Since(before) >= keeper.IdleTimeout {
 			break
 		}
-		require.True(t, there)
+		require.True(t, running)
 	}
-	assertGone(t, left)
+	assertGone(t, info)
 }
 
-func TestTheProcessThatStartedASharedServerMayGoFirst(t *testing.T) {
+func TestShared_ServerOutlivesItsFirstProcess(t *testing.T) {
 	t.Parallel()
-	dir := meetings(t)
-	one := act(t, "share", dir)
+	dir := newSharedDir(t)
+	p := run(t, "share", dir)
 	server := shared(t, embedded.TempDir(dir))
-	require.NoError(t, syscall.Kill(-one.cmd.Process.Pid, syscall.SIGTERM))
-	require.Error(t, one.cmd.Wait())
-	useFor(t, one.facts, embedded.Linger+embedded.Linger/2)
-	assert.Equal(t, one.facts, factsOf(server))
+	require.NoError(t, syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM))
+	require.Error(t, p.cmd.Wait())
+	useFor(t, p.server, keeper.IdleTimeout+keeper.IdleTimeout/2)
+	assert.Equal(t, p.server, infoOf(server))
 }
 
-func TestAKilledKeeperOfASharedServerIsReplaced(t *testing.T) {
+func TestShared_ReplacesAServerWithAKilledKeeper(t *testing.T) {
 	t.Parallel()
-	dir := meetings(t)
-	one := act(t, "share", dir)
+	dir := newSharedDir(t)
+	first := run(t, "share", dir)
 	server := shared(t, embedded.TempDir(dir))
-	kill(t, one.facts.Keeper, syscall.SIGKILL)
-	eventually(t, "the server ends", func() bool { return !running(one.facts.PID) })
+	kill(t, first.server.Keeper, syscall.SIGKILL)
+	eventually(t, "the server ends", func() bool { return !isRunning(first.server.PID) })
 	assert.Zero(t, server.PID())
-	require.ErrorContains(t, server.Start(t.Context()), "embedded: this share of the server has been given up, or the server has ended: call Shared again")
+	require.ErrorContains(t, server.Start(t.Context()),
+		"embedded: this process no longer uses the shared server, or the server has ended: call Shared again")
 
-	two := act(t, "share", dir)
-	assert.Zero(t, server.PID(), "another server has taken its place")
+	second := run(t, "share", dir)
+	assert.Zero(t, server.PID(), "the new server isn't the one of the old lease")
 	next := shared(t, embedded.TempDir(dir))
-	assert.NotEqual(t, one.facts.URL, next.URL())
-	assert.Equal(t, two.facts, factsOf(next))
+	assert.NotEqual(t, first.server.URL, next.URL())
+	assert.Equal(t, second.server, infoOf(next))
 	assert.Equal(t, 1, query[int](t, next.URL(), "SELECT 1"))
-	assertGone(t, one.facts)
+	assertGone(t, first.server)
 }
 
-func TestWhatAKilledKeeperLeavesIsSweptByTheNextOneInTheSamePlace(t *testing.T) {
+func TestShared_NextServerSweepsTheRegistry(t *testing.T) {
 	t.Parallel()
-	dir := meetings(t)
-	one := act(t, "share", dir)
-	kill(t, one.facts.Keeper, syscall.SIGKILL)
-	require.NoError(t, one.cmd.Process.Kill())
-	require.Error(t, one.cmd.Wait())
-	require.False(t, empty(dir))
-	// Another server, with other options, sweeps all the same.
+	dir := newSharedDir(t)
+	p := run(t, "share", dir)
+	kill(t, p.server.Keeper, syscall.SIGKILL)
+	p.kill(t)
+	require.False(t, isEmpty(dir))
+	// A server with other options sweeps as well.
 	shared(t, embedded.TempDir(dir), embedded.Setting("work_mem", "5MB"))
-	assertGone(t, one.facts)
-	eventually(t, "only the new meeting is there", func() bool {
-		files, err := filepath.Glob(filepath.Join(dir, "rdsfx-shared-*", "*.elect"))
+	assertGone(t, p.server)
+	eventually(t, "only the new entry is left", func() bool {
+		files, err := filepath.Glob(filepath.Join(registryIn(t, dir), "*."+keeper.ElectionFile))
 		return err == nil && len(files) == 1
 	})
 }
 
-func TestProcessesThatAreKilledWhileTheyStartASharedServerLeaveNothing(t *testing.T) {
+func TestShared_KilledStartLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for _, delay := range []int{0, 30, 80} {
-		dir := meetings(t)
-		one := act(t, "sharer", dir)
-		time.Sleep(time.Duration(delay) * time.Millisecond) // the moment is what is varied
-		require.NoError(t, one.cmd.Process.Kill())
-		require.Error(t, one.cmd.Wait())
-		two := act(t, "share", dir)
-		assert.Equal(t, 1, query[int](t, two.facts.URL, "SELECT 1"))
-		require.NoError(t, two.cmd.Process.Kill())
-		require.Error(t, two.cmd.Wait())
-		assertGone(t, two.facts)
+		dir := newSharedDir(t)
+		first := run(t, "share-quietly", dir)
+		time.Sleep(time.Duration(delay) * time.Millisecond) // varies the moment of the kill
+		first.kill(t)
+		second := run(t, "share", dir)
+		assert.Equal(t, 1, query[int](t, second.server.URL, "SELECT 1"))
+		second.kill(t)
+		assertGone(t, second.server)
 	}
 }
 
-func TestInOneProcessTheSameServerIsReturned(t *testing.T) {
+func TestShared_ReturnsTheSameServerWithinAProcess(t *testing.T) {
 	t.Parallel()
-	dir := meetings(t)
+	dir := newSharedDir(t)
 	servers := make([]*embedded.Server, 8)
 	var group sync.WaitGroup
 	for i := range servers {
@@ -187,77 +184,74 @@ func TestInOneProcessTheSameServerIsReturned(t *testing.T) {
 		assert.Same(t, servers[0], server)
 	}
 	assert.Equal(t, "20", query[string](t, servers[0].URL(), "SHOW max_connections"))
-	require.NoError(t, servers[0].Start(t.Context()), "it runs already")
+	require.NoError(t, servers[0].Start(t.Context()), "the server is running already")
 	other := shared(t, embedded.TempDir(dir), embedded.Setting("max_connections", "30"))
-	assert.Equal(t, "30", query[string](t, other.URL(), "SHOW max_connections"), "other options are another server")
+	assert.Equal(t, "30", query[string](t, other.URL(), "SHOW max_connections"), "other options select another server")
 
-	left := factsOf(servers[0])
+	info := infoOf(servers[0])
 	require.NoError(t, stop(servers[0]))
-	require.NoError(t, stop(servers[0]), "a share is given up once")
+	require.NoError(t, stop(servers[0]), "a second stop does nothing")
 	assert.Zero(t, servers[0].PID())
-	assertGone(t, left)
-	again := shared(t, embedded.TempDir(dir), embedded.Setting("max_connections", "20"))
-	assert.NotSame(t, servers[0], again)
-	assert.Equal(t, "20", query[string](t, again.URL(), "SHOW max_connections"))
+	assertGone(t, info)
+	next := shared(t, embedded.TempDir(dir), embedded.Setting("max_connections", "20"))
+	assert.NotSame(t, servers[0], next)
+	assert.Equal(t, "20", query[string](t, next.URL(), "SHOW max_connections"))
 }
 
-func TestASharedServerCostsItsUsersNoGoroutine(t *testing.T) {
+func TestShared_NeedsNoGoroutine(t *testing.T) {
 	t.Parallel()
-	assert.Equal(t, "leaks: <nil>\n", runAs(t, stage{env: []string{roleDir + "=" + meetings(t)}}, "lean"))
+	assert.Equal(t, "leaks: <nil>\n", failingOutput(t, settings{env: []string{envDir + "=" + newSharedDir(t)}}, "share-leaks"))
 }
 
-func TestASharedServerListensOnTCPWhenAsked(t *testing.T) {
+func TestShared_ListensOnTCPIfRequested(t *testing.T) {
 	t.Parallel()
-	dir := meetings(t)
-	one := act(t, "sharetcp", dir)
+	dir := newSharedDir(t)
+	p := run(t, "share-tcp", dir)
 	server := shared(t, embedded.TempDir(dir), embedded.TCP())
-	assert.Equal(t, one.facts.URL, server.URL())
+	assert.Equal(t, p.server.URL, server.URL())
 	assert.Equal(t, "127.0.0.1", query[string](t, server.URL(), "SELECT host(inet_server_addr())"))
 }
 
-func TestASharedServerThatCantStartLeavesNothing(t *testing.T) {
+func TestShared_FailedStartLeavesNothing(t *testing.T) {
 	t.Parallel()
-	dir := playground(t)
+	dir := newTempDir(t)
 	_, err := embedded.Shared(t.Context(), embedded.TempDir(dir), embedded.Setting("shared_buffers", "lots"))
-	require.ErrorContains(t, err, "embedded: shared: the server ended while starting")
+	require.ErrorContains(t, err, "embedded: shared: the server ended during startup")
 	require.ErrorContains(t, err, `invalid value for parameter "shared_buffers": "lots"`)
-	assert.True(t, empty(dir))
+	assert.True(t, isEmpty(dir))
 }
 
-func TestASharedServerThatIsntWaitedForLeavesNothing(t *testing.T) {
+func TestShared_ExpiredStartLeavesNothing(t *testing.T) {
 	t.Parallel()
-	dir := meetings(t)
+	dir := newSharedDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Millisecond)
 	defer cancel()
 	_, err := embedded.Shared(ctx, embedded.TempDir(dir))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-func TestAMeetingPlaceThatOthersCanGetIntoIsRefused(t *testing.T) {
+func TestShared_RejectsAnAccessibleRegistry(t *testing.T) {
 	t.Parallel()
-	name := func(t *testing.T, dir string) string {
-		t.Helper()
-		server := shared(t, embedded.TempDir(dir))
-		return filepath.Base(server.MeetingDir())
-	}(t, meetings(t))
+	name := "rdsfx-v2-shared-" + strconv.Itoa(os.Geteuid())
+	require.Equal(t, name, filepath.Base(shared(t, embedded.TempDir(newSharedDir(t))).RegistryDir()))
 	for what, c := range map[string]struct {
 		prepare func(path string) error
 		want    string
 	}{
-		"open to others": {func(path string) error { return os.Mkdir(path, 0o755) }, "(mode 0755): chmod 700 it"},
-		"a link":         {func(path string) error { return os.Symlink(filepath.Dir(path), path) }, "is no directory: remove it"},
-		"someone else's": {func(path string) error {
+		"accessible to other users": {func(path string) error { return os.Mkdir(path, 0o755) }, "(mode 0755): run chmod 700"},
+		"a link":                    {func(path string) error { return os.Symlink(filepath.Dir(path), path) }, "is not a directory: remove it"},
+		"owned by another user": {func(path string) error {
 			if err := os.Mkdir(path, 0o700); err != nil {
 				return err
 			}
 			return os.Chown(path, 2, 2)
-		}, "belongs to another user: have it removed"},
+		}, "belongs to another user: ask its owner to remove it"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			dir := playground(t)
+			dir := newTempDir(t)
 			if err := c.prepare(filepath.Join(dir, name)); os.IsPermission(err) {
-				t.Skip("only root can give a directory away")
+				t.Skip("only root can change the owner of a directory")
 			}
 			_, err := embedded.Shared(t.Context(), embedded.TempDir(dir))
 			require.ErrorContains(t, err, "embedded: shared: ")
@@ -266,40 +260,90 @@ func TestAMeetingPlaceThatOthersCanGetIntoIsRefused(t *testing.T) {
 	}
 }
 
-func TestASharedServerGivenByEnvironmentIsUsed(t *testing.T) {
+func TestShared_UsesAnExternalServer(t *testing.T) {
 	t.Parallel()
-	given := start(t)
-	server, err := embedded.ShareIn(t.Context(), map[string]string{embedded.EnvURL: given.URL()})
+	external := start(t)
+	server, err := embedded.SharedWithEnv(t.Context(), map[string]string{embedded.EnvURL: external.URL()})
 	require.NoError(t, err)
-	again, err := embedded.ShareIn(t.Context(), map[string]string{embedded.EnvURL: given.URL()})
+	again, err := embedded.SharedWithEnv(t.Context(), map[string]string{embedded.EnvURL: external.URL()})
 	require.NoError(t, err)
 	assert.Same(t, server, again)
-	assert.Equal(t, given.URL(), server.URL())
+	assert.Equal(t, external.URL(), server.URL())
 	require.NoError(t, stop(server))
-	assert.Equal(t, 1, query[int](t, given.URL(), "SELECT 1"))
+	assert.Equal(t, 1, query[int](t, external.URL(), "SELECT 1"))
 }
 
-// Six processes come at once, the first of them starts the server; then all are killed. Reports how long it took until all had the
-// server, and until nothing was left of it.
-func BenchmarkSixProcesses(b *testing.B) {
+func TestShared_WaitForOtherProcessesEndsWithContext(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{keeper.ElectionFile, keeper.KeeperFile} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			option := embedded.TempDir(newTempDir(t))
+			file, err := embedded.EntryFile(kind, option)
+			require.NoError(t, err)
+			defer lockPath(t, file)()
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err = embedded.Shared(ctx, option)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorContains(t, err, "embedded: shared: ")
+		})
+	}
+}
+
+func TestShared_NeedsNoTempDir(t *testing.T) {
+	t.Parallel()
+	option := embedded.Setting("embedded.test", newTempDir(t)) // a server that no other run of this test shares
+	server := shared(t, option)
+	file, err := embedded.EntryFile(keeper.LeaseFile, option)
+	require.NoError(t, err)
+	assert.FileExists(t, file)
+	assert.Equal(t, server.RegistryDir(), filepath.Dir(file))
+	info := infoOf(server)
+	require.NoError(t, stop(server))
+	assertGone(t, info)
+	eventually(t, "the entry is removed", func() bool { _, err := os.Stat(file); return os.IsNotExist(err) })
+}
+
+func TestShared_ServerEndsIfTheRegistryWasRemoved(t *testing.T) {
+	t.Parallel()
+	dir := newSharedDir(t)
+	p := run(t, "share", dir)
+	require.NoError(t, os.RemoveAll(registryIn(t, dir)))
+	p.kill(t)
+	assertGone(t, p.server)
+}
+
+// registryIn returns the registry in dir.
+func registryIn(t *testing.T, dir string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "rdsfx-v2-shared-*"))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	return found[0]
+}
+
+// BenchmarkShared_SixProcesses reports the time until six processes have the server, which the first one starts, and the time from their
+// kill until nothing is left.
+func BenchmarkShared_SixProcesses(b *testing.B) {
 	var ready, gone time.Duration
 	for b.Loop() {
-		dir := playground(b)
+		dir := newTempDir(b)
 		began := time.Now()
-		programs := actAll(b, 6, "share", dir)
+		programs := runAll(b, 6, "share", dir)
 		ready += time.Since(began)
-		for _, program := range programs {
-			require.NoError(b, program.cmd.Process.Kill())
+		for _, p := range programs {
+			require.NoError(b, p.cmd.Process.Kill())
 		}
 		began = time.Now()
-		eventually(b, "everything goes", func() bool { return empty(dir) && !running(programs[0].facts.Keeper) })
+		eventually(b, "the server is gone", func() bool { return isEmpty(dir) && !isRunning(programs[0].server.Keeper) })
 		gone += time.Since(began)
 	}
 	b.ReportMetric(float64(ready.Milliseconds())/float64(b.N), "ready-ms/op")
 	b.ReportMetric(float64(gone.Milliseconds())/float64(b.N), "gone-ms/op")
 }
 
-func BenchmarkSharedAgain(b *testing.B) {
+func BenchmarkShared_Repeated(b *testing.B) {
 	server, err := embedded.Shared(b.Context())
 	if err != nil {
 		b.Fatal(err)
@@ -309,56 +353,4 @@ func BenchmarkSharedAgain(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-}
-
-func TestWaitingForAnotherProcessEndsWithTheContext(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []string{"elect", "keeper"} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			opt := embedded.TempDir(playground(t))
-			file, err := embedded.MeetingFile(t.Context(), kind, opt)
-			require.NoError(t, err)
-			free, err := embedded.Lock(file)
-			require.NoError(t, err)
-			defer free()
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
-			_, err = embedded.Shared(ctx, opt)
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.ErrorContains(t, err, "embedded: shared: ")
-		})
-	}
-}
-
-func TestWithoutATempDirASharedServerIsFoundAllTheSame(t *testing.T) {
-	t.Parallel()
-	opt := embedded.Setting("embedded.test", embedded.NewName()) // a server that no other run of this test shares
-	server := shared(t, opt)
-	file, err := embedded.MeetingFile(t.Context(), "lease", opt)
-	require.NoError(t, err)
-	assert.FileExists(t, file)
-	assert.Equal(t, server.MeetingDir(), filepath.Dir(file))
-	left := factsOf(server)
-	require.NoError(t, stop(server))
-	assertGone(t, left)
-	eventually(t, "the meeting ends", func() bool { _, err := os.Stat(file); return os.IsNotExist(err) })
-}
-
-func TestAMeetingEndsEvenWhenItsPlaceIsTakenAway(t *testing.T) {
-	t.Parallel()
-	dir := meetings(t)
-	one := act(t, "share", dir)
-	require.NoError(t, os.RemoveAll(filepath.Join(dir, filepath.Base(meetingOf(t, dir)))))
-	require.NoError(t, one.cmd.Process.Kill())
-	require.Error(t, one.cmd.Wait())
-	assertGone(t, one.facts)
-}
-
-func meetingOf(t *testing.T, dir string) string {
-	t.Helper()
-	found, err := filepath.Glob(filepath.Join(dir, "rdsfx-shared-*"))
-	require.NoError(t, err)
-	require.Len(t, found, 1)
-	return found[0]
 }

@@ -10,15 +10,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 
-func TestAServerThatHasDiedIsStartedAgainAtOnce(t *testing.T) {
+func TestServer_RestartsAfterKill(t *testing.T) {
 	t.Parallel()
-	server := start(t, embedded.Persistent(playground(t)))
+	server := start(t, embedded.Persistent(newTempDir(t)))
 	pid := server.PID()
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	eventually(t, "its end", func() bool { return embedded.HasEnded(pid) })
-	require.NoError(t, server.Start(t.Context()), "also when its keeper hasn't noticed yet")
+	eventually(t, "the server ends", func() bool { return postgres.HasEnded(pid) })
+	require.NoError(t, server.Start(t.Context()), "even if the keeper hasn't noticed yet")
 	assert.NotEqual(t, pid, server.PID())
 	assert.Equal(t, 1, query[int](t, server.URL(), "SELECT 1"))
 }

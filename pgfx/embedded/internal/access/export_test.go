@@ -1,0 +1,4 @@
+package access
+
+// SelectUser exposes selectUser.
+var SelectUser = selectUser
