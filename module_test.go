@@ -436,20 +436,20 @@ func TestModule_ModelWithoutKeyFailsNew(t *testing.T) {
 
 func TestModule_OptionalStartRecoversLater(t *testing.T) {
 	t.Parallel()
-	late, err := embedded.New(embedded.Params{})
+	late, err := embedded.NewServer()
 	require.NoError(t, err)
 	var db *pgfx.DB
 	var users *repo.Repository[User, uuid.UUID]
 	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{
-		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartOptional},
+		URL: late.URL(), Start: pgfx.StartConfig{Mode: pgfx.StartOptional},
 		Retry: pgfx.RetryConfig{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond},
 	}), pgfx.ProvideSetup(usersTable()), repo.Provide[User, uuid.UUID]("users"), fx.Populate(&db, &users))
 	app.RequireStart()
 	_, err = users.Count(t.Context())
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)
 
-	require.NoError(t, late.Server.Start(t.Context()))
-	defer func() { require.NoError(t, late.Server.Stop(context.Background())) }()
+	require.NoError(t, late.Start(t.Context()))
+	defer func() { require.NoError(t, late.Stop(context.Background())) }()
 	require.Eventually(t, db.IsHealthy, 10*time.Second, time.Millisecond)
 	_, err = users.Count(t.Context())
 	require.NoError(t, err, "the setup ran when the database came up")

@@ -152,15 +152,15 @@ func TestStart_TimeoutWithoutDeadline(t *testing.T) {
 
 func TestStart_WaitsForServer(t *testing.T) {
 	t.Parallel()
-	late, err := embedded.New(embedded.Params{})
+	late, err := embedded.NewServer()
 	require.NoError(t, err)
 	core, logs := observer.New(zapcore.DebugLevel)
-	db := open(t, pgfx.Config{URL: late.Endpoint.URL, Retry: pgfx.RetryConfig{Delay: 5 * time.Millisecond}}, pgfx.WithLogger(zap.New(core)))
+	db := open(t, pgfx.Config{URL: late.URL(), Retry: pgfx.RetryConfig{Delay: 5 * time.Millisecond}}, pgfx.WithLogger(zap.New(core)))
 	outcome := make(chan error, 1)
 	go func() { outcome <- db.Start(within(t, 20*time.Second)) }()
 	require.Eventually(t, func() bool { return logs.FilterMessage("retrying").Len() > 0 }, 10*time.Second, time.Millisecond)
-	require.NoError(t, late.Server.Start(t.Context()))
-	defer func() { require.NoError(t, late.Server.Stop(context.Background())) }()
+	require.NoError(t, late.Start(t.Context()))
+	defer func() { require.NoError(t, late.Stop(context.Background())) }()
 	require.NoError(t, <-outcome)
 	assert.True(t, db.IsHealthy())
 	require.NoError(t, db.Close(t.Context()))
@@ -220,12 +220,12 @@ func TestSetup_FailureFailsStart(t *testing.T) {
 
 func TestStartOptional_ConnectsInBackground(t *testing.T) {
 	t.Parallel()
-	late, err := embedded.New(embedded.Params{})
+	late, err := embedded.NewServer()
 	require.NoError(t, err)
 	var setups atomic.Int32
 	core, logs := observer.New(zapcore.InfoLevel)
 	db := open(t, pgfx.Config{
-		URL: late.Endpoint.URL, Start: pgfx.StartConfig{Mode: pgfx.StartOptional},
+		URL: late.URL(), Start: pgfx.StartConfig{Mode: pgfx.StartOptional},
 		Retry: pgfx.RetryConfig{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond},
 	}, pgfx.WithLogger(zap.New(core)), pgfx.WithSetup(pgfx.SetupStep{Name: "fails once", Run: func(context.Context, *pgfx.DB) error {
 		if setups.Add(1) == 1 {
@@ -240,8 +240,8 @@ func TestStartOptional_ConnectsInBackground(t *testing.T) {
 	assert.False(t, db.IsInitialized())
 	assert.Zero(t, setups.Load(), "setup steps wait for the database")
 
-	require.NoError(t, late.Server.Start(t.Context()))
-	defer func() { require.NoError(t, late.Server.Stop(context.Background())) }()
+	require.NoError(t, late.Start(t.Context()))
+	defer func() { require.NoError(t, late.Stop(context.Background())) }()
 	require.Eventually(t, db.IsHealthy, 10*time.Second, time.Millisecond)
 	assert.EqualValues(t, 2, setups.Load())
 	_, err = db.Pool().Exec(t.Context(), "select 1")

@@ -246,7 +246,7 @@ func TestStop_KillsAnUnresponsiveServer(t *testing.T) {
 	assert.True(t, isEmpty(dir))
 }
 
-func TestStop_ShutsDownASlowServerImmediately(t *testing.T) {
+func TestStop_StopsASlowServerWithoutACheckpoint(t *testing.T) {
 	t.Parallel()
 	dir := newTempDir(t)
 	server, _ := newServer(t, embedded.TempDir(dir))
@@ -267,7 +267,7 @@ func TestStop_ShutsDownASlowServerImmediately(t *testing.T) {
 
 	err = server.Stop(testctx.Unending(t.Context(), 8*time.Second))
 	require.ErrorContains(t, err, "embedded: stop: the server didn't stop within")
-	require.ErrorContains(t, err, "was shut down without a checkpoint")
+	require.ErrorContains(t, err, "was stopped without a checkpoint")
 	assert.True(t, isEmpty(dir))
 }
 

@@ -37,7 +37,7 @@
 // not the server, which stays available for an orderly shutdown. If the keeper is killed, Linux stops the server, and the program or
 // the next start removes the directory.
 //
-// The keeper is started by this package's initialization and never reaches main. Packages that are initialized earlier are initialized
+// The keeper runs during this package's initialization and never reaches main. Packages that are initialized earlier are initialized
 // in the keeper too, so side effects of their init functions happen twice.
 //
 // # Shared servers

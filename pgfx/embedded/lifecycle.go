@@ -65,8 +65,8 @@ func (s *Server) logFields(pid int, began time.Time) []zap.Field {
 	}
 }
 
-// startContext returns a context that ends before ctx does: by a tenth of the remaining time, but at least half a second if there is
-// that much. The grace remains for cleaning up, because Fx runs no stop hook after its deadline.
+// startContext returns a context that ends before ctx does. The grace remains for cleaning up, because Fx runs no stop hook after its
+// deadline. It is 10 % of the remaining time, but at least 500 ms and at most 50 %.
 func startContext(ctx context.Context) (work context.Context, grace time.Duration, cancel context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -124,7 +124,7 @@ func (e redactedError) Unwrap() error { return e.err }
 // ends first, Stop returns its cause and the keeper finishes the shutdown.
 func (s *Server) Stop(ctx context.Context) error {
 	if err := s.acquireLock(ctx); err != nil {
-		// Another call starts or stops the server. Its keeper can be told to stop nevertheless.
+		// Another call is starting or stopping the server. If its keeper is known, it stops nevertheless.
 		if process := s.currentKeeper(); process != nil {
 			process.Abandon()
 		}
@@ -154,7 +154,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("embedded: stop: %w", err)
 	case mode == postgres.Immediate:
-		return fmt.Errorf("embedded: stop: the server didn't stop within %s and was shut down without a checkpoint", plan.Fast)
+		return fmt.Errorf("embedded: stop: the server didn't stop within %s and was stopped without a checkpoint", plan.Fast)
 	case mode == postgres.Killed:
 		return fmt.Errorf("embedded: stop: the server didn't stop within %s and was killed", plan.Fast+plan.Immediate)
 	}

@@ -109,8 +109,8 @@ func setDir(field *string, option, dir string) error {
 }
 
 // RemoveWhenOrphaned removes these files and directories, recursively, if the program ends without stopping the server. It is meant for
-// a [Persistent] directory that has no further use then, such as a test's; the server is stopped quickly in that case, without
-// regard for a later recovery. Relative paths are resolved when RemoveWhenOrphaned is called. [Shared] rejects the option, because a
+// a [Persistent] directory that has no further use then, such as a test's. The server is then stopped quickly, because its data is
+// removed anyway. Relative paths are resolved when RemoveWhenOrphaned is called. [Shared] rejects the option, because a
 // shared server has no owner.
 func RemoveWhenOrphaned(paths ...string) Option {
 	return func(o *options) error {

@@ -41,8 +41,8 @@ func TestOptions_AreValidated(t *testing.T) {
 
 func TestOptions_MayBeRepeatedWithTheSameValue(t *testing.T) {
 	t.Parallel()
-	_, err := embedded.NewServer(
-		embedded.Setting("work_mem", "5MB"), embedded.Setting("work_mem", "5MB"), embedded.Persistent("x"), embedded.Persistent("x"), nil)
+	opts := []embedded.Option{embedded.Setting("work_mem", "5MB"), embedded.Persistent("x"), nil}
+	_, err := embedded.NewServer(append(opts, opts...)...)
 	require.NoError(t, err)
 }
 

@@ -207,7 +207,7 @@ func (s settings) command(name string) *exec.Cmd {
 	cmd.Env = slices.Concat(os.Environ(), s.env, []string{envProgram + "=" + name})
 	cmd.Dir = "/"
 	cmd.ExtraFiles = s.files
-	// A process group of its own, as a shell creates.
+	// A separate process group, as a shell creates.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.credential}
 	return cmd
 }

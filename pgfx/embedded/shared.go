@@ -25,8 +25,8 @@ var sharedServers = struct { //nolint:gochecknoglobals // a lease is a file lock
 	locks map[string]chan struct{}
 }{servers: make(map[string]*Server), locks: make(map[string]chan struct{})}
 
-// Shared returns a running server that all processes of this user share if they use the same options, such as the test binaries of
-// one `go test ./...`. The first process starts the server. It stops about a second after the last process that uses it has ended, in
+// Shared returns a running server that all processes of this user share if they use the same options. The test binaries of one
+// `go test ./...` can do so, for example. The first process starts the server. It stops about a second after the last process that uses it has ended, in
 // whatever way.
 //
 // Within a process, calls with the same options return the same Server. [Server.Stop] is optional: it stops using the server before

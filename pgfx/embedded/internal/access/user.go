@@ -48,7 +48,7 @@ func selectUser(euid int, name string, fallbacks ...string) (*User, error) {
 func lookupUser(name string) (*User, error) {
 	found, err := user.Lookup(name)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it names the user
+		return nil, err
 	}
 	uid, err := strconv.Atoi(found.Uid)
 	if err != nil {

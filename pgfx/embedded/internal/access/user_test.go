@@ -24,7 +24,7 @@ func TestServerUser_UsesTheNamedUser(t *testing.T) {
 	assert.NotZero(t, user.UID)
 }
 
-func TestServerUser_FallsBackToPostgresOrNobody(t *testing.T) {
+func TestServerUser_HasFallbacks(t *testing.T) {
 	t.Parallel()
 	user, err := access.ServerUser(0, "")
 	require.NoError(t, err)

@@ -1,5 +1,5 @@
-// Package filelock takes advisory locks on open files. The operating system releases a lock when its process ends, also after
-// kill -9, so a lock that is free proves that its holder is gone.
+// Package filelock takes advisory locks on open files. The operating system releases a lock when its process ends, even after
+// kill -9. A free lock therefore proves that its holder is gone.
 package filelock
 
 import (

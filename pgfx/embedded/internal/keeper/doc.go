@@ -2,7 +2,7 @@
 //
 // # Keeper
 //
-// A keeper is a second process of the same executable that owns one server: it creates the server's directory, starts postgres as
+// A keeper is a second process of the same executable that owns one server. It creates the server's directory, starts postgres as
 // its child, and removes everything when the server is no longer needed. [Spawn] starts a keeper. This package's init function
 // recognizes a keeper by an environment variable and calls [Run] instead of returning, so a keeper never reaches main.
 //
@@ -13,8 +13,8 @@
 // # Server directory
 //
 // Each server has a directory with its socket, its log and, unless the data is persistent, its data directory. The keeper holds a
-// lock in it. If the lock is free, the keeper was killed, and the next keeper of the same user sweeps: it kills the server if it is
-// still running and removes the directory.
+// lock in it. If the lock is free, the keeper was killed. The next keeper of the same user then sweeps: it kills the server if it
+// is still running and removes the directory.
 //
 // # Shared servers
 //

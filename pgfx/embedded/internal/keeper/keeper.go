@@ -34,7 +34,7 @@ func init() { //nolint:gochecknoinits // only an init function runs before main 
 	os.Exit(Run(commands, events, terminationSignals()))
 }
 
-// startAbortTimeout is how long a server that didn't become ready may take to shut down.
+// startAbortTimeout is how long a server that didn't become ready may take to stop.
 const startAbortTimeout = 2 * time.Second
 
 var (

@@ -98,8 +98,8 @@ func (l Locations) check(dir, path string, port int) error {
 	return checkSocketPath(path, port)
 }
 
-// checkSocketPath returns an error if the path of the server's socket is too long for the operating system: 107 bytes on Linux, 103
-// elsewhere, without the final zero byte (unix(7)).
+// checkSocketPath returns an error if the path of the server's socket is too long for the operating system. The limit without the
+// final zero byte is 107 bytes on Linux and 103 elsewhere (unix(7)).
 func checkSocketPath(dir string, port int) error {
 	path := filepath.Join(socketDir(dir), fmt.Sprintf(".s.PGSQL.%d", port))
 	limit := 103

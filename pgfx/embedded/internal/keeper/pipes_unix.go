@@ -24,7 +24,7 @@ func passPipes(cmd *exec.Cmd, commands, events *os.File) {
 	// wait for it.
 	cmd.ExtraFiles = []*os.File{commands, events}
 	cmd.Dir = "/"
-	// Ctrl-C signals the terminal's process group. A session of its own protects the keeper from it.
+	// Ctrl-C signals the terminal's process group. A separate session protects the keeper from it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 }
 

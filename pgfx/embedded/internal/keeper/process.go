@@ -59,7 +59,7 @@ func Attach(child Child, commands, events *os.File, s Spec, log *zap.Logger) *Pr
 	return p
 }
 
-// PID returns the keeper's process id, or 0 if it isn't a process of its own.
+// PID returns the keeper's process id, or 0 if it isn't a separate process.
 func (p *Process) PID() int { return p.pid }
 
 // ServerPID returns the process id of the postmaster. It is valid after [Process.AwaitReady].
@@ -171,7 +171,7 @@ func (p *Process) AwaitReady(ctx context.Context, grace time.Duration) error {
 	return context.Cause(ctx)
 }
 
-// Stop tells the keeper to stop the server according to plan. It doesn't wait; [Process.Done] does.
+// Stop sends the command to stop the server according to plan. It doesn't wait; [Process.Done] does.
 func (p *Process) Stop(plan postgres.StopPlan) { p.send(command{Stop: &plan}) }
 
 // send writes a command unless the pipe is closed. An error means that the keeper has ended, which receive detects.

@@ -47,7 +47,8 @@ func NewEntry(s Spec, tempDir string) (Entry, error) {
 	if root == "" {
 		root = os.TempDir()
 		// Unlike the location of the data, this must not depend on the space that is free at the moment.
-		if info, err := os.Stat(sharedMemory); runtime.GOOS == "linux" && err == nil && info.IsDir() && access.CheckWritable(sharedMemory) == nil {
+		info, err := os.Stat(sharedMemory)
+		if runtime.GOOS == "linux" && err == nil && info.IsDir() && access.CheckWritable(sharedMemory) == nil {
 			root = sharedMemory
 		}
 	}

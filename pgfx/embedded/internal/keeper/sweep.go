@@ -16,8 +16,8 @@ import (
 // creationLimit is the age from which a server directory without a lock file can't be one that is just being created.
 const creationLimit = time.Minute
 
-// sweepLocation kills the servers and removes the directories in dir that killed keepers of this user have left. What can't be
-// removed remains for the next sweep.
+// sweepLocation kills the servers and removes the directories in dir that killed keepers of this user have left. The next
+// sweep retries after a failure.
 func sweepLocation(dir string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

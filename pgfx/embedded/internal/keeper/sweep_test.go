@@ -151,7 +151,7 @@ func TestSweep_KeepsADirectoryWithAKeeper(t *testing.T) {
 
 func TestSweep_RemovesOnlyStaleDirectories(t *testing.T) {
 	t.Parallel()
-	location, outside := newTempDir(t), newTempDir(t)
+	location, target := newTempDir(t), newTempDir(t)
 	old := time.Now().Add(-time.Hour)
 	mkdir := func(name string, modified time.Time) string {
 		dir := filepath.Join(location, name)
@@ -162,9 +162,9 @@ func TestSweep_RemovesOnlyStaleDirectories(t *testing.T) {
 	young, abandoned := mkdir(keeper.NewDirName(), time.Now()), mkdir(keeper.NewDirName(), old)
 	unrelated, otherUser := mkdir("something", old), mkdir("rdsfx-v2-4711-abcdefghijkl", old)
 	otherVersion := mkdir("rdsfx-0-abcdefghijkl", old)
-	require.NoError(t, os.WriteFile(filepath.Join(outside, "lock"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(target, "lock"), nil, 0o600))
 	link, file := filepath.Join(location, keeper.NewDirName()), filepath.Join(location, keeper.NewDirName())
-	require.NoError(t, os.Symlink(outside, link))
+	require.NoError(t, os.Symlink(target, link))
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	var otherOwner string
 	if os.Geteuid() == 0 {
@@ -182,6 +182,6 @@ func TestSweep_RemovesOnlyStaleDirectories(t *testing.T) {
 	if otherOwner != "" {
 		assert.DirExists(t, otherOwner, "the owner counts, not the name")
 	}
-	assert.FileExists(t, filepath.Join(outside, "lock"), "links aren't followed")
+	assert.FileExists(t, filepath.Join(target, "lock"), "links aren't followed")
 	assert.FileExists(t, file)
 }

@@ -17,9 +17,9 @@ import (
 
 const claimRetryInterval = 5 * time.Millisecond
 
-// ClaimPersistent prepares a persistent data directory for a server: it creates the directory and its content if needed, and
-// checks that this installation and user can run it and that no other server does. The directory stays locked until the returned
-// file is released with [filelock.Release].
+// ClaimPersistent prepares a persistent data directory for a server. It creates the directory and its content if needed. It returns
+// an error if this installation or user can't run the directory or if another server does. The directory stays locked until the
+// returned file is released with [filelock.Release].
 func (i Initializer) ClaimPersistent(ctx context.Context, dataDir string) (claim *os.File, err error) {
 	if err := os.MkdirAll(filepath.Dir(dataDir), 0o755); err != nil { //nolint:gosec // the server's user must be able to enter the parents
 		return nil, err
@@ -78,7 +78,7 @@ func lockDataDir(ctx context.Context, dataDir string, claim *os.File) error {
 
 // checkExisting returns an error if an existing, locked data directory can't be used.
 func (i Initializer) checkExisting(dataDir string) error {
-	text, err := os.ReadFile(filepath.Join(dataDir, "PG_VERSION"))
+	text, err := os.ReadFile(filepath.Join(filepath.Clean(dataDir), "PG_VERSION"))
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("data directory %s is neither empty nor a PostgreSQL data directory: choose another directory", dataDir)
 	}
@@ -95,8 +95,8 @@ func (i Initializer) checkExisting(dataDir string) error {
 	return i.checkOwner(dataDir)
 }
 
-// checkNotRunning returns an error if a server runs in the locked data directory. It removes a stale pid file: PostgreSQL only
-// checks whether a process with that id exists, so a zombie or an unrelated process would prevent the start.
+// checkNotRunning returns an error if a server runs in the locked data directory. It removes a stale pid file.
+// PostgreSQL only checks whether a process with that id exists, so a zombie or an unrelated process would prevent the start.
 func checkNotRunning(dataDir string) error {
 	pid, running := runningServer(dataDir)
 	switch {

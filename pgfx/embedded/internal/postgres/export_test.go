@@ -23,16 +23,16 @@ var (
 	ServerEnviron   = serverEnviron
 )
 
-// WriteLog writes texts to a log that is rotated at limit bytes and returns its tail.
-func WriteLog(path string, limit int64, texts ...string) (string, error) {
+// WriteLog writes lines to a log that is rotated at limit bytes and returns its tail.
+func WriteLog(path string, limit int64, lines ...string) (string, error) {
 	log, err := OpenLog(path)
 	if err != nil {
 		return "", err
 	}
 	defer log.Close()
 	log.limit = limit
-	for _, text := range texts {
-		if _, err := log.Write([]byte(text)); err != nil {
+	for _, line := range lines {
+		if _, err := log.Write([]byte(line)); err != nil {
 			return "", err
 		}
 	}

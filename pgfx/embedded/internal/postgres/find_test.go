@@ -15,7 +15,8 @@ import (
 func TestFind_UsesTheFirstSource(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	configured, installed := writeBinaries(t, filepath.Join(root, "configured"), "14.1"), writeBinaries(t, filepath.Join(root, "installed"), "17.2")
+	configured := writeBinaries(t, filepath.Join(root, "configured"), "14.1")
+	installed := writeBinaries(t, filepath.Join(root, "installed"), "17.2")
 	env := map[string]string{"PATH": installed, postgres.EnvBin: configured, postgres.EnvURL: "postgres://app@db/app"}
 
 	found, err := postgres.FindInPath(env)

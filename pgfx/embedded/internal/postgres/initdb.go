@@ -20,8 +20,8 @@ const Superuser = "postgres"
 // initdbOptions apply to every data directory that this package creates.
 var initdbOptions = []string{"--username=" + Superuser, "--encoding=UTF8", "--locale=C", "--auth=trust"}
 
-// temporaryOptions make initdb fast at the price of durability. Each server starts with one WAL segment: at PostgreSQL's default
-// of 16 MB it would be more than half of what a copy of the template writes.
+// temporaryOptions make initdb fast at the price of durability. Each server starts with one WAL segment. With PostgreSQL's default
+// of 16 MB it would be more than 50 % of the template.
 var temporaryOptions = []string{"--no-sync", "--wal-segsize=4"}
 
 // Initializer creates data directories.

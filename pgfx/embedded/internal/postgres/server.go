@@ -63,7 +63,8 @@ type Server struct {
 // dies, Linux ends the server.
 func Start(config Config, log *Log) (*Server, error) {
 	args := append([]string{"-D", config.DataDir}, config.Args...)
-	cmd := exec.CommandContext(context.Background(), config.Installation.Binary("postgres"), args...) //nolint:gosec // the binary of the installation
+	binary := config.Installation.Binary("postgres")
+	cmd := exec.CommandContext(context.Background(), binary, args...) //nolint:gosec // the binary of the installation
 	prepare(cmd, config.User, syscall.SIGQUIT)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.WaitDelay = outputDelay

@@ -42,15 +42,15 @@ func (i Initializer) templateKey() string {
 	return fmt.Sprintf("%d-%s", install.Major, hex.EncodeToString(sum.Sum(nil))[:16])
 }
 
-// createFromCache copies t to dataDir. If t doesn't exist, it runs initdb on dataDir and stores the result as t; a lock ensures
-// that one process at a time does so. done is false if the cache directory can't be used.
+// createFromCache copies t to dataDir. If t doesn't exist, it runs initdb on dataDir and stores the result as t. A lock prevents
+// other processes from doing the same work. done is false if the cache directory can't be used.
 func (i Initializer) createFromCache(ctx context.Context, dataDir string, t template) (done bool, err error) {
 	if t.copyTo(ctx, dataDir, i.User) {
 		return true, nil
 	}
 	lock, err := os.OpenFile(filepath.Clean(t.path+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return false, nil //nolint:nilerr // the next cache directory may be usable
+		return false, nil // the next cache directory may be usable
 	}
 	defer filelock.Release(lock)
 	// Some network file systems have no locks. Without one, several processes may create the same template.
