@@ -15,40 +15,41 @@
 //  3. Installed server binaries are searched in PATH, in `pg_config --bindir` and where Debian, Red Hat, SUSE, Alpine, Homebrew,
 //     Postgres.app and the Windows installer put them. The newest version wins.
 //
-// If none has a server, the error matches [ErrNotFound] and lists where the package searched and what to install. [Module] also reads
-// DATABASE_URL: if it is set, the application already has a database, so the Endpoint is zero and nothing is started.
+// If none has a server, the error matches [ErrNotFound] and lists where the package searched and what to install. [Module] also
+// reads DATABASE_URL: if it is set, the application already has a database, so the Endpoint is zero and nothing is started.
 //
 // # Configuration of the server
 //
-// The server listens on a Unix socket in a private directory. It listens on a TCP port only with the option [TCP]. The encoding is
-// UTF8, the locale C, the time zone UTC; superuser and default database are called postgres.
+// The server listens on a Unix socket in a private directory. It listens on a TCP port only with the option [TCP]. The encoding
+// is UTF8, the locale C, the time zone UTC; superuser and default database are called postgres.
 //
-// Without the option [Persistent] the data is temporary. It is stored on /dev/shm if there is enough space, otherwise in the temp
-// directory. fsync and full_page_writes are off, but synchronous_commit is on: the crash of one backend loses no acknowledged
-// transaction. Data directories are copied from a template in the user's cache directory, for which initdb runs once.
+// Without the option [Persistent] the data is temporary. It is stored on /dev/shm if there is enough space, otherwise in the
+// temp directory. fsync and full_page_writes are off, but synchronous_commit is on: the crash of one backend loses no
+// acknowledged transaction. Data directories are copied from a template in the user's cache directory, for which initdb runs
+// once.
 //
 // PostgreSQL refuses to run as root. If the process runs as root, the server runs as another user: the one named by
 // RDSFX_POSTGRES_USER, else postgres, else nobody.
 //
 // # Cleanup
 //
-// A second process of the same executable, the keeper, owns the server. It learns from a pipe when the program has ended, in whatever
-// way, and then stops the server and removes its directory. It runs in its own session: Ctrl-C on a terminal reaches the program but
-// not the server, which stays available for an orderly shutdown. If the keeper is killed, Linux stops the server, and the program or
-// the next start removes the directory.
+// A second process of the same executable, the keeper, owns the server. It learns from a pipe when the program has ended, in
+// whatever way, and then stops the server and removes its directory. It runs in its own session: Ctrl-C on a terminal reaches
+// the program but not the server, which stays available for an orderly shutdown. If the keeper is killed, Linux stops the
+// server, and the program or the next start removes the directory.
 //
-// The keeper runs during this package's initialization and never reaches main. Packages that are initialized earlier are initialized
-// in the keeper too, so side effects of their init functions happen twice.
+// The keeper runs during this package's initialization and never reaches main. Packages that are initialized earlier are
+// initialized in the keeper too, so side effects of their init functions happen twice.
 //
 // # Shared servers
 //
-// [Shared] returns a server that all processes of a user share if they use the same options. The server stops about a second after
-// the last of them has ended. The processes find each other through a directory that only their user can access; a directory of
-// that name with other permissions is refused.
+// [Shared] returns a server that all processes of a user share if they use the same options. The server stops about a second
+// after the last of them has ended. The processes find each other through a directory that only their user can access; a
+// directory of that name with other permissions is refused.
 //
 // # Security
 //
-// Only the server's user can reach the Unix socket, and a client there can log in as any role without a password. If root starts the
-// server, other processes of the server's user can reach the socket. Where that matters, set RDSFX_POSTGRES_USER to a user who
-// runs nothing else. Over TCP every login requires a password.
+// Only the server's user can reach the Unix socket, and a client there can log in as any role without a password. If root
+// starts the server, other processes of the server's user can reach the socket. Where that matters, set RDSFX_POSTGRES_USER to
+// a user who runs nothing else. Over TCP every login requires a password.
 package embedded

@@ -18,6 +18,6 @@ const (
 	EnvDatabaseURL = "DATABASE_URL"
 )
 
-// ErrNotFound is matched by the error of a constructor when there is neither a running server nor an installation. The text lists
-// where the package searched and how to install PostgreSQL.
+// ErrNotFound is matched by the error of a constructor when there is neither a running server nor an installation. The text
+// lists where the package searched and how to install PostgreSQL.
 var ErrNotFound = postgres.ErrNotFound

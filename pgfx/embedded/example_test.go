@@ -40,8 +40,8 @@ func Example() {
 	// Output: max_connections: 20
 }
 
-// In an Fx application, the server starts and stops with the application. This example connects with plain pgx; rdsfx.Module would
-// open a pool.
+// In an Fx application, the server starts and stops with the application. This example connects with plain pgx; rdsfx.Module
+// would open a pool.
 func ExampleModule() {
 	app := fx.New(
 		fx.NopLogger,

@@ -15,10 +15,11 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 
-// Start starts the server and returns when it accepts connections. If the server is running, Start does nothing. It may be called again
-// after [Server.Stop] or after the server has died. It waits for an external server instead of starting one.
+// Start starts the server and returns when it accepts connections. If the server is running, Start does nothing. It may be
+// called again after [Server.Stop] or after the server has died. It waits for an external server instead of starting one.
 //
-// Start fails a little before ctx's deadline, or after a minute if ctx has none, so that it can clean up. The server outlives ctx.
+// Start fails a little before ctx's deadline, or after a minute if ctx has none, so that it can clean up. The server outlives
+// ctx.
 func (s *Server) Start(ctx context.Context) error {
 	if s.disabled {
 		return nil
@@ -65,8 +66,8 @@ func (s *Server) logFields(pid int, began time.Time) []zap.Field {
 	}
 }
 
-// startContext returns a context that ends before ctx does. The grace remains for cleaning up, because Fx runs no stop hook after its
-// deadline. It is 10 % of the remaining time, but at least 500 ms and at most 50 %.
+// startContext returns a context that ends before ctx does. The grace remains for cleaning up, because Fx runs no stop hook
+// after its deadline. It is 10 % of the remaining time, but at least 500 ms and at most 50 %.
 func startContext(ctx context.Context) (work context.Context, grace time.Duration, cancel context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -116,12 +117,12 @@ type redactedError struct{ err error }
 func (e redactedError) Error() string { return redact.ConnString(e.err.Error()) }
 func (e redactedError) Unwrap() error { return e.err }
 
-// Stop stops the server and removes its directory. If the server isn't running or is external, Stop does nothing. For a shared server,
-// it releases this process's lease.
+// Stop stops the server and removes its directory. If the server isn't running or is external, Stop does nothing. For a shared
+// server, it releases this process's lease.
 //
-// Stop requests a fast shutdown, then an immediate one, and finally kills the server. Each step takes its part of the time until ctx's
-// deadline, or of a minute if ctx has none. If the fast shutdown doesn't suffice, Stop returns an error, but the server is gone. If ctx
-// ends first, Stop returns its cause and the keeper finishes the shutdown.
+// Stop requests a fast shutdown, then an immediate one, and finally kills the server. Each step takes its part of the time
+// until ctx's deadline, or of a minute if ctx has none. If the fast shutdown doesn't suffice, Stop returns an error, but the
+// server is gone. If ctx ends first, Stop returns its cause and the keeper finishes the shutdown.
 func (s *Server) Stop(ctx context.Context) error {
 	if err := s.acquireLock(ctx); err != nil {
 		// Another call is starting or stopping the server. If its keeper is known, it stops nevertheless.
@@ -161,8 +162,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	return nil
 }
 
-// stopPlan divides the time until ctx's deadline: half for the fast shutdown, a quarter for the immediate one, the rest for killing and
-// cleaning up.
+// stopPlan divides the time until ctx's deadline: half for the fast shutdown, a quarter for the immediate one, the rest for
+// killing and cleaning up.
 func stopPlan(ctx context.Context) postgres.StopPlan {
 	left := stopTimeout
 	if deadline, ok := ctx.Deadline(); ok {

@@ -56,8 +56,8 @@ func query[T any](t *testing.T, url, sql string) T {
 	return value
 }
 
-// newTempDir returns an empty directory for the servers of one test. Every user can write to it, and its path is short enough for
-// sockets.
+// newTempDir returns an empty directory for the servers of one test. Every user can write to it, and its path is short enough
+// for sockets.
 func newTempDir(tb testing.TB) string {
 	tb.Helper()
 	parent := "/dev/shm"
@@ -73,8 +73,8 @@ func newTempDir(tb testing.TB) string {
 	return dir
 }
 
-// writeExecutable writes an executable file. Between fork and exec, a child process would hold a copy of the descriptor, and a file that
-// is open for writing can't be executed.
+// writeExecutable writes an executable file. Between fork and exec, a child process would hold a copy of the descriptor, and a
+// file that is open for writing can't be executed.
 func writeExecutable(t *testing.T, path string, content io.Reader) {
 	t.Helper()
 	syscall.ForkLock.RLock()

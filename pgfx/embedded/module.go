@@ -10,11 +10,11 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 
-// Module provides a [pgfx.Endpoint] and a [*Server] to an Fx application. The server starts and stops with the application, but only if
-// one of the two is requested. Pass options with [ProvideOptions].
+// Module provides a [pgfx.Endpoint] and a [*Server] to an Fx application. The server starts and stops with the application, but
+// only if one of the two is requested. Pass options with [ProvideOptions].
 //
-// Constructing the application creates no process, directory or socket. If DATABASE_URL is set, the Endpoint is zero and the Server
-// does nothing.
+// Constructing the application creates no process, directory or socket. If DATABASE_URL is set, the Endpoint is zero and the
+// Server does nothing.
 var Module = fx.Module("embedded", fx.Provide(newForFx))
 
 // ProvideOptions passes options to [Module]. It may be used several times and anywhere in the application.

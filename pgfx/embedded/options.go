@@ -43,8 +43,8 @@ var reservedSettings = map[string]string{
 var settingName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*(\.[a-z_][a-z0-9_$]*)?$`)
 
 // Setting sets a server setting (PostgreSQL manual, "Server Configuration"), for example Setting("max_connections", "300"). It
-// overrides this package's defaults. The name is not case-sensitive. If the server rejects the value, Start fails with the server's
-// message.
+// overrides this package's defaults. The name is not case-sensitive. If the server rejects the value, Start fails with the
+// server's message.
 func Setting(name, value string) Option {
 	return func(o *options) error {
 		key := strings.ToLower(name)
@@ -69,8 +69,8 @@ func Setting(name, value string) Option {
 	}
 }
 
-// TCP makes the server listen on a free port of 127.0.0.1 in addition to its Unix socket, and makes that port its address. Logins over
-// TCP require the superuser's password, which is random and part of [Server.URL].
+// TCP makes the server listen on a free port of 127.0.0.1 in addition to its Unix socket, and makes that port its address.
+// Logins over TCP require the superuser's password, which is random and part of [Server.URL].
 func TCP() Option {
 	return func(o *options) error {
 		o.tcp = true
@@ -78,17 +78,17 @@ func TCP() Option {
 	}
 }
 
-// Persistent keeps the server's data in dir, so the database survives restarts. initdb creates dir if it doesn't exist or is empty.
-// Durability settings keep PostgreSQL's defaults. A relative dir is resolved when Persistent is called.
+// Persistent keeps the server's data in dir, so the database survives restarts. initdb creates dir if it doesn't exist or is
+// empty. Durability settings keep PostgreSQL's defaults. A relative dir is resolved when Persistent is called.
 //
 // Start fails if another running server uses dir, if dir contains something else, or if another major version created it.
 func Persistent(dir string) Option {
 	return func(o *options) error { return setDir(&o.persistent, "persistent", dir) }
 }
 
-// TempDir creates the server's directory (socket, log and temporary data) in dir instead of /dev/shm or the temp directory. dir must
-// exist, be writable and have a short path: the path of a socket is limited to about 100 bytes. A relative dir is resolved when
-// TempDir is called.
+// TempDir creates the server's directory (socket, log and temporary data) in dir instead of /dev/shm or the temp directory. dir
+// must exist, be writable and have a short path: the path of a socket is limited to about 100 bytes. A relative dir is resolved
+// when TempDir is called.
 func TempDir(dir string) Option {
 	return func(o *options) error { return setDir(&o.tempDir, "temp dir", dir) }
 }
@@ -108,10 +108,10 @@ func setDir(field *string, option, dir string) error {
 	return nil
 }
 
-// RemoveWhenOrphaned removes these files and directories, recursively, if the program ends without stopping the server. It is meant for
-// a [Persistent] directory that has no further use then, such as a test's. The server is then stopped quickly, because its data is
-// removed anyway. Relative paths are resolved when RemoveWhenOrphaned is called. [Shared] rejects the option, because a
-// shared server has no owner.
+// RemoveWhenOrphaned removes these files and directories, recursively, if the program ends without stopping the server. It is
+// meant for a [Persistent] directory that has no further use then, such as a test's. The server is then stopped quickly,
+// because its data is removed anyway. Relative paths are resolved when RemoveWhenOrphaned is called. [Shared] rejects the
+// option, because a shared server has no owner.
 func RemoveWhenOrphaned(paths ...string) Option {
 	return func(o *options) error {
 		for _, path := range paths {
@@ -128,8 +128,8 @@ func RemoveWhenOrphaned(paths ...string) Option {
 	}
 }
 
-// Logger logs the server's start and its unexpected end to log. By default nothing is logged; in Fx, the application's logger is used
-// under the name "embedded".
+// Logger logs the server's start and its unexpected end to log. By default nothing is logged; in Fx, the application's logger
+// is used under the name "embedded".
 func Logger(log *zap.Logger) Option {
 	return func(o *options) error {
 		if log == nil {
@@ -140,8 +140,8 @@ func Logger(log *zap.Logger) Option {
 	}
 }
 
-// applyOptions applies opts and returns all of their errors. Nil options are ignored. If no option sets a logger, logger is used,
-// which may be nil.
+// applyOptions applies opts and returns all of their errors. Nil options are ignored. If no option sets a logger, logger is
+// used, which may be nil.
 func applyOptions(opts []Option, logger *zap.Logger) (options, error) {
 	var (
 		o    options

@@ -101,7 +101,8 @@ func mustShare(opts ...embedded.Option) *embedded.Server {
 	return server
 }
 
-// runPersistent runs a persistent server whose data and a file are removed if the program is killed. It stops the server on input.
+// runPersistent runs a persistent server whose data and a file are removed if the program is killed. It stops the server on
+// input.
 func runPersistent() {
 	dataDir, file := filepath.Join(os.Getenv(envDir), "data"), filepath.Join(os.Getenv(envDir), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -25,8 +25,8 @@ const (
 	fastShutdownLimit = 45 * time.Second
 )
 
-// Server is a local PostgreSQL server, or an external one that RDSFX_POSTGRES_URL names and that is neither started nor stopped. Its
-// methods may be called concurrently.
+// Server is a local PostgreSQL server, or an external one that RDSFX_POSTGRES_URL names and that is neither started nor
+// stopped. Its methods may be called concurrently.
 type Server struct {
 	// spec and external are pointers, so that fmt prints their addresses if a Server is printed by value.
 	spec *keeper.Spec
@@ -52,7 +52,8 @@ type Server struct {
 // Start starts a server and returns when it accepts connections. Call [Server.Stop] to stop it. If the process ends without
 // stopping it, the server ends too.
 //
-// Start fails a little before ctx's deadline, or after a minute if ctx has none, so that it can clean up. The server outlives ctx.
+// Start fails a little before ctx's deadline, or after a minute if ctx has none, so that it can clean up. The server outlives
+// ctx.
 func Start(ctx context.Context, opts ...Option) (*Server, error) {
 	server, err := NewServer(opts...)
 	if err != nil {
@@ -64,9 +65,9 @@ func Start(ctx context.Context, opts ...Option) (*Server, error) {
 	return server, nil
 }
 
-// NewServer selects a server without starting it. It creates no process, directory or socket, but the server's URL is known. Call
-// [Server.Start] and [Server.Stop]. NewServer returns an error if options are invalid or, matching [ErrNotFound], if there is no
-// PostgreSQL.
+// NewServer selects a server without starting it. It creates no process, directory or socket, but the server's URL is known.
+// Call [Server.Start] and [Server.Stop]. NewServer returns an error if options are invalid or, matching [ErrNotFound], if there
+// is no PostgreSQL.
 func NewServer(opts ...Option) (*Server, error) {
 	o, err := applyOptions(opts, nil)
 	if err != nil {
@@ -118,8 +119,8 @@ func newSpec(o options, installation postgres.Installation, userName string) (*k
 	return s, nil
 }
 
-// URL returns the connection URL, including the password. It is known before the server starts and doesn't change when the server is
-// restarted. It is empty if DATABASE_URL replaces the server of [Module].
+// URL returns the connection URL, including the password. It is known before the server starts and doesn't change when the
+// server is restarted. It is empty if DATABASE_URL replaces the server of [Module].
 func (s *Server) URL() string {
 	switch {
 	case s.disabled:
@@ -145,8 +146,8 @@ func (s *Server) DataDir() string {
 	return s.spec.DataDir
 }
 
-// LogFile returns the path of the server's log. At 8 MB the file is renamed to LogFile + ".1". Both are removed when the server stops.
-// It is empty for an external server.
+// LogFile returns the path of the server's log. At 8 MB the file is renamed to LogFile + ".1". Both are removed when the server
+// stops. It is empty for an external server.
 func (s *Server) LogFile() string {
 	if s.External() {
 		return ""

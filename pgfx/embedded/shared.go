@@ -26,14 +26,14 @@ var sharedServers = struct { //nolint:gochecknoglobals // a lease is a file lock
 }{servers: make(map[string]*Server), locks: make(map[string]chan struct{})}
 
 // Shared returns a running server that all processes of this user share if they use the same options. The test binaries of one
-// `go test ./...` can do so, for example. The first process starts the server. It stops about a second after the last process that uses it has ended, in
-// whatever way.
+// `go test ./...` can do so, for example. The first process starts the server. It stops about a second after the last process
+// that uses it has ended, in whatever way.
 //
-// Within a process, calls with the same options return the same Server. [Server.Stop] is optional: it stops using the server before
-// the process ends. If the server was killed, the next call returns another one with a new URL.
+// Within a process, calls with the same options return the same Server. [Server.Stop] is optional: it stops using the server
+// before the process ends. If the server was killed, the next call returns another one with a new URL.
 //
-// Shared fails a little before ctx's deadline, or after a minute if ctx has none. The server outlives ctx. [RemoveWhenOrphaned] is an
-// error.
+// Shared fails a little before ctx's deadline, or after a minute if ctx has none. The server outlives ctx. [RemoveWhenOrphaned]
+// is an error.
 func Shared(ctx context.Context, opts ...Option) (*Server, error) {
 	o, err := applyOptions(opts, nil)
 	if err != nil {

@@ -323,8 +323,8 @@ func registryIn(t *testing.T, dir string) string {
 	return found[0]
 }
 
-// BenchmarkShared_SixProcesses reports the time until six processes have the server, which the first one starts, and the time from their
-// kill until nothing is left.
+// BenchmarkShared_SixProcesses reports the time until six processes have the server, which the first one starts, and the time
+// from their kill until nothing is left.
 func BenchmarkShared_SixProcesses(b *testing.B) {
 	var ready, gone time.Duration
 	for b.Loop() {

@@ -23,8 +23,8 @@ func MakePrivate(dir string, forbidden os.FileMode) error {
 	return CheckPrivate(dir, forbidden)
 }
 
-// CheckPrivate returns an error unless dir is a directory that belongs to the current user and has none of the forbidden permission
-// bits. A link is not a directory.
+// CheckPrivate returns an error unless dir is a directory that belongs to the current user and has none of the forbidden
+// permission bits. A link is not a directory.
 func CheckPrivate(dir string, forbidden os.FileMode) error {
 	info, err := os.Lstat(dir)
 	switch {

@@ -35,8 +35,8 @@ func Release(file *os.File) {
 	_ = file.Close()
 }
 
-// IsCurrent reports whether file is still the file that its name refers to. A process that waited for a lock may have
-// received the lock of a file that was removed meanwhile.
+// IsCurrent reports whether file is still the file that its name refers to. A process that waited for a lock may have received
+// the lock of a file that was removed meanwhile.
 func IsCurrent(file *os.File) bool {
 	held, err := file.Stat()
 	if err != nil {

@@ -52,8 +52,8 @@ type keeper struct {
 	plan postgres.StopPlan
 }
 
-// Run runs a keeper in this process and returns its exit status. It reads commands and writes events, both as JSON. It stops the
-// server on the stop command, at the end of commands, or on a signal from terminate.
+// Run runs a keeper in this process and returns its exit status. It reads commands and writes events, both as JSON. It stops
+// the server on the stop command, at the end of commands, or on a signal from terminate.
 func Run(commands io.Reader, events io.Writer, terminate <-chan os.Signal) int {
 	k := &keeper{events: json.NewEncoder(events)}
 	k.send(event{Kind: eventHello})
@@ -144,7 +144,8 @@ func (k *keeper) runShared(ctx context.Context, cancel context.CancelCauseFunc) 
 	return k.runServer(ctx, func(pid int) error { return registration.publish(State{Spec: k.spec, PID: pid}) })
 }
 
-// runServer creates the server, calls publish when it is ready, waits until ctx ends or the server does, and removes everything.
+// runServer creates the server, calls publish when it is ready, waits until ctx ends or the server does, and removes
+// everything.
 func (k *keeper) runServer(ctx context.Context, publish func(pid int) error) (mode postgres.ShutdownMode, err error) {
 	dir, err := createServerDir(k.spec)
 	if err != nil {

@@ -22,8 +22,8 @@ type Lease struct {
 	Started bool
 }
 
-// Join returns a lease on the server of e. If the server isn't running, it starts a keeper with spawn. If ctx ends, Join returns its
-// cause after cleaning up, for which it waits no longer than grace.
+// Join returns a lease on the server of e. If the server isn't running, it starts a keeper with spawn. If ctx ends, Join
+// returns its cause after cleaning up, for which it waits no longer than grace.
 func Join(ctx context.Context, e Entry, grace time.Duration, spawn func() (*Process, error)) (*Lease, error) {
 	for {
 		lease, err := join(ctx, e, grace, spawn)
@@ -63,8 +63,8 @@ func join(ctx context.Context, e Entry, grace time.Duration, spawn func() (*Proc
 
 var errNoKeeper = errors.New("the server has no keeper")
 
-// awaitState waits for the state of a server that another process has started. The caller must hold the election lock and a lease, so
-// a running server stays.
+// awaitState waits for the state of a server that another process has started. The caller must hold the election lock and a
+// lease, so a running server stays.
 func (e Entry) awaitState(ctx context.Context) (State, error) {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
@@ -98,8 +98,8 @@ func (e Entry) start(ctx context.Context, grace time.Duration, spawn func() (*Pr
 	return e.readState()
 }
 
-// Valid reports whether the server of the lease still exists. If its keeper was killed, another process may have started another
-// server for the same entry.
+// Valid reports whether the server of the lease still exists. If its keeper was killed, another process may have started
+// another server for the same entry.
 func (l *Lease) Valid() bool {
 	if !l.entry.hasKeeper() {
 		return false

@@ -29,7 +29,8 @@ type Locations struct {
 	memoryNeeded uint64
 }
 
-// NewLocations returns the locations for a server that runs as user: tempDir, or, if it is empty, /dev/shm and the temp directory.
+// NewLocations returns the locations for a server that runs as user: tempDir, or, if it is empty, /dev/shm and the temp
+// directory.
 func NewLocations(tempDir string, user *access.User) Locations {
 	if tempDir != "" {
 		return Locations{candidates: []string{tempDir}, user: user}
@@ -98,8 +99,8 @@ func (l Locations) check(dir, path string, port int) error {
 	return checkSocketPath(path, port)
 }
 
-// checkSocketPath returns an error if the path of the server's socket is too long for the operating system. The limit without the
-// final zero byte is 107 bytes on Linux and 103 elsewhere (unix(7)).
+// checkSocketPath returns an error if the path of the server's socket is too long for the operating system. The limit without
+// the final zero byte is 107 bytes on Linux and 103 elsewhere (unix(7)).
 func checkSocketPath(dir string, port int) error {
 	path := filepath.Join(socketDir(dir), fmt.Sprintf(".s.PGSQL.%d", port))
 	limit := 103

@@ -20,8 +20,8 @@ const (
 
 // passPipes prepares cmd to run a keeper that uses these pipes.
 func passPipes(cmd *exec.Cmd, commands, events *os.File) {
-	// Standard input and output are the null device. If the keeper held the parent's output open, `go test` and shell pipes would
-	// wait for it.
+	// Standard input and output are the null device. If the keeper held the parent's output open, `go test` and shell pipes
+	// would wait for it.
 	cmd.ExtraFiles = []*os.File{commands, events}
 	cmd.Dir = "/"
 	// Ctrl-C signals the terminal's process group. A separate session protects the keeper from it.
@@ -40,8 +40,8 @@ func inheritedPipes() (commands, events *os.File, ok bool) {
 	return os.NewFile(commandsDescriptor, "commands"), os.NewFile(eventsDescriptor, "events"), true
 }
 
-// detachFromParent closes the descriptors that the parent has itself inherited, because a shell or test runner may wait for their end.
-// It discards standard error, which up to here reported failures of the executable.
+// detachFromParent closes the descriptors that the parent has itself inherited, because a shell or test runner may wait for
+// their end. It discards standard error, which up to here reported failures of the executable.
 func detachFromParent() {
 	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
 		_ = unix.Dup2(int(null.Fd()), 2)

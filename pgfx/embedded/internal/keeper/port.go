@@ -12,8 +12,8 @@ import (
 // lowestPort is the lowest port for a server. Many lower ones are in customary use by other services.
 const lowestPort = 10_000
 
-// FreePort returns a TCP port that no process listens on. On Linux it is below the ephemeral range: the system doesn't assign it to
-// another socket while the server is down.
+// FreePort returns a TCP port that no process listens on. On Linux it is below the ephemeral range: the system doesn't assign
+// it to another socket while the server is down.
 func FreePort() (int, error) {
 	const attempts = 20
 	if end := firstEphemeralPort(); end > lowestPort {

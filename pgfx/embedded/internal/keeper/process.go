@@ -124,7 +124,8 @@ func (p *Process) Reason() string {
 	return p.last.Error
 }
 
-// Result returns how the server was stopped, or an error if it ended in another way. Call it only after [Process.Done] is closed.
+// Result returns how the server was stopped, or an error if it ended in another way. Call it only after [Process.Done] is
+// closed.
 func (p *Process) Result() (postgres.ShutdownMode, error) {
 	switch {
 	case p.last.LostElection:
@@ -135,8 +136,8 @@ func (p *Process) Result() (postgres.ShutdownMode, error) {
 	return p.last.Mode, nil
 }
 
-// AwaitReady waits until the server accepts connections. If it fails or ctx ends, keeper and server are gone when AwaitReady returns,
-// unless that takes longer than grace.
+// AwaitReady waits until the server accepts connections. If it fails or ctx ends, keeper and server are gone when AwaitReady
+// returns, unless that takes longer than grace.
 func (p *Process) AwaitReady(ctx context.Context, grace time.Duration) error {
 	select {
 	case <-p.ready:
@@ -192,7 +193,8 @@ func (p *Process) isSpecSent() bool {
 	return p.specSent
 }
 
-// Abandon closes the command pipe, so the keeper stops the server on its own. It reports whether a stop had been requested before.
+// Abandon closes the command pipe, so the keeper stops the server on its own. It reports whether a stop had been requested
+// before.
 func (p *Process) Abandon() (stopSent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

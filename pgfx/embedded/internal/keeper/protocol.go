@@ -48,8 +48,8 @@ type Spec struct {
 	Shared *Entry `json:"shared,omitempty"`
 }
 
-// orphanPlan returns how to stop the server when its owner has ended. A temporary server has nothing to save. A shared server must
-// be gone three seconds after its last lease. A persistent server should not need recovery.
+// orphanPlan returns how to stop the server when its owner has ended. A temporary server has nothing to save. A shared server
+// must be gone three seconds after its last lease. A persistent server should not need recovery.
 func (s Spec) orphanPlan() postgres.StopPlan {
 	switch {
 	case s.Persistent && len(s.RemoveWhenOrphaned) == 0:

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// IdleTimeout is how long a shared server without a lease waits for the next process. Test packages that run one after another
-	// therefore share a server.
+	// IdleTimeout is how long a shared server without a lease waits for the next process. Test packages that run one after
+	// another therefore share a server.
 	IdleTimeout = time.Second
 	// idleCheckInterval is the time between two checks for leases.
 	idleCheckInterval = 50 * time.Millisecond
@@ -96,8 +96,8 @@ func (r *registration) close() bool {
 	return true
 }
 
-// remove removes the entry after the server was stopped. If other processes hold the election lock or a lease, only the state file is
-// removed and the rest is left to them.
+// remove removes the entry after the server was stopped. If other processes hold the election lock or a lease, only the state
+// file is removed and the rest is left to them.
 func (r *registration) remove() {
 	if r.election == nil {
 		r.close()

@@ -25,7 +25,8 @@ const (
 	StateFile    = "state"
 )
 
-// Entry identifies one shared server in the registry. It contains neither data nor sockets, so the server's user needs no access.
+// Entry identifies one shared server in the registry. It contains neither data nor sockets, so the server's user needs no
+// access.
 type Entry struct {
 	// Dir is the registry directory.
 	Dir string `json:"dir"`
@@ -40,8 +41,8 @@ type State struct {
 	PID int `json:"pid"`
 }
 
-// NewEntry returns the entry of all processes of this user that need the server that s describes. tempDir is the location that the
-// caller chose, or empty.
+// NewEntry returns the entry of all processes of this user that need the server that s describes. tempDir is the location that
+// the caller chose, or empty.
 func NewEntry(s Spec, tempDir string) (Entry, error) {
 	root := tempDir
 	if root == "" {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// temporarySettings trade durability for speed. synchronous_commit stays on: without it, the crash of one backend loses acknowledged
-// transactions.
+// temporarySettings trade durability for speed. synchronous_commit stays on: without it, the crash of one backend loses
+// acknowledged transactions.
 var temporarySettings = map[string]string{
 	"fsync":              "off",
 	"full_page_writes":   "off",
@@ -22,7 +22,8 @@ var temporarySettings = map[string]string{
 func (s Spec) serverArgs() []string {
 	settings := make(map[string]string)
 	if runtime.GOOS != "windows" {
-		// In the data directory, shared memory is removed with it or at the next start. On /dev/shm, a killed server would leave it.
+		// In the data directory, shared memory is removed with it or at the next start. On /dev/shm, a killed server would
+		// leave it.
 		settings["dynamic_shared_memory_type"] = "mmap"
 	}
 	if !s.Persistent {

@@ -66,8 +66,8 @@ func ownExecutable() (string, error) {
 	return os.Executable()
 }
 
-// keeperEnviron returns the environment of a keeper: the program's own, which its package initialization may need, without the variables
-// of libpq and pgx. It also turns off the race detector's delay of one second at exit (atexit_sleep_ms).
+// keeperEnviron returns the environment of a keeper: the program's own, which its package initialization may need, without the
+// variables of libpq and pgx. It also turns off the race detector's delay of one second at exit (atexit_sleep_ms).
 func keeperEnviron(environ []string) []string {
 	race := "GORACE="
 	var kept []string

@@ -16,8 +16,8 @@ import (
 // creationLimit is the age from which a server directory without a lock file can't be one that is just being created.
 const creationLimit = time.Minute
 
-// sweepLocation kills the servers and removes the directories in dir that killed keepers of this user have left. The next
-// sweep retries after a failure.
+// sweepLocation kills the servers and removes the directories in dir that killed keepers of this user have left. The next sweep
+// retries after a failure.
 func sweepLocation(dir string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -56,8 +56,8 @@ func sweepServerDir(dir string) {
 	_ = os.RemoveAll(dir)
 }
 
-// killOrphan kills the server that outlived the keeper of dir. Another server may use a persistent data directory by now: either its
-// keeper has locked the directory, or its socket is elsewhere.
+// killOrphan kills the server that outlived the keeper of dir. Another server may use a persistent data directory by now:
+// either its keeper has locked the directory, or its socket is elsewhere.
 func killOrphan(dir, dataDir string) {
 	claim, err := os.Open(filepath.Clean(dataDir))
 	if err != nil {

@@ -28,7 +28,8 @@ type orphan struct {
 	segment int
 }
 
-// startOrphan starts a server with its directory in location. Its data is in dataDir, or in the server directory if dataDir is empty.
+// startOrphan starts a server with its directory in location. Its data is in dataDir, or in the server directory if dataDir is
+// empty.
 func startOrphan(t *testing.T, location, dataDir string) *orphan {
 	t.Helper()
 	found, err := postgres.Find(os.Getenv)

@@ -23,8 +23,8 @@ func run(cmd *exec.Cmd, user *access.User, parentDeath syscall.Signal) error {
 	cmd.WaitDelay = 5 * time.Second
 	done := make(chan error, 1)
 	go func() {
-		// The parent-death signal is tied to the thread that started the child (prctl(2)), so the thread must outlive the child.
-		// The goroutine never unlocks it, so the thread ends with the goroutine.
+		// The parent-death signal is tied to the thread that started the child (prctl(2)), so the thread must outlive the
+		// child. The goroutine never unlocks it, so the thread ends with the goroutine.
 		runtime.LockOSThread()
 		done <- cmd.Run()
 	}()

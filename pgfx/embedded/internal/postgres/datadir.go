@@ -17,9 +17,9 @@ import (
 
 const claimRetryInterval = 5 * time.Millisecond
 
-// ClaimPersistent prepares a persistent data directory for a server. It creates the directory and its content if needed. It returns
-// an error if this installation or user can't run the directory or if another server does. The directory stays locked until the
-// returned file is released with [filelock.Release].
+// ClaimPersistent prepares a persistent data directory for a server. It creates the directory and its content if needed. It
+// returns an error if this installation or user can't run the directory or if another server does. The directory stays locked
+// until the returned file is released with [filelock.Release].
 func (i Initializer) ClaimPersistent(ctx context.Context, dataDir string) (claim *os.File, err error) {
 	if err := os.MkdirAll(filepath.Dir(dataDir), 0o755); err != nil { //nolint:gosec // the server's user must be able to enter the parents
 		return nil, err
@@ -53,7 +53,8 @@ func (i Initializer) ClaimPersistent(ctx context.Context, dataDir string) (claim
 	return claim, i.checkExisting(dataDir)
 }
 
-// lockDataDir locks a data directory. A sweep holds the lock for a moment only; a server that holds it is detected by its pid file.
+// lockDataDir locks a data directory. A sweep holds the lock for a moment only; a server that holds it is detected by its pid
+// file.
 func lockDataDir(ctx context.Context, dataDir string, claim *os.File) error {
 	limit, cancel := context.WithTimeout(ctx, KillTimeout)
 	defer cancel()
@@ -95,8 +96,8 @@ func (i Initializer) checkExisting(dataDir string) error {
 	return i.checkOwner(dataDir)
 }
 
-// checkNotRunning returns an error if a server runs in the locked data directory. It removes a stale pid file.
-// PostgreSQL only checks whether a process with that id exists, so a zombie or an unrelated process would prevent the start.
+// checkNotRunning returns an error if a server runs in the locked data directory. It removes a stale pid file. PostgreSQL only
+// checks whether a process with that id exists, so a zombie or an unrelated process would prevent the start.
 func checkNotRunning(dataDir string) error {
 	pid, running := runningServer(dataDir)
 	switch {

@@ -8,8 +8,8 @@ const (
 	EnvBin = "RDSFX_POSTGRES_BIN"
 )
 
-// Getenv returns the value of an environment variable, like [os.Getenv]. Code that depends on the environment receives it as
-// an argument, so that tests can provide their own.
+// Getenv returns the value of an environment variable, like [os.Getenv]. Code that depends on the environment receives it as an
+// argument, so that tests can provide their own.
 type Getenv func(name string) string
 
 // inherited lists the variables that server binaries inherit. PGDATA, PGPORT or PGOPTIONS would change their behavior, and the

@@ -22,8 +22,8 @@ type Found struct {
 	Installation Installation
 }
 
-// Find returns the server of the first source that has one: RDSFX_POSTGRES_URL, RDSFX_POSTGRES_BIN, the installed binaries.
-// A variable that is set but unusable is an error, never a reason to try the next source.
+// Find returns the server of the first source that has one: RDSFX_POSTGRES_URL, RDSFX_POSTGRES_BIN, the installed binaries. A
+// variable that is set but unusable is an error, never a reason to try the next source.
 func Find(env Getenv) (Found, error) { return find(sources(env, searchPaths(env))) }
 
 // source is one way to get a server. If it has none, find returns ok == false and a report of where it searched.

@@ -20,8 +20,8 @@ const Superuser = "postgres"
 // initdbOptions apply to every data directory that this package creates.
 var initdbOptions = []string{"--username=" + Superuser, "--encoding=UTF8", "--locale=C", "--auth=trust"}
 
-// temporaryOptions make initdb fast at the price of durability. Each server starts with one WAL segment. With PostgreSQL's default
-// of 16 MB it would be more than 50 % of the template.
+// temporaryOptions make initdb fast at the price of durability. Each server starts with one WAL segment. With PostgreSQL's
+// default of 16 MB it would be more than 50 % of the template.
 var temporaryOptions = []string{"--no-sync", "--wal-segsize=4"}
 
 // Initializer creates data directories.
@@ -33,7 +33,8 @@ type Initializer struct {
 	CacheDirs []string
 }
 
-// CacheDirs returns the default directories for templates: the user's cache directory, then a private one in the temp directory.
+// CacheDirs returns the default directories for templates: the user's cache directory, then a private one in the temp
+// directory.
 func CacheDirs() []string {
 	var dirs []string
 	if dir, err := os.UserCacheDir(); err == nil {

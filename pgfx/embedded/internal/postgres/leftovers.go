@@ -10,7 +10,8 @@ import (
 // KillTimeout is how long killed processes may take to disappear.
 const KillTimeout = 5 * time.Second
 
-// KillLeftovers kills every server process of dataDir and frees their shared memory. After an orderly shutdown it finds nothing.
+// KillLeftovers kills every server process of dataDir and frees their shared memory. After an orderly shutdown it finds
+// nothing.
 func KillLeftovers(dataDir string) {
 	segment := -1
 	if file, err := ReadPIDFile(dataDir); err == nil {

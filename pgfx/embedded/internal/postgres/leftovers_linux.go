@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Processes returns the ids of the server processes of dataDir. A postmaster and its children run a program called postgres in the
-// working directory dataDir.
+// Processes returns the ids of the server processes of dataDir. A postmaster and its children run a program called postgres in
+// the working directory dataDir.
 func Processes(dataDir string) []int {
 	dataDir, err := filepath.EvalSymlinks(dataDir)
 	if err != nil {
@@ -50,8 +50,8 @@ func usesDirectory(pid int, dataDir string) bool {
 	return errors.Is(err, os.ErrPermission) || cwd == dataDir
 }
 
-// removeSharedMemory removes the System V shared memory segment of a killed server. It keeps a segment that a process is attached
-// to or that doesn't belong to the user id owner.
+// removeSharedMemory removes the System V shared memory segment of a killed server. It keeps a segment that a process is
+// attached to or that doesn't belong to the user id owner.
 func removeSharedMemory(id, owner int) {
 	if id < 0 {
 		return

@@ -53,8 +53,8 @@ func writeBinaries(t *testing.T, dir, version string) string {
 	return dir
 }
 
-// writeScript writes an executable shell script. Between fork and exec, a child process would hold a copy of the descriptor, and a
-// file that is open for writing can't be executed.
+// writeScript writes an executable shell script. Between fork and exec, a child process would hold a copy of the descriptor,
+// and a file that is open for writing can't be executed.
 func writeScript(t *testing.T, path, commands string) {
 	t.Helper()
 	syscall.ForkLock.RLock()

@@ -21,8 +21,8 @@ type PIDFile struct {
 	SharedMemoryID int
 }
 
-// ReadPIDFile reads dataDir's postmaster.pid. Its lines are: process id, data directory, start time, port, socket directory, listen
-// address, shared memory, status (src/include/utils/pidfile.h).
+// ReadPIDFile reads dataDir's postmaster.pid. Its lines are: process id, data directory, start time, port, socket directory,
+// listen address, shared memory, status (src/include/utils/pidfile.h).
 func ReadPIDFile(dataDir string) (PIDFile, error) {
 	text, err := os.ReadFile(filepath.Join(filepath.Clean(dataDir), pidFileName))
 	if err != nil {

@@ -59,8 +59,8 @@ type Server struct {
 	err  error
 }
 
-// Start starts a server process that writes its output to log. It returns before the server accepts connections. If this process
-// dies, Linux ends the server.
+// Start starts a server process that writes its output to log. It returns before the server accepts connections. If this
+// process dies, Linux ends the server.
 func Start(config Config, log *Log) (*Server, error) {
 	args := append([]string{"-D", config.DataDir}, config.Args...)
 	binary := config.Installation.Binary("postgres")

@@ -42,8 +42,8 @@ func (i Initializer) templateKey() string {
 	return fmt.Sprintf("%d-%s", install.Major, hex.EncodeToString(sum.Sum(nil))[:16])
 }
 
-// createFromCache copies t to dataDir. If t doesn't exist, it runs initdb on dataDir and stores the result as t. A lock prevents
-// other processes from doing the same work. done is false if the cache directory can't be used.
+// createFromCache copies t to dataDir. If t doesn't exist, it runs initdb on dataDir and stores the result as t. A lock
+// prevents other processes from doing the same work. done is false if the cache directory can't be used.
 func (i Initializer) createFromCache(ctx context.Context, dataDir string, t template) (done bool, err error) {
 	if t.copyTo(ctx, dataDir, i.User) {
 		return true, nil
@@ -89,8 +89,8 @@ func (t template) copyTo(ctx context.Context, dataDir string, user *access.User)
 	return false
 }
 
-// store makes a copy of dataDir the template. A rename publishes it once it is complete. Errors are ignored: without a template,
-// the next server runs initdb.
+// store makes a copy of dataDir the template. A rename publishes it once it is complete. Errors are ignored: without a
+// template, the next server runs initdb.
 func (t template) store(ctx context.Context, dataDir string) {
 	dir, err := os.MkdirTemp(filepath.Dir(t.path), partialPrefix)
 	if err != nil {
