@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -67,6 +68,14 @@ func TestConfig_TagsAgree(t *testing.T) {
 		}
 	}
 	check(reflect.TypeFor[pgfx.Config]())
+
+	params, err := env.GetFieldParamsWithOptions(&pgfx.Config{}, env.Options{Prefix: pgfx.EnvPrefix})
+	require.NoError(t, err)
+	names, _ := pgfx.Settings()
+	require.Len(t, names, len(params))
+	for i, param := range params {
+		assert.Equal(t, param.Key, names[i][2], "the variable that is read and the one in errors and in the table")
+	}
 }
 
 const configurationHead = `# Configuration

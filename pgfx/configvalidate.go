@@ -20,7 +20,8 @@ type ConfigProblem struct {
 	Field string
 	// Key is the key of the field in YAML and other files, such as pool.max_conns. It is empty for a [RetryPolicy].
 	Key string
-	// Env is the environment variable of the field, such as DATABASE_POOL_MAX_CONNS. It is empty for a [RetryPolicy].
+	// Env is the environment variable of the field, such as DATABASE_POOL_MAX_CONNS. [Config.Validate] names it with
+	// [EnvPrefix], and [Open] with the prefix of the database. It is empty for a [RetryPolicy].
 	Env string
 	// Value is the invalid value as text, masked if it may hold a secret. It is empty if the field is not set.
 	Value string

@@ -1,7 +1,6 @@
 package pgfx
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/rdsfx-go/rdsfx/internal/redact"
@@ -26,8 +25,5 @@ func (e Endpoint) String() string { return redact.ConnString(e.URL) }
 // Format implements fmt.Formatter. It prints e.String() for every verb, so %#v and %+v show no secrets either.
 func (e Endpoint) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, e.String()) }
 
-// MarshalJSON encodes the URL with its password masked.
-func (e Endpoint) MarshalJSON() ([]byte, error) { return json.Marshal(e.String()) }
-
-// MarshalText implements encoding.TextMarshaler, for YAML and log encoders. It masks the password.
+// MarshalText implements encoding.TextMarshaler, for JSON, YAML and log encoders. It masks the password.
 func (e Endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
