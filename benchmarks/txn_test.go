@@ -136,21 +136,30 @@ func BenchmarkTransaction(b *testing.B) {
 	b.Run("replay", func(b *testing.B) {
 		tape := replay.New(nil)
 		w := &wire{dial: tape.Dial}
-		turns, end := transactions(b, server.URL(), w, spare)
-		for range 3 {
-			for _, t := range turns {
-				if err := t.op(); err != nil {
-					b.Fatalf("%s: %v", t.name, err)
-				}
-			}
-		}
-		end()
+		recordTransactions(b, server.URL(), w, spare)
 		tape.Play()
 		runTransactions(b, server.URL(), w, spare, 200)
 		if err := tape.Err(); err != nil {
 			b.Fatal(err)
 		}
 	})
+}
+
+// recordTransactions runs the turns in order on new connections, each of them first once: which statements a batch prepares
+// depends on what its connection has prepared before.
+func recordTransactions(b *testing.B, url string, w *wire, maxConns int) {
+	b.Helper()
+	for first, n := 0, 1; first < n; first++ {
+		turns, end := transactions(b, url, w, maxConns)
+		n = len(turns)
+		for i := range 3 * n {
+			t := turns[(first+i)%n]
+			if err := t.op(); err != nil {
+				b.Fatalf("%s: %v", t.name, err)
+			}
+		}
+		end()
+	}
 }
 
 func runTransactions(b *testing.B, url string, w *wire, maxConns, runs int) {

@@ -6,14 +6,11 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
-// CommittedError says that a transaction has been committed, and that reading its results has failed all the same. Nothing may
-// be done again. It unwraps to what was wrong with reading.
+// CommittedError reports that a transaction was committed although reading its results failed. Don't retry it.
 type CommittedError struct {
-	// Cause is the error of reading.
+	// Cause is the error of reading the results.
 	Cause error
 }
 
@@ -21,54 +18,56 @@ func (e *CommittedError) Error() string {
 	return "txn: committed, but a result could not be read: " + e.Cause.Error()
 }
 
+// Unwrap returns e.Cause.
 func (e *CommittedError) Unwrap() error { return e.Cause }
 
-var errOneTrip = errors.New("statements that are sent together with their commit have no ID that is known; " +
-	"txn.ResolveCommit(txn.ByMarker) resolves them")
+var errNoTransactionID = errors.New("the ID of a transaction that is sent in one round trip is not known: " +
+	"use txn.ResolveCommit(txn.ByMarker)")
 
-// DoBatch carries statements out that are known beforehand, in one round trip: in the transaction that ctx carries, or as one of
-// their own, which the server makes of what arrives together and commits at its end. queue adds the statements; read reads
-// their results, in order and as many as it likes. A manager whose defaults (see [WithDefaults]) need a BEGIN of their own,
-// an isolation level for instance, or a retry, gets them by [Manager.Do], which takes two more round trips and may call both
-// functions again.
+// DoBatch runs statements that are known beforehand in one round trip. They run in the transaction that ctx carries, or else in
+// an implicit transaction, which the server commits after the last one. queue adds the statements. read reads their results in
+// order; it may stop early.
 //
-// Errors: that of read, or of the statement that failed; then nothing is committed. [*CommittedError] when read has failed
-// and nothing else. [*OutcomeUnknownError] when the connection was lost: nobody knows the ID of such a transaction, so that only
-// [ByMarker] finds out what became of it. After every other error the transaction has not been committed.
+// If the manager's defaults need an explicit BEGIN (see [WithDefaults]), for example an isolation level or [Retry], DoBatch uses
+// [Manager.Do]. That takes two more round trips and may call both functions again.
+//
+// Errors: that of the statement that failed; then nothing was committed. [*CommittedError] if only read failed; in the
+// transaction of ctx, the error of read itself. [*OutcomeUnknownError] if the connection was lost: the ID of an implicit
+// transaction is not known, so only [ByMarker] can resolve it. After any other error nothing was committed.
 func (m *Manager) DoBatch(ctx context.Context, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
 	current, err := m.current(ctx)
 	if err != nil {
 		return err
 	}
 	if current != nil {
-		return current.t.readBatch(ctx, queue, read)
+		return current.t.sendAndRead(ctx, queue, read)
 	}
-	if d := &m.defaults; d.isolation != "" || d.access != "" || d.deferrable != "" || d.timeout > 0 || d.retry != nil {
+	if d := &m.defaults; d.mode != (pgx.TxOptions{}) || d.timeout > 0 || d.retry != nil {
 		return m.Do(ctx, func(ctx context.Context) error {
 			s, err := m.current(ctx)
 			if err != nil {
 				return err
 			}
-			return s.t.readBatch(ctx, queue, read)
+			return s.t.sendAndRead(ctx, queue, read)
 		})
 	}
-	return m.once(ctx, queue, read)
+	return m.doImplicit(ctx, queue, read)
 }
 
-func (t *transaction) readBatch(ctx context.Context, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+func (t *transaction) sendAndRead(ctx context.Context, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
 	batch := &pgx.Batch{}
 	queue(batch)
 	results := t.SendBatch(ctx, batch)
 	err := read(results)
-	if closed := results.Close(); err == nil {
-		err = closed
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
 	}
 	return err
 }
 
-// once sends statements that are a transaction by themselves.
-func (m *Manager) once(ctx context.Context, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
-	t := &transaction{m: m, terms: &m.defaults}
+// doImplicit runs the statements in an implicit transaction.
+func (m *Manager) doImplicit(ctx context.Context, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	t := &transaction{m: m, settings: &m.defaults}
 	t.root = scope{Context: ctx, t: t}
 	var err error
 	if t.conn, err = m.acquire(ctx); err != nil {
@@ -76,116 +75,83 @@ func (m *Manager) once(ctx context.Context, queue func(*pgx.Batch), read func(pg
 	}
 	defer t.conn.Release()
 	conn, batch := t.conn.Conn(), &pgx.Batch{}
-	if err := ctx.Err(); err != nil { // else pgx gives up the connection
+	if err := ctx.Err(); err != nil { // pgx would close the connection
 		return fmt.Errorf("txn: begin: %w", err)
 	}
-	if err := t.mark(ctx, batch); err != nil {
-		return err
+	if t.settings.resolution == ByMarker {
+		t.identity = &txIdentity{pid: conn.PgConn().PID()}
+		if err := m.resolver.queueMarker(ctx, conn, t.identity, batch); err != nil {
+			return err
+		}
 	}
-	for _, l := range t.terms.locals(ctx) {
-		batch.Queue("select set_config($1, $2, true)", l.name, l.value)
+	if t.settings.setsTimeouts() {
+		t.settings.queueTimeouts(ctx, batch)
 	}
 	own := batch.Len()
 	queue(batch)
-	results := &wholeResults{conn.SendBatch(ctx, batch)}
+	results := &completeResults{conn.SendBatch(ctx, batch)}
 	for range own {
 		if _, err = results.Exec(); err != nil {
-			if sqlstate.Code(err) == sqlstate.UndefinedTable {
-				m.resolver.tableMade.Store(false) // somebody has dropped it
-			}
+			m.resolver.checkMarkerTable(err)
 			break
 		}
 	}
 	if err == nil {
 		err = read(results)
 	}
-	closed := results.Close()
+	closeErr := results.Close()
 	if err == nil {
-		err = closed
+		err = closeErr
 	}
-	_, early := errors.AsType[pgx.ErrPreprocessingBatch](closed) // pgx closes the connection, but has sent nothing that commits
+	_, notSent := errors.AsType[pgx.ErrPreprocessingBatch](closeErr) // pgx closes the connection, but has sent nothing that commits
 	switch pg := conn.PgConn(); {
 	case err == nil:
 		return nil
-	case !early && (pg.IsClosed() || pg.IsBusy()):
-		return t.unanswered(err)
-	case closed == nil:
+	case !notSent && (pg.IsClosed() || pg.IsBusy()):
+		return t.resolveImplicit(err)
+	case closeErr == nil:
 		return &CommittedError{Cause: err}
 	}
 	return t.withContextError(err)
 }
 
-// mark lets the batch leave a marker behind, if the outcome is to be resolved by it.
-func (t *transaction) mark(ctx context.Context, batch *pgx.Batch) (err error) {
-	if t.terms.outcome != ByMarker {
-		return nil
+// resolveImplicit resolves an implicit transaction whose connection was lost. lost is the error of the connection.
+func (t *transaction) resolveImplicit(lost error) error {
+	if t.identity == nil {
+		return &OutcomeUnknownError{Why: errNoTransactionID, err: lost}
 	}
-	if err := t.m.resolver.makeTable(ctx, t.conn.Conn()); err != nil {
-		return err
-	}
-	t.doubt = &doubt{pid: t.conn.Conn().PgConn().PID()}
-	if t.doubt.marker, err = newMarker(); err != nil {
-		return err
-	}
-	batch.Queue("insert into "+markerTable+" (id) values ($1)", t.doubt.marker)
-	return nil
-}
-
-// unanswered finds out what became of a batch whose answer was lost, if that can be found out.
-func (t *transaction) unanswered(lost error) error {
-	if t.doubt == nil {
-		return &OutcomeUnknownError{Why: errOneTrip, err: lost}
-	}
-	err := t.settle(lost)
+	err := t.resolveCommit(lost)
 	if err == nil {
 		return &CommittedError{Cause: lost}
 	}
 	return err
 }
 
-// wholeResults are results of which each statement's is read to its end, whatever is wrong with scanning a row on the way: so
-// that their Close tells whether a statement has failed. pgx's stop at the first row that doesn't fit.
-type wholeResults struct{ pgx.BatchResults }
+// completeResults read the result of each statement to its end, even if a row can't be scanned. So the error of Close is that
+// of a statement, not of Scan, and tells whether the batch was committed. pgx's own results stop at the first failed Scan.
+type completeResults struct{ pgx.BatchResults }
 
 // Query reads the result of the next statement.
-func (r *wholeResults) Query() (pgx.Rows, error) {
-	rows, err := r.BatchResults.Query() //nolint:rowserrcheck // whoever reads them does
-	return &wholeRows{rows}, err        //nolint:wrapcheck // of the caller's own statement
+func (r *completeResults) Query() (pgx.Rows, error) {
+	rows, err := r.BatchResults.Query() //nolint:rowserrcheck // the caller checks it
+	return &completeRows{rows}, err     //nolint:wrapcheck // the caller's own statement
 }
 
 // QueryRow reads the result of the next statement.
-func (r *wholeResults) QueryRow() pgx.Row {
-	rows, _ := r.BatchResults.Query() //nolint:rowserrcheck // Scan does
-	return &wholeRow{wholeRows{rows}}
+func (r *completeResults) QueryRow() pgx.Row {
+	rows, _ := r.BatchResults.Query() //nolint:rowserrcheck // Scan checks it
+	return firstRow{&completeRows{rows}}
 }
 
-// wholeRows stay open when a row doesn't fit.
-type wholeRows struct{ pgx.Rows }
+// completeRows stay open if a row can't be scanned.
+type completeRows struct{ pgx.Rows }
 
 // Scan reads the row.
-func (r *wholeRows) Scan(dest ...any) error {
+func (r *completeRows) Scan(dest ...any) error {
 	if len(dest) == 1 {
 		if scanner, ok := dest[0].(pgx.RowScanner); ok {
-			return scanner.ScanRow(r) //nolint:wrapcheck // of the caller's own statement
+			return scanner.ScanRow(r) //nolint:wrapcheck // the caller's own statement
 		}
 	}
-	return pgx.ScanRow(r.TypeMap(), r.FieldDescriptions(), r.RawValues(), dest...) //nolint:wrapcheck // as above
-}
-
-type wholeRow struct{ rows wholeRows }
-
-// Scan reads the row and closes the result.
-func (r *wholeRow) Scan(dest ...any) error {
-	defer r.rows.Close()
-	if !r.rows.Next() {
-		if err := r.rows.Err(); err != nil {
-			return err
-		}
-		return pgx.ErrNoRows
-	}
-	if err := r.rows.Scan(dest...); err != nil {
-		return err
-	}
-	r.rows.Close()
-	return r.rows.Err()
+	return pgx.ScanRow(r.TypeMap(), r.FieldDescriptions(), r.RawValues(), dest...) //nolint:wrapcheck // the caller's own statement
 }

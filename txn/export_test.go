@@ -2,21 +2,21 @@ package txn
 
 // ExpireWitness makes the next transaction check the witness.
 func (m *Manager) ExpireWitness() {
-	if w := m.resolver.current.Load(); w != nil {
+	if w := m.resolver.witness.Load(); w != nil {
 		w.checked.Store(0)
 	}
 }
 
-// WitnessIsFresh reports whether there is a witness that has been checked lately.
-func (m *Manager) WitnessIsFresh() bool {
-	w := m.resolver.current.Load()
+// HasCheckedWitness reports whether there is a witness that was checked since it was opened or ExpireWitness was called.
+func (m *Manager) HasCheckedWitness() bool {
+	w := m.resolver.witness.Load()
 	return w != nil && w.checked.Load() != 0
 }
 
-// SwapWitness makes the witness look as it does when a pooler has given its connection to another session of the server.
-func (m *Manager) SwapWitness() {
-	w := m.resolver.current.Load()
+// MoveWitness makes the witness look as if a pooler had moved its connection to another session of the server.
+func (m *Manager) MoveWitness() {
+	w := m.resolver.witness.Load()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.since = w.since.Add(-1)
+	w.started = w.started.Add(-1)
 }

@@ -5,48 +5,48 @@ import (
 	"slices"
 )
 
-// hooks are what a scope does when it ends.
+// hooks are the transaction hooks of a scope.
 type hooks struct {
-	before   []func(context.Context) error
-	after    []func(context.Context)
-	rollback []func(context.Context, error)
+	beforeCommitFuncs  []func(context.Context) error
+	afterCommitFuncs   []func(context.Context)
+	afterRollbackFuncs []func(context.Context, error)
 }
 
-// BeforeCommit has fn called when the transaction is about to commit, in the transaction and with its context; fn may
-// query and may add further hooks. An error of fn rolls back, and is what Do returns. Hooks run in the order in which they
-// were added.
+// BeforeCommit registers fn to be called just before the transaction is committed. fn runs in the transaction and receives
+// its context; it may query and may register further hooks. If fn returns an error, the transaction is rolled back and Do
+// returns that error. Hooks run in the order in which they were registered.
 //
-// Like all hooks it belongs to the scope that ctx carries, the innermost transaction of whichever database or [Nested]
-// scope in it. When a Nested scope is rolled back its hooks are dropped; when it succeeds they go to the outer scope. When
-// the closure is retried, each attempt begins without hooks.
+// Every hook belongs to the scope that ctx carries: the innermost transaction of any database, or the [Nested] scope inside
+// it. If a Nested scope is rolled back, its hooks are dropped; if it succeeds, they move to the outer scope. If the closure is
+// retried, each attempt begins without hooks.
 //
 // The error is [ErrNoTransaction] or [ErrTxDone].
 func BeforeCommit(ctx context.Context, fn func(ctx context.Context) error) error {
-	return addHook(ctx, func(h *hooks) { h.before = append(h.before, fn) })
+	return addHook(ctx, func(h *hooks) { h.beforeCommitFuncs = append(h.beforeCommitFuncs, fn) })
 }
 
-// AfterCommit has fn called when the transaction has been committed and its connection given back, before Do returns. fn
-// gets the context that the outermost Do was called with; that of one with [RequiresNew] hides the transaction around it. A
-// panic of fn goes on once the other hooks have run; what is committed stays.
+// AfterCommit registers fn to be called after the transaction has been committed and its connection released, before Do
+// returns. fn receives the context that the outermost Do was called with; with [RequiresNew], that context hides the
+// surrounding transaction. If fn panics, the other hooks still run, the panic continues, and the transaction stays committed.
 //
-// It is not durable: when the process ends between the commit and the hook, fn is never called, and when the outcome of
-// the commit is unknown neither. What must happen is written to a table in the transaction and done from there.
+// The hook isn't durable. If the process ends between the commit and the hook, or the outcome of the commit is unknown, fn is
+// never called. For work that must happen, write a row to a table in the transaction and process that row later.
 //
-// About scopes, retries and errors see [BeforeCommit].
+// [BeforeCommit] documents scopes, retries and errors.
 func AfterCommit(ctx context.Context, fn func(ctx context.Context)) error {
-	return addHook(ctx, func(h *hooks) { h.after = append(h.after, fn) })
+	return addHook(ctx, func(h *hooks) { h.afterCommitFuncs = append(h.afterCommitFuncs, fn) })
 }
 
-// AfterRollback has fn called when the transaction, or the [Nested] scope, has been rolled back, before Do returns; cause is
-// what Do returns, or says that the closure panicked. When the closure is retried it is called for each attempt that
-// failed. fn gets the context that the Do was called with, which may have ended. It is called in the opposite order of
-// adding, as deferred calls are, and is no more durable than [AfterCommit].
+// AfterRollback registers fn to be called after the transaction, or the [Nested] scope, has been rolled back, before Do
+// returns. cause is the error that Do returns; after a panic or runtime.Goexit it reports that. If the closure is retried, fn
+// is called for each attempt that registered it and failed. fn receives the context that Do was called with, which may have
+// ended. Hooks run in reverse order of registration, as deferred calls do, and are no more durable than [AfterCommit].
 func AfterRollback(ctx context.Context, fn func(ctx context.Context, cause error)) error {
-	return addHook(ctx, func(h *hooks) { h.rollback = append(h.rollback, fn) })
+	return addHook(ctx, func(h *hooks) { h.afterRollbackFuncs = append(h.afterRollbackFuncs, fn) })
 }
 
 func addHook(ctx context.Context, add func(*hooks)) error {
-	s, err := active(ctx)
+	s, err := activeScope(ctx)
 	if err != nil {
 		return err
 	}
@@ -56,15 +56,11 @@ func addHook(ctx context.Context, add func(*hooks)) error {
 		s.hooks = &hooks{}
 	}
 	add(s.hooks)
-	s.t.noted.Store(true)
 	return nil
 }
 
-// takeHooks returns the scope's hooks and leaves none.
+// takeHooks removes the scope's hooks and returns them.
 func (s *scope) takeHooks() *hooks {
-	if !s.t.noted.Load() {
-		return nil
-	}
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	taken := s.hooks
@@ -72,29 +68,30 @@ func (s *scope) takeHooks() *hooks {
 	return taken
 }
 
-// bequeath hands the scope's hooks to its parent.
-func (s *scope) bequeath() {
+// promoteHooks moves the scope's hooks to its parent.
+func (s *scope) promoteHooks() {
 	taken := s.takeHooks()
 	if taken == nil {
 		return
 	}
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
-	if s.parent.hooks == nil {
+	h := s.parent.hooks
+	if h == nil {
 		s.parent.hooks = taken
 		return
 	}
-	h := s.parent.hooks
-	h.before = append(h.before, taken.before...)
-	h.after = append(h.after, taken.after...)
-	h.rollback = append(h.rollback, taken.rollback...)
+	h.beforeCommitFuncs = append(h.beforeCommitFuncs, taken.beforeCommitFuncs...)
+	h.afterCommitFuncs = append(h.afterCommitFuncs, taken.afterCommitFuncs...)
+	h.afterRollbackFuncs = append(h.afterRollbackFuncs, taken.afterRollbackFuncs...)
 }
 
-// beforeCommit runs the hooks that may still fail the transaction, those too that they add.
+// beforeCommit runs the BeforeCommit hooks, including those that a hook registers. It stops early if the transaction can't be
+// committed, which end then reports.
 func (t *transaction) beforeCommit() error {
-	for done := 0; ; done++ {
-		hook := t.beforeHook(done)
-		if hook == nil || !t.root.unobstructed() { // the end will say what it is
+	for i := 0; ; i++ {
+		hook := t.beforeCommitHook(i)
+		if hook == nil || t.root.Err() != nil || t.root.commitBlocker() != nil {
 			return nil
 		}
 		if err := hook(&t.root); err != nil {
@@ -103,30 +100,28 @@ func (t *transaction) beforeCommit() error {
 	}
 }
 
-func (t *transaction) beforeHook(n int) func(context.Context) error {
-	if !t.noted.Load() {
-		return nil
-	}
+// beforeCommitHook returns the i-th BeforeCommit hook, nil after the last one.
+func (t *transaction) beforeCommitHook(i int) func(context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.root.hooks == nil || n >= len(t.root.hooks.before) {
+	if t.root.hooks == nil || i >= len(t.root.hooks.beforeCommitFuncs) {
 		return nil
 	}
-	return t.root.hooks.before[n]
+	return t.root.hooks.beforeCommitFuncs[i]
 }
 
-// afterCommit runs hooks in their order. Each one runs even when those before it have panicked, and a panic keeps its stack.
+// afterCommit runs the AfterCommit hooks in order of registration. A panic keeps its stack and doesn't stop the others.
 func (h *hooks) afterCommit(ctx context.Context) {
 	if h != nil {
-		runEach(h.after, func(hook func(context.Context)) { hook(ctx) })
+		runEach(h.afterCommitFuncs, func(hook func(context.Context)) { hook(ctx) })
 	}
 }
 
-// afterRollback runs hooks in the opposite order.
+// afterRollback runs the AfterRollback hooks in reverse order of registration.
 func (h *hooks) afterRollback(ctx context.Context, cause error) {
 	if h != nil {
-		slices.Reverse(h.rollback)
-		runEach(h.rollback, func(hook func(context.Context, error)) { hook(ctx, cause) })
+		slices.Reverse(h.afterRollbackFuncs)
+		runEach(h.afterRollbackFuncs, func(hook func(context.Context, error)) { hook(ctx, cause) })
 	}
 }
 

@@ -194,7 +194,7 @@ func TestAPanicAndAGoexitRunTheRollbacksHooks(t *testing.T) {
 	}()
 	<-done
 	assert.Equal(t, diary{
-		"panic rolled back: it panicked or called runtime.Goexit",
-		"goexit rolled back: it panicked or called runtime.Goexit",
+		"panic rolled back: the closure panicked or called runtime.Goexit",
+		"goexit rolled back: the closure panicked or called runtime.Goexit",
 	}, d)
 }

@@ -3,6 +3,7 @@ package txn
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,15 +17,15 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// HTTPConfig shapes [Manager.Middleware]. Zero fields mean the defaults.
+// HTTPConfig configures [Manager.Middleware]. Zero fields mean the defaults.
 type HTTPConfig struct {
-	// Options are the terms of the transactions. A request can't be read twice, so that there are no retries.
+	// Options apply to every transaction. [Retry] has no effect, because a request body can't be read twice.
 	Options []Option
-	// MaxResponse is the largest body of a response in bytes: it is held back until the commit. Default: 1 MiB.
+	// MaxResponse is the maximum size of a response body in bytes. The body is buffered until the commit. Default: 1 MiB.
 	MaxResponse int
-	// OnError answers a request whose transaction could not be begun or committed; the handler's own response is dropped then.
-	// err is what [Manager.Do] returned. Default: 503 with Retry-After when the database can't be had, else 500, with no
-	// detail; the error is logged in any case.
+	// OnError responds to a request whose transaction could not be begun or committed; the handler's own response is dropped.
+	// err is the error of [Manager.Do]. Default: status 503 with Retry-After if the database is unavailable, otherwise 500, both
+	// without details. The error is logged in any case.
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
 }
 
@@ -33,21 +34,21 @@ const (
 	retryAfter         = 1 // seconds
 )
 
-// ErrStreaming is returned to a handler inside of [Manager.Middleware] that flushes or hijacks its response, or writes more
-// than HTTPConfig.MaxResponse: the response has to wait for the commit.
-var ErrStreaming = errors.New("txn: a response inside of the transaction middleware waits for the commit and can't be streamed: " +
+// ErrStreaming is returned to a handler inside [Manager.Middleware] that flushes or hijacks its response, or writes more than
+// HTTPConfig.MaxResponse, because the response is buffered until the commit.
+var ErrStreaming = errors.New("txn: the transaction middleware buffers the response until the commit, so it can't be streamed: " +
 	"serve this route without the middleware, or raise HTTPConfig.MaxResponse")
 
-// Middleware calls a handler in a transaction, one for each request, which the request's context carries. It commits when
-// the handler has answered with a status below 400, and rolls back when it has answered with another one or has panicked, and when
-// the client has gone. GET and HEAD requests get read-only transactions. The response is held back until the
-// transaction has ended, so that nobody is told of a success that didn't happen.
+// Middleware runs a handler in one transaction per request, which the context of the request carries. It commits if the status
+// of the response is below 400. It rolls back if the status is 400 or above, if the handler panics, and if the client has
+// disconnected. GET and HEAD requests get read-only transactions. The response is sent after the transaction has ended, so a
+// client never receives a success that was not committed.
 //
-// It is meant for routes whose handlers are short: the request holds a connection of the pool while it is served.
+// Use it for routes with short handlers: a request holds a connection of the pool while it is served.
 func (m *Manager) Middleware(config HTTPConfig) func(http.Handler) http.Handler {
-	setDefault(&config.MaxResponse, defaultMaxResponse)
+	config.MaxResponse = cmp.Or(config.MaxResponse, defaultMaxResponse)
 	if config.OnError == nil {
-		config.OnError = answerError
+		config.OnError = respondWithError
 	}
 	write := append(append([]Option(nil), config.Options...), Retry(pgfx.RetryPolicy{MaxAttempts: 1}))
 	read := append(append([]Option(nil), write...), ReadOnly())
@@ -62,30 +63,30 @@ func (m *Manager) Middleware(config HTTPConfig) func(http.Handler) http.Handler 
 	}
 }
 
-// errRefused is what the closure of a request returns when the handler has answered with an error.
-var errRefused = errors.New("txn: the handler has answered with an error")
+// errHandlerFailed is the error of the closure if the status of the response is 400 or above.
+var errHandlerFailed = errors.New("txn: the handler responded with an error status")
 
 func (m *Manager) serve(w http.ResponseWriter, r *http.Request, next http.Handler, config *HTTPConfig, opts []Option) {
-	held := &heldResponse{ResponseWriter: w, header: w.Header().Clone(), room: config.MaxResponse}
+	response := &bufferedResponse{ResponseWriter: w, header: w.Header().Clone(), maxBody: config.MaxResponse}
 	err := m.Do(r.Context(), func(ctx context.Context) error {
-		next.ServeHTTP(held, r.WithContext(ctx))
+		next.ServeHTTP(response, r.WithContext(ctx))
 		switch {
-		case held.streamed:
+		case response.streamed:
 			return ErrStreaming
-		case held.status >= http.StatusBadRequest:
-			return errRefused
+		case response.status >= http.StatusBadRequest:
+			return errHandlerFailed
 		}
 		return nil
 	}, opts...)
-	if err == nil || err == errRefused { //nolint:errorlint // our own, as it is
-		held.send()
+	if err == nil || err == errHandlerFailed { //nolint:errorlint // Do returns the closure's error unchanged
+		response.send()
 		return
 	}
-	m.logger.Error("a request's transaction failed", zap.String("method", r.Method), zap.String("pattern", r.Pattern), zap.Error(err))
+	m.logger.Error("transaction of request failed", zap.String("method", r.Method), zap.String("pattern", r.Pattern), zap.Error(err))
 	config.OnError(w, r, err)
 }
 
-func answerError(w http.ResponseWriter, _ *http.Request, err error) {
+func respondWithError(w http.ResponseWriter, _ *http.Request, err error) {
 	status := http.StatusInternalServerError
 	if errors.Is(err, pgfx.ErrUnavailable) || errors.Is(err, pgfx.ErrAcquireTimeout) {
 		status = http.StatusServiceUnavailable
@@ -94,59 +95,58 @@ func answerError(w http.ResponseWriter, _ *http.Request, err error) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// heldResponse is a response that waits.
-type heldResponse struct {
+// bufferedResponse keeps a response until it is sent.
+type bufferedResponse struct {
 	http.ResponseWriter
 
 	header   http.Header
 	status   int
 	body     bytes.Buffer
-	room     int
-	streamed bool
+	maxBody  int
+	streamed bool // the handler tried to stream the response or exceeded maxBody
 }
 
-// Header returns the header that will be sent.
-func (h *heldResponse) Header() http.Header { return h.header }
+// Header returns the header to be sent.
+func (r *bufferedResponse) Header() http.Header { return r.header }
 
-// WriteHeader notes the status. Informational ones are not sent.
-func (h *heldResponse) WriteHeader(status int) {
-	if h.status == 0 && status >= http.StatusOK {
-		h.status = status
+// WriteHeader records the status. Informational responses are dropped.
+func (r *bufferedResponse) WriteHeader(status int) {
+	if r.status == 0 && status >= http.StatusOK {
+		r.status = status
 	}
 }
 
-// Write holds p back.
-func (h *heldResponse) Write(p []byte) (int, error) {
-	h.WriteHeader(http.StatusOK)
-	if h.body.Len()+len(p) > h.room {
-		h.streamed = true
-		return 0, fmt.Errorf("%w (it is %d bytes)", ErrStreaming, h.room)
+// Write appends p to the buffered body.
+func (r *bufferedResponse) Write(p []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	if r.body.Len()+len(p) > r.maxBody {
+		r.streamed = true
+		return 0, fmt.Errorf("%w (%d bytes)", ErrStreaming, r.maxBody)
 	}
-	return h.body.Write(p) //nolint:wrapcheck // it never fails
+	return r.body.Write(p) //nolint:wrapcheck // never fails
 }
 
 // FlushError returns ErrStreaming.
-func (h *heldResponse) FlushError() error {
-	h.streamed = true
+func (r *bufferedResponse) FlushError() error {
+	r.streamed = true
 	return ErrStreaming
 }
 
 // Hijack returns ErrStreaming.
-func (h *heldResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	h.streamed = true
+func (r *bufferedResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	r.streamed = true
 	return nil, nil, ErrStreaming
 }
 
-// Unwrap lets http.ResponseController reach deadlines.
-func (h *heldResponse) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+// Unwrap gives http.ResponseController access to deadlines.
+func (r *bufferedResponse) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// send sends the response.
-func (h *heldResponse) send() {
-	header := h.ResponseWriter.Header()
+func (r *bufferedResponse) send() {
+	header := r.ResponseWriter.Header()
 	clear(header)
-	maps.Copy(header, h.header)
-	if h.status != 0 {
-		h.ResponseWriter.WriteHeader(h.status)
+	maps.Copy(header, r.header)
+	if r.status != 0 {
+		r.ResponseWriter.WriteHeader(r.status)
 	}
-	_, _ = h.body.WriteTo(h.ResponseWriter) // the client has gone: nobody is there to be told
+	_, _ = r.body.WriteTo(r.ResponseWriter) // fails if the client has disconnected
 }

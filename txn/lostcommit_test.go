@@ -212,7 +212,7 @@ func (at *stage) ready(t *testing.T, by txn.CommitResolution) {
 		if at.m.Do(t.Context(), func(context.Context) error { return nil }) != nil {
 			return false
 		}
-		return by != txn.ByWitness || at.m.WitnessIsFresh()
+		return by != txn.ByWitness || at.m.HasCheckedWitness()
 	}, patience, 5*time.Millisecond, "the stage isn't ready")
 	conns := make([]*pgxpool.Conn, crowd) // nobody has to connect when it matters
 	for i := range conns {

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	markerTable = "rdsfx_txn_markers"
-	sweepEvery  = time.Hour
-	// makeMarkerTable is one message, and so one transaction. The lock is there because two CREATE TABLE IF NOT EXISTS at the
-	// same time collide.
-	makeMarkerTable = `set local synchronous_commit = on;
+	markerTable   = "rdsfx_txn_markers"
+	sweepInterval = time.Hour
+	// createMarkerTable is one message and so one transaction. It takes a lock because two concurrent CREATE TABLE IF NOT
+	// EXISTS can fail.
+	createMarkerTable = `set local synchronous_commit = on;
 		select pg_advisory_xact_lock(hashtext('` + markerTable + `'));
 		create table if not exists ` + markerTable + ` (
 			id uuid primary key,
@@ -28,108 +28,127 @@ const (
 	sweepMarkers = "delete from " + markerTable + " where written < now() - interval '1 day'"
 )
 
+// queueMarker gives the transaction a marker and adds its insert to the batch.
+func (r *resolver) queueMarker(ctx context.Context, conn *pgx.Conn, id *txIdentity, batch *pgx.Batch) (err error) {
+	if err := r.ensureMarkerTable(ctx, conn); err != nil {
+		return err
+	}
+	if id.marker, err = newMarker(); err != nil {
+		return err
+	}
+	batch.Queue("insert into "+markerTable+" (id) values ($1)", id.marker)
+	return nil
+}
+
 // newMarker returns a random UUID (RFC 9562, version 4).
 func newMarker() (id [16]byte, err error) {
 	if _, err = rand.Read(id[:]); err != nil {
-		return id, fmt.Errorf("make a marker: %w", err)
+		return id, fmt.Errorf("create a marker: %w", err)
 	}
 	id[6] = id[6]&0x0f | 0x40 //nolint:mnd // version 4
 	id[8] = id[8]&0x3f | 0x80 //nolint:mnd // RFC 9562's variant
 	return id, nil
 }
 
-// makeTable makes the table for markers unless it is there, and has it swept now and then.
-func (r *resolver) makeTable(ctx context.Context, conn *pgx.Conn) error {
-	if !r.tableMade.Load() {
-		var there bool
-		if err := conn.QueryRow(ctx, "select to_regclass($1) is not null", markerTable).Scan(&there); err != nil {
-			return fmt.Errorf("look for table %s: %w", markerTable, err)
+// ensureMarkerTable creates the table if it doesn't exist, and has old markers deleted from time to time.
+func (r *resolver) ensureMarkerTable(ctx context.Context, conn *pgx.Conn) error {
+	if !r.tableExists.Load() {
+		var exists bool
+		if err := conn.QueryRow(ctx, "select to_regclass($1) is not null", markerTable).Scan(&exists); err != nil {
+			return fmt.Errorf("check for table %s: %w", markerTable, err)
 		}
-		if !there {
-			if _, err := conn.Exec(ctx, makeMarkerTable); err != nil {
+		if !exists {
+			if _, err := conn.Exec(ctx, createMarkerTable); err != nil {
 				return fmt.Errorf("create table %s: %w", markerTable, err)
 			}
 		}
-		r.tableMade.Store(true)
+		r.tableExists.Store(true)
 	}
-	now, last := time.Now(), r.swept.Load()
-	if now.Sub(time.Unix(0, last)) > sweepEvery && r.swept.CompareAndSwap(last, now.UnixNano()) {
+	now, last := time.Now(), r.sweptAt.Load()
+	if now.Sub(time.Unix(0, last)) > sweepInterval && r.sweptAt.CompareAndSwap(last, now.UnixNano()) {
 		r.inBackground(r.sweep)
 	}
 	return nil
 }
 
+// checkMarkerTable has the table created again if err says that it was dropped.
+func (r *resolver) checkMarkerTable(err error) {
+	if sqlstate.Code(err) == sqlstate.UndefinedTable {
+		r.tableExists.Store(false)
+	}
+}
+
 func (r *resolver) sweep(ctx context.Context) {
 	if _, err := r.m.pool.Exec(ctx, sweepMarkers); err != nil && ctx.Err() == nil {
-		r.m.logger.Warn("old markers could not be removed", zap.Error(err))
+		r.m.logger.Warn("cannot delete old commit markers", zap.Error(err))
 	}
 }
 
 var errStandby = errors.New("the address leads to a standby")
 
-// byMarker looks for the transaction's row until it knows. It keeps trying while the server is away: the row is there or
-// not, whatever has happened to the server.
-func (r *resolver) byMarker(ctx context.Context, d *doubt) (verdict, error) {
+// resolveByMarker queries the marker until the outcome is known or ctx ends. It keeps trying while the server is unreachable:
+// the marker survives whatever happens to the server, or was never committed.
+func (r *resolver) resolveByMarker(ctx context.Context, id *txIdentity) (outcome, error) {
 	grace := time.Now().Add(inProgressGrace)
 	for {
-		v, err := r.lookForMarker(ctx, d, grace)
-		if v != undecided {
-			return v, nil
+		result, err := r.queryMarker(ctx, id, grace)
+		if result != unknown {
+			return result, nil
 		}
-		if !sleep(ctx, lookAgain) {
-			return undecided, err
+		if !sleep(ctx, resolveInterval) {
+			return unknown, err
 		}
 	}
 }
 
-// lookForMarker writes the row itself, as that of a transaction that has been aborted. Where the transaction is still in
-// progress the insert waits for it. So either the row of the transaction is found, or it can never be written any more.
-func (r *resolver) lookForMarker(ctx context.Context, d *doubt, grace time.Time) (verdict, error) {
-	connecting, cancel := context.WithTimeout(ctx, witnessTimeout)
-	conn, err := r.m.db.Connect(connecting, "outcome")
+// queryMarker inserts the marker as that of an aborted transaction and then reads it. While the transaction is in progress the
+// insert waits for it. So the transaction's own row is found, or it can never be written.
+func (r *resolver) queryMarker(ctx context.Context, id *txIdentity, grace time.Time) (outcome, error) {
+	connectCtx, cancel := context.WithTimeout(ctx, witnessTimeout)
+	conn, err := r.m.db.Connect(connectCtx, "outcome")
 	cancel()
 	if err != nil {
-		return undecided, err
+		return unknown, err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served its purpose
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // the socket is closed in any case
 	var standby bool
 	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
-		return undecided, fmt.Errorf("ask for the role of the server: %w", err)
+		return unknown, fmt.Errorf("query the role of the server: %w", err)
 	}
 	if standby {
-		return undecided, errStandby
+		return unknown, errStandby
 	}
 	for {
-		err := d.disown(ctx, conn)
+		err := id.insertAborted(ctx, conn)
 		if err == nil {
 			break
 		}
 		if sqlstate.Code(err) != sqlstate.QueryCanceled {
-			return undecided, fmt.Errorf("look for the marker: %w", err)
+			return unknown, fmt.Errorf("insert the marker: %w", err)
 		}
 		if time.Now().After(grace) {
-			if _, err := conn.Exec(ctx, endSession, d.pid, d.shortXID()); err != nil {
-				return undecided, fmt.Errorf("the session that still commits can't be ended: %w", err)
+			if _, err := conn.Exec(ctx, terminateSession, id.pid, id.shortXID()); err != nil {
+				return unknown, fmt.Errorf("terminate the session that is still committing: %w", err)
 			}
 		}
 	}
-	var isAborted bool
-	err = conn.QueryRow(ctx, "select aborted from "+markerTable+" where id = $1", d.marker).Scan(&isAborted)
+	var aborted bool
+	err = conn.QueryRow(ctx, "select aborted from "+markerTable+" where id = $1", id.marker).Scan(&aborted)
 	switch {
 	case err != nil:
-		return undecided, fmt.Errorf("look for the marker: %w", err)
-	case isAborted:
-		return aborted, nil
+		return unknown, fmt.Errorf("query the marker: %w", err)
+	case aborted:
+		return rolledBack, nil
 	}
 	return committed, nil
 }
 
-// disown writes the row of an aborted transaction, unless there is one, and doesn't wait for long. Both statements are one
-// message and so one transaction: the timeout goes with it, as a pooler may give the session to somebody else, and no COMMIT
-// of its own can get lost.
-func (d *doubt) disown(ctx context.Context, conn *pgx.Conn) error {
+// insertAborted inserts the marker as that of an aborted transaction unless the marker exists. Both statements are one message
+// and so one transaction. The timeout is set in it because a pooler may give the session to another client afterwards, and
+// there is no separate COMMIT that could be lost.
+func (id *txIdentity) insertAborted(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.PgConn().Exec(ctx, fmt.Sprintf("set local statement_timeout = %d; "+
 		"insert into %s (id, aborted) values ('%x', true) on conflict do nothing",
-		inProgressGrace.Milliseconds(), markerTable, d.marker)).ReadAll() // a marker is a UUID
+		inProgressGrace.Milliseconds(), markerTable, id.marker)).ReadAll() // the marker is a UUID and needs no quoting
 	return err //nolint:wrapcheck // the caller wraps it
 }

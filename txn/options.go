@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,65 +12,65 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// Option sets terms of one transaction. Options are handed to [Manager.Do], or with [WithDefaults] to a manager for all
-// of its transactions. When a Do joins a running transaction, the options it was given must agree with the transaction's.
+// Option configures one transaction. Pass options to [Manager.Do], or to a manager for all its transactions with
+// [WithDefaults]. If a Do joins a running transaction, its options must agree with those of the transaction; otherwise it
+// returns an [*OptionMismatchError].
 type Option struct {
 	apply func(*settings) error
 }
 
-// settings are the terms of a transaction. Zero means that nothing was said.
+// settings are the options of a transaction. A zero field isn't set.
 type settings struct {
-	isolation  pgx.TxIsoLevel
-	access     pgx.TxAccessMode
-	deferrable pgx.TxDeferrableMode
+	mode pgx.TxOptions // isolation level, access mode and deferrable mode
 
-	timeout, statement, lock, idle time.Duration
+	timeout          time.Duration
+	statementTimeout time.Duration
+	lockTimeout      time.Duration
+	idleTimeout      time.Duration
 
 	withinDeadline bool
 	propagation    propagation
-	retry          *pgfx.RetryPolicy // nil for none
-	outcome        CommitResolution
-
-	begin string // of terms that are complete, see setBegin
+	retry          *pgfx.RetryPolicy // nil for no retries
+	resolution     CommitResolution
 }
 
-// Isolation sets the isolation level. Default: the server's default_transaction_isolation, which is read committed where
-// nobody has changed it (PostgreSQL manual, "Transaction Isolation").
+// Isolation sets the isolation level. Default: the server's default_transaction_isolation, which is read committed unless it
+// has been changed (PostgreSQL manual, "Transaction Isolation").
 func Isolation(level pgx.TxIsoLevel) Option {
 	return Option{func(s *settings) error {
 		switch level {
 		case pgx.Serializable, pgx.RepeatableRead, pgx.ReadCommitted, pgx.ReadUncommitted:
-			s.isolation = level
+			s.mode.IsoLevel = level
 			return nil
 		}
-		return fmt.Errorf("txn: Isolation(%q): not a level; use one of pgx.Serializable, RepeatableRead, ReadCommitted, ReadUncommitted", level)
+		return fmt.Errorf("txn: Isolation(%q): unknown level; use one of pgx.Serializable, RepeatableRead, ReadCommitted, ReadUncommitted", level)
 	}}
 }
 
 // Serializable is short for Isolation(pgx.Serializable). Use it with [Retry].
 func Serializable() Option { return Isolation(pgx.Serializable) }
 
-// RepeatableRead is short for Isolation(pgx.RepeatableRead). Use it with [Retry] when the transaction writes.
+// RepeatableRead is short for Isolation(pgx.RepeatableRead). Use it with [Retry] if the transaction writes.
 func RepeatableRead() Option { return Isolation(pgx.RepeatableRead) }
 
-// ReadOnly declares that the transaction doesn't write; the server holds it to that (SQLSTATE 25006).
+// ReadOnly makes the transaction read-only. The server rejects writes with SQLSTATE 25006.
 func ReadOnly() Option {
-	return Option{func(s *settings) error { s.access = pgx.ReadOnly; return nil }}
+	return Option{func(s *settings) error { s.mode.AccessMode = pgx.ReadOnly; return nil }}
 }
 
-// ReadWrite declares that the transaction may write, where the manager's or the server's default is read only.
+// ReadWrite allows writes if the default of the manager or the server is read-only.
 func ReadWrite() Option {
-	return Option{func(s *settings) error { s.access = pgx.ReadWrite; return nil }}
+	return Option{func(s *settings) error { s.mode.AccessMode = pgx.ReadWrite; return nil }}
 }
 
-// Deferrable lets a serializable read-only transaction wait at its first statement until it has a snapshot with which it
-// can't fail (PostgreSQL manual, "SET TRANSACTION"). It has no effect on others.
+// Deferrable makes a serializable read-only transaction wait at its first statement until it has a snapshot that can't cause
+// a serialization failure (PostgreSQL manual, "SET TRANSACTION"). It has no effect on other transactions.
 func Deferrable() Option {
-	return Option{func(s *settings) error { s.deferrable = pgx.Deferrable; return nil }}
+	return Option{func(s *settings) error { s.mode.DeferrableMode = pgx.Deferrable; return nil }}
 }
 
-// Timeout bounds the whole call, with waiting for a connection and retries included: fn's context ends with a deadline.
-// Default: the bound of the caller's ctx.
+// Timeout bounds the whole call of Do, including the wait for a connection and all retries: the context of the closure gets
+// this deadline. Default: the deadline of the caller's ctx.
 func Timeout(d time.Duration) Option {
 	return Option{func(s *settings) error {
 		if d <= 0 {
@@ -82,28 +81,28 @@ func Timeout(d time.Duration) Option {
 	}}
 }
 
-// StatementTimeout sets statement_timeout for the transaction: the longest that the server works on one statement
-// (SQLSTATE 57014). It travels with BEGIN and costs no round trip, as the other settings of the server do; the resolution is
-// a millisecond. [pgfx.Off] means no limit. Default: that of the session.
+// StatementTimeout sets statement_timeout for the transaction: the longest time that the server spends on one statement
+// (SQLSTATE 57014). The value is sent together with BEGIN and costs no round trip, as those of [LockTimeout] and [IdleTimeout]
+// are. The resolution is 1 ms. [pgfx.Off] means no limit. Default: the session's value.
 func StatementTimeout(d time.Duration) Option {
-	return serverTimeout("StatementTimeout", d, func(s *settings) { s.statement = d })
+	return serverTimeout("StatementTimeout", d, func(s *settings) { s.statementTimeout = d })
 }
 
-// LockTimeout sets lock_timeout for the transaction: the longest that a statement waits for one lock (SQLSTATE 55P03).
-// [pgfx.Off] means no limit. Default: that of the session.
+// LockTimeout sets lock_timeout for the transaction: the longest time that a statement waits for one lock (SQLSTATE 55P03).
+// [pgfx.Off] means no limit. Default: the session's value.
 func LockTimeout(d time.Duration) Option {
-	return serverTimeout("LockTimeout", d, func(s *settings) { s.lock = d })
+	return serverTimeout("LockTimeout", d, func(s *settings) { s.lockTimeout = d })
 }
 
-// IdleTimeout sets idle_in_transaction_session_timeout for the transaction: how long the server lets it do nothing before it
-// ends the session (SQLSTATE 25P03), so that a client that has gone away or got stuck holds no locks. [pgfx.Off] means no
-// limit. Default: that of the session.
+// IdleTimeout sets idle_in_transaction_session_timeout for the transaction: the longest time that the server waits for the next
+// statement before it ends the session (SQLSTATE 25P03). It frees the locks of a client that hangs or has disappeared.
+// [pgfx.Off] means no limit. Default: the session's value.
 func IdleTimeout(d time.Duration) Option {
-	return serverTimeout("IdleTimeout", d, func(s *settings) { s.idle = d })
+	return serverTimeout("IdleTimeout", d, func(s *settings) { s.idleTimeout = d })
 }
 
-// WithinDeadline sets statement_timeout to what is left until the deadline of the context when the transaction begins, so
-// that the server stops by itself if the client can't tell it to. A shorter [StatementTimeout] stays.
+// WithinDeadline sets statement_timeout to the time that remains until the deadline of the context when the transaction begins.
+// The server then stops a statement even if the client can't cancel it. A shorter [StatementTimeout] takes precedence.
 func WithinDeadline() Option {
 	return Option{func(s *settings) error { s.withinDeadline = true; return nil }}
 }
@@ -111,135 +110,98 @@ func WithinDeadline() Option {
 func serverTimeout(name string, d time.Duration, set func(*settings)) Option {
 	return Option{func(s *settings) error {
 		if d != pgfx.Off && (d < time.Millisecond || d.Milliseconds() > math.MaxInt32) {
-			return fmt.Errorf("txn: %s(%v): use at least a millisecond and at most 24 days, or pgfx.Off", name, d)
+			return fmt.Errorf("txn: %s(%v): use at least 1ms and at most 24 days, or pgfx.Off", name, d)
 		}
 		set(s)
 		return nil
 	}}
 }
 
-// with returns a copy of s on which opts have been laid.
+// with returns a copy of s with opts applied.
 func (s *settings) with(opts []Option) (*settings, error) {
-	laid := *s
+	result := *s
 	for _, opt := range opts {
 		if opt.apply == nil {
 			continue
 		}
-		if err := opt.apply(&laid); err != nil {
+		if err := opt.apply(&result); err != nil {
 			return nil, err
 		}
 	}
-	return &laid, nil
+	return &result, nil
 }
 
-// conflict returns an error when given, the options of an inner Do, differ from s.
-func (s *settings) conflict(given *settings) error {
-	for _, term := range []struct{ name, running, wanted string }{
-		{"isolation level", string(s.isolation), string(given.isolation)},
-		{"access mode", string(s.access), string(given.access)},
-		{"deferrable mode", string(s.deferrable), string(given.deferrable)},
-		{"timeout", shown(s.timeout), shown(given.timeout)},
-		{"statement timeout", shown(s.statement), shown(given.statement)},
-		{"lock timeout", shown(s.lock), shown(given.lock)},
-		{"idle timeout", shown(s.idle), shown(given.idle)},
+// mismatch returns an error if wanted, the options of an inner Do, differ from the settings of the running transaction.
+func (s *settings) mismatch(wanted *settings) error {
+	for _, option := range []struct{ name, running, wanted string }{
+		{"isolation level", string(s.mode.IsoLevel), string(wanted.mode.IsoLevel)},
+		{"access mode", string(s.mode.AccessMode), string(wanted.mode.AccessMode)},
+		{"deferrable mode", string(s.mode.DeferrableMode), string(wanted.mode.DeferrableMode)},
+		{"timeout", formatTimeout(s.timeout), formatTimeout(wanted.timeout)},
+		{"statement timeout", formatTimeout(s.statementTimeout), formatTimeout(wanted.statementTimeout)},
+		{"lock timeout", formatTimeout(s.lockTimeout), formatTimeout(wanted.lockTimeout)},
+		{"idle timeout", formatTimeout(s.idleTimeout), formatTimeout(wanted.idleTimeout)},
 	} {
-		if term.wanted != "" && term.wanted != term.running {
-			return &OptionMismatchError{Option: term.name, Running: term.running, Wanted: term.wanted}
+		if option.wanted != "" && option.wanted != option.running {
+			return &OptionMismatchError{Option: option.name, Running: option.running, Wanted: option.wanted}
 		}
 	}
-	if given.withinDeadline && !s.withinDeadline {
-		return &OptionMismatchError{Option: "statement timeout", Running: shown(s.statement), Wanted: "the context's deadline"}
+	if wanted.withinDeadline && !s.withinDeadline {
+		running := formatTimeout(s.statementTimeout)
+		return &OptionMismatchError{Option: "statement timeout", Running: running, Wanted: "the context's deadline"}
 	}
 	return nil
 }
 
-func shown(d time.Duration) string {
-	if d == 0 {
+func formatTimeout(d time.Duration) string {
+	switch d {
+	case 0:
 		return ""
-	}
-	if d == pgfx.Off {
+	case pgfx.Off:
 		return "off"
 	}
 	return d.String()
 }
 
-// milliseconds returns the value of a timeout as the server wants it, "" when nothing was said.
-func milliseconds(d time.Duration) string {
-	if d == 0 {
-		return ""
-	}
-	if d == pgfx.Off {
-		return "0"
-	}
-	return strconv.FormatInt(d.Milliseconds(), 10)
+// setTimeouts sets the server's timeouts for one transaction. A null keeps the session's value.
+const setTimeouts = `select
+	set_config('statement_timeout', coalesce($1, current_setting('statement_timeout')), true),
+	set_config('lock_timeout', coalesce($2, current_setting('lock_timeout')), true),
+	set_config('idle_in_transaction_session_timeout', coalesce($3, current_setting('idle_in_transaction_session_timeout')), true)`
+
+// setsTimeouts reports whether the transaction sets timeouts of the server.
+func (s *settings) setsTimeouts() bool {
+	return s.statementTimeout != 0 || s.lockTimeout != 0 || s.idleTimeout != 0 || s.withinDeadline
 }
 
-// statementTimeout returns the statement timeout of a transaction that begins now.
-func (s *settings) statementTimeout(ctx context.Context) time.Duration {
+// queueTimeouts adds the statement that sets the server's timeouts to a batch.
+func (s *settings) queueTimeouts(ctx context.Context, batch *pgx.Batch) {
+	batch.Queue(setTimeouts, milliseconds(s.effectiveStatementTimeout(ctx)), milliseconds(s.lockTimeout), milliseconds(s.idleTimeout))
+}
+
+// milliseconds returns a timeout as the server expects it, nil if it isn't set.
+func milliseconds(timeout time.Duration) any {
+	switch timeout {
+	case 0:
+		return nil
+	case pgfx.Off:
+		return "0"
+	}
+	return strconv.FormatInt(timeout.Milliseconds(), 10)
+}
+
+// effectiveStatementTimeout returns the statement timeout of a transaction that begins now.
+func (s *settings) effectiveStatementTimeout(ctx context.Context) time.Duration {
 	if !s.withinDeadline {
-		return s.statement
+		return s.statementTimeout
 	}
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		return s.statement
+		return s.statementTimeout
 	}
 	left := min(max(time.Until(deadline).Round(time.Millisecond), time.Millisecond), math.MaxInt32*time.Millisecond)
-	if s.statement > 0 {
-		return min(left, s.statement)
+	if s.statementTimeout > 0 {
+		return min(left, s.statementTimeout)
 	}
 	return left
-}
-
-// local is a setting of the server for one transaction.
-type local struct{ name, value string }
-
-// maxLocals is how many settings there may be.
-const maxLocals = 3
-
-// locals returns the settings that go with BEGIN.
-func (s *settings) locals(ctx context.Context) []local {
-	if s.statement == 0 && s.lock == 0 && s.idle == 0 && !s.withinDeadline {
-		return nil
-	}
-	all := [maxLocals]local{
-		{"statement_timeout", milliseconds(s.statementTimeout(ctx))},
-		{"lock_timeout", milliseconds(s.lock)},
-		{"idle_in_transaction_session_timeout", milliseconds(s.idle)},
-	}
-	set := make([]local, 0, maxLocals)
-	for _, l := range all {
-		if l.value != "" {
-			set = append(set, l)
-		}
-	}
-	return set
-}
-
-// setBegin keeps the statement that begins the transaction.
-func (s *settings) setBegin() {
-	s.begin = "begin"
-	if s.isolation != "" {
-		s.begin += " isolation level " + string(s.isolation)
-	}
-	if s.access != "" {
-		s.begin += " " + string(s.access)
-	}
-	if s.deferrable != "" {
-		s.begin += " " + string(s.deferrable)
-	}
-}
-
-// beginWithLocals returns the statement that begins the transaction and those that set what the server is to know. pgx sends
-// what has no arguments as a simple query, which may consist of several statements.
-func (s *settings) beginWithLocals(ctx context.Context) string {
-	set := s.locals(ctx)
-	if len(set) == 0 {
-		return s.begin
-	}
-	var b strings.Builder
-	b.WriteString(s.begin)
-	for _, l := range set {
-		b.WriteString("; set local " + l.name + " = " + l.value)
-	}
-	return b.String()
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// propagation says what a Do does about the transaction that its context carries, or doesn't.
+// propagation selects what a Do does if its context carries a transaction, and if it carries none.
 type propagation uint8
 
 const (
@@ -26,145 +26,142 @@ func (p propagation) String() string {
 func propagate(p propagation) Option {
 	return Option{func(s *settings) error {
 		if s.propagation != required && s.propagation != p {
-			return fmt.Errorf("txn: %s and %s contradict each other; choose one", s.propagation, p)
+			return fmt.Errorf("txn: %s and %s exclude each other; choose one", s.propagation, p)
 		}
 		s.propagation = p
 		return nil
 	}}
 }
 
-// Required joins the transaction that the context carries, and begins one when there is none. It is what Do does without
-// any of these options.
+// Required joins the transaction that the context carries, or begins one if there is none. It is the default.
 func Required() Option { return propagate(required) }
 
-// RequiresNew begins a transaction of its own on a second connection, whatever the context carries. Both end independently
-// of each other. The new one doesn't see what the outer one has done, and waits for ever for its locks: PostgreSQL can't
-// know that the one waits for the other. The pool must have a connection to spare for every transaction that does this.
+// RequiresNew begins a separate transaction on a second connection, whether or not the context carries one. Both end
+// independently. The new transaction doesn't see the changes of the outer one, and it waits for the outer one's locks without
+// end, because PostgreSQL can't detect this deadlock. The pool needs a spare connection for each transaction that does this.
 func RequiresNew() Option { return propagate(requiresNew) }
 
-// Nested runs the closure behind a savepoint of the transaction that the context carries: when it fails, only what it has
-// done is undone, and the outer closure may go on. Without a transaction it begins one.
+// Nested runs the closure in an inner scope, which begins at a savepoint of the transaction that the context carries. If the
+// closure fails, only its own changes are rolled back, and the outer closure may continue. Without a transaction it begins one.
 func Nested() Option { return propagate(nested) }
 
-// Mandatory joins the transaction that the context carries; without one, Do returns [ErrNoTransaction].
+// Mandatory joins the transaction that the context carries. Without one, Do returns [ErrNoTransaction].
 func Mandatory() Option { return propagate(mandatory) }
 
-// Supports joins the transaction that the context carries; without one, the closure runs in none. Other options count only
-// when there is one to join.
+// Supports joins the transaction that the context carries. Without one, the closure runs outside a transaction, and the other
+// options have no effect.
 func Supports() Option { return propagate(supports) }
 
-// NotSupported runs the closure in no transaction: what the closure does is done on the pool, at once and for good. It
-// takes no other options. A transaction that the caller's context carries goes on afterwards; meanwhile it keeps its
-// connection.
+// NotSupported runs the closure outside a transaction: its statements run on the pool and take effect immediately. It excludes
+// all other options. A transaction that the caller's context carries continues afterwards and keeps its connection meanwhile.
 func NotSupported() Option { return propagate(notSupported) }
 
-// Never runs the closure in no transaction; when the context carries one, Do returns [ErrInTransaction]. It takes no other
-// options.
+// Never runs the closure outside a transaction. If the context carries one, Do returns [ErrInTransaction]. It excludes all
+// other options.
 func Never() Option { return propagate(never) }
 
 var (
-	// ErrNoTransaction is returned where a transaction is needed and the context carries none.
+	// ErrNoTransaction is returned if a transaction is needed and the context carries none.
 	ErrNoTransaction = errors.New("txn: the context carries no transaction: call this in the closure of a Do, with its context")
-	// ErrInTransaction is returned by a Do with [Never] inside of a transaction.
-	ErrInTransaction = errors.New("txn: the context carries a transaction, and Never was asked for")
+	// ErrInTransaction is returned by a Do with [Never] whose context carries a transaction.
+	ErrInTransaction = errors.New("txn: the context carries a transaction, which Never excludes")
 )
 
-// do is Do when options were given.
-func (m *Manager) do(ctx context.Context, current *scope, fn func(context.Context) error, opts []Option) error {
-	given, err := (&settings{}).with(opts)
+// doWithOptions is Do with options.
+func (m *Manager) doWithOptions(ctx context.Context, current *scope, fn func(context.Context) error, opts []Option) error {
+	wanted, err := (&settings{}).with(opts)
 	if err != nil {
 		return err
 	}
-	switch given.propagation {
+	switch wanted.propagation {
 	case notSupported, never:
-		return m.without(ctx, current, fn, given)
+		return m.doWithoutTx(ctx, current, fn, wanted)
 	case requiresNew:
 		if current != nil && m.maxConns == 1 {
-			return errors.New("txn: RequiresNew needs a second connection, and the pool has one; raise Config.Pool.MaxConns")
+			return errors.New("txn: RequiresNew needs a second connection, but the pool has only one; raise Config.Pool.MaxConns")
 		}
 		if current != nil {
-			ctx, current = &outside{Context: ctx, m: m}, nil
+			ctx, current = &withoutTx{Context: ctx, m: m}, nil
 		}
 	case required, nested, mandatory, supports:
 	}
 	if current == nil {
-		return m.first(ctx, fn, given, opts)
+		return m.doOutermost(ctx, fn, wanted.propagation, opts)
 	}
-	if err := current.t.terms.conflict(given); err != nil {
+	if err := current.t.settings.mismatch(wanted); err != nil {
 		return err
 	}
-	if given.propagation == nested {
+	if wanted.propagation == nested {
 		return current.nest(ctx, fn)
 	}
 	return current.join(ctx, fn)
 }
 
-// without calls fn in no transaction.
-func (m *Manager) without(ctx context.Context, current *scope, fn func(context.Context) error, given *settings) error {
-	if *given != (settings{propagation: given.propagation}) {
-		return fmt.Errorf("txn: %s begins no transaction, so that other options are pointless; remove them", given.propagation)
+// doWithoutTx calls fn outside a transaction.
+func (m *Manager) doWithoutTx(ctx context.Context, current *scope, fn func(context.Context) error, wanted *settings) error {
+	if *wanted != (settings{propagation: wanted.propagation}) {
+		return fmt.Errorf("txn: %s begins no transaction, so other options have no effect; remove them", wanted.propagation)
 	}
 	if current == nil {
 		return fn(ctx)
 	}
-	if given.propagation == never {
+	if wanted.propagation == never {
 		return ErrInTransaction
 	}
-	return fn(&outside{Context: ctx, m: m})
+	return fn(&withoutTx{Context: ctx, m: m})
 }
 
-// first calls fn where there is no transaction to join.
-func (m *Manager) first(ctx context.Context, fn func(context.Context) error, given *settings, opts []Option) error {
-	switch given.propagation {
+// doOutermost calls fn where there is no transaction to join.
+func (m *Manager) doOutermost(ctx context.Context, fn func(context.Context) error, p propagation, opts []Option) error {
+	switch p {
 	case mandatory:
 		return ErrNoTransaction
 	case supports:
 		return fn(ctx)
 	case required, requiresNew, nested, notSupported, never:
 	}
-	terms, err := m.defaults.with(opts)
+	s, err := m.defaults.with(opts)
 	if err != nil {
 		return err
 	}
-	terms.setBegin()
-	return m.run(ctx, fn, terms)
+	return m.runTx(ctx, fn, s)
 }
 
-// activeKey is what contexts carry the innermost scope of any database under.
+// activeKey is the context key of the innermost scope of any database.
 type activeKey struct{}
 
-// active returns the innermost scope that ctx carries, of whichever database.
-func active(ctx context.Context) (*scope, error) {
+// activeScope returns the innermost scope of any database that ctx carries.
+func activeScope(ctx context.Context) (*scope, error) {
 	s, ok := ctx.Value(activeKey{}).(*scope)
 	if !ok {
 		return nil, ErrNoTransaction
 	}
-	if s.over() {
+	if s.ended() {
 		return nil, ErrTxDone
 	}
 	return s, nil
 }
 
-// outside is a context that hides the transactions of a manager.
-type outside struct {
-	context.Context //nolint:containedctx // it is a ctx
+// withoutTx is a context that hides the transactions of a manager's database.
+type withoutTx struct {
+	context.Context //nolint:containedctx // it is a context
 
 	m *Manager
 }
 
 // Value returns no scope of the manager's database.
-func (o *outside) Value(key any) any {
+func (c *withoutTx) Value(key any) any {
 	switch key {
-	case o.m.key:
+	case c.m.key:
 		return nil
 	case activeKey{}:
-		return o.m.beyond(o.Context)
+		return c.m.scopeOfOtherDatabase(c.Context)
 	}
-	return o.Context.Value(key)
+	return c.Context.Value(key)
 }
 
-// beyond returns the innermost scope that isn't of the manager's database.
-func (m *Manager) beyond(ctx context.Context) any {
+// scopeOfOtherDatabase returns the innermost scope that ctx carries for another database than the manager's, or nil.
+func (m *Manager) scopeOfOtherDatabase(ctx context.Context) any {
 	s, ok := ctx.Value(activeKey{}).(*scope)
 	if !ok {
 		return nil
@@ -172,15 +169,15 @@ func (m *Manager) beyond(ctx context.Context) any {
 	if s.t.m.key != m.key {
 		return s
 	}
-	return m.beyond(s.Context)
+	return m.scopeOfOtherDatabase(s.Context)
 }
 
-// Detach returns a context for work that outlives the transaction it was started in: it carries ctx's values but no
-// transaction of any database, and doesn't end with ctx. Give it a timeout of its own.
+// Detach returns a context for work that outlives the transaction in which it was started. The context carries the values of
+// ctx but no transaction of any database, and it doesn't end when ctx ends. Give it a timeout.
 func Detach(ctx context.Context) context.Context { return detached{context.WithoutCancel(ctx)} }
 
 type detached struct {
-	context.Context //nolint:containedctx // it is a ctx
+	context.Context //nolint:containedctx // it is a context
 }
 
 // Value returns no scope.

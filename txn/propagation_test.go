@@ -318,7 +318,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		_ = insert(ctx, m, "x")
 		return nil
 	})
-	require.ErrorContains(t, err, "a statement failed and its error was swallowed")
+	require.ErrorContains(t, err, "a statement failed and its error was ignored")
 	require.ErrorContains(t, err, "23505")
 	failed, ok := errors.AsType[*txn.FailedStatementError](err)
 	require.True(t, ok)

@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -18,43 +19,39 @@ const (
 	defaultMaxDelay = time.Second
 )
 
-// Retry does the whole closure again, in a new transaction, when the server has undone it and it may succeed then: after a
-// serialization failure (SQLSTATE 40001) or a deadlock (40P01), as PostgreSQL demands it (PostgreSQL manual, "Serialization
-// Failure Handling"); when the server turned out to take no writes (25006, as a demoted writer answers) and the transaction
-// isn't [ReadOnly]; when no connection could be made. With policy.Idempotency set to pgfx.Idempotent also when the connection
-// was lost before COMMIT was sent, or the server has confirmed that it has rolled back: then nothing is stored either, but
-// an outage meets every transaction at once.
+// Retry runs the whole closure again in a new transaction if the server has rolled it back and another attempt may succeed:
+//   - after a serialization failure (SQLSTATE 40001) or a deadlock (40P01), as PostgreSQL requires (PostgreSQL manual,
+//     "Serialization Failure Handling"),
+//   - if the server accepts no writes (25006), as a demoted writer does, and the transaction isn't [ReadOnly],
+//   - if no connection could be made.
 //
-// Zero fields of the policy mean 10 attempts, a longest first wait of 10 ms and a longest of 1 s; the others mean what
-// pgfx.RetryPolicy says. policy.Budget holds all retries. Without one, the pool's (see pgfx.DB.RetryPolicy) holds those that
-// an outage is to blame for: conflicts are settled by doing one after the other, and not by giving up.
+// With policy.Idempotency set to pgfx.Idempotent, it also retries if the connection was lost before COMMIT was sent, or if an
+// in-doubt commit was resolved as rolled back. Nothing is committed in these cases either, but an outage causes them in every
+// transaction at once.
 //
-// The closure must bear to be called several times: what it does outside of the database should wait for [AfterCommit].
-// [Attempt] tells it which call it is. When the policy allows no further attempt, Do returns a *pgfx.RetryError, which
-// unwraps to the last attempt's error. Only the outermost Do retries: where it joins a running transaction the option has no
-// effect.
+// Zero fields of the policy mean 10 attempts, a first wait of at most 10 ms and later waits of at most 1 s; pgfx.RetryPolicy
+// documents the other fields. policy.Budget limits all retries. Without it, the budget of the pool (see pgfx.DB.RetryPolicy)
+// limits those that an outage causes. Serialization failures and deadlocks are exempt, because they resolve when the
+// transactions run one after another.
+//
+// The closure must tolerate repeated calls: move its effects outside the database to [AfterCommit]. [Attempt] returns the
+// number of the current attempt. If the policy allows no further attempt, Do returns a *pgfx.RetryError, which unwraps to the
+// last attempt's error. Only the outermost Do retries; a Do that joins a running transaction ignores the option.
 func Retry(policy pgfx.RetryPolicy) Option {
 	return Option{func(s *settings) error {
 		if err := policy.Validate(); err != nil {
 			return fmt.Errorf("txn: Retry: %w", err)
 		}
 		p := policy
-		setDefault(&p.MaxAttempts, defaultAttempts)
-		setDefault(&p.Delay, defaultDelay)
-		setDefault(&p.MaxDelay, max(defaultMaxDelay, p.Delay))
+		p.MaxAttempts = cmp.Or(p.MaxAttempts, defaultAttempts)
+		p.Delay = cmp.Or(p.Delay, defaultDelay)
+		p.MaxDelay = cmp.Or(p.MaxDelay, max(defaultMaxDelay, p.Delay))
 		s.retry = &p
 		return nil
 	}}
 }
 
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
-// Attempt returns which attempt ctx belongs to, 1 for the first, and 0 outside of a transaction.
+// Attempt returns the number of the attempt that ctx belongs to: 1 for the first, 0 outside a transaction.
 func Attempt(ctx context.Context) int {
 	s, ok := ctx.Value(activeKey{}).(*scope)
 	if !ok {
@@ -63,42 +60,43 @@ func Attempt(ctx context.Context) int {
 	return s.t.attempt
 }
 
-// retry attempts a transaction as often as its policy allows.
-func (m *Manager) retry(ctx context.Context, fn func(context.Context) error, terms *settings) error {
-	retries := terms.retry.Begin()
+// runWithRetry runs attempts until one succeeds or the retry policy allows no more.
+func (m *Manager) runWithRetry(ctx context.Context, fn func(context.Context) error, s *settings) error {
+	retries := s.retry.Begin()
 	for {
-		again, err := m.attempt(ctx, fn, terms, retries.Attempts())
-		if again == nil {
+		retryable, err := m.runAttempt(ctx, fn, s, retries.Attempts())
+		if retryable == nil {
 			return err
 		}
-		if terms.retry.Budget == nil && !conflicting(again) && !m.budget.Withdraw() || !retries.Next(ctx) {
+		exempt := s.retry.Budget != nil || isSerializationFailure(retryable) // from the budget of the pool
+		if !exempt && !m.retryPolicy.Budget.Withdraw() || !retries.Next(ctx) {
 			return retries.Wrap(err)
 		}
 		m.counters.retried.Add(1)
-		m.logger.Debug("doing a transaction again", zap.Int("attempt", retries.Attempts()), zap.Error(err))
+		m.logger.Debug("retrying transaction", zap.Int("attempt", retries.Attempts()), zap.Error(err))
 	}
 }
 
-// retryable reports whether a transaction that ended in err, and is certainly rolled back, can succeed when it is done
-// again. broken says that its connection was lost, or never came to be.
-func (s *settings) retryable(err error, broken bool) bool {
-	if s.retry == nil || s.access == pgx.ReadOnly && sqlstate.Code(err) == sqlstate.ReadOnlySQLTransaction {
+// canRetry reports whether another attempt may succeed after a transaction that ended with err and is certainly rolled back.
+// connLost reports that its connection was lost or could not be made.
+func (s *settings) canRetry(err error, connLost bool) bool {
+	if s.retry == nil || s.mode.AccessMode == pgx.ReadOnly && sqlstate.Code(err) == sqlstate.ReadOnlySQLTransaction {
 		return false
 	}
-	work := pgfx.NotIdempotent
-	if broken { // else the closure has lost some other connection
-		work = s.retry.Idempotency
+	idempotency := pgfx.NotIdempotent
+	if connLost { // otherwise err is about a connection of the closure's own
+		idempotency = s.retry.Idempotency
 	}
-	return pgfx.CanRetry(err, work)
+	return pgfx.CanRetry(err, idempotency)
 }
 
-// conflicting reports whether err comes from a conflict between transactions.
-func conflicting(err error) bool {
+// isSerializationFailure reports whether err is a serialization failure or a deadlock.
+func isSerializationFailure(err error) bool {
 	code := sqlstate.Code(err)
 	return code == sqlstate.SerializationFailure || code == sqlstate.DeadlockDetected
 }
 
-// sleep waits for d. It returns false when ctx ends first, or would.
+// sleep waits for d. It returns false if ctx ends first, or has a deadline before then.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
 		return false

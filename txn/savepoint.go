@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// savepoint makes a savepoint and returns its number.
+// savepoint sets a savepoint and returns its number.
 func (t *transaction) savepoint(ctx context.Context) (int32, error) {
 	number := t.savepoints.Add(1)
 	_, err := t.Exec(ctx, "savepoint "+savepointName(number))
@@ -16,20 +16,20 @@ func (t *transaction) savepoint(ctx context.Context) (int32, error) {
 
 func savepointName(number int32) string { return "rdsfx_" + strconv.FormatInt(int64(number), 10) }
 
-// release drops a savepoint and keeps what was done since.
+// release removes a savepoint and keeps the changes made since.
 func (t *transaction) release(ctx context.Context, savepoint int32) error {
 	_, err := t.Exec(ctx, "release savepoint "+savepointName(savepoint))
 	return err
 }
 
-// rollBackTo undoes what was done since a savepoint, and drops it. It brings a failed transaction back.
+// rollBackTo undoes the changes made since a savepoint and removes it. A failed transaction becomes usable again.
 func (t *transaction) rollBackTo(ctx context.Context, savepoint int32) error {
 	name := savepointName(savepoint)
 	_, err := t.Exec(ctx, "rollback to savepoint "+name+"; release savepoint "+name)
 	return err
 }
 
-// savepointTx is a savepoint in the shape of a pgx.Tx, for code that begins transactions of its own in the one it is given.
+// savepointTx is a savepoint as a pgx.Tx, for code that begins a transaction on the pgx.Tx it is given.
 type savepointTx struct {
 	*transaction
 

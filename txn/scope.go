@@ -8,23 +8,22 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// scopeKey is what contexts carry a scope under. The pool stands for the database: it is the same value for the database's
-// whole life.
+// scopeKey is the context key of a database's innermost scope. The pool identifies the database for its whole life.
 type scopeKey struct{ pool *pgxpool.Pool }
 
-// scope is a part of a transaction that can be undone by itself: the whole, or what comes after a savepoint. It is the
-// context of its closure, which is the caller's with the scope in it; that it is a context spares the allocation of one.
+// scope is a part of a transaction that can be rolled back alone: the whole transaction, or the part since a savepoint. It is
+// the context of its closure: the caller's context with the scope in it.
 type scope struct {
-	context.Context //nolint:containedctx // it is a ctx
+	context.Context //nolint:containedctx // a scope is a context
 
 	t         *transaction
-	parent    *scope      // nil for the whole
-	savepoint int32       // its number, 0 for the whole
-	ended     atomic.Bool // of an inner scope
+	parent    *scope      // nil for the whole transaction
+	savepoint int32       // its number; 0 for the whole transaction
+	closed    atomic.Bool // only of an inner scope
 
-	// What follows is guarded by t.mu.
-	forbidden error // why this can't be committed
-	hooks     *hooks
+	// These are guarded by t.mu.
+	rollbackOnly error // why the scope can't be committed
+	hooks        *hooks
 }
 
 // Value returns the scope for its manager's key.
@@ -35,67 +34,63 @@ func (s *scope) Value(key any) any {
 	return s.Context.Value(key)
 }
 
-// over reports whether the scope has ended.
-func (s *scope) over() bool { return s.ended.Load() || s.t.state.Load() >= stateEnding }
+func (s *scope) ended() bool { return s.closed.Load() || s.t.use.ended() }
 
-// forbid notes why the scope can't be committed; the first reason stays.
-func (s *scope) forbid(why error) {
+// setRollbackOnly marks the scope as one that can only be rolled back. The first cause stays.
+func (s *scope) setRollbackOnly(cause error) {
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
-	if s.forbidden == nil {
-		s.forbidden = why
+	if s.rollbackOnly == nil {
+		s.rollbackOnly = cause
 	}
-	s.t.noted.Store(true)
 }
 
-func (s *scope) whyForbidden() error {
-	if !s.t.noted.Load() {
-		return nil
-	}
+// rollbackCause returns why the scope can only be rolled back, nil if it can be committed.
+func (s *scope) rollbackCause() error {
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
-	return s.forbidden
+	return s.rollbackOnly
 }
 
-// join calls fn in the scope. When fn doesn't return nil, the scope can't be committed any more.
+// join calls fn in the scope, and marks the scope rollback-only unless fn returns nil.
 func (s *scope) join(ctx context.Context, fn func(context.Context) error) error {
 	returned := false
 	defer func() {
 		if !returned {
-			s.forbid(errAbandoned)
+			s.setRollbackOnly(errAbandoned)
 		}
 	}()
 	err := fn(ctx)
 	returned = true
 	if err != nil {
-		s.forbid(err)
+		s.setRollbackOnly(err)
 	}
 	return err
 }
 
-// nest calls fn in a scope of its own behind a savepoint.
+// nest calls fn in an inner scope, which begins at a savepoint.
 func (s *scope) nest(ctx context.Context, fn func(context.Context) error) error {
 	inner := &scope{Context: ctx, t: s.t, parent: s}
-	if err := inner.enter(); err != nil {
+	if err := inner.open(); err != nil {
 		return err
 	}
 	returned := false
 	defer func() {
 		if !returned {
-			inner.undo(errAbandoned)
+			inner.rollBack(errAbandoned)
 		}
 	}()
 	err := fn(inner)
 	returned = true
-	return inner.leave(err)
+	return inner.end(err)
 }
 
-// errScopeOpen is returned when a scope that has an open scope in it is to get another one.
-var errScopeOpen = errors.Join(errors.New("txn: a Nested scope of this transaction is still open: "+
-	"use the context of its closure inside of it, and don't run two of them at once"), ErrConcurrentUse)
+// errScopeOpen is returned when a second inner scope is opened beside an open one.
+var errScopeOpen = errors.Join(errors.New("txn: another Nested scope of this transaction is still open: "+
+	"use the context of its closure inside it, and don't run two scopes at once"), ErrConcurrentUse)
 
-// enter sets the savepoint.
-func (s *scope) enter() error {
+// open sets the savepoint.
+func (s *scope) open() error {
 	s.t.mu.Lock()
 	if s.t.innermost != s.parent {
 		s.t.mu.Unlock()
@@ -110,58 +105,56 @@ func (s *scope) enter() error {
 	return err
 }
 
-// close ends the scope: its context is useless from now on.
+// close makes the scope's context unusable.
 func (s *scope) close() {
-	s.ended.Store(true)
+	s.closed.Store(true)
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	s.t.innermost = s.parent
 }
 
-// leave releases the savepoint, or undoes the scope when err or something else is in the way. It returns what Do returns.
-func (s *scope) leave(err error) error {
+// end releases the savepoint, or rolls back to it if err isn't nil or the changes can't be kept. It returns the error for Do's
+// caller.
+func (s *scope) end(err error) error {
 	if err == nil {
-		err = s.obstacle()
+		err = s.commitBlocker()
 	}
 	if err == nil {
 		if err = s.t.release(s.Context, s.savepoint); err == nil {
-			s.bequeath()
+			s.promoteHooks()
 			s.close()
 			return nil
 		}
 	}
-	s.undo(err)
+	s.rollBack(err)
 	return err
 }
 
-// obstacle returns why a scope whose closure returned nil can't be kept.
-func (s *scope) obstacle() error {
-	if cause := s.whyForbidden(); cause != nil {
+// commitBlocker returns why the changes of a scope whose closure returned nil can't be kept.
+func (s *scope) commitBlocker() error {
+	if cause := s.rollbackCause(); cause != nil {
 		return &RollbackOnlyError{Cause: cause}
 	}
-	if err := s.t.enter(); err != nil {
+	if err := s.t.use.begin(); err != nil {
 		return err
 	}
-	defer s.t.leave(stateCalling)
+	defer s.t.use.finish()
 	pg := s.t.conn.Conn().PgConn()
 	if pg.IsClosed() {
-		return s.t.lost()
+		return s.t.connLostError()
 	}
 	if pg.TxStatus() == statusFailed {
-		return &FailedStatementError{Cause: s.t.failed}
+		return &FailedStatementError{Cause: s.t.failure}
 	}
 	return nil
 }
 
-// unobstructed reports whether the scope can be kept as far as is known.
-func (s *scope) unobstructed() bool { return s.Err() == nil && s.obstacle() == nil }
-
-// undo rolls back to the savepoint. When that can't be done, nothing of the transaction can be kept.
-func (s *scope) undo(cause error) {
+// rollBack rolls back to the savepoint. If that fails, the parent becomes rollback-only.
+func (s *scope) rollBack(cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.Context), cleanupTimeout)
 	defer cancel()
 	if err := s.t.rollBackTo(ctx, s.savepoint); err != nil {
-		s.parent.forbid(errors.Join(cause, err))
+		s.parent.setRollbackOnly(errors.Join(cause, err))
 	}
 	hooks := s.takeHooks()
 	s.close()

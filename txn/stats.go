@@ -3,6 +3,7 @@ package txn
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -10,46 +11,48 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// Stats is a snapshot of what a manager has done. Each attempt of a retried transaction counts by itself.
+// Stats is a snapshot of a manager's statistics since it was created. Each attempt of a retried transaction is counted.
 type Stats struct {
 	Begun      int64      `json:"begun"`
 	Active     int64      `json:"active"`
 	Committed  int64      `json:"committed"`
 	RolledBack RolledBack `json:"rolled_back"`
-	Retried    int64      `json:"retried"` // attempts after the first
+	Retried    int64      `json:"retried"` // attempts after the first one
 	InDoubt    InDoubt    `json:"in_doubt"`
-	Overdue    int64      `json:"overdue"` // reported for being open for long, see WithLongTxThreshold
-	// Duration is from the call until the transaction has ended, with waiting for its connection included.
+	// LongRunning counts the transactions that were reported for staying open too long, see WithLongTxThreshold.
+	LongRunning int64 `json:"long_running"`
+	// Duration is the time from the call of Do to the end of the transaction, including the wait for a connection.
 	Duration pgfx.DurationStats `json:"duration"`
 }
 
-// RolledBack counts transactions that were rolled back, by reason.
+// RolledBack counts rolled-back transactions by reason. A transaction is counted once.
 type RolledBack struct {
 	Error         int64 `json:"error"`         // the closure returned an error
 	Panic         int64 `json:"panic"`         // the closure panicked or called runtime.Goexit
-	Cancelled     int64 `json:"cancelled"`     // the ctx was cancelled or its deadline passed
+	Cancelled     int64 `json:"cancelled"`     // ctx was cancelled or its deadline passed
 	Serialization int64 `json:"serialization"` // serialization failures and deadlocks
-	ErrorIgnored  int64 `json:"error_ignored"` // an error was swallowed: of an inner Do or of a statement
-	Misused       int64 `json:"misused"`       // the closure left work behind or ended the transaction itself
+	ErrorIgnored  int64 `json:"error_ignored"` // the closure returned nil after an inner Do or a statement had failed
+	InvalidUse    int64 `json:"invalid_use"`   // the closure left a statement running or a result open, or ended the transaction itself
 	Refused       int64 `json:"refused"`       // the server refused the COMMIT
-	ConnLost      int64 `json:"conn_lost"`     // the connection was lost before COMMIT
-	BeginFailed   int64 `json:"begin_failed"`  // it was never begun
+	ConnLost      int64 `json:"conn_lost"`     // the connection was lost before COMMIT was sent
+	BeginFailed   int64 `json:"begin_failed"`  // the transaction could not be begun
 }
 
-// InDoubt counts commits whose answer was lost, by what became of them. Committed and Aborted ones count among the others
-// too.
+// InDoubt counts in-doubt commits by outcome. Those that were resolved are also counted by Stats.Committed or
+// Stats.RolledBack.
 type InDoubt struct {
 	Committed int64 `json:"committed"`
 	Aborted   int64 `json:"aborted"`
 	Unknown   int64 `json:"unknown"`
 }
 
-// counters are what a manager counts.
+// counters hold the statistics of a manager.
 type counters struct {
-	begun, committed, retried                                                atomic.Int64
-	failed, panicked, cancelled, conflict, swallowed, misused, refused, lost atomic.Int64
-	beginFailed, inDoubtCommitted, inDoubtAborted, inDoubtUnknown            atomic.Int64
-	durations                                                                histogram.Histogram
+	begun, committed, retried                                            atomic.Int64
+	failed, panicked, cancelled, serialization, errorIgnored, invalidUse atomic.Int64
+	refused, connLost, beginFailed                                       atomic.Int64
+	inDoubtCommitted, inDoubtAborted, inDoubtUnknown                     atomic.Int64
+	durations                                                            histogram.Histogram
 }
 
 // Stats returns a snapshot. It is safe for concurrent use.
@@ -58,32 +61,32 @@ func (m *Manager) Stats() Stats {
 	s := Stats{
 		Committed: c.committed.Load(), Retried: c.retried.Load(),
 		RolledBack: RolledBack{
-			Error: c.failed.Load(), Panic: c.panicked.Load(), Cancelled: c.cancelled.Load(), Serialization: c.conflict.Load(),
-			ErrorIgnored: c.swallowed.Load(), Misused: c.misused.Load(), Refused: c.refused.Load(), ConnLost: c.lost.Load(),
+			Error: c.failed.Load(), Panic: c.panicked.Load(), Cancelled: c.cancelled.Load(), Serialization: c.serialization.Load(),
+			ErrorIgnored: c.errorIgnored.Load(), InvalidUse: c.invalidUse.Load(), Refused: c.refused.Load(), ConnLost: c.connLost.Load(),
 			BeginFailed: c.beginFailed.Load(),
 		},
 		InDoubt: InDoubt{
 			Committed: c.inDoubtCommitted.Load(), Aborted: c.inDoubtAborted.Load(), Unknown: c.inDoubtUnknown.Load(),
 		},
-		Overdue:  m.open.Exceeded(),
-		Duration: pgfx.DurationStats(c.durations.Summary()),
+		LongRunning: m.longTx.Exceeded(),
+		Duration:    pgfx.DurationStats(c.durations.Summary()),
 	}
-	s.Begun = c.begun.Load() // after the ends, so that none of them is of a transaction that isn't counted
+	s.Begun = c.begun.Load() // read after the ends, so that Active can't be negative
 	r := &s.RolledBack
 	s.Active = s.Begun - s.Committed - s.InDoubt.Unknown -
-		r.Error - r.Panic - r.Cancelled - r.Serialization - r.ErrorIgnored - r.Misused - r.Refused - r.ConnLost
+		r.Error - r.Panic - r.Cancelled - r.Serialization - r.ErrorIgnored - r.InvalidUse - r.Refused - r.ConnLost
 	return s
 }
 
-// ended counts the end of a transaction. err is what it ended in, before ctx's error was added.
-func (t *transaction) ended(err error) {
+// count records the end of a transaction. err is its error before that of ctx was added.
+func (t *transaction) count(err error) {
 	c := &t.m.counters
-	c.durations.Record(t.m.now() - t.began)
-	c.end(err, t).Add(1)
+	c.durations.Record(time.Since(t.began))
+	c.counterOf(t, err).Add(1)
 }
 
-// end returns the counter of an end.
-func (c *counters) end(err error, t *transaction) *atomic.Int64 {
+// counterOf returns the counter of the reason for which t ended with err.
+func (c *counters) counterOf(t *transaction, err error) *atomic.Int64 {
 	switch {
 	case err == nil:
 		return &c.committed
@@ -91,18 +94,18 @@ func (c *counters) end(err error, t *transaction) *atomic.Int64 {
 		return &c.inDoubtUnknown
 	case errors.Is(err, errAbandoned):
 		return &c.panicked
-	case conflicting(err):
-		return &c.conflict
+	case isSerializationFailure(err):
+		return &c.serialization
 	case t.root.Err() != nil:
 		return &c.cancelled
 	case errors.Is(err, ErrRollbackOnly), errors.Is(err, pgx.ErrTxCommitRollback):
-		return &c.swallowed
-	case errors.Is(err, errStillCalling), errors.Is(err, errStillReading), errors.Is(err, errEndedInside):
-		return &c.misused
-	case t.refused:
+		return &c.errorIgnored
+	case errors.Is(err, errStatementRunning), errors.Is(err, errResultOpen), errors.Is(err, errEndedByClosure):
+		return &c.invalidUse
+	case t.commitRefused:
 		return &c.refused
-	case t.broken:
-		return &c.lost
+	case t.connLost:
+		return &c.connLost
 	}
 	return &c.failed
 }

@@ -61,7 +61,7 @@ func TestStatsTellHowTransactionsEnded(t *testing.T) {
 	assert.Equal(t, txn.Stats{
 		Begun: 11, Committed: 1, Duration: stats.Duration,
 		RolledBack: txn.RolledBack{
-			Error: 1, Panic: 1, Cancelled: 1, Serialization: 1, ErrorIgnored: 2, Misused: 2, Refused: 1, ConnLost: 1, BeginFailed: 1,
+			Error: 1, Panic: 1, Cancelled: 1, Serialization: 1, ErrorIgnored: 2, InvalidUse: 2, Refused: 1, ConnLost: 1, BeginFailed: 1,
 		},
 	}, stats)
 }

@@ -17,22 +17,22 @@ import (
 )
 
 const (
-	// witnessChecked is how long a check of the witness counts.
-	witnessChecked = 10 * time.Second
-	// witnessPause is the shortest wait before another attempt to open one. It doubles with every failure.
-	witnessPause    = 100 * time.Millisecond
+	// witnessCheckInterval is how long a check of the witness stays valid.
+	witnessCheckInterval = 10 * time.Second
+	// witnessMinPause is the wait after the first failed attempt to open a witness. It doubles with each further failure.
+	witnessMinPause = 100 * time.Millisecond
 	witnessMaxPause = 5 * time.Second
-	// witnessTimeout bounds opening and checking one.
+	// witnessTimeout bounds opening and checking a witness.
 	witnessTimeout = 2 * time.Second
 )
 
-// witness is a connection whose session shows that the server hasn't crashed since it was opened: a crash ends every
-// session. That it is still the same session is checked by its process and start, and not taken from the connection, behind
-// which a pooler may change sessions.
+// witness is a connection whose session proves that the server has not crashed since the session began, because a crash ends
+// every session. The session is identified by its process and start time, not by the connection: a pooler may have moved the
+// connection to another session.
 type witness struct {
-	pid    int32
-	since  time.Time // when its session began
-	server time.Time // the serverIdentity of its server
+	pid     int32
+	started time.Time // when the session began
+	server  time.Time // when the server was started
 
 	checked atomic.Int64 // Unix nanoseconds
 
@@ -40,60 +40,60 @@ type witness struct {
 	conn *pgx.Conn
 }
 
-// identity tells which session answers, and on which server.
-const identity = `pg_backend_pid(), ` + serverIdentity + `, (select backend_start from pg_stat_activity where pid = pg_backend_pid())`
+// sessionIdentity selects the process, the server and the start time of the current session.
+const sessionIdentity = `pg_backend_pid(), ` + serverStart + `, (select backend_start from pg_stat_activity where pid = pg_backend_pid())`
 
-// pooled reports whether sessions are somebody else's after each transaction.
-func (m *Manager) pooled() bool { return m.db.Config().Pooler == pgfx.PoolerTransaction }
+// behindPooler reports whether a pooler may assign another session to each transaction.
+func (m *Manager) behindPooler() bool { return m.db.Config().Pooler == pgfx.PoolerTransaction }
 
-// present returns the witness that there is before a transaction begins, nil when there is none. The manager's first
-// transaction waits for it; later ones don't: when it has to be opened again or checked, that happens meanwhile.
-func (r *resolver) present(ctx context.Context) *witness {
-	if r.m.pooled() {
+// currentWitness returns a witness that exists before a transaction begins, nil if there is none. Only the manager's first
+// transaction waits for it to be opened. Later it is checked, and opened again, in the background.
+func (r *resolver) currentWitness(ctx context.Context) *witness {
+	if r.m.behindPooler() {
 		return nil
 	}
-	w, now := r.current.Load(), time.Now()
+	w, now := r.witness.Load(), time.Now()
 	switch {
-	case w == nil && r.nextTry.CompareAndSwap(0, math.MaxInt64):
+	case w == nil && r.witnessRetryAt.CompareAndSwap(0, math.MaxInt64):
 		ctx, cancel := context.WithTimeout(ctx, witnessTimeout)
 		defer cancel()
-		r.open(ctx)
-		return r.current.Load()
-	case w == nil && now.UnixNano() > r.nextTry.Load():
-		r.look(r.open)
-	case w != nil && now.Sub(time.Unix(0, w.checked.Load())) > witnessChecked:
-		r.look(func(ctx context.Context) { r.check(ctx, w) })
+		r.openWitness(ctx)
+		return r.witness.Load()
+	case w == nil && now.UnixNano() > r.witnessRetryAt.Load():
+		r.maintainWitness(r.openWitness)
+	case w != nil && now.Sub(time.Unix(0, w.checked.Load())) > witnessCheckInterval:
+		r.maintainWitness(func(ctx context.Context) { r.checkWitness(ctx, w) })
 	}
 	return w
 }
 
-// look runs fn in the background, unless something of the kind runs already.
-func (r *resolver) look(fn func(ctx context.Context)) {
-	if !r.looking.CompareAndSwap(false, true) {
+// maintainWitness calls fn in the background, unless an earlier call is still running.
+func (r *resolver) maintainWitness(fn func(ctx context.Context)) {
+	if !r.witnessBusy.CompareAndSwap(false, true) {
 		return
 	}
 	r.inBackground(func(ctx context.Context) {
-		defer r.looking.Store(false)
+		defer r.witnessBusy.Store(false)
 		ctx, cancel := context.WithTimeout(ctx, witnessTimeout)
 		defer cancel()
 		fn(ctx)
 	})
 }
 
-// open opens a witness.
-func (r *resolver) open(ctx context.Context) {
+func (r *resolver) openWitness(ctx context.Context) {
 	w, err := r.m.newWitness(ctx)
 	if err != nil {
-		pause := min(max(2*time.Duration(r.pause.Load()), witnessPause), witnessMaxPause)
-		r.pause.Store(int64(pause))
-		r.nextTry.Store(time.Now().Add(pause).UnixNano())
-		r.m.logger.Warn("no witness for commits in doubt; trying again", zap.Duration("pause", pause), zap.Error(err))
+		pause := min(max(2*time.Duration(r.witnessPause.Load()), witnessMinPause), witnessMaxPause)
+		r.witnessPause.Store(int64(pause))
+		r.witnessRetryAt.Store(time.Now().Add(pause).UnixNano())
+		r.m.logger.Warn("cannot open witness connection, in-doubt commits stay unknown until a retry succeeds",
+			zap.Duration("retry_after", pause), zap.Error(err))
 		return
 	}
-	r.pause.Store(0)
+	r.witnessPause.Store(0)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || !r.current.CompareAndSwap(nil, w) {
+	if r.closed || !r.witness.CompareAndSwap(nil, w) {
 		w.close(ctx)
 	}
 }
@@ -104,28 +104,28 @@ func (m *Manager) newWitness(ctx context.Context) (*witness, error) {
 		return nil, err
 	}
 	w := &witness{conn: conn}
-	if err := conn.QueryRow(ctx, "select "+identity).Scan(&w.pid, &w.server, &w.since); err != nil {
+	if err := conn.QueryRow(ctx, "select "+sessionIdentity).Scan(&w.pid, &w.server, &w.started); err != nil {
 		w.close(ctx)
-		return nil, fmt.Errorf("ask the witness who it is: %w", err)
+		return nil, fmt.Errorf("identify the session of the witness: %w", err)
 	}
 	w.checked.Store(time.Now().UnixNano())
 	return w, nil
 }
 
-// check makes sure that the witness still answers, and opens another one if not.
-func (r *resolver) check(ctx context.Context, w *witness) {
+// checkWitness verifies that the witness still has its session, and opens another one if not.
+func (r *resolver) checkWitness(ctx context.Context, w *witness) {
 	if _, err := w.status(ctx, nil); err != nil {
-		r.dismiss(w)
-		r.open(ctx)
+		r.discardWitness(w)
+		r.openWitness(ctx)
 		return
 	}
 	w.checked.Store(time.Now().UnixNano())
 }
 
-// dismiss drops a witness that is none any more.
-func (r *resolver) dismiss(w *witness) {
-	if r.current.CompareAndSwap(w, nil) {
-		r.nextTry.Store(1) // at once
+// discardWitness closes a witness that proves nothing any more.
+func (r *resolver) discardWitness(w *witness) {
+	if r.witness.CompareAndSwap(w, nil) {
+		r.witnessRetryAt.Store(1) // at once
 		r.inBackground(w.close)
 	}
 }
@@ -133,31 +133,59 @@ func (r *resolver) dismiss(w *witness) {
 func (w *witness) close(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_ = w.conn.Close(ctx) // nothing depends on a clean end of it
+	_ = w.conn.Close(ctx) // the socket is closed in any case
 }
 
-var errOtherSession = errors.New("the witness is served by another session than before")
+// resolveByWitness asks for the status of the transaction until it is final.
+func (r *resolver) resolveByWitness(ctx context.Context, id *txIdentity) (outcome, error) {
+	grace := time.Now().Add(inProgressGrace)
+	for {
+		status, err := id.witness.status(ctx, id)
+		if err != nil {
+			r.discardWitness(id.witness)
+			return unknown, err
+		}
+		switch status {
+		case "committed":
+			return committed, nil
+		case "aborted":
+			return rolledBack, nil
+		case "in progress":
+		default:
+			return unknown, fmt.Errorf("the server has no status for the transaction (%q)", status)
+		}
+		if time.Now().After(grace) {
+			if err := id.witness.terminateSession(ctx, id); err != nil {
+				return unknown, err
+			}
+		}
+		if !sleep(ctx, resolveInterval) {
+			return unknown, errInProgress
+		}
+	}
+}
 
-// status returns what the server says of a transaction: "committed", "aborted", "in progress", or "" when it doesn't
-// remember. An error says that the witness is none. d may be nil: then nothing is asked.
-func (w *witness) status(ctx context.Context, d *doubt) (string, error) {
+var errOtherSession = errors.New("the witness connection has moved to another session")
+
+// status returns the result of pg_xact_status for a transaction: "committed", "aborted", "in progress", or "" if the server has
+// no status for it. An error means that w is no witness any more. If id is nil, only the session is checked.
+func (w *witness) status(ctx context.Context, id *txIdentity) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var (
-		pid         int32
-		server      time.Time
-		since       time.Time
-		xid, status *string
+		pid             int32
+		server, started time.Time
+		xid, status     *string
 	)
-	if d != nil {
-		text := strconv.FormatUint(d.xid, 10)
+	if id != nil {
+		text := strconv.FormatUint(id.xid, 10)
 		xid = &text
 	}
-	err := w.conn.QueryRow(ctx, "select "+identity+", pg_xact_status($1::text::xid8)", xid).Scan(&pid, &server, &since, &status)
+	err := w.conn.QueryRow(ctx, "select "+sessionIdentity+", pg_xact_status($1::text::xid8)", xid).Scan(&pid, &server, &started, &status)
 	if err != nil {
-		return "", fmt.Errorf("the witness doesn't answer: %w", err)
+		return "", fmt.Errorf("query the witness: %w", err)
 	}
-	if pid != w.pid || !server.Equal(w.server) || !since.Equal(w.since) {
+	if pid != w.pid || !server.Equal(w.server) || !started.Equal(w.started) {
 		return "", errOtherSession
 	}
 	if status == nil {
@@ -166,12 +194,12 @@ func (w *witness) status(ctx context.Context, d *doubt) (string, error) {
 	return *status, nil
 }
 
-// endSession ends the session of a transaction that is still in progress.
-func (w *witness) endSession(ctx context.Context, d *doubt) error {
+// terminateSession terminates the session of a transaction that is still in progress.
+func (w *witness) terminateSession(ctx context.Context, id *txIdentity) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, err := w.conn.Exec(ctx, endSession, d.pid, d.shortXID()); err != nil {
-		return fmt.Errorf("the session that still commits can't be ended: %w", err)
+	if _, err := w.conn.Exec(ctx, terminateSession, id.pid, id.shortXID()); err != nil {
+		return fmt.Errorf("terminate the session that is still committing: %w", err)
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func TestAnOutcomeIsUnknownWhenResolutionIsOff(t *testing.T) {
 			return insertOnce(ctx, m)
 		}, txn.ResolveCommit(txn.Unresolved), eager)
 		require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
-		require.ErrorContains(t, err, "switched off")
+		require.ErrorContains(t, err, "disabled by txn.Unresolved")
 		assert.False(t, pgfx.CanRetry(err, pgfx.Idempotent), "whatever the work is said to be")
 	}
 	assert.Equal(t, txn.InDoubt{Unknown: 2}, m.Stats().InDoubt)
@@ -116,7 +116,7 @@ func TestBehindAPoolerOnlyAMarkerTells(t *testing.T) {
 		loss.lose(proxy)
 		err := m.Do(t.Context(), func(ctx context.Context) error { return insertOnce(ctx, m) })
 		require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
-		require.ErrorContains(t, err, "behind a transaction pooler")
+		require.ErrorContains(t, err, "a transaction pooler shares sessions")
 	}
 	loss := losses[0]
 	loss.lose(proxy)
@@ -145,7 +145,7 @@ func TestAnOutcomeIsUnknownWithoutAWitness(t *testing.T) {
 		unknown, ok := errors.AsType[*txn.OutcomeUnknownError](err)
 		require.True(t, ok)
 		assert.NotZero(t, unknown.XID)
-		require.ErrorContains(t, unknown.Why, "the witness doesn't answer")
+		require.ErrorContains(t, unknown.Why, "query the witness")
 		require.Error(t, unknown.Unwrap())
 	}
 	assert.Equal(t, []string{"before", "during"}, entries(t, m.DB()))
@@ -289,7 +289,7 @@ func TestATransactionBeginsWithoutAWitnessWhenThereCanBeNone(t *testing.T) {
 func TestAnOutcomeThatIsNoneIsRefused(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	require.ErrorContains(t, m.Do(t.Context(), unreachable(t), txn.ResolveCommit(0)), "txn: Outcome(0)")
+	require.ErrorContains(t, m.Do(t.Context(), unreachable(t), txn.ResolveCommit(0)), "txn: ResolveCommit(0)")
 	_, err := txn.NewManager(m.DB(), txn.WithOutcomeTimeout(0))
 	require.ErrorContains(t, err, "txn: WithOutcomeTimeout(0s)")
 }
@@ -316,7 +316,7 @@ func TestAWitnessIsCheckedNowAndThen(t *testing.T) {
 			killWitness(t, m)
 		}
 		require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }))
-		require.Eventually(t, m.WitnessIsFresh, patience, time.Millisecond)
+		require.Eventually(t, m.HasCheckedWitness, patience, time.Millisecond)
 		require.Equal(t, 1, witnesses(t, m))
 	}
 }
@@ -351,7 +351,7 @@ func TestAWitnessOfAnotherServerIsNone(t *testing.T) {
 func TestAWitnessServedByAnotherSessionIsNone(t *testing.T) {
 	t.Parallel()
 	m, proxy := doubtful(t)
-	m.SwapWitness()
+	m.MoveWitness()
 	proxy.DropCommitAck()
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)

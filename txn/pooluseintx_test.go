@@ -333,7 +333,7 @@ func TestThePoolInsideOfATransactionIsWarnedAboutOnceForEachPlace(t *testing.T) 
 		_, err = m.DB().SQL().ExecContext(ctx, "select 1")
 		require.NoError(t, err)
 	})
-	found := logs.FilterMessageSnippet("the pool is used with the context of a running transaction").All()
+	found := logs.FilterMessageSnippet("pool used with the context of a running transaction").All()
 	require.Len(t, found, 3)
 	for _, line := range found { // of database/sql, too, the caller is named
 		assert.Contains(t, line.ContextMap()["caller"], "TestThePoolInsideOfATransactionIsWarnedAboutOnceForEachPlace")

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	openMessage  = "a transaction is open for long"
-	endedMessage = "a transaction that was open for long has ended"
+	openMessage  = "long-running transaction keeps its locks"
+	endedMessage = "long-running transaction ended"
 )
 
 // leaky returns a manager that reports transactions early, and what it logs.
@@ -47,7 +47,7 @@ func TestATransactionThatStaysOpenIsReportedOnceAndOnceMoreWhenItEnds(t *testing
 			assert.Equal(t, "begin", statement)
 		}
 		assert.Contains(t, fields["stack"].([]any)[0], "TestATransactionThatStaysOpenIsReportedOnce")
-		assert.EqualValues(t, 1, m.Stats().Overdue)
+		assert.EqualValues(t, 1, m.Stats().LongRunning)
 
 		// A second one is reported by itself, and the first one no more.
 		return m.Do(ctx, func(context.Context) error {
@@ -63,7 +63,7 @@ func TestATransactionThatStaysOpenIsReportedOnceAndOnceMoreWhenItEnds(t *testing
 		require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }))
 	}
 	assert.Len(t, lines(endedMessage), len(lines(openMessage)), "the end of a short one is no news")
-	assert.EqualValues(t, len(lines(openMessage)), m.Stats().Overdue)
+	assert.EqualValues(t, len(lines(openMessage)), m.Stats().LongRunning)
 }
 
 func TestTheReportOfAnOpenTransactionShowsItsLastStatementWithoutValues(t *testing.T) {
@@ -106,7 +106,7 @@ func TestTransactionsAreNotReportedWhereNobodyWantsIt(t *testing.T) {
 		return nil
 	}))
 	assert.Empty(t, lines(openMessage))
-	assert.Zero(t, m.Stats().Overdue)
+	assert.Zero(t, m.Stats().LongRunning)
 
 	m, lines = leaky(t, time.Nanosecond, maxConns(1), func(c *pgfx.Config) { c.Stats.Disabled = true })
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }))

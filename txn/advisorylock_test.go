@@ -184,7 +184,7 @@ func TestClosingEndsWhatHoldsSessionLocks(t *testing.T) {
 	<-began
 	short, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorContains(t, m.Close(short), "1 closures still hold session locks")
+	require.ErrorContains(t, m.Close(short), "closures with session locks are still running although their contexts have ended: 1")
 	close(stubborn)
 	require.NoError(t, m.Close(t.Context()))
 	require.ErrorIs(t, <-ended, pgfx.ErrClosed)
