@@ -5,69 +5,69 @@ import (
 	"sync/atomic"
 )
 
-// The states of a transaction.
-const (
-	idle int32 = iota // no call is running and no result is open
-	busy              // a call is running or a result is open
-	done              // Do is ending the transaction or has ended it
-)
-
 // exclusive lets one goroutine at a time use the connection of a transaction, and none once the transaction has ended.
 //
-// A use begins with begin and ends with finish. An open result is one use of several calls: pause ends a call, and resume
-// begins the next one.
+// A connection is idle, busy or done. It is busy while a call is running and while a result is open, which is read by several
+// calls: begin begins a call on an idle connection, pause ends a call and leaves the connection busy, resume begins the next
+// call, and finish ends the last one. end makes the connection done.
 type exclusive struct {
-	state atomic.Int32
-	// call is held while a call is running, so that the end of the transaction can wait for it. A goroutine that has locked
-	// it touches the connection only if the state isn't done.
-	call sync.Mutex
+	call sync.Mutex  // locked while a call is running
+	open bool        // a result is open; guarded by call
+	done atomic.Bool // whoever locks call afterwards must not touch the connection
 }
 
-// begin begins a use with its first call. The error is ErrConcurrentUse or ErrTxDone.
+// begin begins a call on an idle connection. The error is ErrConcurrentUse or ErrTxDone.
 func (e *exclusive) begin() error {
-	if !e.state.CompareAndSwap(idle, busy) {
-		if e.ended() {
+	if !e.call.TryLock() {
+		if e.done.Load() {
 			return ErrTxDone
 		}
 		return ErrConcurrentUse
 	}
-	return e.resume()
+	switch {
+	case e.done.Load():
+		e.call.Unlock()
+		return ErrTxDone
+	case e.open:
+		e.call.Unlock()
+		return ErrConcurrentUse
+	}
+	return nil
 }
 
-// resume begins another call of a use. The error is ErrTxDone.
+// pause ends a call that leaves a result open.
+func (e *exclusive) pause() {
+	e.open = true
+	e.call.Unlock()
+}
+
+// resume begins another call on an open result. The error is ErrTxDone.
 func (e *exclusive) resume() error {
 	e.call.Lock()
-	if e.ended() {
+	if e.done.Load() {
 		e.call.Unlock()
 		return ErrTxDone
 	}
 	return nil
 }
 
-// pause ends a call and keeps the use.
-func (e *exclusive) pause() { e.call.Unlock() }
-
-// finish ends a call and the use.
+// finish ends a call that leaves no result open.
 func (e *exclusive) finish() {
-	e.state.CompareAndSwap(busy, idle) // a state of done stays
+	e.open = false
 	e.call.Unlock()
 }
 
-// end refuses every further call. It reports whether a use was open, of which a call may still be running.
-func (e *exclusive) end() (inUse bool) { return e.state.Swap(done) == busy }
-
-func (e *exclusive) ended() bool { return e.state.Load() == done }
-
-// calling reports whether a call is running. After end no other call can follow it.
-func (e *exclusive) calling() bool {
-	if e.call.TryLock() {
-		e.call.Unlock()
-		return false
+// end refuses further calls. It reports whether the connection is busy, and whether that is because a call is running.
+func (e *exclusive) end() (busy, calling bool) {
+	e.done.Store(true)
+	if !e.call.TryLock() {
+		return true, true
 	}
-	return true
+	defer e.call.Unlock()
+	return e.open, false
 }
 
-// wait returns a channel that is closed when no call is running. It is meant for use after end.
+// wait returns a channel that is closed when no call is running any more. Call it after end.
 func (e *exclusive) wait() <-chan struct{} {
 	free := make(chan struct{})
 	go func() {

@@ -34,7 +34,7 @@ func (s *scope) Value(key any) any {
 	return s.Context.Value(key)
 }
 
-func (s *scope) ended() bool { return s.closed.Load() || s.t.use.ended() }
+func (s *scope) ended() bool { return s.closed.Load() || s.t.use.done.Load() }
 
 // setRollbackOnly marks the scope as one that can only be rolled back. The first cause stays.
 func (s *scope) setRollbackOnly(cause error) {

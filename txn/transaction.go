@@ -241,11 +241,12 @@ func (t *transaction) rollBack() {
 // stopUse ends every use of the connection. It returns an error if the closure has left a call running, which is interrupted,
 // or a result open, whose connection is closed because the size of the rest is unknown.
 func (t *transaction) stopUse() error {
-	if !t.use.end() {
+	busy, calling := t.use.end()
+	if !busy {
 		return nil
 	}
 	left := errResultOpen
-	if t.use.calling() {
+	if calling {
 		left = errStatementRunning
 		if !t.interrupt() {
 			return left
