@@ -82,19 +82,19 @@ type CheckResult struct {
 func ProvideChecks(checks ...Check) fx.Option { return fxgroup.Supply("health.checks", checks...) }
 
 // check is a Check and what is known of its runs.
-type check struct {
+type checkState struct {
 	Check
 
-	mu      sync.Mutex
-	last    CheckResult
-	running chan struct{} // closed when the run ends; nil when there is none
-	began   time.Time     // of that run
-	passed  bool          // ever
+	mu        sync.Mutex
+	last      CheckResult
+	running   chan struct{} // closed when the run ends; nil when there is none
+	startedAt time.Time     // of that run
+	passed    bool          // ever
 }
 
 // checksOf returns those of a database, by name, with their defaults.
-func checksOf(database string, all []Check) []*check {
-	var own []*check
+func checksOf(database string, all []Check) []*checkState {
+	var own []*checkState
 	for _, c := range all {
 		if c.database != "" && c.database != database || c.Run == nil {
 			continue
@@ -108,9 +108,9 @@ func checksOf(database string, all []Check) []*check {
 		if c.CacheFor <= 0 {
 			c.CacheFor = defaultCacheFor
 		}
-		own = append(own, &check{Check: c})
+		own = append(own, &checkState{Check: c})
 	}
-	slices.SortStableFunc(own, func(a, b *check) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(own, func(a, b *checkState) int { return strings.Compare(a.Name, b.Name) })
 	return own
 }
 
@@ -121,7 +121,7 @@ func (m *Monitor) AddChecks(checks ...Check) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	all := slices.Concat(m.checks, added)
-	slices.SortStableFunc(all, func(a, b *check) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(all, func(a, b *checkState) int { return strings.Compare(a.Name, b.Name) })
 	m.checks = all
 }
 
@@ -131,7 +131,7 @@ func (m *Monitor) Checks(ctx context.Context, kind CheckKind) []CheckResult {
 	m.mu.Lock()
 	all := m.checks
 	m.mu.Unlock()
-	var wanted []*check
+	var wanted []*checkState
 	for _, c := range all {
 		if c.Kind == kind {
 			wanted = append(wanted, c)
@@ -147,7 +147,7 @@ func (m *Monitor) Checks(ctx context.Context, kind CheckKind) []CheckResult {
 }
 
 // result returns a check's result, of a run or of one that is recent enough.
-func (m *Monitor) result(ctx context.Context, c *check) CheckResult {
+func (m *Monitor) result(ctx context.Context, c *checkState) CheckResult {
 	c.mu.Lock()
 	if c.Kind == Startup && c.passed || !c.last.At.IsZero() && time.Since(c.last.At.Add(c.last.Took)) < c.CacheFor {
 		defer c.mu.Unlock()
@@ -160,7 +160,7 @@ func (m *Monitor) result(ctx context.Context, c *check) CheckResult {
 		none.Err = ErrStopped
 		return none
 	}
-	running, deadline := c.running, c.began.Add(c.Timeout)
+	running, deadline := c.running, c.startedAt.Add(c.Timeout)
 	c.mu.Unlock()
 
 	timer := time.NewTimer(time.Until(deadline))
@@ -180,14 +180,14 @@ func (m *Monitor) result(ctx context.Context, c *check) CheckResult {
 }
 
 // runCheck starts a run. It returns false when the monitor is stopped. The caller holds the check's lock.
-func (m *Monitor) runCheck(c *check, result CheckResult) bool {
+func (m *Monitor) runCheck(c *checkState, result CheckResult) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended {
+	if m.closed {
 		return false
 	}
 	running := make(chan struct{})
-	c.running, c.began = running, result.At
+	c.running, c.startedAt = running, result.At
 	m.background.Go(func() {
 		ctx, cancel := context.WithTimeout(m.lifetime, c.Timeout)
 		defer cancel()

@@ -20,17 +20,17 @@ func TestAnErrorIsWeighedByWhatItSaysAboutTheServer(t *testing.T) {
 	code := func(code string) error { return fmt.Errorf("statement: %w", &pgconn.PgError{Code: code}) }
 	for _, c := range []struct {
 		err  error
-		want evidence
+		want signal
 	}{
-		{code("57P01"), strong},
-		{code("57P03"), strong},
-		{code("53300"), strong},
-		{code("28P01"), strong},
-		{code("25006"), strong | refusedWrite},
-		{io.ErrUnexpectedEOF, strong},
-		{syscall.ECONNRESET, strong},
-		{context.DeadlineExceeded, soft},
-		{&pgfx.AcquireTimeoutError{}, soft},
+		{code("57P01"), confirmed},
+		{code("57P03"), confirmed},
+		{code("53300"), confirmed},
+		{code("28P01"), confirmed},
+		{code("25006"), confirmed | writeRefused},
+		{io.ErrUnexpectedEOF, confirmed},
+		{syscall.ECONNRESET, confirmed},
+		{context.DeadlineExceeded, suspected},
+		{&pgfx.AcquireTimeoutError{}, suspected},
 		{code("23505"), 0},
 		{code("40001"), 0},
 		{code("57014"), 0},
@@ -38,10 +38,10 @@ func TestAnErrorIsWeighedByWhatItSaysAboutTheServer(t *testing.T) {
 		{&pgfx.UnavailableError{Cause: io.EOF}, 0},
 		{errors.New("anything"), 0},
 	} {
-		assert.Equal(t, c.want, weigh(c.err), c.err)
+		assert.Equal(t, c.want, signalOf(c.err), c.err)
 	}
-	assert.Equal(t, strongGap, (strong | connects).gap())
-	assert.Equal(t, softGap, soft.gap())
+	assert.Equal(t, confirmedGap, (confirmed | connectFailed).gap())
+	assert.Equal(t, suspectedGap, suspected.gap())
 }
 
 func TestEvidencePullsTheNextLookForwardAndNeverBack(t *testing.T) {
@@ -50,52 +50,52 @@ func TestEvidencePullsTheNextLookForwardAndNeverBack(t *testing.T) {
 	calm := schedule{last: last, next: last.Add(time.Minute)}
 
 	s := calm
-	assert.True(t, s.pull(strongGap))
+	assert.True(t, s.moveUp(confirmedGap))
 	assert.Equal(t, last, s.next, "at once")
-	assert.True(t, s.pulled)
-	assert.False(t, s.pull(strongGap))
+	assert.True(t, s.early)
+	assert.False(t, s.moveUp(confirmedGap))
 
 	s = calm
-	assert.True(t, s.pull(softGap))
-	assert.Equal(t, last.Add(softGap), s.next)
-	assert.True(t, s.pull(strongGap))
+	assert.True(t, s.moveUp(suspectedGap))
+	assert.Equal(t, last.Add(suspectedGap), s.next)
+	assert.True(t, s.moveUp(confirmedGap))
 
 	s = calm
-	s.wary = true
-	assert.True(t, s.pull(strongGap))
-	assert.Equal(t, last.Add(strongGap), s.next, "not at once again")
-	assert.False(t, s.pull(softGap))
-	assert.Equal(t, last.Add(strongGap), s.next)
+	s.afterEarly = true
+	assert.True(t, s.moveUp(confirmedGap))
+	assert.Equal(t, last.Add(confirmedGap), s.next, "not at once again")
+	assert.False(t, s.moveUp(suspectedGap))
+	assert.Equal(t, last.Add(confirmedGap), s.next)
 }
 
 func TestThatNewConnectionsFailIsNoNewsOnceThereIsACause(t *testing.T) {
 	t.Parallel()
 	_, err := pgconn.Connect(t.Context(), "host="+t.TempDir())
-	if weigh(err) != strong|connects {
-		t.Fatalf("weighed as %d: %v", weigh(err), err)
+	if signalOf(err) != confirmed|connectFailed {
+		t.Fatalf("weighed as %d: %v", signalOf(err), err)
 	}
 	last := time.Unix(1000, 0)
 	planned := last.Add(time.Minute)
-	m := &Monitor{kick: make(chan struct{}, 1), schedule: schedule{last: last, next: planned}}
+	m := &Monitor{rescheduled: make(chan struct{}, 1), schedule: schedule{last: last, next: planned}}
 	m.status.Cause = pgfx.CauseServerFull
-	m.hear(err)
+	m.recordFailure(err)
 	assert.Equal(t, planned, m.schedule.next, "a full server is asked at its own pace")
-	assert.Empty(t, m.kick)
-	m.hear(io.ErrUnexpectedEOF)
+	assert.Empty(t, m.rescheduled)
+	m.recordFailure(io.ErrUnexpectedEOF)
 	assert.Equal(t, last, m.schedule.next)
-	assert.Len(t, m.kick, 1)
+	assert.Len(t, m.rescheduled, 1)
 }
 
 func TestASilenceThatGoesOnIsLookedIntoLessAndLessOften(t *testing.T) {
 	t.Parallel()
-	var w stallWatch
+	var w stalledBackoff
 	start := time.Unix(1000, 0)
-	assert.False(t, w.see(start, false))
-	assert.True(t, w.see(start, true))
-	assert.False(t, w.see(start.Add(stallAfter-1), true))
-	assert.True(t, w.see(start.Add(stallAfter), true))
-	assert.False(t, w.see(start.Add(2*stallAfter), true), "the gap doubles")
-	assert.True(t, w.see(start.Add(3*stallAfter), true))
-	assert.False(t, w.see(start.Add(4*stallAfter), false))
-	assert.True(t, w.see(start.Add(4*stallAfter), true), "a new silence is another matter")
+	assert.False(t, w.isDue(start, false))
+	assert.True(t, w.isDue(start, true))
+	assert.False(t, w.isDue(start.Add(stalledAfter-1), true))
+	assert.True(t, w.isDue(start.Add(stalledAfter), true))
+	assert.False(t, w.isDue(start.Add(2*stalledAfter), true), "the gap doubles")
+	assert.True(t, w.isDue(start.Add(3*stalledAfter), true))
+	assert.False(t, w.isDue(start.Add(4*stalledAfter), false))
+	assert.True(t, w.isDue(start.Add(4*stalledAfter), true), "a new silence is another matter")
 }

@@ -32,20 +32,20 @@ func NewHandler(monitor *Monitor, others ...*Monitor) *Handler {
 }
 
 // mark is a verdict in the draft's words, worst last.
-type mark int
+type checkStatus int
 
 const (
-	pass mark = iota
+	pass checkStatus = iota
 	warn
 	fail
 )
 
-func (m mark) String() string { return [...]string{"pass", "warn", "fail"}[m] }
+func (m checkStatus) String() string { return [...]string{"pass", "warn", "fail"}[m] }
 
 // entry is one thing that was looked at.
-type entry struct {
+type item struct {
 	name   string
-	mark   mark
+	status checkStatus
 	output string
 	detail detail
 }
@@ -71,16 +71,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	probe := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
-	var entries []entry
+	var entries []item
 	switch probe {
 	case "livez":
 		entries = h.checks(r.Context(), Liveness)
 	case "readyz":
-		entries = append(h.each(ready), h.checks(r.Context(), Readiness)...)
+		entries = append(h.forEach(readinessItems), h.checks(r.Context(), Readiness)...)
 	case "startupz":
-		entries = append(h.each(started), h.checks(r.Context(), Startup)...)
+		entries = append(h.forEach(startupItems), h.checks(r.Context(), Startup)...)
 	case "healthz":
-		entries = h.each(ready)
+		entries = h.forEach(readinessItems)
 		for _, kind := range []CheckKind{Startup, Readiness, Liveness} {
 			entries = append(entries, h.checks(r.Context(), kind)...)
 		}
@@ -93,8 +93,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // each asks something about every database.
-func (h *Handler) each(ask func(*Monitor) []entry) []entry {
-	var entries []entry
+func (h *Handler) forEach(ask func(*Monitor) []item) []item {
+	var entries []item
 	for _, monitor := range h.monitors {
 		entries = append(entries, ask(monitor)...)
 	}
@@ -102,17 +102,17 @@ func (h *Handler) each(ask func(*Monitor) []entry) []entry {
 }
 
 // checks runs the checks of a kind of every monitor.
-func (h *Handler) checks(ctx context.Context, kind CheckKind) []entry {
-	return h.each(func(m *Monitor) []entry {
-		var entries []entry
+func (h *Handler) checks(ctx context.Context, kind CheckKind) []item {
+	return h.forEach(func(m *Monitor) []item {
+		var entries []item
 		for _, result := range m.Checks(ctx, kind) {
-			e := entry{name: result.Name, detail: detail{
+			e := item{name: result.Name, detail: detail{
 				ComponentType: "component", ObservedValue: result.Took.Microseconds(), ObservedUnit: "us", Time: result.At,
 			}}
 			if result.Err != nil {
-				e.mark, e.output = fail, result.Err.Error()
+				e.status, e.output = fail, result.Err.Error()
 				if result.Optional {
-					e.mark = warn
+					e.status = warn
 				}
 			}
 			entries = append(entries, e)
@@ -122,28 +122,28 @@ func (h *Handler) checks(ctx context.Context, kind CheckKind) []entry {
 }
 
 // ready says whether a database and its pool can serve.
-func ready(m *Monitor) []entry {
+func readinessItems(m *Monitor) []item {
 	s := m.Status()
 	name := "postgresql"
 	if s.Database != "" {
 		name = s.Database
 	}
-	connection := entry{name: name + ":connection", output: string(s.State), detail: detail{
+	connection := item{name: name + ":connection", output: string(s.State), detail: detail{
 		ComponentID: m.db.Target(), ComponentType: "datastore", Time: s.LastProbe.At,
 		ObservedValue: s.LastProbe.Latency.Microseconds(), ObservedUnit: "us",
 	}}
 	switch {
 	case s.Draining:
-		connection.mark, connection.output = fail, "draining: the application is going away"
+		connection.status, connection.output = fail, "draining: the application is going away"
 	case !s.Initialized:
-		connection.mark, connection.output = fail, "the setup has not run yet"
+		connection.status, connection.output = fail, "the setup has not run yet"
 	case !m.IsHealthy():
-		connection.mark = fail
+		connection.status = fail
 	case s.State == Degraded || s.Demoted:
-		connection.mark = warn
+		connection.status = warn
 	}
 	if len(s.Reasons) > 0 {
-		connection.output += ": " + strings.Join(texted(s.Reasons), ", ")
+		connection.output += ": " + strings.Join(reasonStrings(s.Reasons), ", ")
 	}
 	if s.Cause != "" {
 		connection.output += ": " + string(s.Cause)
@@ -151,16 +151,16 @@ func ready(m *Monitor) []entry {
 	if s.Err != nil {
 		connection.output += ": " + s.Err.Error()
 	}
-	pool := entry{name: name + ":pool", output: poolText(s.Pool), detail: detail{
+	pool := item{name: name + ":pool", output: poolText(s.Pool), detail: detail{
 		ComponentID: m.db.Target(), ComponentType: "component", Time: time.Now(),
 		ObservedValue: int64(s.Pool.InUse), ObservedUnit: "connections in use",
 	}}
 	for _, reason := range s.Reasons {
 		if reason == ReasonPoolExhausted || reason == ReasonPoolStuck {
-			pool.mark = warn
+			pool.status = warn
 		}
 	}
-	return []entry{connection, pool}
+	return []item{connection, pool}
 }
 
 func poolText(pool pgfx.PoolStats) string {
@@ -168,27 +168,27 @@ func poolText(pool pgfx.PoolStats) string {
 }
 
 // started says whether a database has been set up. That it is away afterwards changes nothing.
-func started(m *Monitor) []entry {
+func startupItems(m *Monitor) []item {
 	s := m.Status()
 	name := "postgresql"
 	if s.Database != "" {
 		name = s.Database
 	}
-	e := entry{name: name + ":setup", detail: detail{ComponentID: m.db.Target(), ComponentType: "datastore", Time: time.Now()}}
+	e := item{name: name + ":setup", detail: detail{ComponentID: m.db.Target(), ComponentType: "datastore", Time: time.Now()}}
 	if !s.Initialized {
-		e.mark, e.output = fail, "the setup has not run yet"
+		e.status, e.output = fail, "the setup has not run yet"
 		if s.Err != nil {
 			e.output += ": " + s.Err.Error()
 		}
 	}
-	return []entry{e}
+	return []item{e}
 }
 
 // respond writes the verdict on all entries.
-func respond(w http.ResponseWriter, probe string, entries []entry, verbose, details bool) {
+func respond(w http.ResponseWriter, probe string, entries []item, verbose, details bool) {
 	worst := pass
 	for _, e := range entries {
-		worst = max(worst, e.mark)
+		worst = max(worst, e.status)
 	}
 	code := http.StatusOK
 	if worst == fail {
@@ -208,8 +208,8 @@ func respond(w http.ResponseWriter, probe string, entries []entry, verbose, deta
 	if details {
 		body.Checks = make(map[string][]detail, len(entries))
 		for _, e := range entries {
-			e.detail.Status = e.mark.String()
-			if e.mark != pass { // the draft wants no output then
+			e.detail.Status = e.status.String()
+			if e.status != pass { // the draft wants no output then
 				e.detail.Output = e.output
 			}
 			body.Checks[e.name] = append(body.Checks[e.name], e.detail)
@@ -225,10 +225,10 @@ func respond(w http.ResponseWriter, probe string, entries []entry, verbose, deta
 	_, _ = w.Write(append(text, '\n')) // as above
 }
 
-func verboseText(probe string, worst mark, entries []entry) []byte {
+func verboseText(probe string, worst checkStatus, entries []item) []byte {
 	var b strings.Builder
 	for _, e := range entries {
-		b.WriteString([...]string{"[+] ", "[!] ", "[-] "}[e.mark] + e.name)
+		b.WriteString([...]string{"[+] ", "[!] ", "[-] "}[e.status] + e.name)
 		if e.output != "" {
 			b.WriteString(": " + e.output)
 		}

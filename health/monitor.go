@@ -25,35 +25,35 @@ type Monitor struct {
 	interval  time.Duration // 0: no looks but those that are asked for
 	observers []Observer
 	observed  <-chan Transition
-	checks    []*check
+	checks    []*checkState
 	hub       hub
 
 	// turn is held by whoever looks; it guards what follows.
-	turn    chan struct{}
-	probe   *probe
-	pool    poolWatch
-	machine machine
-	pace    pace
-	afresh  bool       // the next look opens a connection
-	healed  time.Time  // when traffic's evidence alone last replaced the pool
-	stall   stallWatch // only run's
+	turn               chan struct{}
+	prober             *prober
+	poolTracker        poolTracker
+	machine            stateMachine
+	backoff            backoff
+	needNewConn        bool           // the next look opens a connection
+	otherServerResetAt time.Time      // when traffic's evidence alone last replaced the pool
+	stalled            stalledBackoff // only run's
 
-	kick       chan struct{}   // the schedule has changed
-	lifetime   context.Context //nolint:containedctx // ends the looks when the monitor stops
-	end        context.CancelFunc
-	observing  context.Context //nolint:containedctx // ends the observers' work when a stop runs out of time
-	cut        context.CancelFunc
-	background sync.WaitGroup
-	first      chan struct{} // closed after the first look of run
-	closeOnce  sync.Once
-	stopped    chan struct{}
+	rescheduled     chan struct{}   // the schedule has changed
+	lifetime        context.Context //nolint:containedctx // ends the looks when the monitor stops
+	cancel          context.CancelFunc
+	observerCtx     context.Context //nolint:containedctx // ends the observers' work when a stop runs out of time
+	cancelObservers context.CancelFunc
+	background      sync.WaitGroup
+	firstProbe      chan struct{} // closed after the first look of run
+	closeOnce       sync.Once
+	closeDone       chan struct{}
 
 	mu       sync.Mutex // guards what follows
 	running  bool
-	ended    bool
+	closed   bool
 	status   Status
 	schedule schedule
-	heard    evidence // since the last look began
+	signals  signal // since the last look began
 
 	unsubscribe func() // from the pool's failures; set by Start
 }
@@ -72,18 +72,18 @@ func NewMonitor(db *pgfx.DB, opts ...Option) (*Monitor, error) {
 	m := &Monitor{
 		db: db, logger: settings.logger.Named("health"), interval: max(0, db.Config().Health.Interval),
 		observers: observersOf(db.Name(), settings.observers), checks: checksOf(db.Name(), settings.checks),
-		turn: make(chan struct{}, 1), probe: newProbe(db), kick: make(chan struct{}, 1),
-		first: make(chan struct{}), stopped: make(chan struct{}),
+		turn: make(chan struct{}, 1), prober: newProber(db), rescheduled: make(chan struct{}, 1),
+		firstProbe: make(chan struct{}), closeDone: make(chan struct{}),
 		status: Status{Database: db.Name(), State: Starting, Since: time.Now(), ThroughPool: db.Config().Health.ThroughPool},
 	}
-	m.pace.interval = m.interval
+	m.backoff.interval = m.interval
 	if db.Name() != "" {
 		m.logger = m.logger.With(zap.String("database_name", db.Name()))
 	}
-	m.lifetime, m.end = context.WithCancel(context.Background())
-	m.observing, m.cut = context.WithCancel(context.Background())
+	m.lifetime, m.cancel = context.WithCancel(context.Background())
+	m.observerCtx, m.cancelObservers = context.WithCancel(context.Background())
 	if len(m.observers) > 0 {
-		m.observed, _ = m.hub.subscribe(observerRoom)
+		m.observed, _ = m.hub.subscribe(observerBuffer)
 	}
 	return m, nil
 }
@@ -93,7 +93,7 @@ func NewMonitor(db *pgfx.DB, opts ...Option) (*Monitor, error) {
 // look fails is no error. A second Start does nothing; after Stop it returns [ErrStopped].
 func (m *Monitor) Start(ctx context.Context) error {
 	m.mu.Lock()
-	if m.ended {
+	if m.closed {
 		m.mu.Unlock()
 		return ErrStopped
 	}
@@ -103,7 +103,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 		m.status.Monitored = m.interval > 0
 		if m.interval > 0 {
 			m.background.Go(m.run)
-			m.unsubscribe = m.db.Internals().SubscribeFailures(m.hear)
+			m.unsubscribe = m.db.Internals().SubscribeFailures(m.recordFailure)
 		}
 		if len(m.observers) > 0 {
 			m.background.Go(m.callObservers)
@@ -114,7 +114,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case <-m.first:
+	case <-m.firstProbe:
 	case <-ctx.Done():
 	}
 	return nil
@@ -126,36 +126,36 @@ func (m *Monitor) Start(ctx context.Context) error {
 func (m *Monitor) Close(ctx context.Context) error {
 	m.closeOnce.Do(func() {
 		m.mu.Lock()
-		m.ended = true
+		m.closed = true
 		if m.status.Monitored {
 			m.unsubscribe()
 		}
 		m.status.Monitored = false
 		m.mu.Unlock()
-		m.end()
+		m.cancel()
 		go m.shutDown()
 	})
 	select {
-	case <-m.stopped:
+	case <-m.closeDone:
 		return nil
 	case <-ctx.Done():
 	}
 	select { // both may be ready
-	case <-m.stopped:
+	case <-m.closeDone:
 		return nil
 	default:
 	}
-	m.cut()
+	m.cancelObservers()
 	return fmt.Errorf("health: close: an observer, a check or a connect function did not return in time: %w", context.Cause(ctx))
 }
 
 // shutDown takes the last turn, and never gives it back.
 func (m *Monitor) shutDown() {
-	defer close(m.stopped)
-	defer m.cut()
+	defer close(m.closeDone)
+	defer m.cancelObservers()
 	m.turn <- struct{}{}
-	m.probe.drop()
-	m.record(m.machine.stop(), plan{}, ProbeResult{}, nil)
+	m.prober.closeKept()
+	m.publish(m.machine.stop(), recoveryPlan{}, ProbeResult{}, nil)
 	m.hub.close()
 	m.background.Wait()
 }
@@ -163,11 +163,11 @@ func (m *Monitor) shutDown() {
 // run looks until the monitor is stopped.
 func (m *Monitor) run() {
 	for first := true; ; first = false {
-		_, err := m.lookOnce(m.lifetime, time.Time{})
+		_, err := m.probeUnlessRecent(m.lifetime, time.Time{})
 		if first {
-			close(m.first)
+			close(m.firstProbe)
 		}
-		if errors.Is(err, ErrStopped) || !m.wait() {
+		if errors.Is(err, ErrStopped) || !m.waitForDue() {
 			return
 		}
 	}
@@ -179,17 +179,17 @@ func (m *Monitor) run() {
 // would open it again. ctx bounds the waiting, Config.Health.Timeout the look; a look that ctx cuts short counts for
 // nothing. After Stop the error is [ErrStopped].
 func (m *Monitor) ProbeNow(ctx context.Context) (Status, error) {
-	look, err := m.lookOnce(ctx, time.Now())
+	look, err := m.probeUnlessRecent(ctx, time.Now())
 	if err != nil {
 		return m.Status(), err
 	}
-	m.reschedule()
+	m.wake()
 	return m.Status(), look.Err
 }
 
 // lookOnce takes the turn and looks, unless a look that began after notBefore has been made meanwhile. Its error says why
 // there was no look.
-func (m *Monitor) lookOnce(ctx context.Context, notBefore time.Time) (ProbeResult, error) {
+func (m *Monitor) probeUnlessRecent(ctx context.Context, notBefore time.Time) (ProbeResult, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(m.lifetime, cancel)()
@@ -210,7 +210,7 @@ func (m *Monitor) lookOnce(ctx context.Context, notBefore time.Time) (ProbeResul
 	if !notBefore.IsZero() && last.At.After(notBefore) {
 		return last, nil
 	}
-	look, ok := m.look(ctx)
+	look, ok := m.probeOnce(ctx)
 	if !ok {
 		return ProbeResult{}, m.interrupted(ctx)
 	}
@@ -225,64 +225,64 @@ func (m *Monitor) interrupted(ctx context.Context) error {
 }
 
 // look looks, judges, acts and tells. It returns false when ctx ended first. The caller holds the turn.
-func (m *Monitor) look(ctx context.Context) (ProbeResult, bool) {
+func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
 	m.mu.Lock()
-	monitored, heard, known := m.status.Monitored, m.heard, m.status.Err
-	m.heard = 0
+	monitored, heard, known := m.status.Monitored, m.signals, m.status.Err
+	m.signals = 0
 	m.mu.Unlock()
 	before, began := m.db.Stats(), time.Now()
-	seen := m.probe.look(ctx, m.afresh || heard&(connects|refusedWrite) != 0)
+	seen := m.prober.probe(ctx, m.needNewConn || heard&(connectFailed|writeRefused) != 0)
 	if !monitored { // a connection that nobody watches is not worth its slot
-		m.probe.drop()
+		m.prober.closeKept()
 	}
 	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
 		<-ctx.Done() // a dial that ran into it may be back before ctx's own timer has fired
 	}
 	if ctx.Err() != nil {
-		m.replan(began, confirmAfter)
+		m.setSchedule(began, confirmationDelay)
 		return ProbeResult{}, false
 	}
 	now, stats := time.Now(), m.db.Stats()
-	look := ProbeResult{At: began, Took: now.Sub(began), Latency: seen.latency, Fresh: seen.fresh, Cause: seen.cause, Err: seen.err}
-	found := finding{
+	look := ProbeResult{At: began, Took: now.Sub(began), Latency: seen.latency, Fresh: seen.newConn, Cause: seen.cause, Err: seen.err}
+	found := observation{
 		cause: seen.cause, server: seen.server.identity(), readOnly: seen.server.ReadOnly, slots: seen.server.slots(),
-		suspectPool: seen.suspectPool || m.strayed(now, heard, seen),
-		traffic:     seen.established || succeeded(stats) > succeeded(before),
+		suspectPool:       seen.suspectPool || m.poolOnOtherServer(now, heard, seen),
+		existingConnsWork: seen.keptWorks || succeeded(stats) > succeeded(before),
 	}
-	m.pool.see(now, stats, &found)
-	v := m.machine.judge(found)
-	m.afresh = v.demoted || v.cause != "" || seen.err != nil
+	m.poolTracker.update(now, stats, &found)
+	v := m.machine.decide(found)
+	m.needNewConn = v.demoted || v.cause != "" || seen.err != nil
 	p := planFor(v)
 	if !monitored || errors.Is(m.db.Internals().Gate().Err(), pgfx.ErrNotStarted) { // the first opening is the DB's own
-		p.open, p.shut = false, false
+		p.openGate, p.closeGate = false, false
 	}
-	p.carryOut(m.db, cmp.Or(seen.err, known)) // a good look that does not yet undo a bad one has none
+	p.apply(m.db, cmp.Or(seen.err, known)) // a good look that does not yet undo a bad one has none
 	if v.suspectPool {
-		m.abandonUnheard(ctx)
+		m.abandonStalled(ctx)
 	}
-	m.record(v, p, look, &seen.server)
-	m.replan(began, m.pace.next(v, m.pool.isFull(), rand.Float64()))
+	m.publish(v, p, look, &seen.server)
+	m.setSchedule(began, m.backoff.next(v, m.poolTracker.isFull(), rand.Float64()))
 	return look, true
 }
 
 // strayedAgain is the least time between two replacements of the pool for writes that were refused: an application that
 // writes in read-only transactions gets the same error.
-const strayedAgain = time.Minute
+const otherServerResetGap = time.Minute
 
 // strayed reports whether the pool seems to be connected to another server than the monitor: its statements meet a
 // read-only server while the monitor sees a writer.
-func (m *Monitor) strayed(now time.Time, heard evidence, seen sight) bool {
-	if heard&refusedWrite == 0 || seen.err != nil || seen.server.ReadOnly || now.Sub(m.healed) < strayedAgain {
+func (m *Monitor) poolOnOtherServer(now time.Time, heard signal, seen probeOutcome) bool {
+	if heard&writeRefused == 0 || seen.err != nil || seen.server.ReadOnly || now.Sub(m.otherServerResetAt) < otherServerResetGap {
 		return false
 	}
-	m.healed = now
+	m.otherServerResetAt = now
 	return true
 }
 
 func succeeded(stats pgfx.Stats) int64 { return stats.Statements.Count - stats.Statements.Errors }
 
 // record notes a verdict and tells it when it is news. The caller holds the turn.
-func (m *Monitor) record(v verdict, p plan, look ProbeResult, server *Server) {
+func (m *Monitor) publish(v decision, p recoveryPlan, look ProbeResult, server *Server) {
 	m.mu.Lock()
 	now := time.Now()
 	t := Transition{
@@ -311,7 +311,7 @@ func (m *Monitor) record(v verdict, p plan, look ProbeResult, server *Server) {
 		s.LastReset = p.reset
 	}
 	if v.changed() {
-		s.History = remembered(s.History, t)
+		s.History = appendHistory(s.History, t)
 	}
 	m.mu.Unlock()
 
@@ -321,7 +321,7 @@ func (m *Monitor) record(v verdict, p plan, look ProbeResult, server *Server) {
 		if len(v.reasons) > 0 && (v.reasons[0] == ReasonPoolExhausted || v.reasons[0] == ReasonPoolStuck) {
 			holders = oldest(m.db.Leases())
 		}
-		report(m.logger, t, p, holders)
+		logTransition(m.logger, t, p, holders)
 		m.hub.publish(t)
 	case p.reset != "":
 		m.logger.Warn("pool replaced", zap.String("reset", string(p.reset)))
@@ -335,7 +335,7 @@ func oldest(leases []pgfx.Lease) []pgfx.Lease { return leases[:min(len(leases), 
 func (m *Monitor) callObservers() {
 	for t := range m.observed {
 		for _, observer := range m.observers {
-			tell(m.observing, m.logger, observer, t)
+			callObserver(m.observerCtx, m.logger, observer, t)
 		}
 	}
 }
@@ -371,5 +371,5 @@ func (m *Monitor) IsInitialized() bool { return m.db.IsInitialized() }
 // and never holds up the monitor. Stop closes the channel after the transition to Stopped. cancel may be called more than
 // once.
 func (m *Monitor) Subscribe() (transitions <-chan Transition, cancel func()) {
-	return m.hub.subscribe(subscriberRoom)
+	return m.hub.subscribe(subscriberBuffer)
 }

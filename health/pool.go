@@ -15,18 +15,18 @@ const (
 )
 
 // poolWatch follows a pool from look to look. The time is given to it.
-type poolWatch struct {
+type poolTracker struct {
 	fullSince     time.Time // zero while it isn't full
-	returned      int64     // connections given back so far
-	returnedSince time.Time // when that figure was first seen
+	released      int64     // connections given back so far
+	releasedSince time.Time // when that figure was first seen
 }
 
 // see takes in a snapshot of the pool and completes the finding.
-func (w *poolWatch) see(now time.Time, stats pgfx.Stats, f *finding) {
+func (w *poolTracker) update(now time.Time, stats pgfx.Stats, f *observation) {
 	pool := stats.Pool
 	f.connected = pool.Open > pool.Connecting
-	if returned := stats.Use.Count; returned != w.returned || w.returnedSince.IsZero() {
-		w.returned, w.returnedSince = returned, now
+	if returned := stats.Use.Count; returned != w.released || w.releasedSince.IsZero() {
+		w.released, w.releasedSince = returned, now
 	}
 	if pool.InUse < pool.Max || pool.Waiting == 0 {
 		w.fullSince = time.Time{}
@@ -37,8 +37,8 @@ func (w *poolWatch) see(now time.Time, stats pgfx.Stats, f *finding) {
 	}
 	full := now.Sub(w.fullSince)
 	f.exhausted = full >= exhaustedAfter
-	f.stuck = full >= stuckAfter && now.Sub(w.returnedSince) >= stuckAfter
+	f.stuck = full >= stuckAfter && now.Sub(w.releasedSince) >= stuckAfter
 }
 
 // isFull reports whether the pool was full when it was last seen.
-func (w *poolWatch) isFull() bool { return !w.fullSince.IsZero() }
+func (w *poolTracker) isFull() bool { return !w.fullSince.IsZero() }

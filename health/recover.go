@@ -20,16 +20,16 @@ const (
 )
 
 // plan is what to do about a verdict.
-type plan struct {
-	open  bool        // the gate
-	shut  bool        // the gate
-	reset ResetReason // "" for none
+type recoveryPlan struct {
+	openGate  bool        // the gate
+	closeGate bool        // the gate
+	reset     ResetReason // "" for none
 }
 
 // planFor decides what to do. Both ways of the gate are repeated with each look: a start that goes on in the background
 // moves it too.
-func planFor(v verdict) plan {
-	p := plan{open: v.to.Usable(), shut: v.to == Down}
+func planFor(v decision) recoveryPlan {
+	p := recoveryPlan{openGate: v.to.Usable(), closeGate: v.to == Down}
 	if !v.to.Usable() {
 		return p
 	}
@@ -47,9 +47,9 @@ func planFor(v verdict) plan {
 }
 
 // what says in a word what the plan does, for the log.
-func (p plan) what() string {
+func (p recoveryPlan) describe() string {
 	switch {
-	case p.shut:
+	case p.closeGate:
 		return "failing fast and reconnecting"
 	case p.reset != "":
 		return "replacing the pool's connections"
@@ -59,64 +59,64 @@ func (p plan) what() string {
 }
 
 // carryOut does what the plan says. The pool is replaced before the gate lets anybody through.
-func (p plan) carryOut(db *pgfx.DB, cause error) {
+func (p recoveryPlan) apply(db *pgfx.DB, cause error) {
 	if p.reset != "" {
 		db.Reset()
 	}
 	switch {
-	case p.shut:
+	case p.closeGate:
 		db.Internals().Gate().Close(cause)
-	case p.open:
+	case p.openGate:
 		db.Internals().Gate().Open()
 	}
 }
 
 const (
 	// confirmAfter is the wait before the look that confirms a recovery.
-	confirmAfter = 50 * time.Millisecond
+	confirmationDelay = 50 * time.Millisecond
 	// firstWait is the longest wait after the first look that saw something wrong; each further one doubles it.
-	firstWait = 100 * time.Millisecond
+	initialDelay = 100 * time.Millisecond
 	// mostWait is the longest wait while anything is wrong.
-	mostWait = 5 * time.Second
+	maxDelay = 5 * time.Second
 	// mostQuickWait is the longest while the database may be back any moment, which is to be noticed within a second.
-	mostQuickWait = 800 * time.Millisecond
+	maxTransientDelay = 800 * time.Millisecond
 )
 
 // pace decides when to look again.
-type pace struct {
+type backoff struct {
 	interval time.Duration
-	streak   int // looks since something has been wrong in this way
+	attempts int // looks since something has been wrong in this way
 }
 
 // next returns the wait until the next look. soon asks for an early one for a reason that the machine doesn't know. random
 // is between 0 and 1 and spreads the looks of many processes.
-func (p *pace) next(v verdict, soon bool, random float64) time.Duration {
+func (p *backoff) next(v decision, soon bool, random float64) time.Duration {
 	if v.from != v.to {
-		p.streak = 0
+		p.attempts = 0
 	}
 	wait, spread := p.interval, p.interval/10
 	switch {
-	case v.rising:
-		wait, spread = confirmAfter, 0
-	case v.unsettled || soon:
-		wait = mostWait
-		if v.passing() {
-			wait = mostQuickWait
+	case v.recovering:
+		wait, spread = confirmationDelay, 0
+	case v.probeSoon || soon:
+		wait = maxDelay
+		if v.isTransient() {
+			wait = maxTransientDelay
 		}
-		if backoff := firstWait << min(p.streak, 10); backoff < wait {
+		if backoff := initialDelay << min(p.attempts, 10); backoff < wait {
 			wait = backoff
 		}
-		p.streak++
+		p.attempts++
 		spread = wait / 2
 	default:
-		p.streak = 0
+		p.attempts = 0
 	}
 	return min(wait, p.interval) - time.Duration(random*float64(min(spread, p.interval)))
 }
 
 // passing reports whether what is wrong passes by itself, as a restart or a failover does. What somebody must mend first is
 // asked for less often, and a login not so often that it locks the role out, nor a full server's slots.
-func (v verdict) passing() bool {
+func (v decision) isTransient() bool {
 	switch v.cause {
 	case "":
 		return v.demoted
@@ -128,21 +128,21 @@ func (v verdict) passing() bool {
 }
 
 // words are the log's message for each state.
-var words = map[State]string{
+var stateMessages = map[State]string{
 	Starting: "database not seen yet", Up: "database up", Degraded: "database degraded", ReadOnly: "database read-only",
 	Down: "database down", Stopped: "health monitor stopped",
 }
 
 // report writes the log's one line for a transition.
-func report(logger *zap.Logger, t Transition, p plan, holders []pgfx.Lease) {
+func logTransition(logger *zap.Logger, t Transition, p recoveryPlan, holders []pgfx.Lease) {
 	fields := []zap.Field{
-		zap.String("from", string(t.From)), zap.Duration("lasted", t.Lasted), zap.String("action", p.what()),
+		zap.String("from", string(t.From)), zap.Duration("lasted", t.Lasted), zap.String("action", p.describe()),
 	}
 	if t.Cause != "" {
 		fields = append(fields, zap.String("cause", string(t.Cause)))
 	}
 	if len(t.Reasons) > 0 {
-		fields = append(fields, zap.Strings("reasons", texted(t.Reasons)))
+		fields = append(fields, zap.Strings("reasons", reasonStrings(t.Reasons)))
 	}
 	if p.reset != "" {
 		fields = append(fields, zap.String("reset", string(p.reset)))
@@ -155,10 +155,10 @@ func report(logger *zap.Logger, t Transition, p plan, holders []pgfx.Lease) {
 	}
 	switch t.To {
 	case Up, Stopped, Starting:
-		logger.Info(words[t.To], fields...)
+		logger.Info(stateMessages[t.To], fields...)
 	case Degraded, ReadOnly:
-		logger.Warn(words[t.To], fields...)
+		logger.Warn(stateMessages[t.To], fields...)
 	case Down:
-		logger.Error(words[t.To], fields...)
+		logger.Error(stateMessages[t.To], fields...)
 	}
 }

@@ -38,13 +38,13 @@ func (s Server) identity() identity {
 	return identity{system: s.SystemIdentifier, started: s.StartedAt}
 }
 
-func (s Server) slots() slots { return slots{used: s.Connections, most: s.MaxConnections} }
+func (s Server) slots() slots { return slots{used: s.Connections, limit: s.MaxConnections} }
 
 // The questions of a look, most telling first, each one round trip. A server that doesn't know a function, or a role that
 // may not call it, gets the next one: pg_control_… can be revoked, and Aurora has no WAL positions.
 //
 //nolint:gochecknoglobals // constants, put together from their parts
-var questions = func() []string {
+var probeQueries = func() []string {
 	const (
 		role = `select pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')`
 		run  = `, (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint` +
@@ -63,7 +63,7 @@ var questions = func() []string {
 
 // canAskLess reports whether a simpler question may get an answer: the server knows the connection and refuses the
 // statement, for a privilege, a function or a feature that it lacks.
-func canAskLess(err error) bool {
+func canSimplify(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (strings.HasPrefix(pg.Code, "42") || strings.HasPrefix(pg.Code, "0A"))
 }

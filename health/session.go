@@ -21,16 +21,16 @@ type session struct {
 	conn     net.Conn
 	frontend *pgproto3.Frontend
 	opened   time.Time
-	level    int  // which of the questions this server answers
-	asked    bool // a question is unanswered
+	query    int  // which of the questions this server answers
+	pending  bool // a question is unanswered
 
-	answers chan answer   // written by the reader, at most one at a time
-	lost    chan struct{} // closed by the reader when the connection is gone
-	err     error         // why; set before lost is closed
+	responses chan response // written by the reader, at most one at a time
+	lost      chan struct{} // closed by the reader when the connection is gone
+	err       error         // why; set before lost is closed
 }
 
 // answer is what came back for one question: the last row, or the server's refusal.
-type answer struct {
+type response struct {
 	row []string
 	err error
 }
@@ -39,12 +39,12 @@ type answer struct {
 func newSession(conn *pgx.Conn) (*session, error) {
 	hijacked, err := conn.PgConn().Hijack()
 	if err != nil {
-		cut(conn.PgConn().Conn()) // a hook has left it in the middle of something; the error tells
+		closeSocket(conn.PgConn().Conn()) // a hook has left it in the middle of something; the error tells
 		return nil, fmt.Errorf("health: take over the connection: %w", err)
 	}
 	s := &session{
 		conn: hijacked.Conn, frontend: hijacked.Frontend, opened: time.Now(),
-		answers: make(chan answer, 1), lost: make(chan struct{}),
+		responses: make(chan response, 1), lost: make(chan struct{}),
 	}
 	go s.read()
 	return s, nil
@@ -54,7 +54,7 @@ func newSession(conn *pgx.Conn) (*session, error) {
 func (s *session) read() {
 	defer close(s.lost)
 	var (
-		next  answer
+		next  response
 		fatal error
 	)
 	for {
@@ -68,7 +68,7 @@ func (s *session) read() {
 		}
 		switch message := message.(type) {
 		case *pgproto3.DataRow:
-			next.row = texts(message.Values)
+			next.row = textValues(message.Values)
 		case *pgproto3.ErrorResponse:
 			refusal := pgconn.ErrorResponseToPgError(message)
 			next.err = refusal
@@ -77,16 +77,16 @@ func (s *session) read() {
 			}
 		case *pgproto3.ReadyForQuery:
 			select {
-			case s.answers <- next:
+			case s.responses <- next:
 			default: // nobody asked: what speaks there is no PostgreSQL, and must not hold the reader up
 			}
-			next = answer{}
+			next = response{}
 		}
 	}
 }
 
 // texts copies the values of a row, which are the reader's only until it reads on. A null becomes "".
-func texts(values [][]byte) []string {
+func textValues(values [][]byte) []string {
 	row := make([]string, len(values))
 	for i, value := range values {
 		row[i] = string(value)
@@ -96,28 +96,28 @@ func texts(values [][]byte) []string {
 
 // look asks what the server will answer about itself and returns that and the round trip's time. When ctx ends first, the
 // answer may still come: the next look waits for it and asks nothing new.
-func (s *session) look(ctx context.Context) (Server, time.Duration, error) {
+func (s *session) probe(ctx context.Context) (Server, time.Duration, error) {
 	for {
 		began := time.Now()
-		if !s.asked {
-			if err := s.ask(ctx, questions[s.level]); err != nil {
+		if !s.pending {
+			if err := s.send(ctx, probeQueries[s.query]); err != nil {
 				return Server{}, 0, err
 			}
 		}
-		row, err := s.await(ctx)
+		row, err := s.receive(ctx)
 		switch {
 		case err == nil:
 			server, err := parseServer(row)
 			return server, time.Since(began), err
-		case canAskLess(err) && s.level+1 < len(questions):
-			s.level++
+		case canSimplify(err) && s.query+1 < len(probeQueries):
+			s.query++
 		default:
 			return Server{}, 0, err
 		}
 	}
 }
 
-func (s *session) ask(ctx context.Context, question string) error {
+func (s *session) send(ctx context.Context, question string) error {
 	deadline, _ := ctx.Deadline()
 	if err := s.conn.SetWriteDeadline(deadline); err != nil {
 		return s.reason(err)
@@ -126,7 +126,7 @@ func (s *session) ask(ctx context.Context, question string) error {
 	if err := s.frontend.Flush(); err != nil {
 		return s.reason(err)
 	}
-	s.asked = true
+	s.pending = true
 	return nil
 }
 
@@ -140,16 +140,16 @@ func (s *session) reason(err error) error {
 	}
 }
 
-func (s *session) await(ctx context.Context) ([]string, error) {
+func (s *session) receive(ctx context.Context) ([]string, error) {
 	select { // an answer that is there counts, even when ctx has ended
-	case got := <-s.answers:
-		s.asked = false
+	case got := <-s.responses:
+		s.pending = false
 		return got.row, got.err
 	default:
 	}
 	select {
-	case got := <-s.answers:
-		s.asked = false
+	case got := <-s.responses:
+		s.pending = false
 		return got.row, got.err
 	case <-s.lost:
 		return nil, s.err
@@ -159,10 +159,10 @@ func (s *session) await(ctx context.Context) ([]string, error) {
 }
 
 // late returns the answer that came after its look had ended, if it has.
-func (s *session) late() (Server, bool) {
+func (s *session) lateResponse() (Server, bool) {
 	select {
-	case got := <-s.answers:
-		s.asked = false
+	case got := <-s.responses:
+		s.pending = false
 		if got.err != nil {
 			return Server{}, false
 		}
@@ -184,22 +184,22 @@ func (s *session) isLost() bool {
 }
 
 // farewell bounds the goodbye to a server that may not listen.
-const farewell = 100 * time.Millisecond
+const terminateTimeout = 100 * time.Millisecond
 
 // close ends the session and waits for its reader, which takes no longer than the goodbye. An idle one says goodbye, so
 // that the server logs no broken connection.
 func (s *session) close() {
-	if !s.asked && !s.isLost() {
-		_ = s.conn.SetWriteDeadline(time.Now().Add(farewell)) // the connection is given up: nobody can act on an error
+	if !s.pending && !s.isLost() {
+		_ = s.conn.SetWriteDeadline(time.Now().Add(terminateTimeout)) // the connection is given up: nobody can act on an error
 		s.frontend.Send(&pgproto3.Terminate{})
 		_ = s.frontend.Flush() // as above
 	}
-	cut(s.conn)
+	closeSocket(s.conn)
 	<-s.lost
 }
 
 // cut closes a connection's socket. Closing a TLS connection would wait for the other side to take its goodbye.
-func cut(conn net.Conn) {
+func closeSocket(conn net.Conn) {
 	for {
 		inner, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {
@@ -214,7 +214,7 @@ func cut(conn net.Conn) {
 // That the server ended it for having been idle is none.
 func (s *session) isDead() bool {
 	if !s.isLost() {
-		return s.asked
+		return s.pending
 	}
 	return sqlstate.Code(s.err) != sqlstate.IdleSessionTimeout
 }

@@ -12,28 +12,28 @@ import (
 
 const (
 	// stallTick is how often the monitor asks the pool, and not the database, whether its traffic has come to a stop.
-	stallTick = 200 * time.Millisecond
+	stalledCheckInterval = 200 * time.Millisecond
 	// stallAfter is how long statements must wait, and no statement succeed, before that is worth a look.
-	stallAfter = 250 * time.Millisecond
+	stalledAfter = 250 * time.Millisecond
 )
 
 // stallWatch notices that traffic has come to a stop. A slow statement that runs alone looks the same, so that the looks
 // which it causes get rarer. The time is given to it.
-type stallWatch struct {
+type stalledBackoff struct {
 	gap  time.Duration
 	next time.Time
 }
 
 // see takes in whether there are stalled statements and reports whether to look.
-func (w *stallWatch) see(now time.Time, stalled bool) bool {
+func (w *stalledBackoff) isDue(now time.Time, stalled bool) bool {
 	if !stalled {
-		*w = stallWatch{}
+		*w = stalledBackoff{}
 		return false
 	}
 	if now.Before(w.next) {
 		return false
 	}
-	w.gap = max(2*w.gap, stallAfter)
+	w.gap = max(2*w.gap, stalledAfter)
 	w.next = now.Add(w.gap)
 	return true
 }
@@ -43,14 +43,14 @@ func (w *stallWatch) see(now time.Time, stalled bool) bool {
 // has arrived here. It is called when there is other evidence that connections are dead, with a new
 // connection that works. A statement that the server is at work on is left alone, and so is whatever can't be told: a
 // connection through a pooler, which invents the process IDs, or one of another role.
-func (m *Monitor) abandonUnheard(ctx context.Context) {
-	stalled := m.db.Internals().StalledStatements(stallAfter)
-	if len(stalled) == 0 || m.probe.kept == nil {
+func (m *Monitor) abandonStalled(ctx context.Context) {
+	stalled := m.db.Internals().StalledStatements(stalledAfter)
+	if len(stalled) == 0 || m.prober.kept == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.probe.timeout)
+	ctx, cancel := context.WithTimeout(ctx, m.prober.timeout)
 	defer cancel()
-	idle, err := m.probe.kept.idle(ctx, stalled)
+	idle, err := m.prober.kept.idleBackends(ctx, stalled)
 	if err != nil {
 		return // the next look meets it again
 	}
@@ -60,7 +60,7 @@ func (m *Monitor) abandonUnheard(ctx context.Context) {
 // idle returns the statements whose backends are idle and have been for longer than the statements have run, or for
 // stallAfter where nothing has arrived. The statement's time is taken before the question is sent and compared to the server's
 // own clock, so that clocks need not agree.
-func (s *session) idle(ctx context.Context, stalled []pgfx.StalledStatement) ([]pgfx.StalledStatement, error) {
+func (s *session) idleBackends(ctx context.Context, stalled []pgfx.StalledStatement) ([]pgfx.StalledStatement, error) {
 	var waits strings.Builder
 	for i, statement := range stalled {
 		if i > 0 {
@@ -73,11 +73,11 @@ func (s *session) idle(ctx context.Context, stalled []pgfx.StalledStatement) ([]
 		` where a.datname = pg_catalog.current_database() and a.usename = current_user` +
 		` and a.state in ('idle', 'idle in transaction')` +
 		` and pg_catalog.clock_timestamp() - a.state_change > case when w.silent` +
-		fmt.Sprintf(" then %d else w.us end * interval '1 microsecond'", stallAfter.Microseconds())
-	if err := s.ask(ctx, question); err != nil {
+		fmt.Sprintf(" then %d else w.us end * interval '1 microsecond'", stalledAfter.Microseconds())
+	if err := s.send(ctx, question); err != nil {
 		return nil, err
 	}
-	row, err := s.await(ctx)
+	row, err := s.receive(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -44,9 +44,9 @@ const (
 const (
 	// fallSoft is how many looks in a row must fail before the database counts as down when the evidence is soft: a timeout
 	// may be a stall. Hard evidence, such as a refused connection, counts at once.
-	fallSoft = 2
+	suspectedThreshold = 2
 	// riseDown is how many looks in a row must be good before a database that was down counts as usable again.
-	riseDown = 2
+	recoveryThreshold = 2
 	// slots of the server, as shares of all: scarce below the first, plenty again from the second on.
 	scarceShare = 20
 	plentyShare = 10
@@ -54,7 +54,7 @@ const (
 
 // hard reports whether one look that failed for this cause is proof. A timeout, a resolver that fails and what nobody
 // knows may be gone in a moment.
-func hard(cause pgfx.Cause) bool {
+func isConfirmed(cause pgfx.Cause) bool {
 	switch cause {
 	case pgfx.CauseTimeout, pgfx.CauseDNS, pgfx.CauseUnknown:
 		return false
@@ -64,17 +64,17 @@ func hard(cause pgfx.Cause) bool {
 }
 
 // finding is what one look saw. It is all that the machine knows.
-type finding struct {
+type observation struct {
 	cause    pgfx.Cause // why the database did not answer; "" when it did
 	server   identity   // who answered; zero when nobody or nobody knows
 	readOnly bool       // it refuses writes
 	slots    slots
 
-	suspectPool bool // what the kept connection met says that the pool's are broken too
-	traffic     bool // connections that exist work: the kept one answered, or the pool's statements got through meanwhile
-	connected   bool // the pool has open connections
-	exhausted   bool // all in use and callers waiting, for a while
-	stuck       bool // and none returned, for longer
+	suspectPool       bool // what the kept connection met says that the pool's are broken too
+	existingConnsWork bool // connections that exist work: the kept one answered, or the pool's statements got through meanwhile
+	connected         bool // the pool has open connections
+	exhausted         bool // all in use and callers waiting, for a while
+	stuck             bool // and none returned, for longer
 }
 
 // identity tells one run of a server from another.
@@ -86,22 +86,22 @@ type identity struct {
 func (i identity) isZero() bool { return i == identity{} }
 
 // slots are the server's connection slots.
-type slots struct{ used, most int }
+type slots struct{ used, limit int }
 
 // scarce reports whether free slots are few; once they are, they stay so until there are plenty.
 func (s slots) scarce(before bool) bool {
-	if s.most <= 0 {
+	if s.limit <= 0 {
 		return false
 	}
 	share := scarceShare
 	if before {
 		share = plentyShare
 	}
-	return (s.most-s.used)*share < s.most
+	return (s.limit-s.used)*share < s.limit
 }
 
 // verdict is what the machine concludes from a finding.
-type verdict struct {
+type decision struct {
 	from, to State
 	reasons  []Reason
 	cause    pgfx.Cause // of Down, and of the reasons that have one
@@ -110,29 +110,29 @@ type verdict struct {
 	serverChanged  bool // another server, or another run of it, answered than before
 	roleChanged    bool // it refuses writes and took them before, or the reverse
 	suspectPool    bool // the pool's connections can't be trusted
-	unsettled      bool // the next look is wanted soon
-	rising         bool // it answers again, and one more good look will confirm it
+	probeSoon      bool // the next look is wanted soon
+	recovering     bool // it answers again, and one more good look will confirm it
 	demoted        bool // it refuses writes and once took them
 }
 
 // changed reports whether there is something to tell.
-func (v verdict) changed() bool { return v.from != v.to || v.reasonsChanged }
+func (v decision) changed() bool { return v.from != v.to || v.reasonsChanged }
 
 // machine judges findings. It has no clock and does no I/O: the same findings always give the same verdicts. The zero
 // machine is in Starting.
-type machine struct {
-	state    State
-	reasons  []Reason
-	cause    pgfx.Cause
-	good     int // looks in a row
-	bad      int // looks in a row
-	server   identity
-	met      bool // a look has been good
-	readOnly bool // at the last good look
-	wrote    bool // it took writes at some look
+type stateMachine struct {
+	state       State
+	reasons     []Reason
+	cause       pgfx.Cause
+	successes   int // looks in a row
+	failures    int // looks in a row
+	server      identity
+	hasAnswered bool // a look has been good
+	readOnly    bool // at the last good look
+	wasWritable bool // it took writes at some look
 }
 
-func (m *machine) current() State {
+func (m *stateMachine) current() State {
 	if m.state == "" {
 		return Starting
 	}
@@ -140,45 +140,45 @@ func (m *machine) current() State {
 }
 
 // judge takes in what a look found.
-func (m *machine) judge(f finding) verdict {
-	v := verdict{from: m.current()}
+func (m *stateMachine) decide(f observation) decision {
+	v := decision{from: m.current()}
 	before := m.reasons
 	switch {
 	case v.from == Stopped:
 	case f.cause == "":
-		m.answered(f, &v)
-	case v.from.Usable() && (f.traffic || f.cause == pgfx.CauseServerFull && f.connected):
-		m.unreachable(f)
+		m.onAnswer(f, &v)
+	case v.from.Usable() && (f.existingConnsWork || f.cause == pgfx.CauseServerFull && f.connected):
+		m.onConnectFailure(f)
 	default:
-		m.failed(f)
+		m.onFailure(f)
 	}
 	v.to, v.reasons, v.cause = m.current(), m.reasons, m.cause
 	v.reasonsChanged = !slices.Equal(before, m.reasons)
-	v.demoted = v.to == ReadOnly && m.wrote
-	v.unsettled = !v.to.Usable() || m.bad > 0 || len(m.reasons) > 0 || v.demoted
+	v.demoted = v.to == ReadOnly && m.wasWritable
+	v.probeSoon = !v.to.Usable() || m.failures > 0 || len(m.reasons) > 0 || v.demoted
 	return v
 }
 
 // stop ends all judging.
-func (m *machine) stop() verdict {
-	v := verdict{from: m.current(), to: Stopped, reasonsChanged: len(m.reasons) > 0}
+func (m *stateMachine) stop() decision {
+	v := decision{from: m.current(), to: Stopped, reasonsChanged: len(m.reasons) > 0}
 	m.state, m.reasons, m.cause = Stopped, nil, ""
 	return v
 }
 
 // answered handles a good look.
-func (m *machine) answered(f finding, v *verdict) {
-	m.bad = 0
-	m.good++
+func (m *stateMachine) onAnswer(f observation, v *decision) {
+	m.failures = 0
+	m.successes++
 	v.suspectPool = f.suspectPool
 	if !f.server.isZero() {
 		v.serverChanged = !m.server.isZero() && m.server != f.server
 		m.server = f.server
 	}
-	v.roleChanged = m.met && m.readOnly != f.readOnly
-	m.met, m.readOnly, m.wrote = true, f.readOnly, m.wrote || !f.readOnly
-	if m.state == Down && m.good < riseDown {
-		v.rising = true
+	v.roleChanged = m.hasAnswered && m.readOnly != f.readOnly
+	m.hasAnswered, m.readOnly, m.wasWritable = true, f.readOnly, m.wasWritable || !f.readOnly
+	if m.state == Down && m.successes < recoveryThreshold {
+		v.recovering = true
 		return
 	}
 	scarce := f.slots.scarce(slices.Contains(m.reasons, ReasonServerNearlyFull))
@@ -186,36 +186,36 @@ func (m *machine) answered(f finding, v *verdict) {
 	if scarce {
 		m.reasons = append(m.reasons, ReasonServerNearlyFull)
 	}
-	m.settle()
+	m.setUsableState()
 }
 
 // unreachable handles a look that failed although the pool works: there is no new connection, but those that exist do.
-func (m *machine) unreachable(f finding) {
-	m.good = 0
-	m.bad++
-	if !hard(f.cause) && m.bad < fallSoft {
+func (m *stateMachine) onConnectFailure(f observation) {
+	m.successes = 0
+	m.failures++
+	if !isConfirmed(f.cause) && m.failures < suspectedThreshold {
 		return
 	}
-	m.bad, m.cause = 0, f.cause
+	m.failures, m.cause = 0, f.cause
 	reason := ReasonConnectFailing
 	if f.cause == pgfx.CauseServerFull {
 		reason = ReasonServerFull
 	}
 	m.reasons = append(poolReasons(f), reason)
-	m.settle()
+	m.setUsableState()
 }
 
 // failed handles a look that failed with nothing to be said for the database.
-func (m *machine) failed(f finding) {
-	m.good = 0
-	m.bad++
-	if m.state == Down || hard(f.cause) || m.bad >= fallSoft {
+func (m *stateMachine) onFailure(f observation) {
+	m.successes = 0
+	m.failures++
+	if m.state == Down || isConfirmed(f.cause) || m.failures >= suspectedThreshold {
 		m.state, m.cause, m.reasons = Down, f.cause, nil
 	}
 }
 
 // settle picks the usable state.
-func (m *machine) settle() {
+func (m *stateMachine) setUsableState() {
 	switch {
 	case m.readOnly:
 		m.state = ReadOnly
@@ -226,7 +226,7 @@ func (m *machine) settle() {
 	}
 }
 
-func poolReasons(f finding) []Reason {
+func poolReasons(f observation) []Reason {
 	switch {
 	case f.stuck:
 		return []Reason{ReasonPoolStuck}

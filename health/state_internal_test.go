@@ -13,19 +13,19 @@ import (
 )
 
 var (
-	good     = finding{}
-	standby  = finding{readOnly: true}
-	refused  = finding{cause: pgfx.CauseRefused}
-	timedOut = finding{cause: pgfx.CauseTimeout}
+	good     = observation{}
+	standby  = observation{readOnly: true}
+	refused  = observation{cause: pgfx.CauseRefused}
+	timedOut = observation{cause: pgfx.CauseTimeout}
 )
 
-func failing(cause pgfx.Cause) finding { return finding{cause: cause} }
+func failing(cause pgfx.Cause) observation { return observation{cause: cause} }
 
 // states judges findings one after the other and returns the states.
-func states(m *machine, findings ...finding) []State {
+func states(m *stateMachine, findings ...observation) []State {
 	var got []State
 	for _, f := range findings {
-		got = append(got, m.judge(f).to)
+		got = append(got, m.decide(f).to)
 	}
 	return got
 }
@@ -41,7 +41,7 @@ func TestHardEvidenceCountsAtOnceAndSoftEvidenceTwice(t *testing.T) {
 		if hard {
 			want = []State{Up, Down, Down}
 		}
-		m := &machine{}
+		m := &stateMachine{}
 		assert.Equal(t, want, states(m, good, failing(cause), failing(cause)), cause)
 		assert.Equal(t, cause, m.cause)
 	}
@@ -49,37 +49,37 @@ func TestHardEvidenceCountsAtOnceAndSoftEvidenceTwice(t *testing.T) {
 
 func TestASoftFailureBetweenGoodLooksIsForgotten(t *testing.T) {
 	t.Parallel()
-	assert.Equal(t, []State{Up, Up, Up, Up, Up}, states(&machine{}, good, timedOut, good, timedOut, good))
-	m := &machine{}
-	m.judge(good)
-	assert.True(t, m.judge(timedOut).unsettled, "the next look comes soon")
-	assert.False(t, m.judge(good).unsettled)
+	assert.Equal(t, []State{Up, Up, Up, Up, Up}, states(&stateMachine{}, good, timedOut, good, timedOut, good))
+	m := &stateMachine{}
+	m.decide(good)
+	assert.True(t, m.decide(timedOut).probeSoon, "the next look comes soon")
+	assert.False(t, m.decide(good).probeSoon)
 }
 
 func TestStartingEndsWithTheFirstDecisiveLook(t *testing.T) {
 	t.Parallel()
-	assert.Equal(t, []State{Up}, states(&machine{}, good))
-	assert.Equal(t, []State{ReadOnly}, states(&machine{}, standby))
-	assert.Equal(t, []State{Down}, states(&machine{}, refused))
-	assert.Equal(t, []State{Starting, Down}, states(&machine{}, timedOut, timedOut))
+	assert.Equal(t, []State{Up}, states(&stateMachine{}, good))
+	assert.Equal(t, []State{ReadOnly}, states(&stateMachine{}, standby))
+	assert.Equal(t, []State{Down}, states(&stateMachine{}, refused))
+	assert.Equal(t, []State{Starting, Down}, states(&stateMachine{}, timedOut, timedOut))
 }
 
 func TestComingBackIsConfirmedByASecondLook(t *testing.T) {
 	t.Parallel()
-	m := &machine{}
+	m := &stateMachine{}
 	assert.Equal(t, []State{Up, Down, Down, Down, Down}, states(m, good, refused, good, refused, good))
-	v := m.judge(good)
+	v := m.decide(good)
 	assert.Equal(t, Up, v.to)
-	assert.False(t, v.rising)
-	m.judge(refused)
-	assert.True(t, m.judge(good).rising)
+	assert.False(t, v.recovering)
+	m.decide(refused)
+	assert.True(t, m.decide(good).recovering)
 }
 
 func TestTheCauseOfDownFollowsTheLooks(t *testing.T) {
 	t.Parallel()
-	m := &machine{}
+	m := &stateMachine{}
 	states(m, good, refused)
-	v := m.judge(failing(pgfx.CauseStartingUp))
+	v := m.decide(failing(pgfx.CauseStartingUp))
 	assert.Equal(t, pgfx.CauseStartingUp, v.cause)
 	assert.False(t, v.changed())
 	states(m, good)
@@ -90,39 +90,39 @@ func TestTheCauseOfDownFollowsTheLooks(t *testing.T) {
 
 func TestNewConnectionsThatFailDoNotBringAWorkingPoolDown(t *testing.T) {
 	t.Parallel()
-	m := &machine{}
-	v := m.judge(good)
+	m := &stateMachine{}
+	v := m.decide(good)
 	assert.True(t, v.changed())
-	v = m.judge(finding{cause: pgfx.CauseLogin, traffic: true})
+	v = m.decide(observation{cause: pgfx.CauseLogin, existingConnsWork: true})
 	assert.Equal(t, Degraded, v.to)
 	assert.Equal(t, []Reason{ReasonConnectFailing}, v.reasons)
 	assert.Equal(t, pgfx.CauseLogin, v.cause)
-	v = m.judge(finding{cause: pgfx.CauseServerFull, connected: true})
+	v = m.decide(observation{cause: pgfx.CauseServerFull, connected: true})
 	assert.Equal(t, Degraded, v.to)
 	assert.Equal(t, []Reason{ReasonServerFull}, v.reasons)
 	assert.True(t, v.changed())
-	m.judge(good)
-	assert.Equal(t, Up, m.judge(finding{cause: pgfx.CauseTimeout, traffic: true}).to, "one slow connect is nothing")
-	assert.Equal(t, Degraded, m.judge(finding{cause: pgfx.CauseTimeout, traffic: true}).to)
-	assert.Equal(t, Down, m.judge(finding{cause: pgfx.CauseServerFull}).to, "a pool without connections can't go on")
-	assert.Equal(t, Down, m.judge(finding{cause: pgfx.CauseServerFull, connected: true}).to)
-	assert.Equal(t, Down, m.judge(finding{cause: pgfx.CauseLogin, traffic: true}).to, "what is in flight doesn't open a shut gate")
+	m.decide(good)
+	assert.Equal(t, Up, m.decide(observation{cause: pgfx.CauseTimeout, existingConnsWork: true}).to, "one slow connect is nothing")
+	assert.Equal(t, Degraded, m.decide(observation{cause: pgfx.CauseTimeout, existingConnsWork: true}).to)
+	assert.Equal(t, Down, m.decide(observation{cause: pgfx.CauseServerFull}).to, "a pool without connections can't go on")
+	assert.Equal(t, Down, m.decide(observation{cause: pgfx.CauseServerFull, connected: true}).to)
+	assert.Equal(t, Down, m.decide(observation{cause: pgfx.CauseLogin, existingConnsWork: true}).to, "what is in flight doesn't open a shut gate")
 }
 
 func TestSlotsThatRunOutAreSaidOnceUntilThereAreManyAgain(t *testing.T) {
 	t.Parallel()
-	m := &machine{}
-	with := func(used int) finding { return finding{slots: slots{used: used, most: 100}} }
+	m := &stateMachine{}
+	with := func(used int) observation { return observation{slots: slots{used: used, limit: 100}} }
 	assert.Equal(t, []State{Up, Degraded, Degraded, Degraded, Up, Up}, states(m, with(95), with(96), with(95), with(91), with(90), with(95)))
-	assert.Equal(t, []State{Up}, states(m, finding{}), "unknown is not full")
+	assert.Equal(t, []State{Up}, states(m, observation{}), "unknown is not full")
 }
 
 func TestReasonsOfThePoolAreListedBesideOthers(t *testing.T) {
 	t.Parallel()
-	m := &machine{}
-	v := m.judge(finding{exhausted: true, slots: slots{used: 99, most: 100}})
+	m := &stateMachine{}
+	v := m.decide(observation{exhausted: true, slots: slots{used: 99, limit: 100}})
 	assert.Equal(t, []Reason{ReasonPoolExhausted, ReasonServerNearlyFull}, v.reasons)
-	v = m.judge(finding{exhausted: true, stuck: true, readOnly: true})
+	v = m.decide(observation{exhausted: true, stuck: true, readOnly: true})
 	assert.Equal(t, []Reason{ReasonPoolStuck}, v.reasons)
 	assert.Equal(t, ReadOnly, v.to)
 	assert.True(t, m.stop().reasonsChanged)
@@ -130,54 +130,54 @@ func TestReasonsOfThePoolAreListedBesideOthers(t *testing.T) {
 
 func TestAnotherServerOrRoleIsNoticed(t *testing.T) {
 	t.Parallel()
-	m := &machine{}
+	m := &stateMachine{}
 	a := identity{system: "1", started: time.Unix(1, 0)}
 	b := identity{system: "1", started: time.Unix(2, 0)}
-	assert.False(t, m.judge(finding{server: a}).serverChanged)
-	assert.False(t, m.judge(finding{server: a}).serverChanged)
-	assert.True(t, m.judge(finding{server: b}).serverChanged)
-	assert.False(t, m.judge(finding{}).serverChanged, "unknown is not another")
-	assert.False(t, m.judge(finding{server: b}).serverChanged)
-	v := m.judge(finding{server: b, readOnly: true})
+	assert.False(t, m.decide(observation{server: a}).serverChanged)
+	assert.False(t, m.decide(observation{server: a}).serverChanged)
+	assert.True(t, m.decide(observation{server: b}).serverChanged)
+	assert.False(t, m.decide(observation{}).serverChanged, "unknown is not another")
+	assert.False(t, m.decide(observation{server: b}).serverChanged)
+	v := m.decide(observation{server: b, readOnly: true})
 	assert.True(t, v.roleChanged)
 	assert.True(t, v.demoted)
-	assert.True(t, v.unsettled)
-	assert.False(t, m.judge(finding{server: b, readOnly: true}).roleChanged)
-	assert.True(t, m.judge(finding{server: b}).roleChanged)
+	assert.True(t, v.probeSoon)
+	assert.False(t, m.decide(observation{server: b, readOnly: true}).roleChanged)
+	assert.True(t, m.decide(observation{server: b}).roleChanged)
 
-	never := &machine{}
-	v = never.judge(standby)
+	never := &stateMachine{}
+	v = never.decide(standby)
 	assert.False(t, v.demoted, "a standby that was asked for is no demoted writer")
-	assert.False(t, v.unsettled)
+	assert.False(t, v.probeSoon)
 	assert.False(t, v.roleChanged)
 }
 
 func TestAStoppedMachineStaysStopped(t *testing.T) {
 	t.Parallel()
-	m := &machine{}
+	m := &stateMachine{}
 	assert.Equal(t, Starting, m.stop().from)
 	assert.Equal(t, []State{Stopped, Stopped}, states(m, good, refused))
-	assert.False(t, m.judge(good).changed())
+	assert.False(t, m.decide(good).changed())
 }
 
 // decode makes findings of any bytes, two for each.
-func decode(data []byte) []finding {
+func decode(data []byte) []observation {
 	causes := []pgfx.Cause{
 		"", "", "", pgfx.CauseDNS, pgfx.CauseRefused, pgfx.CauseTimeout, pgfx.CauseTLS, pgfx.CauseLogin, pgfx.CauseDatabaseMissing,
 		pgfx.CauseStartingUp, pgfx.CauseShuttingDown, pgfx.CauseServerFull, pgfx.CauseKilled, pgfx.CauseUnknown, "",
 	}
-	var findings []finding
+	var findings []observation
 	for i := 0; i+1 < len(data); i += 2 {
 		bits := data[i+1]
-		f := finding{
-			cause: causes[int(data[i])%len(causes)], readOnly: bits&1 != 0, suspectPool: bits&2 != 0, traffic: bits&4 != 0,
+		f := observation{
+			cause: causes[int(data[i])%len(causes)], readOnly: bits&1 != 0, suspectPool: bits&2 != 0, existingConnsWork: bits&4 != 0,
 			connected: bits&8 != 0, exhausted: bits&16 != 0, stuck: bits&32 != 0,
 		}
 		if bits&64 != 0 {
 			f.server = identity{system: string('a' + rune(data[i])%3)}
 		}
 		if bits&128 != 0 {
-			f.slots = slots{used: 80 + int(data[i])%21, most: 100}
+			f.slots = slots{used: 80 + int(data[i])%21, limit: 100}
 		}
 		if f.cause != "" { // nobody answered, nobody said anything
 			f.readOnly, f.suspectPool, f.server, f.slots = false, false, identity{}, slots{}
@@ -195,19 +195,19 @@ func unreachableReason(cause pgfx.Cause) Reason {
 }
 
 // hold checks what must be true of any sequence of looks.
-func hold(t *testing.T, findings []finding) {
+func hold(t *testing.T, findings []observation) {
 	t.Helper()
-	m, twin := &machine{}, &machine{}
+	m, twin := &stateMachine{}, &stateMachine{}
 	state, goods, bads := Starting, 0, 0
 	for i, f := range findings {
-		v := m.judge(f)
-		require.Equal(t, v, twin.judge(f), "the same findings give the same verdicts")
+		v := m.decide(f)
+		require.Equal(t, v, twin.decide(f), "the same findings give the same verdicts")
 		require.Equal(t, state, v.from)
-		backed := state.Usable() && (f.traffic || f.cause == pgfx.CauseServerFull && f.connected)
+		backed := state.Usable() && (f.existingConnsWork || f.cause == pgfx.CauseServerFull && f.connected)
 		switch {
 		case f.cause == "":
 			goods, bads = goods+1, 0
-		case backed && (hard(f.cause) || bads+1 >= fallSoft):
+		case backed && (isConfirmed(f.cause) || bads+1 >= suspectedThreshold):
 			goods, bads = 0, 0
 			require.Contains(t, v.reasons, unreachableReason(f.cause))
 		case backed:
@@ -217,17 +217,17 @@ func hold(t *testing.T, findings []finding) {
 			goods, bads = 0, bads+1
 		}
 
-		beyond := !backed && (bads >= fallSoft || bads > 0 && hard(f.cause))
+		beyond := !backed && (bads >= suspectedThreshold || bads > 0 && isConfirmed(f.cause))
 		if beyond {
 			require.Equal(t, Down, v.to, "look %d: bad beyond the threshold", i)
 		}
 		if v.from == Down && v.to != Down {
-			require.GreaterOrEqual(t, goods, riseDown, "look %d: up without enough good looks", i)
+			require.GreaterOrEqual(t, goods, recoveryThreshold, "look %d: up without enough good looks", i)
 		}
 		if v.from != Down && v.to == Down {
 			require.True(t, beyond, "look %d: down without enough evidence", i)
 		}
-		if goods >= riseDown || goods >= 1 && v.from != Down {
+		if goods >= recoveryThreshold || goods >= 1 && v.from != Down {
 			require.True(t, v.to.Usable(), "look %d: good looks that don't count", i)
 		}
 		require.Equal(t, v.to == Down, v.cause != "" && len(v.reasons) == 0, "look %d: a cause without Down or a reason", i)
@@ -237,13 +237,13 @@ func hold(t *testing.T, findings []finding) {
 		}
 
 		p := planFor(v)
-		require.False(t, p.open && p.shut)
-		require.Equal(t, v.to == Down, p.shut)
-		require.Equal(t, v.to.Usable(), p.open)
-		if v.from == Down && p.open {
+		require.False(t, p.openGate && p.closeGate)
+		require.Equal(t, v.to == Down, p.closeGate)
+		require.Equal(t, v.to.Usable(), p.openGate)
+		if v.from == Down && p.openGate {
 			require.Equal(t, ResetRecovered, p.reset)
 		}
-		if p.shut {
+		if p.closeGate {
 			require.Empty(t, p.reset)
 		}
 		state = v.to
@@ -270,12 +270,12 @@ func FuzzMachine(f *testing.F) {
 
 func TestLooksComeSoonerWhileAnythingIsWrong(t *testing.T) {
 	t.Parallel()
-	p := pace{interval: 30 * time.Second}
-	calm := verdict{from: Up, to: Up}
+	p := backoff{interval: 30 * time.Second}
+	calm := decision{from: Up, to: Up}
 	assert.Equal(t, 30*time.Second, p.next(calm, false, 0))
 	assert.Equal(t, 27*time.Second, p.next(calm, false, 1))
 
-	fell := verdict{from: Up, to: Down, cause: pgfx.CauseRefused, unsettled: true}
+	fell := decision{from: Up, to: Down, cause: pgfx.CauseRefused, probeSoon: true}
 	down := fell
 	down.from = Down
 	waits := []time.Duration{p.next(fell, false, 0)}
@@ -283,28 +283,28 @@ func TestLooksComeSoonerWhileAnythingIsWrong(t *testing.T) {
 		waits = append(waits, p.next(down, false, 0))
 	}
 	assert.Equal(t, []time.Duration{1e8, 2e8, 4e8, 8e8, 8e8}, waits[:5])
-	assert.Equal(t, mostQuickWait, slices.Max(waits), "coming back is noticed within a second")
-	assert.Equal(t, mostQuickWait/2, p.next(down, false, 1))
+	assert.Equal(t, maxTransientDelay, slices.Max(waits), "coming back is noticed within a second")
+	assert.Equal(t, maxTransientDelay/2, p.next(down, false, 1))
 
 	down.cause = pgfx.CauseLogin
-	assert.Equal(t, mostWait, p.next(down, false, 0))
+	assert.Equal(t, maxDelay, p.next(down, false, 0))
 	for _, cause := range []pgfx.Cause{pgfx.CauseTLS, pgfx.CauseDatabaseMissing, pgfx.CauseServerFull} {
-		assert.False(t, verdict{cause: cause}.passing(), cause)
+		assert.False(t, decision{cause: cause}.isTransient(), cause)
 	}
 	for _, cause := range []pgfx.Cause{pgfx.CauseTimeout, pgfx.CauseDNS, pgfx.CauseUnknown, pgfx.CauseStartingUp} {
-		assert.True(t, verdict{cause: cause}.passing(), cause)
+		assert.True(t, decision{cause: cause}.isTransient(), cause)
 	}
-	assert.True(t, verdict{demoted: true}.passing(), "a new writer is promoted any moment")
-	assert.False(t, verdict{reasons: []Reason{ReasonPoolExhausted}}.passing())
-	down.rising = true
-	assert.Equal(t, confirmAfter, p.next(down, false, 0.7))
+	assert.True(t, decision{demoted: true}.isTransient(), "a new writer is promoted any moment")
+	assert.False(t, decision{reasons: []Reason{ReasonPoolExhausted}}.isTransient())
+	down.recovering = true
+	assert.Equal(t, confirmationDelay, p.next(down, false, 0.7))
 	assert.Equal(t, 30*time.Second, p.next(calm, false, 0))
-	assert.Equal(t, firstWait, p.next(calm, true, 0), "a full pool is looked at again")
-	assert.Equal(t, 2*firstWait, p.next(calm, true, 0))
+	assert.Equal(t, initialDelay, p.next(calm, true, 0), "a full pool is looked at again")
+	assert.Equal(t, 2*initialDelay, p.next(calm, true, 0))
 	p.next(calm, false, 0)
-	assert.Equal(t, firstWait, p.next(calm, true, 0))
+	assert.Equal(t, initialDelay, p.next(calm, true, 0))
 
-	short := pace{interval: time.Millisecond}
+	short := backoff{interval: time.Millisecond}
 	assert.Equal(t, time.Millisecond, short.next(fell, false, 0))
 	assert.Equal(t, time.Millisecond, short.next(down, false, 0))
 	assert.GreaterOrEqual(t, short.next(fell, false, 1), time.Duration(0))
@@ -312,26 +312,26 @@ func TestLooksComeSoonerWhileAnythingIsWrong(t *testing.T) {
 
 func TestAPoolIsExhaustedWhenItIsFullForAWhileAndStuckWhenNothingComesBack(t *testing.T) {
 	t.Parallel()
-	var w poolWatch
+	var w poolTracker
 	start := time.Unix(1000, 0)
-	see := func(after time.Duration, inUse, waiting int, returned int64) finding {
-		var f finding
+	see := func(after time.Duration, inUse, waiting int, returned int64) observation {
+		var f observation
 		stats := pgfx.Stats{Pool: pgfx.PoolStats{Max: 4, Open: inUse, InUse: inUse, Waiting: waiting}, Use: pgfx.DurationStats{Count: returned}}
-		w.see(start.Add(after), stats, &f)
+		w.update(start.Add(after), stats, &f)
 		return f
 	}
-	assert.Equal(t, finding{}, see(0, 0, 0, 5))
-	assert.Equal(t, finding{connected: true}, see(time.Second, 4, 3, 5))
+	assert.Equal(t, observation{}, see(0, 0, 0, 5))
+	assert.Equal(t, observation{connected: true}, see(time.Second, 4, 3, 5))
 	assert.True(t, w.isFull())
-	assert.Equal(t, finding{connected: true}, see(1999*time.Millisecond, 4, 3, 5))
-	assert.Equal(t, finding{connected: true, exhausted: true}, see(2*time.Second, 4, 3, 5))
-	assert.Equal(t, finding{connected: true, exhausted: true}, see(9*time.Second, 4, 3, 6))
-	assert.Equal(t, finding{connected: true, exhausted: true}, see(18*time.Second, 4, 3, 6), "nine seconds since one came back")
-	assert.Equal(t, finding{connected: true, exhausted: true, stuck: true}, see(19*time.Second, 4, 3, 6))
-	assert.Equal(t, finding{connected: true}, see(20*time.Second, 4, 0, 6), "full is fine while nobody waits")
+	assert.Equal(t, observation{connected: true}, see(1999*time.Millisecond, 4, 3, 5))
+	assert.Equal(t, observation{connected: true, exhausted: true}, see(2*time.Second, 4, 3, 5))
+	assert.Equal(t, observation{connected: true, exhausted: true}, see(9*time.Second, 4, 3, 6))
+	assert.Equal(t, observation{connected: true, exhausted: true}, see(18*time.Second, 4, 3, 6), "nine seconds since one came back")
+	assert.Equal(t, observation{connected: true, exhausted: true, stuck: true}, see(19*time.Second, 4, 3, 6))
+	assert.Equal(t, observation{connected: true}, see(20*time.Second, 4, 0, 6), "full is fine while nobody waits")
 	assert.False(t, w.isFull())
-	assert.Equal(t, finding{connected: true}, see(21*time.Second, 4, 1, 6))
-	assert.Equal(t, finding{connected: true}, see(21*time.Second, 3, 1, 6))
+	assert.Equal(t, observation{connected: true}, see(21*time.Second, 4, 1, 6))
+	assert.Equal(t, observation{connected: true}, see(21*time.Second, 3, 1, 6))
 }
 
 func TestAnAnswerIsReadWhateverItLacks(t *testing.T) {

@@ -82,14 +82,14 @@ const historyLength = 32
 
 // remembered returns the history with one more transition. It is copied, so that Status can hand it out without a lock;
 // transitions are rare.
-func remembered(history []Transition, t Transition) []Transition {
+func appendHistory(history []Transition, t Transition) []Transition {
 	if len(history) == historyLength {
 		history = history[1:]
 	}
 	return append(append(make([]Transition, 0, len(history)+1), history...), t)
 }
 
-func texted(reasons []Reason) []string {
+func reasonStrings(reasons []Reason) []string {
 	texts := make([]string, len(reasons))
 	for i, reason := range reasons {
 		texts[i] = string(reason)

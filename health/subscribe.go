@@ -14,17 +14,17 @@ import (
 
 const (
 	// subscriberRoom is how many transitions wait for a subscriber before the oldest is dropped.
-	subscriberRoom = 16
+	subscriberBuffer = 16
 	// observerRoom is the same for all observers together.
-	observerRoom = 64
+	observerBuffer = 64
 )
 
 // hub hands transitions to subscribers and never waits for them.
 type hub struct {
-	mu     sync.Mutex
-	subs   map[chan Transition]struct{}
-	missed int
-	closed bool
+	mu           sync.Mutex
+	subs         map[chan Transition]struct{}
+	droppedCount int
+	closed       bool
 }
 
 // subscribe returns a channel and what ends the subscription.
@@ -62,7 +62,7 @@ func (h *hub) publish(t Transition) {
 			default:
 				select {
 				case <-sub:
-					h.missed++
+					h.droppedCount++
 				default: // the subscriber has just taken one
 				}
 			}
@@ -84,7 +84,7 @@ func (h *hub) close() {
 func (h *hub) dropped() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.missed
+	return h.droppedCount
 }
 
 // Observer is told about every transition of a database.
@@ -132,7 +132,7 @@ func observersOf(database string, all []Observer) []Observer {
 }
 
 // tell calls one observer and survives it.
-func tell(ctx context.Context, logger *zap.Logger, observer Observer, t Transition) {
+func callObserver(ctx context.Context, logger *zap.Logger, observer Observer, t Transition) {
 	defer func() {
 		if p := recover(); p != nil {
 			logger.Error("a health observer panicked", zap.String("observer", observer.Name), zap.Any("panic", p), zap.StackSkip("stack", 1))
