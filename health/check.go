@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,43 +15,42 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/fxgroup"
 )
 
-// Kind says which question a [Check] answers.
+// CheckKind is the purpose of a [Check]: which of the [Handler]'s endpoints it affects.
 type CheckKind string
 
-// The kinds.
+// The kinds of checks.
 const (
-	// Readiness: can this instance serve now? The default.
+	// Readiness checks whether this instance can serve requests now. It is the default.
 	Readiness CheckKind = "readiness"
-	// Liveness: is this process beyond help, so that only a restart mends it? Never depend on another system here: its
-	// outage would restart every instance.
+	// Liveness checks whether this process still works; if not, only a restart helps. Never let it depend on another system,
+	// whose outage would restart every instance.
 	Liveness CheckKind = "liveness"
-	// Startup: has this instance finished starting? A startup check that has passed once is not run again.
+	// Startup checks whether this instance has finished starting. After a startup check has passed once, it does not run again.
 	Startup CheckKind = "startup"
 )
 
-// Check is what another component contributes to the answers of a [Handler].
+// Check is a health check of another component, such as a queue. Pass it to [WithChecks] or [ProvideChecks].
 type Check struct {
-	// Name says what is checked, for example "queue". It must be unique among the checks of a database.
+	// Name identifies what is checked, for example "queue". It must be unique among the checks of a database.
 	Name string
-	// Kind says what a failure means. Default: Readiness.
+	// Kind is the purpose of the check. Default: Readiness.
 	Kind CheckKind
-	// Optional makes a failure a warning: it is shown and fails nothing.
+	// Optional turns a failure into a warning, which is shown but does not fail the endpoint.
 	Optional bool
 	// Timeout bounds one run. Default: 1 s.
 	Timeout time.Duration
 	// CacheFor is how long a result is used before the check runs again. Default: 1 s.
 	CacheFor time.Duration
-	// Run returns nil when all is well. Runs of one check never overlap; whoever asks meanwhile shares the run. ctx ends with
-	// Timeout and when the monitor stops. When Run goes on beyond that, the check counts as failed until it returns. A
-	// panic is a failure.
+	// Run returns nil if the component works. A panic counts as a failure. Runs of one check never overlap: callers that come
+	// during a run share it. ctx ends after Timeout and when the monitor is closed. If Run does not return then, the check
+	// counts as failed until it does.
 	Run func(ctx context.Context) error
 
 	database string
 }
 
 // For returns a copy of c that belongs to the monitor of the database with this name (see rdsfx.ModuleFor). Without For, a
-// check that is passed to [WithChecks] belongs to that monitor, and a check that is provided to Fx belongs to the default
-// database's monitor.
+// check that is provided to Fx belongs to the default database's monitor. Passed to [WithChecks], it belongs to that monitor.
 func (c Check) For(database string) Check {
 	c.database = database
 	return c
@@ -64,16 +64,25 @@ const (
 	defaultCacheFor     = time.Second
 )
 
-// CheckResult is the outcome of a run of a [Check].
+// CheckResult is the result of one run of a [Check]. In JSON, Took is a number of nanoseconds.
 type CheckResult struct {
 	Name     string    `json:"name"`
 	Kind     CheckKind `json:"kind"`
 	Optional bool      `json:"optional,omitempty"`
-	// At is when the run began and Took how long it lasted.
+	// At is when the run began and Took its duration.
 	At   time.Time     `json:"at"`
 	Took time.Duration `json:"took"`
-	// Err is nil when the check passed.
+	// Err is nil if the check passed. Its JSON key is "error".
 	Err error `json:"-"`
+}
+
+// MarshalJSON writes r with Err as text.
+func (r CheckResult) MarshalJSON() ([]byte, error) {
+	type fields CheckResult
+	return json.Marshal(struct {
+		fields
+		jsonError
+	}{fields(r), textOf(r.Err)})
 }
 
 // ProvideChecks passes checks to the monitors of an Fx application: to the default database's monitor unless [Check.For] names
@@ -81,18 +90,18 @@ type CheckResult struct {
 // `group:"health.checks"`.
 func ProvideChecks(checks ...Check) fx.Option { return fxgroup.Supply("health.checks", checks...) }
 
-// check is a Check and what is known of its runs.
+// checkState is a Check and the state of its runs.
 type checkState struct {
 	Check
 
 	mu        sync.Mutex
 	last      CheckResult
-	running   chan struct{} // closed when the run ends; nil when there is none
-	startedAt time.Time     // of that run
-	passed    bool          // ever
+	running   chan struct{} // closed when the present run ends; nil if there is none
+	startedAt time.Time     // of the present run
+	passed    bool          // at least once
 }
 
-// checksOf returns those of a database, by name, with their defaults.
+// checksOf returns the checks of a database, sorted by name and with their defaults.
 func checksOf(database string, all []Check) []*checkState {
 	var own []*checkState
 	for _, c := range all {
@@ -114,8 +123,8 @@ func checksOf(database string, all []Check) []*checkState {
 	return own
 }
 
-// AddChecks adds checks to a monitor that exists already; those of another database are ignored. Use it where a check needs
-// what itself needs the monitor. It is safe for concurrent use.
+// AddChecks adds checks to an existing monitor. Use it for a check that itself needs the monitor. A check of another database
+// ([Check.For]) is ignored.
 func (m *Monitor) AddChecks(checks ...Check) {
 	added := checksOf(m.db.Name(), checks)
 	m.mu.Lock()
@@ -125,40 +134,40 @@ func (m *Monitor) AddChecks(checks ...Check) {
 	m.checks = all
 }
 
-// Checks runs the contributed checks of a kind, all at the same time, and returns their results by name. Results that are fresh
-// enough are used again. ctx bounds the waiting and not the runs.
+// Checks runs the checks of a kind concurrently and returns their results, sorted by name. It uses a result that is not older
+// than the check's CacheFor. ctx bounds the wait, not the runs: if it ends, the result carries its cause.
 func (m *Monitor) Checks(ctx context.Context, kind CheckKind) []CheckResult {
 	m.mu.Lock()
 	all := m.checks
 	m.mu.Unlock()
-	var wanted []*checkState
+	var selected []*checkState
 	for _, c := range all {
 		if c.Kind == kind {
-			wanted = append(wanted, c)
+			selected = append(selected, c)
 		}
 	}
-	results := make([]CheckResult, len(wanted))
+	results := make([]CheckResult, len(selected))
 	var group sync.WaitGroup
-	for i, c := range wanted {
-		group.Go(func() { results[i] = m.result(ctx, c) })
+	for i, c := range selected {
+		group.Go(func() { results[i] = m.checkResult(ctx, c) })
 	}
 	group.Wait()
 	return results
 }
 
-// result returns a check's result, of a run or of one that is recent enough.
-func (m *Monitor) result(ctx context.Context, c *checkState) CheckResult {
+// checkResult returns the cached result of a check, or that of a run.
+func (m *Monitor) checkResult(ctx context.Context, c *checkState) CheckResult {
 	c.mu.Lock()
 	if c.Kind == Startup && c.passed || !c.last.At.IsZero() && time.Since(c.last.At.Add(c.last.Took)) < c.CacheFor {
 		defer c.mu.Unlock()
 		return c.last
 	}
 	began := time.Now()
-	none := CheckResult{Name: c.Name, Kind: c.Kind, Optional: c.Optional, At: began}
-	if c.running == nil && !m.runCheck(c, none) {
+	failed := CheckResult{Name: c.Name, Kind: c.Kind, Optional: c.Optional, At: began}
+	if c.running == nil && !m.startCheck(c, failed) {
 		c.mu.Unlock()
-		none.Err = ErrStopped
-		return none
+		failed.Err = ErrClosed
+		return failed
 	}
 	running, deadline := c.running, c.startedAt.Add(c.Timeout)
 	c.mu.Unlock()
@@ -171,16 +180,16 @@ func (m *Monitor) result(ctx context.Context, c *checkState) CheckResult {
 		defer c.mu.Unlock()
 		return c.last
 	case <-timer.C:
-		none.Err = fmt.Errorf("no result within %v", c.Timeout)
+		failed.Err = fmt.Errorf("check did not return within %v", c.Timeout)
 	case <-ctx.Done():
-		none.Err = context.Cause(ctx)
+		failed.Err = context.Cause(ctx)
 	}
-	none.Took = time.Since(began)
-	return none
+	failed.Took = time.Since(began)
+	return failed
 }
 
-// runCheck starts a run. It returns false when the monitor is stopped. The caller holds the check's lock.
-func (m *Monitor) runCheck(c *checkState, result CheckResult) bool {
+// startCheck starts a run. It returns false if the monitor is closed. The caller must hold c.mu.
+func (m *Monitor) startCheck(c *checkState, result CheckResult) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -191,8 +200,8 @@ func (m *Monitor) runCheck(c *checkState, result CheckResult) bool {
 	m.background.Go(func() {
 		ctx, cancel := context.WithTimeout(m.lifetime, c.Timeout)
 		defer cancel()
-		result.Err = errors.New("it ended its goroutine")
-		defer func() { // also when Run calls runtime.Goexit
+		result.Err = errors.New("check called runtime.Goexit")
+		defer func() { // also after runtime.Goexit
 			result.Took = time.Since(result.At)
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -201,7 +210,7 @@ func (m *Monitor) runCheck(c *checkState, result CheckResult) bool {
 		}()
 		defer func() {
 			if p := recover(); p != nil {
-				result.Err = fmt.Errorf("it panicked: %v", p)
+				result.Err = fmt.Errorf("check panicked: %v", p)
 			}
 		}()
 		result.Err = c.Run(ctx)

@@ -18,13 +18,13 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestChecksRunTogetherAndAreReportedByName(t *testing.T) {
+func TestChecks_RunConcurrentlySortedByName(t *testing.T) {
 	t.Parallel()
-	meet := make(chan struct{})
+	rendezvous := make(chan struct{})
 	other := health.Check{Name: "other", Run: func(context.Context) error { return errors.New("not mine") }}.For("reporting")
 	monitor := newMonitor(t, newDB(t), health.WithChecks(
-		health.Check{Name: "b", Run: func(context.Context) error { meet <- struct{}{}; return nil }},
-		health.Check{Name: "a", Optional: true, Run: func(context.Context) error { <-meet; return errors.New("down") }},
+		health.Check{Name: "b", Run: func(context.Context) error { rendezvous <- struct{}{}; return nil }},
+		health.Check{Name: "a", Optional: true, Run: func(context.Context) error { <-rendezvous; return errors.New("down") }},
 		health.Check{Name: "c", Kind: health.Liveness, Run: func(context.Context) error { return nil }},
 		health.Check{Name: "empty"}, other,
 	))
@@ -40,19 +40,19 @@ func TestChecksRunTogetherAndAreReportedByName(t *testing.T) {
 	assert.Empty(t, monitor.Checks(t.Context(), health.Startup))
 }
 
-func TestAStampedeOfProbesCostsOneCheck(t *testing.T) {
+func TestChecks_ConcurrentCallersShareRun(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
 	release := make(chan struct{})
 	monitor := newMonitor(t, newDB(t), health.WithChecks(health.Check{
-		Name: "slow", Timeout: patience, CacheFor: time.Hour, Run: func(context.Context) error { runs.Add(1); <-release; return nil },
+		Name: "slow", Timeout: waitLimit, CacheFor: time.Hour, Run: func(context.Context) error { runs.Add(1); <-release; return nil },
 	}))
 	const probes = 100
 	done := make(chan []health.CheckResult, probes)
 	for range probes {
 		go func() { done <- monitor.Checks(context.Background(), health.Readiness) }()
 	}
-	require.Eventually(t, func() bool { return runs.Load() == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return runs.Load() == 1 }, waitLimit, time.Millisecond)
 	close(release)
 	for range probes {
 		require.NoError(t, (<-done)[0].Err)
@@ -61,7 +61,7 @@ func TestAStampedeOfProbesCostsOneCheck(t *testing.T) {
 	assert.EqualValues(t, 1, runs.Load())
 }
 
-func TestAResultIsUsedNoLongerThanItsTime(t *testing.T) {
+func TestChecks_CacheExpires(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
 	monitor := newMonitor(t, newDB(t), health.WithChecks(
@@ -72,7 +72,7 @@ func TestAResultIsUsedNoLongerThanItsTime(t *testing.T) {
 	assert.EqualValues(t, 2, runs.Load())
 }
 
-func TestAStartupCheckThatHasPassedIsNotRunAgain(t *testing.T) {
+func TestChecks_PassedStartupCheckRunsOnce(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
 	monitor := newMonitor(t, newDB(t), health.WithChecks(health.Check{
@@ -91,7 +91,7 @@ func TestAStartupCheckThatHasPassedIsNotRunAgain(t *testing.T) {
 	assert.EqualValues(t, 2, runs.Load())
 }
 
-func TestAHangingCheckFailsInTimeAndIsNotStartedASecondTime(t *testing.T) {
+func TestChecks_HangingCheckFailsInTime(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
 	release := make(chan struct{})
@@ -104,17 +104,17 @@ func TestAHangingCheckFailsInTimeAndIsNotStartedASecondTime(t *testing.T) {
 		require.ErrorContains(t, results[0].Err, "no result within 1ms")
 		assert.Equal(t, "hangs", results[0].Name)
 	}
-	require.Eventually(t, func() bool { return runs.Load() == 1 }, patience, time.Millisecond) // it may not have begun in that time
+	require.Eventually(t, func() bool { return runs.Load() == 1 }, waitLimit, time.Millisecond) // it may not have begun in that time
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, monitor.Close(ended), "the check still runs")
 	close(release)
 	require.NoError(t, monitor.Close(t.Context()))
-	require.ErrorIs(t, monitor.Checks(t.Context(), health.Readiness)[0].Err, health.ErrStopped)
+	require.ErrorIs(t, monitor.Checks(t.Context(), health.Readiness)[0].Err, health.ErrClosed)
 	assert.EqualValues(t, 1, runs.Load())
 }
 
-func TestACheckIsToldWhenItsTimeIsUp(t *testing.T) {
+func TestChecks_ContextEndsAfterTimeout(t *testing.T) {
 	t.Parallel()
 	monitor := newMonitor(t, newDB(t), health.WithChecks(
 		health.Check{Name: "slow", Timeout: time.Millisecond, Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
@@ -128,18 +128,18 @@ func TestACheckIsToldWhenItsTimeIsUp(t *testing.T) {
 	require.EqualError(t, hang.Checks(ended, health.Readiness)[0].Err, "the prober has gone")
 }
 
-func TestAPanicOrAGoexitIsAFailure(t *testing.T) {
+func TestChecks_PanicAndGoexitFail(t *testing.T) {
 	t.Parallel()
 	monitor := newMonitor(t, newDB(t), health.WithChecks(
-		health.Check{Name: "exits", Timeout: patience, Run: func(context.Context) error { runtime.Goexit(); return nil }},
-		health.Check{Name: "panics", Timeout: patience, Run: func(context.Context) error { panic("boom") }},
+		health.Check{Name: "exits", Timeout: waitLimit, Run: func(context.Context) error { runtime.Goexit(); return nil }},
+		health.Check{Name: "panics", Timeout: waitLimit, Run: func(context.Context) error { panic("boom") }},
 	))
 	results := monitor.Checks(t.Context(), health.Readiness)
 	require.EqualError(t, results[0].Err, "it ended its goroutine")
 	require.EqualError(t, results[1].Err, "it panicked: boom")
 }
 
-func TestFxCollectsTheChecksOfOthers(t *testing.T) {
+func TestProvideChecks_SuppliedAndProvided(t *testing.T) {
 	t.Parallel()
 	var monitor *health.Monitor
 	app := fxtest.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(newConfig(t)), fx.Populate(&monitor),

@@ -1,42 +1,45 @@
-// Package health knows whether a database can be used, says why not, and acts: it lets callers fail fast while the database
-// is away and replaces the pool's connections when they can't be trusted.
+// Package health monitors a database and recovers its pool. While the database is down, callers fail fast. When the pool's
+// connections are probably broken, they are recycled.
 //
-// A [Monitor] looks at the database over a connection of its own, one for each process and database, outside the pool:
-// only so can it tell a database that is down from a pool that is exhausted. Each look is one round trip
-// every Config.Health.Interval, 30 s by default, and sooner while anything is wrong. Between looks the monitor listens on that
-// connection, so that the end of a server is noticed when it happens. Those who can't spare the connection set
-// Config.Health.ThroughPool.
+// A [Monitor] probes the database on a dedicated connection outside the pool. Only so can it distinguish a database that is down
+// from a pool that is exhausted. Each process has one such connection for each database. A probe takes one round trip, every
+// Config.Health.Interval (default 30 s) and more often while there is a problem. Between probes the monitor reads from the
+// connection, so it notices at once when the server closes it.
 //
 // # States
 //
-// [Starting], [Up], [Degraded] with [Reason]s, [ReadOnly], [Down] with a cause, [Stopped]. Hard evidence, such as a refused
-// connection, brings a database down at once; soft evidence, such as a timeout, when it is seen twice in a row. A connection
-// that is accepted and then gives no answer is a failure. Coming back takes two good looks, 50 ms apart. An exhausted pool, a
-// server that is running out of connection slots, or new connections that fail while old ones work are Degraded: none of
-// them is mended by refusing everybody.
+// The states are [Starting], [Up], [Degraded] with a [Reason], [ReadOnly], [Down] with a cause, and [Stopped].
 //
-// # What the monitor does
+//   - A confirmed failure, such as a refused connection, takes a database down at once. A suspected failure, such as a timeout,
+//     takes it down when it occurs twice in a row. A connection that is accepted but not answered is a failure.
+//   - A database that was down is usable again after two successful probes, 50 ms apart.
+//   - Degraded means that the database is usable and has a problem: an exhausted pool, a server that runs out of connection
+//     slots, or new connections that fail while old ones work. Rejecting callers would fix none of them.
 //
-//   - Down: it shuts the gate of the pool, so that callers get a pgfx.UnavailableError in microseconds, and
-//     looks again after 0.1 s, then less and less often, with jitter: at least every 0.8 s while the trouble may pass by
-//     itself, as a restart or a failover does, and every 5 s where somebody must mend it first.
-//   - Back from Down, another server at the address, a change between writer and standby, or its own connection lost or
-//     silent while new ones work: it replaces the pool's connections. The injected pool stays the same value.
-//   - Its own connection silent while a new one works: it also gives up, at once, the statements in flight that the server
-//     has never got or whose answer is lost, and leaves those alone that the server is at work on.
-//   - ReadOnly where writes once worked: each look opens a new connection, so that it follows the name to the new writer.
+// # Actions
 //
-// Every transition is logged once and told to subscribers ([Monitor.Subscribe]) and observers ([ProvideObservers]).
+//   - When the database is down, the monitor closes the pool's gate: every acquire fails with a pgfx.UnavailableError within
+//     microseconds. It probes again after 0.1 s and then less often, with jitter. The longest wait is 0.8 s if the problem may end
+//     by itself, as a restart or a failover does, and 5 s if an operator has to fix it.
+//   - It recycles the pool's connections when the database comes back, when another server answers at the address, when the
+//     server was promoted or demoted, and when its own connection fails while new ones work. The *pgxpool.Pool stays the same
+//     value.
+//   - When its own connection does not respond while a new one works, it also abandons the statements in flight that the server
+//     never received or whose response is lost. It leaves alone the statements that the server executes.
+//   - When the server rejects writes and has accepted them before, each probe opens a new connection, to follow the name to the
+//     new writer.
 //
-// A statement of the pool that fails for a reason that may be the database's makes the monitor look within a quarter of a
-// second; so do statements that wait while none succeeds. Whether they get through is evidence too: new connections that fail
-// while statements succeed don't bring a database down.
+// The monitor logs every transition once and sends it to subscribers ([Monitor.Subscribe]) and observers ([WithObservers]).
 //
-// # Telling others
+// A statement of the pool that fails for a reason that may lie with the database causes a probe within 250 ms. So do statements
+// that wait while none succeeds. The results of statements count as well: new connections that fail while statements succeed do
+// not take a database down.
 //
-// [Handler] answers the probes of orchestrators: /livez, /readyz, /startupz and /healthz. Other components contribute checks
-// to it ([ProvideChecks], [WithChecks]). [DrainOnStop] makes an instance not ready before it stops.
+// # Endpoints
 //
-// With Fx, rdsfx.Module includes the monitor; without, use [NewMonitor], [Monitor.Start] and [Monitor.Stop], after the DB's Start
-// and before its Close.
+// [Handler] serves /livez, /readyz, /startupz and /healthz. Other components add a [Check] with [WithChecks] or [ProvideChecks].
+// [DrainOnStop] reports an instance as not ready before it stops.
+//
+// rdsfx.Module and rdsfx.Open include a monitor. To use one alone, call [NewMonitor], then [Monitor.Start] after the DB's Start,
+// and [Monitor.Close] before the DB's Close.
 package health

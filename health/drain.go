@@ -7,9 +7,11 @@ import (
 	"go.uber.org/fx"
 )
 
-// Drain makes the [Handler] answer "not ready" from now on and returns after delay, so that load balancers have noticed before
-// anything is closed: for Kubernetes a few seconds, for others the interval of their probe times their threshold. ctx cuts
-// the wait short, which is no error. The database stays usable.
+// Drain makes the [Handler] report "not ready" from now on and returns after delay, so that load balancers stop sending
+// requests before anything is closed. The database stays usable.
+//
+// Use a few seconds for Kubernetes, and the probe interval times the failure threshold for other load balancers. If ctx ends,
+// Drain returns early.
 func (m *Monitor) Drain(ctx context.Context, delay time.Duration) {
 	m.mu.Lock()
 	m.status.Draining = true
@@ -22,9 +24,9 @@ func (m *Monitor) Drain(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// DrainOnStop calls [Monitor.Drain] with this delay as the first thing that happens when the application stops. Fx stops in
-// the reverse order of starting: put this option behind everything that serves requests, as the last one of fx.New, and make
-// fx.StopTimeout longer than the delay.
+// DrainOnStop calls [Monitor.Drain] as the first step when the Fx application stops. Fx stops in the reverse order of starting,
+// so pass this option as the last one of fx.New. Make fx.StopTimeout longer than delay. DrainOnStop drains the default
+// database's monitor and requests it from Fx.
 func DrainOnStop(delay time.Duration) fx.Option {
 	return fx.Invoke(func(lifecycle fx.Lifecycle, monitor *Monitor) {
 		lifecycle.Append(fx.StopHook(func(ctx context.Context) { monitor.Drain(ctx, delay) }))

@@ -43,7 +43,7 @@ func Example() {
 	// Output: up true false
 }
 
-// An observer hears of every transition, for a metric, an alert or a circuit breaker of one's own.
+// An observer is called for every transition, for example to update a metric or to send an alert.
 func ExampleProvideObservers() {
 	app := fx.New(
 		fx.NopLogger,
@@ -72,7 +72,7 @@ func ExampleProvideObservers() {
 	// up → stopped
 }
 
-// The handler goes under any router. With Fx, DrainOnStop as the last option makes the instance not ready before anything is
+// Mount the handler under any router. With Fx, DrainOnStop as the last option makes the instance not ready before anything is
 // closed.
 func ExampleNewHandler() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -88,7 +88,7 @@ func ExampleNewHandler() {
 			return mux
 		}),
 		fx.Populate(&mux),
-		health.DrainOnStop(5*time.Millisecond), // seconds in real life
+		health.DrainOnStop(5*time.Millisecond), // use seconds in production
 	)
 	if err := app.Start(ctx); err != nil {
 		fmt.Println(err)

@@ -15,7 +15,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestAFailoverToAPromotedStandbyIsFollowed(t *testing.T) {
+func TestMonitor_FollowsFailoverToStandby(t *testing.T) {
 	t.Parallel()
 	cluster := faults.NewCluster(t)
 	standby := cluster.Standby()
@@ -25,30 +25,30 @@ func TestAFailoverToAPromotedStandbyIsFollowed(t *testing.T) {
 	require.NoError(t, err)
 	both.Host += "," + second.Host
 
-	reader := openDB(t, pgfx.Config{URL: standby.URL(), Health: pgfx.HealthConfig{Interval: never}})
+	reader := openDB(t, pgfx.Config{URL: standby.URL(), Health: pgfx.HealthConfig{Interval: noInterval}})
 	require.NoError(t, reader.Start(t.Context()))
-	readers, readerTransitions := watch(t, reader)
+	readers, readerTransitions := startMonitor(t, reader)
 	status := readers.Status()
 	assert.Equal(t, health.ReadOnly, status.State)
 	assert.True(t, status.Server.InRecovery)
 	assert.True(t, status.Server.LagKnown)
-	assert.False(t, status.Demoted, "a standby is what was asked for")
+	assert.False(t, status.Demoted, "the configuration names a standby")
 	code, body := get(t, health.NewHandler(readers), "/readyz")
 	assert.Equal(t, http.StatusOK, code)
 	assert.JSONEq(t, `{"status":"pass"}`, body)
 
-	writer := openDB(t, pgfx.Config{URL: both.String(), Health: pgfx.HealthConfig{Interval: never}})
+	writer := openDB(t, pgfx.Config{URL: both.String(), Health: pgfx.HealthConfig{Interval: noInterval}})
 	require.NoError(t, writer.Start(t.Context()))
-	writers, transitions := watch(t, writer)
+	writers, transitions := startMonitor(t, writer)
 	assert.Equal(t, health.Up, writers.Status().State)
 	before := writers.Status().Server
 
 	cluster.KillPrimary()
-	demoted := until(t, transitions, health.ReadOnly)
+	demoted := awaitState(t, transitions, health.ReadOnly)
 	assert.NotEmpty(t, demoted.Reset)
 	assert.True(t, writers.Status().Demoted)
 	_, err = writer.Pool().Exec(t.Context(), "select 1")
-	require.NoError(t, err, "reads go on")
+	require.NoError(t, err, "reads still work")
 	_, err = writer.Pool().Exec(t.Context(), "create table written ()")
 	var refused *pgconn.PgError
 	require.ErrorAs(t, err, &refused)
@@ -56,7 +56,7 @@ func TestAFailoverToAPromotedStandbyIsFollowed(t *testing.T) {
 
 	cluster.Promote()
 	promoted := time.Now()
-	up := until(t, transitions, health.Up)
+	up := awaitState(t, transitions, health.Up)
 	t.Logf("up %v after the promotion", up.At.Sub(promoted).Round(time.Millisecond))
 	assert.Equal(t, health.ResetRoleChanged, up.Reset)
 	_, err = writer.Pool().Exec(t.Context(), "create table written ()")
@@ -67,5 +67,5 @@ func TestAFailoverToAPromotedStandbyIsFollowed(t *testing.T) {
 
 	_, err = readers.ProbeNow(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, health.ResetRoleChanged, until(t, readerTransitions, health.Up).Reset)
+	assert.Equal(t, health.ResetRoleChanged, awaitState(t, readerTransitions, health.Up).Reset)
 }

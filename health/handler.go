@@ -11,27 +11,27 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// Handler answers the probes of orchestrators and load balancers. It is a plain http.Handler that looks at the last element
-// of the path only, so that it can be mounted anywhere and under any router:
+// Handler serves the health endpoints that orchestrators and load balancers poll. It uses only the last element of the path, so
+// it can be mounted under any prefix and any router:
 //
-//   - /livez: 200 unless a liveness check fails. It never touches a database: an outage of the database must not restart
-//     every instance of the application.
-//   - /readyz: 200 while every database can be used, its setup has run, no readiness check fails and nobody is draining.
-//   - /startupz: 200 once every database has been set up and each startup check has passed.
-//   - /healthz: everything, as JSON after draft-inadarei-api-health-check; 503 when it says fail.
+//   - /livez: 200 unless a liveness check fails. It never depends on a database, because an outage of the database must not
+//     restart every instance of the application.
+//   - /readyz: 200 while every database is usable, its setup steps have run, no readiness check fails and Drain was not called.
+//   - /startupz: 200 once the setup steps of every database have run and each startup check has passed.
+//   - /healthz: all of these as JSON, in the format of draft-inadarei-api-health-check.
 //
-// Anything else is 404. A failing answer is 503. The first three answer with a status alone; ?verbose adds what was looked
-// at, as text for people. Details name hosts, roles and databases, never passwords: serve them where only you can read them.
+// A failure is 503 and any other path 404. The first three return a status alone; ?verbose returns details as text. Details
+// name hosts, roles and databases, but never passwords: restrict access to them.
 //
-// No answer makes a look at a database: the monitor's verdict is used, which is a few microseconds old or up to the interval.
+// No request probes a database. The handler uses the monitor's last decision, which is at most as old as the probe interval.
 type Handler struct{ monitors []*Monitor }
 
-// NewHandler makes a handler for the databases of these monitors and their checks. It is safe for concurrent use.
+// NewHandler returns a handler for the databases and the checks of these monitors. It is safe for concurrent use.
 func NewHandler(monitor *Monitor, others ...*Monitor) *Handler {
 	return &Handler{monitors: append([]*Monitor{monitor}, others...)}
 }
 
-// mark is a verdict in the draft's words, worst last.
+// checkStatus is a status of draft-inadarei-api-health-check, the worst last.
 type checkStatus int
 
 const (
@@ -40,9 +40,9 @@ const (
 	fail
 )
 
-func (m checkStatus) String() string { return [...]string{"pass", "warn", "fail"}[m] }
+func (s checkStatus) String() string { return [...]string{"pass", "warn", "fail"}[s] }
 
-// entry is one thing that was looked at.
+// item is the status of one component.
 type item struct {
 	name   string
 	status checkStatus
@@ -50,9 +50,9 @@ type item struct {
 	detail detail
 }
 
-// detail is an entry in the form of the draft, section 4.
+// detail is an item in the format of the draft, section 4.
 //
-//nolint:tagliatelle // the names are the draft's
+//nolint:tagliatelle // the draft defines the names
 type detail struct {
 	ComponentID   string    `json:"componentId,omitempty"`
 	ComponentType string    `json:"componentType,omitempty"`
@@ -63,48 +63,48 @@ type detail struct {
 	Output        string    `json:"output,omitempty"`
 }
 
-// ServeHTTP answers GET and HEAD.
+// ServeHTTP serves GET and HEAD. It rejects other methods with 405.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		http.Error(w, "use GET or HEAD", http.StatusMethodNotAllowed)
 		return
 	}
-	probe := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
-	var entries []item
-	switch probe {
+	endpoint := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	var items []item
+	switch endpoint {
 	case "livez":
-		entries = h.checks(r.Context(), Liveness)
+		items = h.checks(r.Context(), Liveness)
 	case "readyz":
-		entries = append(h.forEach(readinessItems), h.checks(r.Context(), Readiness)...)
+		items = append(h.forEach(readinessItems), h.checks(r.Context(), Readiness)...)
 	case "startupz":
-		entries = append(h.forEach(startupItems), h.checks(r.Context(), Startup)...)
+		items = append(h.forEach(startupItems), h.checks(r.Context(), Startup)...)
 	case "healthz":
-		entries = h.forEach(readinessItems)
+		items = h.forEach(readinessItems)
 		for _, kind := range []CheckKind{Startup, Readiness, Liveness} {
-			entries = append(entries, h.checks(r.Context(), kind)...)
+			items = append(items, h.checks(r.Context(), kind)...)
 		}
 	default:
 		http.NotFound(w, r)
 		return
 	}
 	verbose := r.URL.Query().Has("verbose")
-	respond(w, probe, entries, verbose, probe == "healthz")
+	respond(w, endpoint, items, verbose, endpoint == "healthz")
 }
 
-// each asks something about every database.
-func (h *Handler) forEach(ask func(*Monitor) []item) []item {
-	var entries []item
+// forEach collects the items of every monitor.
+func (h *Handler) forEach(itemsOf func(*Monitor) []item) []item {
+	var items []item
 	for _, monitor := range h.monitors {
-		entries = append(entries, ask(monitor)...)
+		items = append(items, itemsOf(monitor)...)
 	}
-	return entries
+	return items
 }
 
 // checks runs the checks of a kind of every monitor.
 func (h *Handler) checks(ctx context.Context, kind CheckKind) []item {
 	return h.forEach(func(m *Monitor) []item {
-		var entries []item
+		var items []item
 		for _, result := range m.Checks(ctx, kind) {
 			e := item{name: result.Name, detail: detail{
 				ComponentType: "component", ObservedValue: result.Took.Microseconds(), ObservedUnit: "us", Time: result.At,
@@ -115,13 +115,13 @@ func (h *Handler) checks(ctx context.Context, kind CheckKind) []item {
 					e.status = warn
 				}
 			}
-			entries = append(entries, e)
+			items = append(items, e)
 		}
-		return entries
+		return items
 	})
 }
 
-// ready says whether a database and its pool can serve.
+// readinessItems reports whether a database and its pool can serve requests.
 func readinessItems(m *Monitor) []item {
 	s := m.Status()
 	name := "postgresql"
@@ -134,9 +134,9 @@ func readinessItems(m *Monitor) []item {
 	}}
 	switch {
 	case s.Draining:
-		connection.status, connection.output = fail, "draining: the application is going away"
+		connection.status, connection.output = fail, "draining: the application is about to stop"
 	case !s.Initialized:
-		connection.status, connection.output = fail, "the setup has not run yet"
+		connection.status, connection.output = fail, "the setup steps have not run yet"
 	case !m.IsHealthy():
 		connection.status = fail
 	case s.State == Degraded || s.Demoted:
@@ -167,7 +167,7 @@ func poolText(pool pgfx.PoolStats) string {
 	return fmt.Sprintf("%d of %d in use, %d idle, %d waiting", pool.InUse, pool.Max, pool.Idle, pool.Waiting)
 }
 
-// started says whether a database has been set up. That it is away afterwards changes nothing.
+// startupItems reports whether the setup steps of a database have run. A later outage changes nothing.
 func startupItems(m *Monitor) []item {
 	s := m.Status()
 	name := "postgresql"
@@ -176,7 +176,7 @@ func startupItems(m *Monitor) []item {
 	}
 	e := item{name: name + ":setup", detail: detail{ComponentID: m.db.Target(), ComponentType: "datastore", Time: time.Now()}}
 	if !s.Initialized {
-		e.status, e.output = fail, "the setup has not run yet"
+		e.status, e.output = fail, "the setup steps have not run yet"
 		if s.Err != nil {
 			e.output += ": " + s.Err.Error()
 		}
@@ -184,11 +184,11 @@ func startupItems(m *Monitor) []item {
 	return []item{e}
 }
 
-// respond writes the verdict on all entries.
-func respond(w http.ResponseWriter, probe string, entries []item, verbose, details bool) {
+// respond writes the worst status of all items.
+func respond(w http.ResponseWriter, endpoint string, items []item, verbose, details bool) {
 	worst := pass
-	for _, e := range entries {
-		worst = max(worst, e.status)
+	for _, it := range items {
+		worst = max(worst, it.status)
 	}
 	code := http.StatusOK
 	if worst == fail {
@@ -198,7 +198,7 @@ func respond(w http.ResponseWriter, probe string, entries []item, verbose, detai
 	if verbose {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(code)
-		_, _ = w.Write(verboseText(probe, worst, entries)) // nobody reads an error of a probe that has gone away
+		_, _ = w.Write(verboseText(endpoint, worst, items)) // an error means that the client is gone
 		return
 	}
 	body := struct {
@@ -206,13 +206,13 @@ func respond(w http.ResponseWriter, probe string, entries []item, verbose, detai
 		Checks map[string][]detail `json:"checks,omitempty"`
 	}{Status: worst.String()}
 	if details {
-		body.Checks = make(map[string][]detail, len(entries))
-		for _, e := range entries {
-			e.detail.Status = e.status.String()
-			if e.status != pass { // the draft wants no output then
-				e.detail.Output = e.output
+		body.Checks = make(map[string][]detail, len(items))
+		for _, it := range items {
+			it.detail.Status = it.status.String()
+			if it.status != pass { // the draft omits the output then
+				it.detail.Output = it.output
 			}
-			body.Checks[e.name] = append(body.Checks[e.name], e.detail)
+			body.Checks[it.name] = append(body.Checks[it.name], it.detail)
 		}
 	}
 	text, err := json.Marshal(body)
@@ -225,15 +225,15 @@ func respond(w http.ResponseWriter, probe string, entries []item, verbose, detai
 	_, _ = w.Write(append(text, '\n')) // as above
 }
 
-func verboseText(probe string, worst checkStatus, entries []item) []byte {
+func verboseText(endpoint string, worst checkStatus, items []item) []byte {
 	var b strings.Builder
-	for _, e := range entries {
-		b.WriteString([...]string{"[+] ", "[!] ", "[-] "}[e.status] + e.name)
-		if e.output != "" {
-			b.WriteString(": " + e.output)
+	for _, it := range items {
+		b.WriteString([...]string{"[+] ", "[!] ", "[-] "}[it.status] + it.name)
+		if it.output != "" {
+			b.WriteString(": " + it.output)
 		}
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "%s: %s\n", probe, worst)
+	fmt.Fprintf(&b, "%s: %s\n", endpoint, worst)
 	return []byte(b.String())
 }

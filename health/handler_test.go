@@ -20,7 +20,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// get asks a handler and returns the code and the body.
+// get requests a path and returns the status code and the body.
 func get(t *testing.T, handler http.Handler, path string) (code int, body string) {
 	t.Helper()
 	recorder := httptest.NewRecorder()
@@ -29,8 +29,8 @@ func get(t *testing.T, handler http.Handler, path string) (code int, body string
 	return recorder.Code, recorder.Body.String()
 }
 
-// codes asks all four.
-func codes(t *testing.T, handler http.Handler) [4]int {
+// statusCodes requests all four endpoints.
+func statusCodes(t *testing.T, handler http.Handler) [4]int {
 	t.Helper()
 	var got [4]int
 	for i, path := range []string{"/livez", "/readyz", "/startupz", "/healthz"} {
@@ -39,18 +39,18 @@ func codes(t *testing.T, handler http.Handler) [4]int {
 	return got
 }
 
-func TestTheHandlerFollowsTheDatabaseAndLivenessDoesNot(t *testing.T) {
+func TestHandler_FollowsDatabaseExceptLiveness(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p))
-	monitor, transitions := watch(t, db)
+	db := newDB(t, viaProxy(p))
+	monitor, transitions := startMonitor(t, db)
 	handler := health.NewHandler(monitor)
-	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
-	looked := monitor.Status().LastProbe.At
+	assert.Equal(t, [4]int{200, 200, 200, 200}, statusCodes(t, handler))
+	lastProbe := monitor.Status().LastProbe.At
 
-	p.refuse()
-	until(t, transitions, health.Down)
-	assert.Equal(t, [4]int{200, 503, 200, 503}, codes(t, handler))
+	p.disconnectAndRefuse()
+	awaitState(t, transitions, health.Down)
+	assert.Equal(t, [4]int{200, 503, 200, 503}, statusCodes(t, handler))
 	_, body := get(t, handler, "/readyz?verbose")
 	assert.Contains(t, body, "[-] postgresql:connection: down: refused: pgfx: cannot connect to postgres@127.0.0.1")
 	assert.Contains(t, body, "readyz: fail\n")
@@ -58,37 +58,37 @@ func TestTheHandlerFollowsTheDatabaseAndLivenessDoesNot(t *testing.T) {
 	assert.JSONEq(t, `{"status":"fail"}`, body)
 
 	p.Heal()
-	until(t, transitions, health.Up)
-	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
-	assert.True(t, monitor.Status().LastProbe.At.After(looked))
+	awaitState(t, transitions, health.Up)
+	assert.Equal(t, [4]int{200, 200, 200, 200}, statusCodes(t, handler))
+	assert.True(t, monitor.Status().LastProbe.At.After(lastProbe))
 }
 
-func TestAnAnswerMakesNoLook(t *testing.T) {
+func TestHandler_DoesNotProbe(t *testing.T) {
 	t.Parallel()
-	monitor, _ := watch(t, newDB(t))
-	looked := monitor.Status().LastProbe
-	codes(t, health.NewHandler(monitor))
-	assert.Equal(t, looked, monitor.Status().LastProbe)
+	monitor, _ := startMonitor(t, newDB(t))
+	lastProbe := monitor.Status().LastProbe
+	statusCodes(t, health.NewHandler(monitor))
+	assert.Equal(t, lastProbe, monitor.Status().LastProbe)
 }
 
-func TestBeforeTheSetupNothingIsReady(t *testing.T) {
+func TestHandler_NotReadyBeforeSetup(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := openDB(t, newConfig(t, through(p), startMode(pgfx.StartOptional)))
-	p.refuse()
+	db := openDB(t, newConfig(t, viaProxy(p), startMode(pgfx.StartOptional)))
+	p.disconnectAndRefuse()
 	require.NoError(t, db.Start(t.Context()))
-	monitor, transitions := watch(t, db)
-	until(t, transitions, health.Down)
+	monitor, transitions := startMonitor(t, db)
+	awaitState(t, transitions, health.Down)
 	handler := health.NewHandler(monitor)
-	assert.Equal(t, [4]int{200, 503, 503, 503}, codes(t, handler))
+	assert.Equal(t, [4]int{200, 503, 503, 503}, statusCodes(t, handler))
 	_, body := get(t, handler, "/startupz?verbose")
-	assert.Contains(t, body, "[-] postgresql:setup: the setup has not run yet: pgfx: cannot connect")
+	assert.Contains(t, body, "[-] postgresql:setup: the setup steps have not run yet: pgfx: cannot connect")
 	p.Heal()
-	eventually(t, monitor, func(s health.Status) bool { return s.Initialized && s.State == health.Up })
-	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
+	awaitStatus(t, monitor, func(s health.Status) bool { return s.Initialized && s.State == health.Up })
+	assert.Equal(t, [4]int{200, 200, 200, 200}, statusCodes(t, handler))
 }
 
-func TestADatabaseThatIsUpIsNotReadyWhileItsSetupRuns(t *testing.T) {
+func TestHandler_NotReadyDuringSetup(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	db, err := pgfx.Open(newConfig(t, startMode(pgfx.StartLazy)), pgfx.WithSetup(pgfx.SetupStep{
@@ -107,18 +107,18 @@ func TestADatabaseThatIsUpIsNotReadyWhileItsSetupRuns(t *testing.T) {
 	require.NoError(t, db.Start(t.Context()))
 	monitor := newMonitor(t, db)
 	require.NoError(t, monitor.Start(t.Context()))
-	eventually(t, monitor, func(s health.Status) bool { return s.State == health.Up })
+	awaitStatus(t, monitor, func(s health.Status) bool { return s.State == health.Up })
 	handler := health.NewHandler(monitor)
-	assert.Equal(t, [4]int{200, 503, 503, 503}, codes(t, handler))
+	assert.Equal(t, [4]int{200, 503, 503, 503}, statusCodes(t, handler))
 	close(release)
-	eventually(t, monitor, func(s health.Status) bool { return s.Initialized })
-	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
+	awaitStatus(t, monitor, func(s health.Status) bool { return s.Initialized })
+	assert.Equal(t, [4]int{200, 200, 200, 200}, statusCodes(t, handler))
 }
 
-func TestHealthzSpeaksHealthJSON(t *testing.T) {
+func TestHandler_HealthzJSON(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Bool
-	monitor, _ := watch(t, newDB(t), health.WithChecks(health.Check{
+	monitor, _ := startMonitor(t, newDB(t), health.WithChecks(health.Check{
 		Name: "queue", Optional: true, CacheFor: time.Nanosecond,
 		Run: func(context.Context) error {
 			if broken.Load() {
@@ -155,13 +155,13 @@ func TestHealthzSpeaksHealthJSON(t *testing.T) {
 
 	broken.Store(true)
 	status, checks = ask()
-	assert.Equal(t, "warn", status, "an optional check fails nothing")
+	assert.Equal(t, "warn", status, "an optional check only warns")
 	assert.Equal(t, "lagging", checks["queue"][0]["output"])
 	code, _ := get(t, handler, "/readyz")
 	assert.Equal(t, http.StatusOK, code)
 }
 
-func TestAFailingCheckFailsWhatItsKindAnswers(t *testing.T) {
+func TestHandler_FailingCheckByKind(t *testing.T) {
 	t.Parallel()
 	down := func(context.Context) error { return errors.New("down") }
 	for kind, want := range map[health.CheckKind][4]int{
@@ -169,38 +169,38 @@ func TestAFailingCheckFailsWhatItsKindAnswers(t *testing.T) {
 		health.Liveness:  {503, 200, 200, 503},
 		health.Startup:   {200, 200, 503, 503},
 	} {
-		monitor, _ := watch(t, newDB(t), health.WithChecks(health.Check{Name: "broken", Kind: kind, Run: down}))
-		assert.Equal(t, want, codes(t, health.NewHandler(monitor)), kind)
+		monitor, _ := startMonitor(t, newDB(t), health.WithChecks(health.Check{Name: "broken", Kind: kind, Run: down}))
+		assert.Equal(t, want, statusCodes(t, health.NewHandler(monitor)), kind)
 	}
 }
 
-func TestADemotedServerIsReadyWithAWarning(t *testing.T) {
+func TestHandler_DemotedServerIsReadyWithWarning(t *testing.T) {
 	t.Parallel()
 	config := newConfig(t)
 	db := openDB(t, config)
 	require.NoError(t, db.Start(t.Context()))
-	monitor, transitions := watch(t, db)
+	monitor, transitions := startMonitor(t, db)
 	exec(t, server.URL(), "alter database "+config.Database+" set default_transaction_read_only = on")
-	terminate(t, db)
-	until(t, transitions, health.ReadOnly)
+	terminateMonitorConn(t, db)
+	awaitState(t, transitions, health.ReadOnly)
 	code, body := get(t, health.NewHandler(monitor), "/readyz")
 	assert.Equal(t, http.StatusOK, code)
 	assert.JSONEq(t, `{"status":"warn"}`, body)
 }
 
-func TestOneHandlerAnswersForSeveralDatabases(t *testing.T) {
+func TestHandler_SeveralDatabases(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	first, _ := watch(t, newDB(t))
-	second, transitions := watch(t, newDB(t, through(p)))
+	first, _ := startMonitor(t, newDB(t))
+	second, transitions := startMonitor(t, newDB(t, viaProxy(p)))
 	handler := health.NewHandler(first, second)
-	assert.Equal(t, [4]int{200, 200, 200, 200}, codes(t, handler))
-	p.refuse()
-	until(t, transitions, health.Down)
-	assert.Equal(t, [4]int{200, 503, 200, 503}, codes(t, handler))
+	assert.Equal(t, [4]int{200, 200, 200, 200}, statusCodes(t, handler))
+	p.disconnectAndRefuse()
+	awaitState(t, transitions, health.Down)
+	assert.Equal(t, [4]int{200, 503, 200, 503}, statusCodes(t, handler))
 }
 
-func TestOtherPathsAndMethodsAreRefused(t *testing.T) {
+func TestHandler_OtherPathsAndMethods(t *testing.T) {
 	t.Parallel()
 	monitor := newMonitor(t, newDB(t))
 	handler := health.NewHandler(monitor)
@@ -212,27 +212,27 @@ func TestOtherPathsAndMethodsAreRefused(t *testing.T) {
 	}
 }
 
-func TestDrainingIsNotReadyAndEverythingElseGoesOn(t *testing.T) {
+func TestDrain_OnlyReadinessFails(t *testing.T) {
 	t.Parallel()
-	monitor, _ := watch(t, newDB(t))
+	monitor, _ := startMonitor(t, newDB(t))
 	handler := health.NewHandler(monitor)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	monitor.Drain(ended, time.Hour)
-	assert.Equal(t, [4]int{200, 503, 200, 503}, codes(t, handler))
+	assert.Equal(t, [4]int{200, 503, 200, 503}, statusCodes(t, handler))
 	assert.True(t, monitor.Status().Draining)
 	assert.Equal(t, health.Up, monitor.Status().State)
 	_, body := get(t, handler, "/readyz?verbose")
 	assert.Contains(t, body, "draining")
 }
 
-func TestDrainingComesBeforeEverythingElseStops(t *testing.T) {
+func TestDrainOnStop_RunsFirst(t *testing.T) {
 	t.Parallel()
 	var monitor *health.Monitor
 	served := false
 	app := fxtest.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(newConfig(t)), fx.Populate(&monitor),
 		fx.Invoke(func(lifecycle fx.Lifecycle, m *health.Monitor) {
-			lifecycle.Append(fx.StopHook(func() { // the HTTP server's
+			lifecycle.Append(fx.StopHook(func() { // the stop hook of an HTTP server
 				served = true
 				code, _ := get(t, health.NewHandler(m), "/readyz")
 				assert.Equal(t, http.StatusServiceUnavailable, code)

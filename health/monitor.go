@@ -1,11 +1,9 @@
 package health
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -14,54 +12,55 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// ErrStopped is returned by a [Monitor] that was stopped.
-var ErrStopped = errors.New("health: the monitor is stopped")
+// ErrClosed is the error of a [Monitor] that is closed.
+var ErrClosed = errors.New("health: the monitor is closed")
 
-// Monitor watches one database. It is made by [NewMonitor], or by [New] with Fx, started once and stopped once. All its
-// methods are safe for concurrent use.
+// Monitor probes one database and recovers its pool. Make one with [NewMonitor], start it once and close it once. Its methods are
+// safe for concurrent use.
 type Monitor struct {
 	db        *pgfx.DB
 	logger    *zap.Logger
-	interval  time.Duration // 0: no looks but those that are asked for
+	interval  time.Duration // 0: the monitor does not probe by itself
 	observers []Observer
 	observed  <-chan Transition
-	checks    []*checkState
 	hub       hub
 
-	// turn is held by whoever looks; it guards what follows.
+	// turn is a lock that can be waited for with a context. The goroutine that probes holds it. It guards the
+	// fields that follow.
 	turn               chan struct{}
 	prober             *prober
 	poolTracker        poolTracker
 	machine            stateMachine
 	backoff            backoff
-	needNewConn        bool           // the next look opens a connection
-	otherServerResetAt time.Time      // when traffic's evidence alone last replaced the pool
-	stalled            stalledBackoff // only run's
+	needNewConn        bool      // the next probe opens a connection
+	otherServerResetAt time.Time // when poolOnOtherServer last returned true
 
+	stalled         stalledBackoff  // used by run only
 	rescheduled     chan struct{}   // the schedule has changed
-	lifetime        context.Context //nolint:containedctx // ends the looks when the monitor stops
+	lifetime        context.Context //nolint:containedctx // it ends when the monitor is closed
 	cancel          context.CancelFunc
-	observerCtx     context.Context //nolint:containedctx // ends the observers' work when a stop runs out of time
+	observerCtx     context.Context //nolint:containedctx // it ends when Close has run out of time
 	cancelObservers context.CancelFunc
 	background      sync.WaitGroup
-	firstProbe      chan struct{} // closed after the first look of run
+	firstProbe      chan struct{} // closed after run's first probe
 	closeOnce       sync.Once
 	closeDone       chan struct{}
 
-	mu       sync.Mutex // guards what follows
-	running  bool
-	closed   bool
-	status   Status
-	schedule schedule
-	signals  signal // since the last look began
-
+	mu          sync.Mutex // guards the fields that follow
+	running     bool
+	closed      bool
+	status      Status
+	schedule    schedule
+	signals     signal // received since the last probe began
+	checks      []*checkState
 	unsubscribe func() // from the pool's failures; set by Start
 }
 
-// NewMonitor makes a monitor for db, which may be started already or later. It opens no connection and starts no goroutine.
+// NewMonitor makes a monitor for db, which may be started before or after. It opens no connection and starts no goroutine. The
+// interval and the timeout are those of db's Config.Health.
 func NewMonitor(db *pgfx.DB, opts ...Option) (*Monitor, error) {
 	if db == nil {
-		return nil, errors.New("health: no database to monitor; pass what pgfx.Open returned")
+		return nil, errors.New("health: no database to monitor; pass the result of pgfx.Open")
 	}
 	settings := options{logger: db.Logger()}
 	for _, opt := range opts {
@@ -74,7 +73,7 @@ func NewMonitor(db *pgfx.DB, opts ...Option) (*Monitor, error) {
 		observers: observersOf(db.Name(), settings.observers), checks: checksOf(db.Name(), settings.checks),
 		turn: make(chan struct{}, 1), prober: newProber(db), rescheduled: make(chan struct{}, 1),
 		firstProbe: make(chan struct{}), closeDone: make(chan struct{}),
-		status: Status{Database: db.Name(), State: Starting, Since: time.Now(), ThroughPool: db.Config().Health.ThroughPool},
+		status: Status{Database: db.Name(), State: Starting, Since: time.Now()},
 	}
 	m.backoff.interval = m.interval
 	if db.Name() != "" {
@@ -88,14 +87,17 @@ func NewMonitor(db *pgfx.DB, opts ...Option) (*Monitor, error) {
 	return m, nil
 }
 
-// Start begins to watch. Call it after the DB's Start. When that has reached the database, Start waits for the first look,
-// so that whatever starts next finds a verdict; else it returns at once. It keeps nothing of ctx, and that ctx ends or the
-// look fails is no error. A second Start does nothing; after Stop it returns [ErrStopped].
+// Start begins to probe. Call it after the DB's Start. If that has reached the database, Start waits for the first probe, or for
+// the end of ctx. Components that start next then find a decided state. Otherwise Start returns at once. It keeps nothing of
+// ctx.
+//
+// A failed probe is not an error of Start, nor is the end of ctx. A second Start does nothing. After Close the error is
+// [ErrClosed].
 func (m *Monitor) Start(ctx context.Context) error {
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()
-		return ErrStopped
+		return ErrClosed
 	}
 	again := m.running
 	if !again {
@@ -120,9 +122,11 @@ func (m *Monitor) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the watching, closes the monitor's connection, tells subscribers that the state is [Stopped] and ends their
-// channels. It leaves the gate as it is, for the DB is closed next. At ctx's end it gives up waiting for an observer or a
-// check that hangs and returns an error. Stop may be called any number of times, before Start too.
+// Close stops probing, closes the monitor's connection, sends subscribers the transition to [Stopped] and closes their
+// channels. Call it before the DB's Close: it leaves the gate as it is.
+//
+// If an observer or a check hangs, Close returns an error when ctx ends. Close may be called any number of times, before Start
+// too; a later call waits for the first one.
 func (m *Monitor) Close(ctx context.Context) error {
 	m.closeOnce.Do(func() {
 		m.mu.Lock()
@@ -149,7 +153,7 @@ func (m *Monitor) Close(ctx context.Context) error {
 	return fmt.Errorf("health: close: an observer, a check or a connect function did not return in time: %w", context.Cause(ctx))
 }
 
-// shutDown takes the last turn, and never gives it back.
+// shutDown takes the turn and never returns it, so no probe follows.
 func (m *Monitor) shutDown() {
 	defer close(m.closeDone)
 	defer m.cancelObservers()
@@ -160,187 +164,7 @@ func (m *Monitor) shutDown() {
 	m.background.Wait()
 }
 
-// run looks until the monitor is stopped.
-func (m *Monitor) run() {
-	for first := true; ; first = false {
-		_, err := m.probeUnlessRecent(m.lifetime, time.Time{})
-		if first {
-			close(m.firstProbe)
-		}
-		if errors.Is(err, ErrStopped) || !m.waitForDue() {
-			return
-		}
-	}
-}
-
-// ProbeNow looks at the database now and returns what is known then. Its error is the one that the look met, also when one
-// failure alone is no verdict; nil when the database answered. Callers at the same time share a look. It works without a
-// running monitor too (before Start, or with Config.Health.Interval off), but then it leaves the gate alone, because nobody
-// would open it again. ctx bounds the waiting, Config.Health.Timeout the look; a look that ctx cuts short counts for
-// nothing. After Stop the error is [ErrStopped].
-func (m *Monitor) ProbeNow(ctx context.Context) (Status, error) {
-	look, err := m.probeUnlessRecent(ctx, time.Now())
-	if err != nil {
-		return m.Status(), err
-	}
-	m.wake()
-	return m.Status(), look.Err
-}
-
-// lookOnce takes the turn and looks, unless a look that began after notBefore has been made meanwhile. Its error says why
-// there was no look.
-func (m *Monitor) probeUnlessRecent(ctx context.Context, notBefore time.Time) (ProbeResult, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(m.lifetime, cancel)()
-	select {
-	case <-m.lifetime.Done():
-		return ProbeResult{}, ErrStopped
-	default:
-	}
-	select {
-	case m.turn <- struct{}{}:
-		defer func() { <-m.turn }()
-	case <-ctx.Done():
-		return ProbeResult{}, m.interrupted(ctx)
-	}
-	m.mu.Lock()
-	last := m.status.LastProbe
-	m.mu.Unlock()
-	if !notBefore.IsZero() && last.At.After(notBefore) {
-		return last, nil
-	}
-	look, ok := m.probeOnce(ctx)
-	if !ok {
-		return ProbeResult{}, m.interrupted(ctx)
-	}
-	return look, nil
-}
-
-func (m *Monitor) interrupted(ctx context.Context) error {
-	if m.lifetime.Err() != nil {
-		return ErrStopped
-	}
-	return fmt.Errorf("health: check: %w", context.Cause(ctx))
-}
-
-// look looks, judges, acts and tells. It returns false when ctx ended first. The caller holds the turn.
-func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
-	m.mu.Lock()
-	monitored, heard, known := m.status.Monitored, m.signals, m.status.Err
-	m.signals = 0
-	m.mu.Unlock()
-	before, began := m.db.Stats(), time.Now()
-	seen := m.prober.probe(ctx, m.needNewConn || heard&(connectFailed|writeRefused) != 0)
-	if !monitored { // a connection that nobody watches is not worth its slot
-		m.prober.closeKept()
-	}
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		<-ctx.Done() // a dial that ran into it may be back before ctx's own timer has fired
-	}
-	if ctx.Err() != nil {
-		m.setSchedule(began, confirmationDelay)
-		return ProbeResult{}, false
-	}
-	now, stats := time.Now(), m.db.Stats()
-	look := ProbeResult{At: began, Took: now.Sub(began), Latency: seen.latency, Fresh: seen.newConn, Cause: seen.cause, Err: seen.err}
-	found := observation{
-		cause: seen.cause, server: seen.server.identity(), readOnly: seen.server.ReadOnly, slots: seen.server.slots(),
-		suspectPool:       seen.suspectPool || m.poolOnOtherServer(now, heard, seen),
-		existingConnsWork: seen.keptWorks || succeeded(stats) > succeeded(before),
-	}
-	m.poolTracker.update(now, stats, &found)
-	v := m.machine.decide(found)
-	m.needNewConn = v.demoted || v.cause != "" || seen.err != nil
-	p := planFor(v)
-	if !monitored || errors.Is(m.db.Internals().Gate().Err(), pgfx.ErrNotStarted) { // the first opening is the DB's own
-		p.openGate, p.closeGate = false, false
-	}
-	p.apply(m.db, cmp.Or(seen.err, known)) // a good look that does not yet undo a bad one has none
-	if v.suspectPool {
-		m.abandonStalled(ctx)
-	}
-	m.publish(v, p, look, &seen.server)
-	m.setSchedule(began, m.backoff.next(v, m.poolTracker.isFull(), rand.Float64()))
-	return look, true
-}
-
-// strayedAgain is the least time between two replacements of the pool for writes that were refused: an application that
-// writes in read-only transactions gets the same error.
-const otherServerResetGap = time.Minute
-
-// strayed reports whether the pool seems to be connected to another server than the monitor: its statements meet a
-// read-only server while the monitor sees a writer.
-func (m *Monitor) poolOnOtherServer(now time.Time, heard signal, seen probeOutcome) bool {
-	if heard&writeRefused == 0 || seen.err != nil || seen.server.ReadOnly || now.Sub(m.otherServerResetAt) < otherServerResetGap {
-		return false
-	}
-	m.otherServerResetAt = now
-	return true
-}
-
-func succeeded(stats pgfx.Stats) int64 { return stats.Statements.Count - stats.Statements.Errors }
-
-// record notes a verdict and tells it when it is news. The caller holds the turn.
-func (m *Monitor) publish(v decision, p recoveryPlan, look ProbeResult, server *Server) {
-	m.mu.Lock()
-	now := time.Now()
-	t := Transition{
-		Database: m.status.Database, From: v.from, To: v.to, At: now, Lasted: now.Sub(m.status.Since),
-		Cause: v.cause, Reasons: v.reasons, Reset: p.reset,
-	}
-	if v.cause != "" {
-		t.Err = look.Err
-		if t.Err == nil { // a good look that does not yet undo a bad one
-			t.Err = m.status.Err
-		}
-	}
-	s := &m.status
-	s.State, s.Cause, s.Reasons, s.Err, s.Demoted = v.to, v.cause, v.reasons, t.Err, v.demoted
-	if v.from != v.to {
-		s.Since = now
-	}
-	if !look.At.IsZero() {
-		s.LastProbe = look
-		if look.Err == nil {
-			s.LastGood, s.Server = look.At, *server
-		}
-	}
-	if p.reset != "" {
-		s.Resets++
-		s.LastReset = p.reset
-	}
-	if v.changed() {
-		s.History = appendHistory(s.History, t)
-	}
-	m.mu.Unlock()
-
-	switch {
-	case v.changed():
-		var holders []pgfx.Lease
-		if len(v.reasons) > 0 && (v.reasons[0] == ReasonPoolExhausted || v.reasons[0] == ReasonPoolStuck) {
-			holders = oldest(m.db.Leases())
-		}
-		logTransition(m.logger, t, p, holders)
-		m.hub.publish(t)
-	case p.reset != "":
-		m.logger.Warn("pool replaced", zap.String("reset", string(p.reset)))
-	}
-}
-
-// oldest returns the leases that a log line names.
-func oldest(leases []pgfx.Lease) []pgfx.Lease { return leases[:min(len(leases), 3)] }
-
-// callObservers tells the observers until the subscription ends.
-func (m *Monitor) callObservers() {
-	for t := range m.observed {
-		for _, observer := range m.observers {
-			callObserver(m.observerCtx, m.logger, observer, t)
-		}
-	}
-}
-
-// Status returns what is known now. It does not look.
+// Status returns the current status. It does not probe.
 func (m *Monitor) Status() Status {
 	m.mu.Lock()
 	s := m.status
@@ -351,8 +175,8 @@ func (m *Monitor) Status() Status {
 	return s
 }
 
-// IsHealthy reports whether the database can be used, as far as is known: the state is Up, Degraded or ReadOnly. Without
-// looks of its own (see Status.Monitored) it is what the DB knows from its start, unless a ProbeNow has found otherwise.
+// IsHealthy reports whether the database is usable: its state is Up, Degraded or ReadOnly. If the monitor does not probe by
+// itself (Status.Monitored) and no ProbeNow has decided either, it reports the DB's own IsHealthy.
 func (m *Monitor) IsHealthy() bool {
 	m.mu.Lock()
 	state, monitored := m.status.State, m.status.Monitored
@@ -363,13 +187,14 @@ func (m *Monitor) IsHealthy() bool {
 	return state.Usable()
 }
 
-// IsInitialized reports whether the database has been reached and the setup has run.
+// IsInitialized reports whether the database has been reached and its setup steps have run.
 func (m *Monitor) IsInitialized() bool { return m.db.IsInitialized() }
 
-// Subscribe returns a channel of transitions from now on and a function that ends the subscription and closes the
-// channel. The channel holds 16 transitions; a subscriber that falls behind loses the oldest (Status.DroppedTransitions counts them)
-// and never holds up the monitor. Stop closes the channel after the transition to Stopped. cancel may be called more than
-// once.
+// Subscribe returns a channel that receives each transition from now on. The channel buffers 16 transitions. A slow subscriber
+// loses the oldest ones, which Status.DroppedTransitions counts; it never delays the monitor.
+//
+// cancel ends the subscription and closes the channel; it may be called more than once. Close closes the channel too, after
+// the transition to Stopped.
 func (m *Monitor) Subscribe() (transitions <-chan Transition, cancel func()) {
 	return m.hub.subscribe(subscriberBuffer)
 }

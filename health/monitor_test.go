@@ -16,7 +16,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestStartEndsWithAVerdictWhenTheDatabaseIsThere(t *testing.T) {
+func TestMonitor_StartWaitsForFirstProbe(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	monitor := newMonitor(t, db)
@@ -34,7 +34,7 @@ func TestStartEndsWithAVerdictWhenTheDatabaseIsThere(t *testing.T) {
 	require.NoError(t, status.Err)
 	assert.Equal(t, status.LastProbe.At, status.LastGood)
 	assert.Positive(t, status.LastProbe.Latency)
-	assert.True(t, status.LastProbe.Fresh)
+	assert.True(t, status.LastProbe.NewConn)
 	assert.Equal(t, 10, status.Pool.Max)
 	require.Len(t, status.History, 1)
 	assert.Equal(t, health.Starting, status.History[0].From)
@@ -48,51 +48,51 @@ func TestStartEndsWithAVerdictWhenTheDatabaseIsThere(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), status.Server.StartedAt, time.Hour)
 }
 
-func TestTheMonitorKeepsOneConnectionAndClosesItAtStop(t *testing.T) {
+func TestMonitor_KeepsOneConnectionUntilClose(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
-	monitor, transitions := watch(t, db)
-	require.Eventually(t, func() bool { // the second, unless the connection is slower than the monitor waits for it
+	monitor, transitions := startMonitor(t, db)
+	require.Eventually(t, func() bool { // the second probe, unless the connection is slower than keptTimeout
 		status, err := monitor.ProbeNow(t.Context())
-		return err == nil && !status.LastProbe.Fresh
-	}, patience, time.Millisecond, "a look runs on the connection of the one before")
-	require.Eventually(t, func() bool { return count(t, db) == 1 }, patience, time.Millisecond)
+		return err == nil && !status.LastProbe.NewConn
+	}, waitLimit, time.Millisecond, "a probe uses the connection of the previous one")
+	require.Eventually(t, func() bool { return monitorConns(t, db) == 1 }, waitLimit, time.Millisecond)
 
 	require.NoError(t, monitor.Close(t.Context()))
-	require.Eventually(t, func() bool { return count(t, db) == 0 }, patience, time.Millisecond)
-	assert.Equal(t, health.Stopped, next(t, transitions).To)
+	require.Eventually(t, func() bool { return monitorConns(t, db) == 0 }, waitLimit, time.Millisecond)
+	assert.Equal(t, health.Stopped, nextTransition(t, transitions).To)
 	_, open := <-transitions
-	assert.False(t, open, "stop ends the subscriptions")
+	assert.False(t, open, "Close ends the subscriptions")
 	assert.Equal(t, health.Stopped, monitor.Status().State)
 	assert.False(t, monitor.Status().Monitored)
 	assert.False(t, monitor.IsHealthy())
 
 	_, err := monitor.ProbeNow(t.Context())
-	require.ErrorIs(t, err, health.ErrStopped)
-	require.ErrorIs(t, monitor.Start(t.Context()), health.ErrStopped)
-	require.NoError(t, monitor.Close(t.Context()), "stop may be called again")
+	require.ErrorIs(t, err, health.ErrClosed)
+	require.ErrorIs(t, monitor.Start(t.Context()), health.ErrClosed)
+	require.NoError(t, monitor.Close(t.Context()), "Close may be called again")
 	late, cancel := monitor.Subscribe()
 	defer cancel()
 	_, open = <-late
 	assert.False(t, open)
 }
 
-func TestStopBeforeStartIsFine(t *testing.T) {
+func TestMonitor_CloseBeforeStart(t *testing.T) {
 	t.Parallel()
 	monitor := newMonitor(t, newDB(t))
 	require.NoError(t, monitor.Close(t.Context()))
-	require.ErrorIs(t, monitor.Start(t.Context()), health.ErrStopped)
+	require.ErrorIs(t, monitor.Start(t.Context()), health.ErrClosed)
 }
 
-func TestASecondStartDoesNothing(t *testing.T) {
+func TestMonitor_SecondStartDoesNothing(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
-	monitor, _ := watch(t, db)
+	monitor, _ := startMonitor(t, db)
 	require.NoError(t, monitor.Start(t.Context()))
-	assert.Equal(t, 1, count(t, db))
+	assert.Equal(t, 1, monitorConns(t, db))
 }
 
-func TestStartAndStopInAnyOrderLeaveNothingBehind(t *testing.T) {
+func TestMonitor_ConcurrentStartAndClose(t *testing.T) {
 	t.Parallel()
 	db := newDB(t, interval(time.Millisecond))
 	for range 20 {
@@ -113,18 +113,18 @@ func TestStartAndStopInAnyOrderLeaveNothingBehind(t *testing.T) {
 		}
 		require.NoError(t, monitor.Close(t.Context()))
 	}
-	require.Eventually(t, func() bool { return count(t, db) == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return monitorConns(t, db) == 0 }, waitLimit, time.Millisecond)
 }
 
-func TestALostServerIsNoticedAtOnceAndComesBackByItself(t *testing.T) {
+func TestMonitor_NoticesLostServerAtOnce(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p))
+	db := newDB(t, viaProxy(p))
 	core, logs := observer.New(zap.InfoLevel)
-	monitor, transitions := watch(t, db, health.WithLogger(zap.New(core)))
+	monitor, transitions := startMonitor(t, db, health.WithLogger(zap.New(core)))
 
-	p.refuse()
-	down := next(t, transitions)
+	p.disconnectAndRefuse()
+	down := nextTransition(t, transitions)
 	assert.Equal(t, health.Up, down.From)
 	assert.Equal(t, health.Down, down.To)
 	assert.Equal(t, pgfx.CauseRefused, down.Cause)
@@ -135,16 +135,16 @@ func TestALostServerIsNoticedAtOnceAndComesBackByItself(t *testing.T) {
 
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	var unavailable *pgfx.UnavailableError
-	require.ErrorAs(t, err, &unavailable, "the gate is shut")
+	require.ErrorAs(t, err, &unavailable, "the gate is closed")
 	assert.Equal(t, pgfx.CauseRefused, pgfx.CauseOf(unavailable.Cause))
 
 	p.Heal()
 	for err := db.Internals().Gate().Err(); err != nil; err = db.Internals().Gate().Err() {
 		require.ErrorAs(t, err, &unavailable)
-		require.Error(t, unavailable.Cause, "between the first good look and the second, too")
+		require.Error(t, unavailable.Cause, "also between the first successful probe and the second")
 		runtime.Gosched()
 	}
-	up := next(t, transitions)
+	up := nextTransition(t, transitions)
 	assert.Equal(t, health.Down, up.From)
 	assert.Equal(t, health.Up, up.To)
 	assert.Equal(t, health.ResetRecovered, up.Reset)
@@ -155,52 +155,52 @@ func TestALostServerIsNoticedAtOnceAndComesBackByItself(t *testing.T) {
 	assert.Equal(t, health.ResetRecovered, monitor.Status().LastReset)
 	assert.Len(t, monitor.Status().History, 3)
 
-	assert.Equal(t, 1, logs.FilterMessage("database down").FilterField(zap.String("cause", "refused")).Len(), "one line for a transition")
+	assert.Equal(t, 1, logs.FilterMessage("database down").FilterField(zap.String("cause", "refused")).Len(), "one line for each transition")
 	assert.Equal(t, 2, logs.FilterMessage("database up").Len())
 	assert.Equal(t, 3, logs.Len())
 }
 
-func TestAServerThatAcceptsAndKillsStaysDown(t *testing.T) {
+func TestMonitor_ServerThatAcceptsAndKillsStaysDown(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p))
-	monitor, transitions := watch(t, db)
+	db := newDB(t, viaProxy(p))
+	monitor, transitions := startMonitor(t, db)
 	p.kill(faults.OnAccept)
-	assert.Equal(t, pgfx.CauseKilled, until(t, transitions, health.Down).Cause)
+	assert.Equal(t, pgfx.CauseKilled, awaitState(t, transitions, health.Down).Cause)
 	for range 5 {
 		status, err := monitor.ProbeNow(t.Context())
 		require.Error(t, err)
 		assert.Equal(t, health.Down, status.State)
 	}
-	assert.Empty(t, transitions, "it doesn't flap")
+	assert.Empty(t, transitions, "the state does not flap")
 	p.Heal()
-	until(t, transitions, health.Up)
+	awaitState(t, transitions, health.Up)
 }
 
-func TestAServerThatLogsInAndThenDiesIsDown(t *testing.T) {
+func TestMonitor_ServerThatKillsAfterLoginStaysDown(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p))
-	_, transitions := watch(t, db)
+	db := newDB(t, viaProxy(p))
+	_, transitions := startMonitor(t, db)
 	p.kill(faults.AfterLogin)
-	assert.Equal(t, pgfx.CauseKilled, until(t, transitions, health.Down).Cause)
+	assert.Equal(t, pgfx.CauseKilled, awaitState(t, transitions, health.Down).Cause)
 	accepted := p.Accepted()
 	require.NoError(t, p.AwaitAccepted(t.Context(), accepted+3))
-	assert.Empty(t, transitions, "a login that succeeds is no recovery")
+	assert.Empty(t, transitions, "a successful login is not a recovery")
 	p.Heal()
-	until(t, transitions, health.Up)
+	awaitState(t, transitions, health.Up)
 }
 
-func TestHalfOpenConnectionsAreReplaced(t *testing.T) {
+func TestMonitor_ResetsHalfOpenConnections(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p), timeout(10*time.Second))
-	monitor, transitions := watch(t, db)
+	db := newDB(t, viaProxy(p), timeout(10*time.Second))
+	monitor, transitions := startMonitor(t, db)
 	p.freeze(false)
 	status, err := monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, health.Up, status.State)
-	assert.True(t, status.LastProbe.Fresh)
+	assert.True(t, status.LastProbe.NewConn)
 	assert.Equal(t, 1, status.Resets)
 	assert.Equal(t, health.ResetSuspect, status.LastReset)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
@@ -208,52 +208,52 @@ func TestHalfOpenConnectionsAreReplaced(t *testing.T) {
 	assert.Empty(t, transitions)
 }
 
-func TestABlackHoleIsDownAfterTheSecondTimeoutAndHoldsNobodyUp(t *testing.T) {
+func TestMonitor_DownAfterSecondTimeout(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p), timeout(time.Second)) // the database that is back has to answer in that time, too
+	db := newDB(t, viaProxy(p), timeout(time.Second)) // after Heal the database must answer within it too
 	monitor := newMonitor(t, db)
 	transitions, _ := monitor.Subscribe()
 	p.freeze(true)
 	_, err := monitor.ProbeNow(t.Context())
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.Equal(t, health.Starting, monitor.Status().State, "one timeout is no proof")
+	assert.Equal(t, health.Starting, monitor.Status().State, "one timeout is a suspected failure")
 	status, err := monitor.ProbeNow(t.Context())
 	require.Error(t, err)
 	assert.Equal(t, health.Down, status.State)
 	assert.Equal(t, pgfx.CauseTimeout, status.Cause)
-	assert.Equal(t, health.Down, next(t, transitions).To)
-	assert.NoError(t, db.Internals().Gate().Err(), "nobody would open it again")
+	assert.Equal(t, health.Down, nextTransition(t, transitions).To)
+	assert.NoError(t, db.Internals().Gate().Err(), "no later probe would open it")
 
 	require.NoError(t, monitor.Start(t.Context()))
-	require.Eventually(t, func() bool { return db.Internals().Gate().Err() != nil }, patience, time.Millisecond, "a running monitor shuts the gate")
+	require.Eventually(t, func() bool { return db.Internals().Gate().Err() != nil }, waitLimit, time.Millisecond, "a running monitor closes the gate")
 	p.Heal()
-	until(t, transitions, health.Up)
+	awaitState(t, transitions, health.Up)
 	require.NoError(t, db.Internals().Gate().Err())
 }
 
-func TestStopDoesNotWaitForABlackHole(t *testing.T) {
+func TestMonitor_CloseInterruptsProbe(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p), timeout(time.Hour), func(c *pgfx.Config) { c.Timeouts.Connect = time.Hour })
-	monitor, _ := watch(t, db)
+	db := newDB(t, viaProxy(p), timeout(time.Hour), func(c *pgfx.Config) { c.Timeouts.Connect = time.Hour })
+	monitor, _ := startMonitor(t, db)
 	p.freeze(true)
 	checked := make(chan error, 1)
 	go func() {
 		_, err := monitor.ProbeNow(context.Background())
 		checked <- err
 	}()
-	require.Eventually(t, func() bool { return p.Connections() > 2 }, patience, time.Millisecond, "the look dials a third connection")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	require.Eventually(t, func() bool { return p.Connections() > 2 }, waitLimit, time.Millisecond, "the probe dials a third connection")
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	require.NoError(t, monitor.Close(ctx))
-	require.ErrorIs(t, <-checked, health.ErrStopped)
+	require.ErrorIs(t, <-checked, health.ErrClosed)
 }
 
-func TestALookThatItsCallerCutsShortCountsForNothing(t *testing.T) {
+func TestMonitor_InterruptedProbeHasNoEffect(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p), timeout(time.Hour))
+	db := newDB(t, viaProxy(p), timeout(time.Hour))
 	monitor := newMonitor(t, db)
 	p.freeze(true)
 	for range 3 {
@@ -270,27 +270,27 @@ func TestALookThatItsCallerCutsShortCountsForNothing(t *testing.T) {
 	assert.Equal(t, health.Up, status.State)
 }
 
-func TestALostConnectionOfTheMonitorRaisesSuspicionAndNoAlarm(t *testing.T) {
+func TestMonitor_LostConnectionResetsPoolOnly(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
-	monitor, transitions := watch(t, db)
-	looked := monitor.Status().LastProbe.At
-	terminate(t, db)
-	status := eventually(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(looked) })
+	monitor, transitions := startMonitor(t, db)
+	lastProbe := monitor.Status().LastProbe.At
+	terminateMonitorConn(t, db)
+	status := awaitStatus(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(lastProbe) })
 	assert.Equal(t, health.Up, status.State)
 	assert.Equal(t, health.ResetSuspect, status.LastReset)
 	assert.Empty(t, transitions)
 }
 
-func TestADemotedServerIsReadOnlyAndIsLeftWhenAWriterIsBack(t *testing.T) {
+func TestMonitor_LeavesDemotedServerForWriter(t *testing.T) {
 	t.Parallel()
 	config := newConfig(t)
 	db := openDB(t, config)
 	require.NoError(t, db.Start(t.Context()))
-	monitor, transitions := watch(t, db)
+	monitor, transitions := startMonitor(t, db)
 	exec(t, server.URL(), "alter database "+config.Database+" set default_transaction_read_only = on")
-	terminate(t, db)
-	demoted := next(t, transitions)
+	terminateMonitorConn(t, db)
+	demoted := nextTransition(t, transitions)
 	assert.Equal(t, health.ReadOnly, demoted.To)
 	assert.Equal(t, health.ResetRoleChanged, demoted.Reset)
 	assert.True(t, monitor.Status().Server.ReadOnly)
@@ -298,16 +298,16 @@ func TestADemotedServerIsReadOnlyAndIsLeftWhenAWriterIsBack(t *testing.T) {
 	require.NoError(t, db.Internals().Gate().Err())
 
 	exec(t, server.URL(), "alter database "+config.Database+" set default_transaction_read_only = off")
-	promoted := next(t, transitions)
-	assert.Equal(t, health.Up, promoted.To, "each look at a demoted server asks on a new connection who is there now")
+	promoted := nextTransition(t, transitions)
+	assert.Equal(t, health.Up, promoted.To, "each probe of a demoted server opens a new connection")
 	assert.Equal(t, health.ResetRoleChanged, promoted.Reset)
 }
 
-func TestAnExhaustedPoolIsNotADatabaseThatIsDown(t *testing.T) {
+func TestMonitor_ExhaustedPoolIsDegraded(t *testing.T) {
 	t.Parallel()
 	db := newDB(t, maxConns(1))
 	core, logs := observer.New(zap.WarnLevel)
-	monitor, transitions := watch(t, db, health.WithLogger(zap.New(core)))
+	monitor, transitions := startMonitor(t, db, health.WithLogger(zap.New(core)))
 	conn, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -316,23 +316,23 @@ func TestAnExhaustedPoolIsNotADatabaseThatIsDown(t *testing.T) {
 		_, err := db.Pool().Exec(ctx, "select 1")
 		waited <- err
 	}()
-	require.Eventually(t, func() bool { return db.Stats().Pool.Waiting > 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return db.Stats().Pool.Waiting > 0 }, waitLimit, time.Millisecond)
 	_, err = monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
-	degraded := next(t, transitions)
+	degraded := nextTransition(t, transitions)
 	assert.Equal(t, health.Degraded, degraded.To)
 	assert.Equal(t, []health.Reason{health.ReasonPoolExhausted}, degraded.Reasons)
 	assert.True(t, monitor.IsHealthy())
-	assert.Contains(t, logs.All()[0].ContextMap()["holders"].([]any)[0], "TestAnExhaustedPool")
+	assert.Contains(t, logs.All()[0].ContextMap()["holders"].([]any)[0], "TestMonitor_ExhaustedPool")
 
 	conn.Release()
 	require.NoError(t, <-waited)
 	cancel()
-	assert.Equal(t, health.Up, next(t, transitions).To)
+	assert.Equal(t, health.Up, nextTransition(t, transitions).To)
 	assert.Zero(t, monitor.Status().Resets)
 }
 
-func TestARoleThatMayNotAskForControlDataIsWatchedAllTheSame(t *testing.T) {
+func TestMonitor_WorksWithoutControlDataPrivilege(t *testing.T) {
 	t.Parallel()
 	config := newConfig(t)
 	exec(t, urlOf(config), `revoke execute on function pg_control_system() from public;
@@ -344,22 +344,22 @@ func TestARoleThatMayNotAskForControlDataIsWatchedAllTheSame(t *testing.T) {
 	config.Username = config.Database
 	db := openDB(t, config)
 	require.NoError(t, db.Start(t.Context()))
-	monitor, _ := watch(t, db)
+	monitor, _ := startMonitor(t, db)
 	for range 2 {
 		status, err := monitor.ProbeNow(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, health.Up, status.State)
 		assert.Empty(t, status.Server.SystemIdentifier)
 		assert.False(t, status.Server.StartedAt.IsZero())
-		assert.False(t, status.LastProbe.Fresh)
+		assert.False(t, status.LastProbe.NewConn)
 	}
 }
 
-func TestCallersAtTheSameTimeShareALook(t *testing.T) {
+func TestMonitor_ConcurrentCallersShareProbe(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p), timeout(time.Second)) // the callers come within the first looks
-	monitor, _ := watch(t, db)
+	db := newDB(t, viaProxy(p), timeout(time.Second)) // all callers arrive during the first probes
+	monitor, _ := startMonitor(t, db)
 	p.freeze(true)
 	const callers = 50
 	results := make(chan time.Time, callers)
@@ -369,10 +369,90 @@ func TestCallersAtTheSameTimeShareALook(t *testing.T) {
 			results <- status.LastProbe.At
 		}()
 	}
-	looks := make(map[time.Time]bool)
+	probes := make(map[time.Time]bool)
 	for range callers {
-		looks[<-results] = true
+		probes[<-results] = true
 	}
 	p.Heal()
-	assert.LessOrEqual(t, len(looks), 4, "each caller gets a look that began after its call, and no more are made")
+	assert.LessOrEqual(t, len(probes), 4, "each caller gets a probe that began after its call, and no further ones run")
+}
+
+func TestNewMonitor_WithoutDatabase(t *testing.T) {
+	t.Parallel()
+	_, err := health.NewMonitor(nil)
+	require.ErrorContains(t, err, "health: no database")
+}
+
+func TestMonitor_IntervalOff(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t)
+	db := newDB(t, viaProxy(p), interval(pgfx.Off))
+	monitor, transitions := startMonitor(t, db)
+	assert.False(t, monitor.Status().Monitored)
+	assert.Equal(t, health.Starting, monitor.Status().State)
+	assert.True(t, monitor.IsHealthy(), "the start has reached the database")
+
+	status, err := monitor.ProbeNow(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, health.Up, status.State)
+	assert.Equal(t, health.Up, nextTransition(t, transitions).To)
+	require.Eventually(t, func() bool { return monitorConns(t, db) == 0 }, waitLimit, 1e6, "a monitor that does not probe by itself keeps no connection")
+
+	p.disconnectAndRefuse()
+	status, err = monitor.ProbeNow(t.Context())
+	require.Error(t, err)
+	assert.Equal(t, health.Down, status.State)
+	assert.False(t, monitor.IsHealthy())
+	require.NoError(t, db.Internals().Gate().Err(), "no later probe would open it")
+}
+
+func TestMonitor_OptionalAndLazyStartRecover(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgfx.StartMode{pgfx.StartOptional, pgfx.StartLazy} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			p := newProxy(t)
+			db := openDB(t, newConfig(t, viaProxy(p), startMode(mode)))
+			p.disconnectAndRefuse()
+			require.NoError(t, db.Start(t.Context()))
+			monitor := newMonitor(t, db)
+			transitions, _ := monitor.Subscribe()
+			require.NoError(t, monitor.Start(t.Context()))
+			assert.Equal(t, pgfx.CauseRefused, awaitState(t, transitions, health.Down).Cause)
+			assert.False(t, monitor.IsInitialized())
+			_, err := db.Pool().Exec(t.Context(), "select 1")
+			require.ErrorIs(t, err, pgfx.ErrUnavailable)
+			p.Heal()
+			awaitState(t, transitions, health.Up)
+			awaitStatus(t, monitor, func(s health.Status) bool { return s.Initialized })
+			_, err = db.Pool().Exec(t.Context(), "select 1")
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestMonitor_LeavesGateToDBBeforeItsStart(t *testing.T) {
+	t.Parallel()
+	db := openDB(t, newConfig(t))
+	monitor, transitions := startMonitor(t, db)
+	awaitState(t, transitions, health.Up)
+	require.ErrorIs(t, db.Internals().Gate().Err(), pgfx.ErrNotStarted)
+	require.NoError(t, db.Start(t.Context()))
+	_, err := monitor.ProbeNow(t.Context())
+	require.NoError(t, err)
+	assert.NoError(t, db.Internals().Gate().Err())
+}
+
+func TestMonitor_SecondMonitorIsIndependent(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	first, transitions := startMonitor(t, db)
+	second, _ := startMonitor(t, db)
+	require.NoError(t, second.Close(t.Context()))
+	lastProbe := first.Status().LastProbe.At
+	_, err := db.Pool().Exec(t.Context(), "select pg_terminate_backend(pg_backend_pid())")
+	require.Error(t, err)
+	awaitStatus(t, first, func(s health.Status) bool { return s.LastProbe.At.After(lastProbe) })
+	assert.Empty(t, transitions)
+	assert.Equal(t, 1, monitorConns(t, db))
 }

@@ -2,7 +2,7 @@ package health
 
 import "go.uber.org/zap"
 
-// Option completes a [Monitor] that is made by hand.
+// Option configures a [Monitor]. Pass options to [NewMonitor].
 type Option struct{ apply func(*options) }
 
 type options struct {
@@ -11,8 +11,7 @@ type options struct {
 	checks    []Check
 }
 
-// WithLogger sets the logger; it is named "health". Default: the database's own. With Fx the application's *zap.Logger is
-// used.
+// WithLogger sets the logger, which the monitor names "health". Default, also for nil: the logger of the pgfx.DB.
 func WithLogger(logger *zap.Logger) Option {
 	return Option{apply: func(o *options) {
 		if logger != nil {
@@ -21,12 +20,12 @@ func WithLogger(logger *zap.Logger) Option {
 	}}
 }
 
-// WithObservers adds observers. Those of another database than the monitor's are ignored.
+// WithObservers adds observers. An observer of another database ([Observer.For]) is ignored.
 func WithObservers(observers ...Observer) Option {
 	return Option{apply: func(o *options) { o.observers = append(o.observers, observers...) }}
 }
 
-// WithChecks adds checks. Those of another database than the monitor's are ignored.
+// WithChecks adds checks. A check of another database ([Check.For]) is ignored.
 func WithChecks(checks ...Check) Option {
 	return Option{apply: func(o *options) { o.checks = append(o.checks, checks...) }}
 }

@@ -28,11 +28,11 @@ func service(db *pgfx.DB, monitor *health.Monitor) http.Handler {
 		var answer string
 		err := db.Pool().QueryRow(ctx, "select '42'").Scan(&answer)
 		switch {
-		case away(err):
+		case isUnavailable(err):
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "the database is away", http.StatusServiceUnavailable)
+			http.Error(w, "database unavailable", http.StatusServiceUnavailable)
 		case err != nil:
-			http.Error(w, "something went wrong", http.StatusInternalServerError)
+			http.Error(w, "internal error", http.StatusInternalServerError)
 		default:
 			_, _ = w.Write([]byte(answer))
 		}
@@ -40,27 +40,27 @@ func service(db *pgfx.DB, monitor *health.Monitor) http.Handler {
 	return mux
 }
 
-// away reports whether a statement failed because the database is away: it is down and known to be, there was no
-// connection in time, or the connection broke.
-func away(err error) bool {
+// isUnavailable reports whether a statement failed because of the database: the monitor found it down, no connection was
+// free in time, or the connection broke.
+func isUnavailable(err error) bool {
 	return errors.Is(err, pgfx.ErrUnavailable) || errors.Is(err, pgfx.ErrAcquireTimeout) ||
 		err != nil && pgfx.CauseOf(err) != pgfx.CauseUnknown
 }
 
 // docs: end
 
-func ask(handler http.Handler, path string) *httptest.ResponseRecorder {
+func request(handler http.Handler, path string) *httptest.ResponseRecorder {
 	recorder := httptest.NewRecorder()
 	handler.ServeHTTP(recorder, httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, http.NoBody))
 	return recorder
 }
 
-func TestAServerThatDiesUnderLoadAndReturnsCostsNoRestart(t *testing.T) {
+func TestMonitor_ServerKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	own := faults.NewServer(t)
-	db := openDB(t, pgfx.Config{URL: own.URL(), Pool: pgfx.PoolConfig{MaxConns: 4}, Health: pgfx.HealthConfig{Interval: never}})
+	db := openDB(t, pgfx.Config{URL: own.URL(), Pool: pgfx.PoolConfig{MaxConns: 4}, Health: pgfx.HealthConfig{Interval: noInterval}})
 	require.NoError(t, db.Start(t.Context()))
-	monitor, transitions := watch(t, db)
+	monitor, transitions := startMonitor(t, db)
 	app := service(db, monitor)
 
 	var (
@@ -76,68 +76,68 @@ func TestAServerThatDiesUnderLoadAndReturnsCostsNoRestart(t *testing.T) {
 					return
 				default:
 				}
-				answers[ask(app, "/answer").Code].Add(1)
+				answers[request(app, "/answer").Code].Add(1)
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return answers[http.StatusOK].Load() > 100 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return answers[http.StatusOK].Load() > 100 }, waitLimit, time.Millisecond)
 
 	own.Kill()
-	until(t, transitions, health.Down)
+	awaitState(t, transitions, health.Down)
 	refused := answers[http.StatusServiceUnavailable].Load()
-	require.Eventually(t, func() bool { return answers[http.StatusServiceUnavailable].Load() > refused+1000 }, patience, time.Millisecond,
+	require.Eventually(t, func() bool { return answers[http.StatusServiceUnavailable].Load() > refused+1000 }, waitLimit, time.Millisecond,
 		"requests fail fast")
-	assert.Equal(t, "1", ask(app, "/answer").Header().Get("Retry-After"))
-	assert.Equal(t, http.StatusOK, ask(app, "/internal/livez").Code, "no orchestrator restarts anything")
-	assert.Equal(t, http.StatusServiceUnavailable, ask(app, "/internal/readyz").Code)
+	assert.Equal(t, "1", request(app, "/answer").Header().Get("Retry-After"))
+	assert.Equal(t, http.StatusOK, request(app, "/internal/livez").Code, "no orchestrator restarts the application")
+	assert.Equal(t, http.StatusServiceUnavailable, request(app, "/internal/readyz").Code)
 
 	own.Restart()
 	accepting := time.Now()
-	up := until(t, transitions, health.Up)
+	up := awaitState(t, transitions, health.Up)
 	t.Logf("up %v after the server accepted connections again", up.At.Sub(accepting).Round(time.Millisecond))
-	assert.Equal(t, http.StatusOK, ask(app, "/answer").Code, "the first request after that succeeds")
-	assert.Equal(t, http.StatusOK, ask(app, "/internal/readyz").Code)
+	assert.Equal(t, http.StatusOK, request(app, "/answer").Code, "the first request after that succeeds")
+	assert.Equal(t, http.StatusOK, request(app, "/internal/readyz").Code)
 	answered := answers[http.StatusOK].Load()
-	require.Eventually(t, func() bool { return answers[http.StatusOK].Load() > answered+100 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return answers[http.StatusOK].Load() > answered+100 }, waitLimit, time.Millisecond)
 	close(end)
 	load.Wait()
 	assert.Zero(t, answers[http.StatusInternalServerError].Load())
 	assert.LessOrEqual(t, db.Stats().Pool.Open, 4)
 	assert.Zero(t, db.Stats().Pool.InUse)
-	require.Eventually(t, func() bool { return count(t, db) == 1 }, patience, time.Millisecond, "one connection of the monitor is left")
+	require.Eventually(t, func() bool { return monitorConns(t, db) == 1 }, waitLimit, time.Millisecond, "the monitor has one connection")
 }
 
-func TestAFrozenServerIsDownUntilItGoesOn(t *testing.T) {
+func TestMonitor_FrozenServerIsDown(t *testing.T) {
 	t.Parallel()
 	own := faults.NewServer(t)
 	db := openDB(t, pgfx.Config{
 		URL: own.URL(), Health: pgfx.HealthConfig{Interval: 100 * time.Millisecond, Timeout: 2 * time.Second},
 	})
 	require.NoError(t, db.Start(t.Context()))
-	_, transitions := watch(t, db)
+	_, transitions := startMonitor(t, db)
 	own.Freeze()
-	down := until(t, transitions, health.Down)
+	down := awaitState(t, transitions, health.Down)
 	assert.Equal(t, pgfx.CauseTimeout, down.Cause)
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)
 
 	own.Thaw()
-	assert.Equal(t, health.ResetRecovered, until(t, transitions, health.Up).Reset)
+	assert.Equal(t, health.ResetRecovered, awaitState(t, transitions, health.Up).Reset)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 }
 
-func TestAServerThatShutsDownAndStartsAgainIsFollowed(t *testing.T) {
+func TestMonitor_FollowsRestart(t *testing.T) {
 	t.Parallel()
 	own := faults.NewServer(t)
-	db := openDB(t, pgfx.Config{URL: own.URL(), Health: pgfx.HealthConfig{Interval: never}})
+	db := openDB(t, pgfx.Config{URL: own.URL(), Health: pgfx.HealthConfig{Interval: noInterval}})
 	require.NoError(t, db.Start(t.Context()))
-	monitor, transitions := watch(t, db)
+	monitor, transitions := startMonitor(t, db)
 	before := monitor.Status().Server
 	own.Stop()
-	until(t, transitions, health.Down)
+	awaitState(t, transitions, health.Down)
 	own.Restart()
-	until(t, transitions, health.Up)
+	awaitState(t, transitions, health.Up)
 	after := monitor.Status().Server
 	assert.Equal(t, before.SystemIdentifier, after.SystemIdentifier)
 	assert.True(t, after.StartedAt.After(before.StartedAt))

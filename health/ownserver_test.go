@@ -19,70 +19,70 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-func TestAServerWithoutASlotLeftIsDegradedWhileThePoolHasConnectionsAndDownWhenItHasNone(t *testing.T) {
+func TestMonitor_FullServer(t *testing.T) {
 	t.Parallel()
 	own := faults.NewServer(t, embedded.Setting("max_connections", "12"))
-	db := openDB(t, pgfx.Config{URL: own.URL(), Health: pgfx.HealthConfig{Interval: never}})
+	db := openDB(t, pgfx.Config{URL: own.URL(), Health: pgfx.HealthConfig{Interval: noInterval}})
 	require.NoError(t, db.Start(t.Context()))
-	monitor, transitions := watch(t, db)
+	monitor, transitions := startMonitor(t, db)
 	conn, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 
 	release := own.FillConnections()
 	_, err = monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
-	nearly := next(t, transitions)
+	nearly := nextTransition(t, transitions)
 	assert.Equal(t, health.Degraded, nearly.To)
 	assert.Equal(t, []health.Reason{health.ReasonServerNearlyFull}, nearly.Reasons)
 	_, err = db.Pool().Exec(t.Context(), "select 1") // needs a second connection
 	require.Error(t, err)
-	full := next(t, transitions)
+	full := nextTransition(t, transitions)
 	assert.Equal(t, health.Degraded, full.To)
 	assert.Equal(t, []health.Reason{health.ReasonServerFull}, full.Reasons)
 	assert.Equal(t, pgfx.CauseServerFull, full.Cause)
-	require.NoError(t, db.Internals().Gate().Err(), "what is connected works")
+	require.NoError(t, db.Internals().Gate().Err(), "existing connections work")
 	_, err = conn.Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 
 	another := openDB(t, pgfx.Config{
-		URL: own.URL(), Health: pgfx.HealthConfig{Interval: never}, Start: pgfx.StartConfig{Mode: pgfx.StartLazy},
+		URL: own.URL(), Health: pgfx.HealthConfig{Interval: noInterval}, Start: pgfx.StartConfig{Mode: pgfx.StartLazy},
 	})
 	require.NoError(t, another.Start(t.Context()))
-	_, others := watch(t, another)
-	down := next(t, others)
-	assert.Equal(t, health.Down, down.To, "without a connection there is nothing that works")
+	_, others := startMonitor(t, another)
+	down := nextTransition(t, others)
+	assert.Equal(t, health.Down, down.To, "no connection works")
 	assert.Equal(t, pgfx.CauseServerFull, down.Cause)
 
 	conn.Release()
 	release()
-	until(t, transitions, health.Up)
-	until(t, others, health.Up)
+	awaitState(t, transitions, health.Up)
+	awaitState(t, others, health.Up)
 }
 
-func TestARotatedPasswordIsPickedUpWithoutARestartAndWithoutAStormOfLogins(t *testing.T) {
+func TestMonitor_RotatedPasswordCausesNoLoginStorm(t *testing.T) {
 	t.Parallel()
 	own := faults.NewServer(t)
 	var (
-		known  atomic.Pointer[string]
-		logins atomic.Int64
+		current atomic.Pointer[string]
+		logins  atomic.Int64
 	)
 	old := passwordOf(t, own.URL())
-	known.Store(&old)
-	db, err := pgfx.Open(pgfx.Config{URL: own.URL(), Health: pgfx.HealthConfig{Interval: never}},
+	current.Store(&old)
+	db, err := pgfx.Open(pgfx.Config{URL: own.URL(), Health: pgfx.HealthConfig{Interval: noInterval}},
 		pgfx.WithCredentials(func(context.Context) (pgfx.Credentials, error) {
 			logins.Add(1)
-			return pgfx.Credentials{Password: *known.Load()}, nil
+			return pgfx.Credentials{Password: *current.Load()}, nil
 		}))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close(context.Background())) })
 	require.NoError(t, db.Start(t.Context()))
-	monitor, transitions := watch(t, db)
+	monitor, transitions := startMonitor(t, db)
 
 	rotated := own.RotatePassword()
 	_, err = monitor.ProbeNow(t.Context())
-	require.NoError(t, err, "sessions go on")
+	require.NoError(t, err, "existing sessions continue")
 	own.TerminateBackends()
-	down := until(t, transitions, health.Down)
+	down := awaitState(t, transitions, health.Down)
 	assert.Equal(t, pgfx.CauseLogin, down.Cause)
 	before := logins.Load()
 	const statements = 1000
@@ -90,10 +90,10 @@ func TestARotatedPasswordIsPickedUpWithoutARestartAndWithoutAStormOfLogins(t *te
 		_, err := db.Pool().Exec(t.Context(), "select 1")
 		require.ErrorIs(t, err, pgfx.ErrUnavailable)
 	}
-	assert.Less(t, logins.Load()-before, int64(statements/10), "callers log in to nothing; the monitor alone does, less and less often")
+	assert.Less(t, logins.Load()-before, int64(statements/10), "only the monitor logs in, with backoff")
 
-	known.Store(&rotated)
-	assert.Equal(t, health.ResetRecovered, until(t, transitions, health.Up).Reset)
+	current.Store(&rotated)
+	assert.Equal(t, health.ResetRecovered, awaitState(t, transitions, health.Up).Reset)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 }
@@ -105,17 +105,18 @@ func passwordOf(t *testing.T, url string) string {
 	return config.Password
 }
 
-// TestLooksLeaveNothingBehind counts what is on the heap before and after very many looks. RDSFX_LOOKS sets how many.
-func TestLooksLeaveNothingBehind(t *testing.T) { //nolint:paralleltest // the heap is the whole process's
-	looks := 1000
-	if text := os.Getenv("RDSFX_LOOKS"); text != "" {
+// TestMonitor_ProbesDoNotLeakMemory compares the number of heap objects before and after many probes. RDSFX_PROBES sets the
+// number of probes.
+func TestMonitor_ProbesDoNotLeakMemory(t *testing.T) { //nolint:paralleltest // it measures the heap of the process
+	probes := 1000
+	if text := os.Getenv("RDSFX_PROBES"); text != "" {
 		var err error
-		looks, err = strconv.Atoi(text)
+		probes, err = strconv.Atoi(text)
 		require.NoError(t, err)
 	}
 	db := newDB(t)
-	monitor, _ := watch(t, db)
-	look := func(n int) {
+	monitor, _ := startMonitor(t, db)
+	probe := func(n int) {
 		for range n {
 			_, err := monitor.ProbeNow(t.Context())
 			require.NoError(t, err)
@@ -123,19 +124,19 @@ func TestLooksLeaveNothingBehind(t *testing.T) { //nolint:paralleltest // the he
 	}
 	objects := func() int {
 		var stats runtime.MemStats
-		for range 2 { // the second takes what the first has finalised
+		for range 2 { // the second frees what the first has finalised
 			runtime.GC() //nolint:revive // garbage must not count
 		}
 		runtime.ReadMemStats(&stats)
 		return int(stats.HeapObjects)
 	}
-	look(looks / 10)
+	probe(probes / 10)
 	before, goroutines, began := objects(), runtime.NumGoroutine(), time.Now()
-	look(looks)
+	probe(probes)
 	took, grown := time.Since(began), objects()-before
-	t.Logf("%d looks in %v: %+d objects on the heap", looks, took.Round(time.Millisecond), grown)
-	assert.Less(t, grown, max(looks/10, 300), "one object a look would be %d", looks)
-	for runtime.NumGoroutine() > goroutines && time.Since(began) < took+patience { // the last may be about to end
+	t.Logf("%d probes in %v: %+d objects on the heap", probes, took.Round(time.Millisecond), grown)
+	assert.Less(t, grown, max(probes/10, 300), "one object for each probe would be %d", probes)
+	for runtime.NumGoroutine() > goroutines && time.Since(began) < took+waitLimit { // a goroutine may be about to end
 		runtime.Gosched()
 	}
 	assert.LessOrEqual(t, runtime.NumGoroutine(), goroutines)

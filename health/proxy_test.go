@@ -6,7 +6,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 )
 
-// proxy stands between a database handle and the shared server, with the faults that these tests need.
+// proxy is a proxy in front of the shared server, with the faults that these tests use.
 type proxy struct{ *faults.Proxy }
 
 func newProxy(tb testing.TB) *proxy {
@@ -14,7 +14,7 @@ func newProxy(tb testing.TB) *proxy {
 	return &proxy{faults.NewProxy(tb, server.URL())}
 }
 
-// freeze makes nothing pass any more on the connections that exist, with all on new ones too.
+// freeze stops all traffic on existing connections and, with all, on new ones too.
 func (p *proxy) freeze(all bool) {
 	if all {
 		p.BlackHoleAll()
@@ -23,14 +23,14 @@ func (p *proxy) freeze(all bool) {
 	}
 }
 
-// kill closes all connections and from now on every new one, at once or after the login.
+// kill closes all connections, and from now on every new one, at once or after the login.
 func (p *proxy) kill(when faults.ResetTime) {
 	p.AcceptThenReset(when)
 	p.ResetConnections()
 }
 
-// refuse is what the end of a server looks like.
-func (p *proxy) refuse() {
+// disconnectAndRefuse closes all connections and refuses new ones, as a server that has ended.
+func (p *proxy) disconnectAndRefuse() {
 	p.RefuseNew()
 	p.ResetConnections()
 }

@@ -2,21 +2,21 @@ package health
 
 import "time"
 
-// schedule is when the next look is due.
+// schedule holds the time of the next probe.
 type schedule struct {
-	last       time.Time       // when the last look began
-	next       time.Time       // when the next is due, unless something happens
+	last       time.Time       // when the last probe began
+	next       time.Time       // when the next probe is due, unless something happens
 	lost       <-chan struct{} // closed when the kept connection is lost
-	early      bool            // something has happened: next is sooner than planned
-	afterEarly bool            // the last look was pulled forward
+	early      bool            // next was moved up because something has happened
+	afterEarly bool            // the last probe had been moved up
 }
 
-// leastGap keeps looks that something has triggered apart, from the second on: a server that answers once and then kills, or
-// a thousand failing statements, must not make the monitor spin.
+// minGap is the minimum time between two probes that something has caused, from the second one on. A server that answers once
+// and then kills the connection, or a thousand failing statements, must not make the monitor probe without pause.
 const minGap = 250 * time.Millisecond
 
-// wait waits until the next look is due: when its time comes, or when the kept connection is lost. It returns false when
-// the monitor is stopped.
+// waitForDue waits until the next probe is due: at its time, or when the kept connection is lost. It returns false when the
+// monitor is closed.
 func (m *Monitor) waitForDue() bool {
 	for {
 		m.mu.Lock()
@@ -44,25 +44,25 @@ func (m *Monitor) waitForDue() bool {
 				m.schedule.moveUp(confirmedGap)
 				m.mu.Unlock()
 			}
-		case <-due.lost: // its time is worked out above
+		case <-due.lost: // the next iteration moves the probe up
 		case <-m.rescheduled:
 		}
 		timer.Stop()
 	}
 }
 
-// replan sets when the next look is due.
+// setSchedule plans the next probe after one that began at the given time.
 func (m *Monitor) setSchedule(began time.Time, wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.schedule = schedule{last: began, next: time.Now().Add(wait), lost: m.prober.lost(), afterEarly: m.schedule.early}
-	if m.signals != 0 { // while the look went on
+	if m.signals != 0 { // received during the probe
 		m.schedule.moveUp(m.signals.gap())
 	}
 }
 
-// pull moves the next look forward: to now, or to gap after the last look when that was one that had been pulled forward
-// too. It returns false when the next look is as soon as that anyway.
+// moveUp plans the next probe for now. If the last probe had been moved up too, or for a longer gap than confirmedGap, it plans
+// it for gap after the last probe. It returns false if the next probe is not later than that anyway.
 func (s *schedule) moveUp(gap time.Duration) bool {
 	soonest := s.last
 	if s.afterEarly || gap > confirmedGap {
@@ -75,10 +75,53 @@ func (s *schedule) moveUp(gap time.Duration) bool {
 	return true
 }
 
-// reschedule makes wait think again.
+// wake makes waitForDue read the schedule again.
 func (m *Monitor) wake() {
 	select {
 	case m.rescheduled <- struct{}{}:
 	default: // it is about to
 	}
+}
+
+const (
+	// confirmationDelay is the wait before the probe that confirms a recovery.
+	confirmationDelay = 50 * time.Millisecond
+	// initialDelay is the longest wait after the first probe that found a problem. It doubles with each further probe.
+	initialDelay = 100 * time.Millisecond
+	// maxDelay is the longest wait while there is a problem.
+	maxDelay = 5 * time.Second
+	// maxTransientDelay is the longest wait while the problem may be over at any moment. The end must be noticed within 1 s.
+	maxTransientDelay = 800 * time.Millisecond
+)
+
+// backoff computes the wait before the next probe.
+type backoff struct {
+	interval time.Duration
+	attempts int // probes since the present problem began
+}
+
+// next returns the wait. soon requests an early probe for a reason outside the state machine. random, from 0 to 1, spreads the
+// probes of many processes.
+func (b *backoff) next(d decision, soon bool, random float64) time.Duration {
+	if d.from != d.to {
+		b.attempts = 0
+	}
+	wait, spread := b.interval, b.interval/10
+	switch {
+	case d.recovering:
+		wait, spread = confirmationDelay, 0
+	case d.probeSoon || soon:
+		wait = maxDelay
+		if d.isTransient() {
+			wait = maxTransientDelay
+		}
+		if delay := initialDelay << min(b.attempts, 10); delay < wait {
+			wait = delay
+		}
+		b.attempts++
+		spread = wait / 2
+	default:
+		b.attempts = 0
+	}
+	return min(wait, b.interval) - time.Duration(random*float64(min(spread, b.interval)))
 }

@@ -11,25 +11,25 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Server is what a look learned about the server that answered. What the server doesn't tell, or the role may not ask, is
-// zero.
+// Server is what a probe learned about the server. A field is zero if the server does not have the value, or if the role may not
+// read it. In JSON, durations are numbers of nanoseconds.
 type Server struct {
-	// InRecovery: it is a standby. ReadOnly: new transactions can't write, because it is a standby or because
-	// default_transaction_read_only is on.
+	// InRecovery reports whether the server is a standby. ReadOnly reports whether new transactions can only read, because the
+	// server is a standby or because default_transaction_read_only is on.
 	InRecovery bool `json:"in_recovery"`
 	ReadOnly   bool `json:"read_only"`
-	// SystemIdentifier names the cluster; a primary and its standbys share it. Timeline is the one of the last checkpoint,
-	// which lags a promotion (PostgreSQL manual, "Control Data Functions").
+	// SystemIdentifier identifies the cluster; a primary and its standbys share it. Timeline is that of the last checkpoint,
+	// which is behind for a while after a promotion (PostgreSQL manual, "Control Data Functions").
 	SystemIdentifier string `json:"system_identifier,omitempty"`
 	Timeline         int    `json:"timeline,omitempty"`
 	// StartedAt is when the server's postmaster started.
 	StartedAt time.Time `json:"started_at,omitzero"`
-	// ReplicationLag is the age of the last transaction that a standby has replayed, 0 when it has replayed all that it
-	// received. LagKnown tells 0 from "can't say".
+	// ReplicationLag is the age of the last transaction that a standby has replayed, 0 if it has replayed all that it received.
+	// LagKnown distinguishes a lag of 0 from an unknown lag.
 	ReplicationLag time.Duration `json:"replication_lag,omitempty"`
 	LagKnown       bool          `json:"lag_known,omitempty"`
-	// Connections is how many connections all databases of the server have, MaxConnections how many it lets ordinary roles
-	// have.
+	// Connections counts the connections to all databases of the server. MaxConnections is how many of them ordinary roles may
+	// have: max_connections without the reserved ones.
 	Connections    int `json:"connections,omitempty"`
 	MaxConnections int `json:"max_connections,omitempty"`
 }
@@ -40,10 +40,11 @@ func (s Server) identity() identity {
 
 func (s Server) slots() slots { return slots{used: s.Connections, limit: s.MaxConnections} }
 
-// The questions of a look, most telling first, each one round trip. A server that doesn't know a function, or a role that
-// may not call it, gets the next one: pg_control_… can be revoked, and Aurora has no WAL positions.
+// probeQueries are the statements of a probe, the most informative first. Each takes one round trip. If the server lacks a
+// function, or the role may not call it, the next statement is used: pg_control_… can be revoked, and Aurora has no WAL
+// positions.
 //
-//nolint:gochecknoglobals // constants, put together from their parts
+//nolint:gochecknoglobals // constants that are composed of parts
 var probeQueries = func() []string {
 	const (
 		role = `select pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')`
@@ -61,18 +62,18 @@ var probeQueries = func() []string {
 	return []string{role + run + lag + control, role + run + lag, role + run, role}
 }()
 
-// canAskLess reports whether a simpler question may get an answer: the server knows the connection and refuses the
-// statement, for a privilege, a function or a feature that it lacks.
+// canSimplify reports whether a simpler statement may succeed: the server rejected this one because of a missing privilege,
+// function or feature.
 func canSimplify(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (strings.HasPrefix(pg.Code, "42") || strings.HasPrefix(pg.Code, "0A"))
 }
 
-// parseServer reads the answer to any of the questions. A column that is null or missing leaves its field zero.
+// parseServer parses the row that any of the probeQueries returns. A column that is null or missing leaves its field zero.
 func parseServer(row []string) (Server, error) {
 	const columns = 8
 	if len(row) < 2 {
-		return Server{}, fmt.Errorf("the answer has %d columns", len(row))
+		return Server{}, fmt.Errorf("the probe returned %d columns, expected at least 2", len(row))
 	}
 	row = slices.Grow(slices.Clone(row), columns)[:columns]
 	s := Server{InRecovery: row[0] == "t", ReadOnly: row[1] == "on" || row[0] == "t", SystemIdentifier: row[6]}
@@ -93,7 +94,7 @@ func parseServer(row []string) (Server, error) {
 	s.ReplicationLag = time.Duration(number(5)) * time.Microsecond
 	s.Timeline = int(number(7))
 	if err := errors.Join(errs...); err != nil {
-		return Server{}, fmt.Errorf("the answer can't be read: %w", err)
+		return Server{}, fmt.Errorf("parse the row that the probe returned: %w", err)
 	}
 	return s, nil
 }

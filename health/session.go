@@ -13,33 +13,36 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
-// session is the monitor's own connection. It speaks the wire protocol itself, for two reasons. A goroutine reads all the
-// time, so that the loss of the connection is noticed when it happens and not at the next question. And giving it up is
-// closing the socket: pgx would send a cancel request on a new connection and drain the old one, which takes up to 15
-// seconds when nobody is there any more.
+// session is the monitor's own connection. It speaks the wire protocol itself, for two reasons:
+//
+//   - A goroutine reads all the time, so the loss of the connection is noticed when it happens and not at the next probe.
+//   - Closing it closes the socket at once. pgx would send a cancel request on a new connection and drain the old one, which
+//     takes up to 15 s if the peer is gone.
+//
+// Only the channels are safe for concurrent use.
 type session struct {
 	conn     net.Conn
 	frontend *pgproto3.Frontend
 	opened   time.Time
-	query    int  // which of the questions this server answers
-	pending  bool // a question is unanswered
+	query    int  // index of the probe query that this server can execute
+	pending  bool // a statement has no response yet
 
-	responses chan response // written by the reader, at most one at a time
+	responses chan response // sent by the reader; holds one
 	lost      chan struct{} // closed by the reader when the connection is gone
-	err       error         // why; set before lost is closed
+	err       error         // why the connection is gone; set before lost is closed
 }
 
-// answer is what came back for one question: the last row, or the server's refusal.
+// response is the result of one statement: its last row, or the server's error.
 type response struct {
 	row []string
 	err error
 }
 
-// newSession takes a connection over from pgx. It must be idle.
+// newSession takes conn, which must be idle, over from pgx.
 func newSession(conn *pgx.Conn) (*session, error) {
 	hijacked, err := conn.PgConn().Hijack()
 	if err != nil {
-		closeSocket(conn.PgConn().Conn()) // a hook has left it in the middle of something; the error tells
+		closeSocket(conn.PgConn().Conn()) // a connect function left the connection busy
 		return nil, fmt.Errorf("health: take over the connection: %w", err)
 	}
 	s := &session{
@@ -50,7 +53,7 @@ func newSession(conn *pgx.Conn) (*session, error) {
 	return s, nil
 }
 
-// read takes in all that the server sends, until the connection is gone.
+// read receives the server's messages until the connection is gone.
 func (s *session) read() {
 	defer close(s.lost)
 	var (
@@ -70,22 +73,22 @@ func (s *session) read() {
 		case *pgproto3.DataRow:
 			next.row = textValues(message.Values)
 		case *pgproto3.ErrorResponse:
-			refusal := pgconn.ErrorResponseToPgError(message)
-			next.err = refusal
-			if refusal.Severity == "FATAL" || refusal.Severity == "PANIC" || refusal.SeverityUnlocalized == "FATAL" {
-				fatal = refusal
+			pgErr := pgconn.ErrorResponseToPgError(message)
+			next.err = pgErr
+			if pgErr.Severity == "FATAL" || pgErr.Severity == "PANIC" || pgErr.SeverityUnlocalized == "FATAL" {
+				fatal = pgErr
 			}
 		case *pgproto3.ReadyForQuery:
 			select {
 			case s.responses <- next:
-			default: // nobody asked: what speaks there is no PostgreSQL, and must not hold the reader up
+			default: // the peer answers without a statement, so it is no PostgreSQL server; it must not block the reader
 			}
 			next = response{}
 		}
 	}
 }
 
-// texts copies the values of a row, which are the reader's only until it reads on. A null becomes "".
+// textValues copies the values of a row, which are valid only until the next message is received. A null becomes "".
 func textValues(values [][]byte) []string {
 	row := make([]string, len(values))
 	for i, value := range values {
@@ -94,8 +97,8 @@ func textValues(values [][]byte) []string {
 	return row
 }
 
-// look asks what the server will answer about itself and returns that and the round trip's time. When ctx ends first, the
-// answer may still come: the next look waits for it and asks nothing new.
+// probe executes the first of the probeQueries that this server can execute. It returns the server's description and the time
+// of the round trip. If ctx ends first, the response may still arrive: the next probe waits for it and sends nothing.
 func (s *session) probe(ctx context.Context) (Server, time.Duration, error) {
 	for {
 		began := time.Now()
@@ -117,21 +120,21 @@ func (s *session) probe(ctx context.Context) (Server, time.Duration, error) {
 	}
 }
 
-func (s *session) send(ctx context.Context, question string) error {
+func (s *session) send(ctx context.Context, sql string) error {
 	deadline, _ := ctx.Deadline()
 	if err := s.conn.SetWriteDeadline(deadline); err != nil {
-		return s.reason(err)
+		return s.cause(err)
 	}
-	s.frontend.SendQuery(&pgproto3.Query{String: question})
+	s.frontend.SendQuery(&pgproto3.Query{String: sql})
 	if err := s.frontend.Flush(); err != nil {
-		return s.reason(err)
+		return s.cause(err)
 	}
 	s.pending = true
 	return nil
 }
 
-// reason returns why the connection is gone, when the reader knows, rather than what a write met.
-func (s *session) reason(err error) error {
+// cause returns the reader's error if the connection is gone, else err, the error of a write.
+func (s *session) cause(err error) error {
 	select {
 	case <-s.lost:
 		return s.err
@@ -141,7 +144,7 @@ func (s *session) reason(err error) error {
 }
 
 func (s *session) receive(ctx context.Context) ([]string, error) {
-	select { // an answer that is there counts, even when ctx has ended
+	select { // a response that has arrived counts, even if ctx has ended
 	case got := <-s.responses:
 		s.pending = false
 		return got.row, got.err
@@ -158,7 +161,7 @@ func (s *session) receive(ctx context.Context) ([]string, error) {
 	}
 }
 
-// late returns the answer that came after its look had ended, if it has.
+// lateResponse returns the response that arrived after its probe had ended, if there is one.
 func (s *session) lateResponse() (Server, bool) {
 	select {
 	case got := <-s.responses:
@@ -173,7 +176,6 @@ func (s *session) lateResponse() (Server, bool) {
 	}
 }
 
-// isLost reports whether the connection is gone.
 func (s *session) isLost() bool {
 	select {
 	case <-s.lost:
@@ -183,14 +185,14 @@ func (s *session) isLost() bool {
 	}
 }
 
-// farewell bounds the goodbye to a server that may not listen.
+// terminateTimeout bounds the sending of the Terminate message to a server that may not read it.
 const terminateTimeout = 100 * time.Millisecond
 
-// close ends the session and waits for its reader, which takes no longer than the goodbye. An idle one says goodbye, so
-// that the server logs no broken connection.
+// close closes the connection and waits for the reader. If the session is idle it sends Terminate first, so that the server
+// does not log a broken connection.
 func (s *session) close() {
 	if !s.pending && !s.isLost() {
-		_ = s.conn.SetWriteDeadline(time.Now().Add(terminateTimeout)) // the connection is given up: nobody can act on an error
+		_ = s.conn.SetWriteDeadline(time.Now().Add(terminateTimeout)) // the connection is abandoned in any case
 		s.frontend.Send(&pgproto3.Terminate{})
 		_ = s.frontend.Flush() // as above
 	}
@@ -198,7 +200,7 @@ func (s *session) close() {
 	<-s.lost
 }
 
-// cut closes a connection's socket. Closing a TLS connection would wait for the other side to take its goodbye.
+// closeSocket closes the socket under conn. Closing a TLS connection would wait until the peer has received its close_notify.
 func closeSocket(conn net.Conn) {
 	for {
 		inner, ok := conn.(interface{ NetConn() net.Conn })
@@ -207,11 +209,11 @@ func closeSocket(conn net.Conn) {
 		}
 		conn = inner.NetConn()
 	}
-	_ = conn.Close() // the connection is given up: nobody can act on an error
+	_ = conn.Close() // the connection is abandoned in any case
 }
 
-// isDead reports whether the session is gone, or keeps silent, for a reason that may hold for the pool's connections too.
-// That the server ended it for having been idle is none.
+// isDead reports whether the session is lost or unresponsive for a reason that may affect the pool's connections too. The
+// server's idle_session_timeout is no such reason.
 func (s *session) isDead() bool {
 	if !s.isLost() {
 		return s.pending

@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	// patience bounds waits for events that come at once when everything is right.
-	patience = 20 * time.Second
-	// never is an interval that doesn't pass in a test: what happens, happens for another reason.
-	never = time.Hour
+	// waitLimit bounds waits for events that normally come at once.
+	waitLimit = 20 * time.Second
+	// noInterval is a probe interval that does not elapse during a test, so each probe has another cause.
+	noInterval = time.Hour
 )
 
 // server is the server that the tests of this package share.
@@ -47,8 +47,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(withServer{m}) }
 
 var databases atomic.Int64
 
-// newConfig creates a database that is dropped at the test's end, and returns a Config for it whose looks don't come by
-// themselves.
+// newConfig creates a database that is dropped when the test ends, and returns a Config for it whose probe interval does not
+// elapse.
 func newConfig(t *testing.T, opts ...func(*pgfx.Config)) pgfx.Config {
 	t.Helper()
 	name := fmt.Sprintf("health_%d_%d", os.Getpid(), databases.Add(1))
@@ -56,7 +56,7 @@ func newConfig(t *testing.T, opts ...func(*pgfx.Config)) pgfx.Config {
 	t.Cleanup(func() { exec(t, server.URL(), "drop database "+name+" with (force)") })
 	config := pgfx.Config{
 		URL: server.URL(), Database: name, ApplicationName: strings.ToLower(name),
-		Health: pgfx.HealthConfig{Interval: never},
+		Health: pgfx.HealthConfig{Interval: noInterval},
 	}
 	for _, opt := range opts {
 		opt(&config)
@@ -64,16 +64,16 @@ func newConfig(t *testing.T, opts ...func(*pgfx.Config)) pgfx.Config {
 	return config
 }
 
-// exec runs statements on a connection of its own.
+// exec runs statements on a separate connection.
 func exec(t *testing.T, url, sql string) {
 	t.Helper()
 	execute(t, url, sql)
 }
 
-// execute is exec for benchmarks too.
+// execute is exec for tests and benchmarks.
 func execute(tb testing.TB, url, sql string) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	require.NoError(tb, err)
@@ -82,20 +82,20 @@ func execute(tb testing.TB, url, sql string) {
 	require.NoError(tb, err)
 }
 
-// openDB returns a database that isn't started yet.
+// openDB returns a database that is not started.
 func openDB(t *testing.T, config pgfx.Config) *pgfx.DB {
 	t.Helper()
 	db, err := pgfx.Open(config)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 		defer cancel()
 		assert.NoError(t, db.Close(ctx))
 	})
 	return db
 }
 
-// newDB returns a started database of the test's own.
+// newDB returns a started database with a new database on the server.
 func newDB(t *testing.T, opts ...func(*pgfx.Config)) *pgfx.DB {
 	t.Helper()
 	db := openDB(t, newConfig(t, opts...))
@@ -103,28 +103,28 @@ func newDB(t *testing.T, opts ...func(*pgfx.Config)) *pgfx.DB {
 	return db
 }
 
-// newMonitor returns a monitor that isn't started yet.
+// newMonitor returns a monitor that is not started.
 func newMonitor(t *testing.T, db *pgfx.DB, opts ...health.Option) *health.Monitor {
 	t.Helper()
 	monitor, err := health.NewMonitor(db, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 		defer cancel()
 		assert.NoError(t, monitor.Close(ctx))
 	})
 	return monitor
 }
 
-// watch returns a started monitor and its transitions, without that to the first verdict when the start has waited for it.
-func watch(t *testing.T, db *pgfx.DB, opts ...health.Option) (*health.Monitor, <-chan health.Transition) {
+// startMonitor returns a started monitor and its transitions, without the first one if Start waited for it.
+func startMonitor(t *testing.T, db *pgfx.DB, opts ...health.Option) (*health.Monitor, <-chan health.Transition) {
 	t.Helper()
 	monitor := newMonitor(t, db, opts...)
 	transitions, _ := monitor.Subscribe()
 	started := db.IsHealthy()
 	require.NoError(t, monitor.Start(t.Context()))
 	if started && monitor.Status().Monitored {
-		next(t, transitions)
+		nextTransition(t, transitions)
 	}
 	return monitor, transitions
 }
@@ -145,45 +145,45 @@ func startMode(mode pgfx.StartMode) func(*pgfx.Config) {
 	return func(c *pgfx.Config) { c.Start.Mode = mode }
 }
 
-// through leads a Config through a proxy.
-func through(p *proxy) func(*pgfx.Config) {
+// viaProxy routes a Config through a proxy.
+func viaProxy(p *proxy) func(*pgfx.Config) {
 	return func(c *pgfx.Config) {
 		c.URL, c.TLS.Mode = p.URL(), pgfx.TLSDisable
 	}
 }
 
-// next waits for a transition.
-func next(t *testing.T, transitions <-chan health.Transition) health.Transition {
+// nextTransition waits for a transition.
+func nextTransition(t *testing.T, transitions <-chan health.Transition) health.Transition {
 	t.Helper()
 	select {
 	case transition, open := <-transitions:
 		require.True(t, open, "the subscription has ended")
 		return transition
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		require.Fail(t, "no transition")
 		return health.Transition{}
 	}
 }
 
-// until waits for a transition to a state.
-func until(t *testing.T, transitions <-chan health.Transition, state health.State) health.Transition {
+// awaitState waits for a transition to a state.
+func awaitState(t *testing.T, transitions <-chan health.Transition, state health.State) health.Transition {
 	t.Helper()
 	for {
-		if transition := next(t, transitions); transition.To == state {
+		if transition := nextTransition(t, transitions); transition.To == state {
 			return transition
 		}
 	}
 }
 
-// eventually waits until the status is as wanted.
-func eventually(t *testing.T, monitor *health.Monitor, wanted func(health.Status) bool) health.Status {
+// awaitStatus waits until the status fulfils a condition.
+func awaitStatus(t *testing.T, monitor *health.Monitor, wanted func(health.Status) bool) health.Status {
 	t.Helper()
-	require.Eventually(t, func() bool { return wanted(monitor.Status()) }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return wanted(monitor.Status()) }, waitLimit, time.Millisecond)
 	return monitor.Status()
 }
 
-// count returns how many connections of the database the server has that belong to a monitor.
-func count(t *testing.T, db *pgfx.DB) int {
+// monitorConns counts the connections of monitors to the database.
+func monitorConns(t *testing.T, db *pgfx.DB) int {
 	t.Helper()
 	var n int
 	require.NoError(t, db.Pool().QueryRow(t.Context(),
@@ -191,8 +191,8 @@ func count(t *testing.T, db *pgfx.DB) int {
 	return n
 }
 
-// terminate ends the monitor's connection, as an administrator or a failing server does.
-func terminate(t *testing.T, db *pgfx.DB) {
+// terminateMonitorConn ends the monitor's connection on the server.
+func terminateMonitorConn(t *testing.T, db *pgfx.DB) {
 	t.Helper()
 	var ended bool
 	require.NoError(t, db.Pool().QueryRow(t.Context(), `select pg_terminate_backend(pid) from pg_stat_activity
@@ -200,5 +200,5 @@ func terminate(t *testing.T, db *pgfx.DB) {
 	require.True(t, ended)
 }
 
-// urlOf is the part of a Config's address that exec needs.
+// urlOf returns the address of a Config as a URL.
 func urlOf(config pgfx.Config) string { return config.URL + "&dbname=" + config.Database }

@@ -1,98 +1,128 @@
 package health
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// Status is what the monitor knows at a moment.
+// Status is a snapshot of the monitor. In JSON, errors are texts and durations are numbers of nanoseconds; a zero
+// time, an empty list and an empty text are left out.
 type Status struct {
 	// Database is the name of the database in the application, "" for the default one.
 	Database string `json:"database,omitempty"`
-	// State is the verdict and Since when it was reached.
+	// State is the current state and Since the time at which it began.
 	State State     `json:"state"`
 	Since time.Time `json:"since"`
-	// Cause is why the database is down, or what new connections meet where Reasons say that they fail.
+	// Cause is why the database is down or, with ReasonConnectFailing and ReasonServerFull, why new connections fail.
 	Cause pgfx.Cause `json:"cause,omitempty"`
-	// Reasons are what is wrong with a database that can be used.
+	// Reasons are the problems of a database that is usable.
 	Reasons []Reason `json:"reasons,omitempty"`
-	// Err is the error behind Cause.
+	// Err is the error behind Cause. Its JSON key is "error".
 	Err error `json:"-"`
-	// Monitored tells whether looks are made without anybody asking: false before Start, after Stop, and when
-	// Config.Health.Interval is Off. Then the rest is as old as LastProbe.
+	// Monitored reports whether the monitor probes by itself. It is false before Start, after Close, and if
+	// Config.Health.Interval is Off. Then State, Cause and Reasons are as old as LastProbe.
 	Monitored bool `json:"monitored"`
-	// ThroughPool tells that looks go through the pool (Config.Health.ThroughPool).
-	ThroughPool bool `json:"through_pool,omitempty"`
-	// Initialized tells whether the database has been reached and the setup has run.
+	// Initialized reports whether the database has been reached and its setup steps have run.
 	Initialized bool `json:"initialized"`
-	// Demoted tells that the server refuses writes and took them before; only in ReadOnly.
+	// Demoted reports that the server rejects writes and has accepted them before. It is set in ReadOnly only.
 	Demoted bool `json:"demoted,omitempty"`
-	// Draining tells that Drain was called: the application is going away.
+	// Draining reports that Drain was called: the application is about to stop.
 	Draining bool `json:"draining,omitempty"`
-	// LastProbe is the last look, zero before the first, and LastGood when one was last answered.
+	// LastProbe is the result of the last probe, zero before the first. LastGood is when the last successful probe began.
 	LastProbe ProbeResult `json:"last_probe"`
 	LastGood  time.Time   `json:"last_good,omitzero"`
-	// Server is what the last good look learned about the server.
+	// Server describes the server as of the last successful probe.
 	Server Server `json:"server"`
-	// Pool is the pool at this moment.
+	// Pool describes the pool at the time of the snapshot.
 	Pool pgfx.PoolStats `json:"pool"`
-	// Resets counts how often the pool's connections were replaced, LastReset says why the last time.
+	// Resets counts how often the monitor has recycled the pool's connections. LastReset is the reason of the last time.
 	Resets    int         `json:"resets"`
 	LastReset ResetReason `json:"last_reset,omitempty"`
-	// Missed counts the transitions that subscribers were too slow to take.
+	// DroppedTransitions counts the transitions that subscribers lost because they were too slow.
 	DroppedTransitions int `json:"dropped_transitions"`
-	// History holds the last transitions, oldest first, at most 32. It is shared: don't change it.
+	// History holds the last transitions, oldest first, at most 32. Snapshots share it: do not change it.
 	History []Transition `json:"history,omitempty"`
 }
 
-// Look is one look at the database.
+// MarshalJSON writes s with Err as text.
+func (s Status) MarshalJSON() ([]byte, error) {
+	type fields Status
+	return json.Marshal(struct {
+		fields
+		jsonError
+	}{fields(s), textOf(s.Err)})
+}
+
+// ProbeResult is the result of one probe. Its JSON form is as for [Status].
 type ProbeResult struct {
-	// At is when the look began, Took how long it lasted, and Latency the time of its round trip alone.
+	// At is when the probe began, Took its whole duration and Latency the time of its round trip alone.
 	At      time.Time     `json:"at"`
 	Took    time.Duration `json:"took"`
 	Latency time.Duration `json:"latency"`
-	// Fresh tells that a connection was opened for it.
-	Fresh bool `json:"fresh"`
-	// Cause and Err say why it failed; empty when it was answered.
+	// NewConn reports whether the probe opened a connection.
+	NewConn bool `json:"new_conn"`
+	// Cause and Err are why the probe failed; both are empty if it succeeded. Err's JSON key is "error".
 	Cause pgfx.Cause `json:"cause,omitempty"`
 	Err   error      `json:"-"`
 }
 
-// Transition is a change of state, or of the reasons within one.
+// MarshalJSON writes r with Err as text.
+func (r ProbeResult) MarshalJSON() ([]byte, error) {
+	type fields ProbeResult
+	return json.Marshal(struct {
+		fields
+		jsonError
+	}{fields(r), textOf(r.Err)})
+}
+
+// Transition is a change of the state, or of the reasons within a state. Its JSON form is as for [Status].
 type Transition struct {
 	// Database is the name of the database in the application, "" for the default one.
 	Database string `json:"database,omitempty"`
-	// From and To are the states before and after; they are the same when only the reasons changed.
+	// From and To are the states before and after. They are equal if only the reasons changed.
 	From State `json:"from"`
 	To   State `json:"to"`
-	// At is when it was noticed and Lasted how long From had lasted.
+	// At is when the monitor decided and Lasted how long the state From had lasted.
 	At     time.Time     `json:"at"`
 	Lasted time.Duration `json:"lasted"`
-	// Cause, Reasons and Err are those of Status after the transition.
+	// Cause, Reasons and Err are those of Status after the transition. Err's JSON key is "error".
 	Cause   pgfx.Cause `json:"cause,omitempty"`
 	Reasons []Reason   `json:"reasons,omitempty"`
 	Err     error      `json:"-"`
-	// Reset says why the pool's connections were replaced with it, "" when they were not.
+	// Reset is why the monitor recycled the pool's connections at this transition, "" if it did not.
 	Reset ResetReason `json:"reset,omitempty"`
 }
 
-// historyLength is how many transitions a Status remembers.
+// MarshalJSON writes t with Err as text.
+func (t Transition) MarshalJSON() ([]byte, error) {
+	type fields Transition
+	return json.Marshal(struct {
+		fields
+		jsonError
+	}{fields(t), textOf(t.Err)})
+}
+
+// jsonError adds an error's text to a JSON object.
+type jsonError struct {
+	Error string `json:"error,omitempty"`
+}
+
+func textOf(err error) jsonError {
+	if err == nil {
+		return jsonError{}
+	}
+	return jsonError{err.Error()}
+}
+
 const historyLength = 32
 
-// remembered returns the history with one more transition. It is copied, so that Status can hand it out without a lock;
-// transitions are rare.
+// appendHistory returns a copy of the history with t at its end. Status hands the history out without copying it, so the
+// old one must not change.
 func appendHistory(history []Transition, t Transition) []Transition {
 	if len(history) == historyLength {
 		history = history[1:]
 	}
 	return append(append(make([]Transition, 0, len(history)+1), history...), t)
-}
-
-func reasonStrings(reasons []Reason) []string {
-	texts := make([]string, len(reasons))
-	for i, reason := range reasons {
-		texts[i] = string(reason)
-	}
-	return texts
 }

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// subscriberRoom is how many transitions wait for a subscriber before the oldest is dropped.
+	// subscriberBuffer is how many transitions wait for a subscriber before the oldest is dropped.
 	subscriberBuffer = 16
-	// observerRoom is the same for all observers together.
+	// observerBuffer is how many transitions wait for all observers together.
 	observerBuffer = 64
 )
 
-// hub hands transitions to subscribers and never waits for them.
+// hub sends transitions to subscribers. It never waits for them.
 type hub struct {
 	mu           sync.Mutex
 	subs         map[chan Transition]struct{}
@@ -27,9 +27,8 @@ type hub struct {
 	closed       bool
 }
 
-// subscribe returns a channel and what ends the subscription.
-func (h *hub) subscribe(room int) (channel <-chan Transition, cancel func()) {
-	sub := make(chan Transition, room)
+func (h *hub) subscribe(buffer int) (channel <-chan Transition, cancel func()) {
+	sub := make(chan Transition, buffer)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -50,7 +49,7 @@ func (h *hub) subscribe(room int) (channel <-chan Transition, cancel func()) {
 	}
 }
 
-// publish gives t to every subscriber. Where there is no room it drops the oldest: what is true now matters most.
+// publish sends t to every subscriber. If a buffer is full, it drops the oldest transition there: the newest one matters most.
 func (h *hub) publish(t Transition) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -63,14 +62,14 @@ func (h *hub) publish(t Transition) {
 				select {
 				case <-sub:
 					h.droppedCount++
-				default: // the subscriber has just taken one
+				default: // the subscriber has just received one
 				}
 			}
 		}
 	}
 }
 
-// close ends all subscriptions, after what they have not taken yet.
+// close ends all subscriptions. Transitions that are buffered can still be received.
 func (h *hub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -87,23 +86,23 @@ func (h *hub) dropped() int {
 	return h.droppedCount
 }
 
-// Observer is told about every transition of a database.
+// Observer is notified of every transition of a database.
 type Observer struct {
-	// Name says in logs who it is.
+	// Name identifies the observer in logs.
 	Name string
-	// Order sorts the observers of a database, small first; those of the same order are called in the order of their names.
+	// Order sorts the observers of a database, smallest first. Observers of equal order are called in the order of their
+	// names.
 	Order int
-	// Observe is called with one transition at a time, in their order, after the monitor has acted on it. One that takes long
-	// holds up the other observers and not the monitor; when 64 transitions wait, the oldest is dropped. A panic is
-	// logged. ctx ends when the monitor's Stop runs out of time.
+	// Observe is called for one transition at a time, in order, after the monitor has acted on it. A slow observer delays the
+	// other observers, but not the monitor; when 64 transitions wait, the oldest is dropped. A panic is logged. ctx ends when
+	// the deadline of the monitor's Close has passed.
 	Observe func(ctx context.Context, t Transition)
 
 	database string
 }
 
 // For returns a copy of o that observes the database with this name (see rdsfx.ModuleFor). Without For, an observer that is
-// passed to [WithObservers] observes that monitor's database, and an observer that is provided to Fx observes the default
-// database.
+// provided to Fx observes the default database. Passed to [WithObservers], it observes that monitor's database.
 func (o Observer) For(database string) Observer {
 	o.database = database
 	return o
@@ -119,7 +118,7 @@ func ProvideObservers(observers ...Observer) fx.Option {
 	return fxgroup.Supply("health.observers", observers...)
 }
 
-// observersOf returns those of a database, in their order.
+// observersOf returns the observers of a database in the order in which they are called.
 func observersOf(database string, all []Observer) []Observer {
 	var own []Observer
 	for _, observer := range all {
@@ -131,11 +130,20 @@ func observersOf(database string, all []Observer) []Observer {
 	return own
 }
 
-// tell calls one observer and survives it.
+// callObservers calls the observers for each transition until the subscription ends.
+func (m *Monitor) callObservers() {
+	for t := range m.observed {
+		for _, observer := range m.observers {
+			callObserver(m.observerCtx, m.logger, observer, t)
+		}
+	}
+}
+
+// callObserver calls one observer and recovers its panic.
 func callObserver(ctx context.Context, logger *zap.Logger, observer Observer, t Transition) {
 	defer func() {
 		if p := recover(); p != nil {
-			logger.Error("a health observer panicked", zap.String("observer", observer.Name), zap.Any("panic", p), zap.StackSkip("stack", 1))
+			logger.Error("health observer panicked", zap.String("observer", observer.Name), zap.Any("panic", p), zap.StackSkip("stack", 1))
 		}
 	}()
 	observer.Observe(ctx, t)

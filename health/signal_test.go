@@ -11,55 +11,55 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestAStatementThatMeetsTroubleMakesTheMonitorLook(t *testing.T) {
+func TestMonitor_ProbesAfterFailedStatement(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
-	monitor, transitions := watch(t, db)
-	looked := monitor.Status().LastProbe.At
+	monitor, transitions := startMonitor(t, db)
+	lastProbe := monitor.Status().LastProbe.At
 	conn, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), "select pg_terminate_backend(pg_backend_pid())")
 	require.Error(t, err)
 	conn.Release()
-	status := eventually(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(looked) })
+	status := awaitStatus(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(lastProbe) })
 	assert.Equal(t, health.Up, status.State)
-	assert.Empty(t, transitions, "one connection that was ended is no outage")
+	assert.Empty(t, transitions, "one terminated connection is not an outage")
 }
 
-func TestWritesThatAreRefusedMakeTheMonitorAskANewConnectionAndReplaceThePoolOnce(t *testing.T) {
+func TestMonitor_RefusedWritesResetPoolOnce(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
-	monitor, transitions := watch(t, db)
+	monitor, transitions := startMonitor(t, db)
 	refused := func() health.Status {
-		looked := monitor.Status().LastProbe.At
+		lastProbe := monitor.Status().LastProbe.At
 		tx, err := db.Pool().BeginTx(t.Context(), pgx.TxOptions{AccessMode: pgx.ReadOnly})
 		require.NoError(t, err)
 		_, err = tx.Exec(t.Context(), "create table t ()")
 		require.Error(t, err)
 		require.NoError(t, tx.Rollback(t.Context()))
-		return eventually(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(looked) })
+		return awaitStatus(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(lastProbe) })
 	}
 	status := refused()
-	assert.True(t, status.LastProbe.Fresh)
+	assert.True(t, status.LastProbe.NewConn)
 	assert.Equal(t, 1, status.Resets)
 	assert.Equal(t, health.ResetSuspect, status.LastReset)
 	status = refused()
-	assert.True(t, status.LastProbe.Fresh)
-	assert.Equal(t, 1, status.Resets, "an application's own read-only transactions don't cost it the pool again and again")
+	assert.True(t, status.LastProbe.NewConn)
+	assert.Equal(t, 1, status.Resets, "read-only transactions of the application do not reset the pool repeatedly")
 	assert.Empty(t, transitions)
 }
 
-func TestNewConnectionsThatFailWhileOldOnesWorkDoNotShutTheGate(t *testing.T) {
+func TestMonitor_ConnectFailuresLeaveGateOpen(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	db := newDB(t, through(p), maxConns(2))
-	monitor, transitions := watch(t, db)
+	db := newDB(t, viaProxy(p), maxConns(2))
+	monitor, transitions := startMonitor(t, db)
 	conn, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	p.RefuseNew()
 	_, err = db.Pool().Exec(t.Context(), "select 1") // needs a second connection
 	require.Error(t, err)
-	degraded := next(t, transitions)
+	degraded := nextTransition(t, transitions)
 	assert.Equal(t, health.Degraded, degraded.To)
 	assert.Equal(t, []health.Reason{health.ReasonConnectFailing}, degraded.Reasons)
 	assert.Equal(t, pgfx.CauseRefused, degraded.Cause)
@@ -73,6 +73,6 @@ func TestNewConnectionsThatFailWhileOldOnesWorkDoNotShutTheGate(t *testing.T) {
 	}
 	conn.Release()
 	p.Heal()
-	assert.Equal(t, health.Up, next(t, transitions).To, "and nothing in between")
+	assert.Equal(t, health.Up, nextTransition(t, transitions).To, "with no transition in between")
 	assert.Zero(t, monitor.Status().Resets)
 }

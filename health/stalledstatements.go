@@ -11,38 +11,41 @@ import (
 )
 
 const (
-	// stallTick is how often the monitor asks the pool, and not the database, whether its traffic has come to a stop.
+	// stalledCheckInterval is how often the monitor checks the pool, not the database, for stalled statements.
 	stalledCheckInterval = 200 * time.Millisecond
-	// stallAfter is how long statements must wait, and no statement succeed, before that is worth a look.
+	// stalledAfter is how long statements must have been waiting, with no statement of the pool succeeding, before the monitor
+	// probes.
 	stalledAfter = 250 * time.Millisecond
 )
 
-// stallWatch notices that traffic has come to a stop. A slow statement that runs alone looks the same, so that the looks
-// which it causes get rarer. The time is given to it.
+// stalledBackoff spaces out the probes that stalled statements cause. A slow statement that runs alone cannot be
+// distinguished from a stalled one.
 type stalledBackoff struct {
 	gap  time.Duration
 	next time.Time
 }
 
-// see takes in whether there are stalled statements and reports whether to look.
-func (w *stalledBackoff) isDue(now time.Time, stalled bool) bool {
+// isDue reports whether stalled statements are a reason to probe now.
+func (b *stalledBackoff) isDue(now time.Time, stalled bool) bool {
 	if !stalled {
-		*w = stalledBackoff{}
+		*b = stalledBackoff{}
 		return false
 	}
-	if now.Before(w.next) {
+	if now.Before(b.next) {
 		return false
 	}
-	w.gap = max(2*w.gap, stalledAfter)
-	w.next = now.Add(w.gap)
+	b.gap = max(2*b.gap, stalledAfter)
+	b.next = now.Add(b.gap)
 	return true
 }
 
-// abandonUnheard gives up the statements that wait on connections which the server holds to be idle: it has never got them,
-// when it has been idle since before they were sent, or its answer is lost, when it has been idle for a while and not a byte
-// has arrived here. It is called when there is other evidence that connections are dead, with a new
-// connection that works. A statement that the server is at work on is left alone, and so is whatever can't be told: a
-// connection through a pooler, which invents the process IDs, or one of another role.
+// abandonStalled abandons the stalled statements whose backends the server reports as idle. Either the server never received the
+// statement: the backend has been idle since before it was sent. Or the response is lost: the backend has been idle for a while,
+// and no byte has arrived here.
+//
+// Call it only when there is other evidence that the pool's connections are dead, and a new connection works. A statement that
+// the server executes is left alone. So is one that cannot be checked: through a pooler, which invents process IDs, or of
+// another role.
 func (m *Monitor) abandonStalled(ctx context.Context) {
 	stalled := m.db.Internals().StalledStatements(stalledAfter)
 	if len(stalled) == 0 || m.prober.kept == nil {
@@ -52,14 +55,14 @@ func (m *Monitor) abandonStalled(ctx context.Context) {
 	defer cancel()
 	idle, err := m.prober.kept.idleBackends(ctx, stalled)
 	if err != nil {
-		return // the next look meets it again
+		return // the next probe runs into the same error and reports it
 	}
 	m.db.Internals().Abandon(idle)
 }
 
-// idle returns the statements whose backends are idle and have been for longer than the statements have run, or for
-// stallAfter where nothing has arrived. The statement's time is taken before the question is sent and compared to the server's
-// own clock, so that clocks need not agree.
+// idleBackends returns the statements whose backends have been idle for longer than the statement has run, or for stalledAfter if
+// nothing has arrived. Both times are durations, and the statement's was taken before this query is sent, so the clocks of client
+// and server need not agree.
 func (s *session) idleBackends(ctx context.Context, stalled []pgfx.StalledStatement) ([]pgfx.StalledStatement, error) {
 	var waits strings.Builder
 	for i, statement := range stalled {
@@ -68,13 +71,13 @@ func (s *session) idleBackends(ctx context.Context, stalled []pgfx.StalledStatem
 		}
 		fmt.Fprintf(&waits, "(%d, %d, %t)", statement.PID, statement.For.Microseconds(), statement.Silent)
 	}
-	question := `select pg_catalog.string_agg(a.pid::text, ' ') from pg_catalog.pg_stat_activity a` +
+	query := `select pg_catalog.string_agg(a.pid::text, ' ') from pg_catalog.pg_stat_activity a` +
 		` join (values ` + waits.String() + `) w (pid, us, silent) on a.pid = w.pid` +
 		` where a.datname = pg_catalog.current_database() and a.usename = current_user` +
 		` and a.state in ('idle', 'idle in transaction')` +
 		` and pg_catalog.clock_timestamp() - a.state_change > case when w.silent` +
 		fmt.Sprintf(" then %d else w.us end * interval '1 microsecond'", stalledAfter.Microseconds())
-	if err := s.send(ctx, question); err != nil {
+	if err := s.send(ctx, query); err != nil {
 		return nil, err
 	}
 	row, err := s.receive(ctx)
@@ -82,7 +85,7 @@ func (s *session) idleBackends(ctx context.Context, stalled []pgfx.StalledStatem
 		return nil, err
 	}
 	if len(row) != 1 {
-		return nil, fmt.Errorf("the answer has %d columns", len(row))
+		return nil, fmt.Errorf("the server returned %d columns, expected 1", len(row))
 	}
 	pids := strings.Fields(row[0])
 	var idle []pgfx.StalledStatement

@@ -14,8 +14,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// recoveryFaults are the rows of the table. What lasts, lasts longer than both pools need to notice: with the default Health.Timeout
-// of five seconds a server that swallows everything is down after the second timeout.
+// recoveryFaults returns the rows of the table. Each fault lasts longer than both pools need to notice it. With the default
+// Health.Timeout of 5 s, a server that does not respond is down after 10 s.
 func recoveryFaults() []fault {
 	const (
 		short   = 3 * time.Second
@@ -64,7 +64,7 @@ func frozen(b *testing.B) outage {
 	return outage{url: server.URL(), begin: func([]*pgxpool.Pool) { server.Freeze() }, end: server.Thaw}
 }
 
-// clustered returns a primary and a standby with a table, and the outage of a name that moves with the promotion.
+// clustered returns an outage of a cluster whose name is moved to the standby when that is promoted.
 func clustered(b *testing.B, begin func(*faults.Cluster)) outage {
 	b.Helper()
 	cluster := faults.NewCluster(b)
@@ -112,7 +112,7 @@ func serverFull(b *testing.B) outage {
 		begin: func([]*pgxpool.Pool) {
 			proxy.RefuseNew()
 			proxy.ResetConnections()
-			server.TerminateBackends() // returns when they are gone, so that none gives a slot back later
+			server.TerminateBackends() // it returns when they are gone, so that none frees a slot later
 			release = append(release, server.FillConnections())
 			proxy.Heal()
 		},
@@ -142,18 +142,18 @@ func poolExhausted(b *testing.B) outage {
 	}
 }
 
-// passwordRotated: where the application gets the password from is behind by as long as the fault lasts.
+// passwordRotated returns an outage in which the application gets the new password only at the end.
 func passwordRotated(b *testing.B) outage {
 	b.Helper()
 	server := faults.NewServer(b)
 	var (
 		rotated string
-		known   atomic.Pointer[string]
+		current atomic.Pointer[string]
 	)
 	return outage{
 		url: server.URL(),
 		connect: func(_ context.Context, config *pgx.ConnConfig) error {
-			if password := known.Load(); password != nil {
+			if password := current.Load(); password != nil {
 				config.Password = *password
 			}
 			return nil
@@ -162,7 +162,7 @@ func passwordRotated(b *testing.B) outage {
 			rotated = server.RotatePassword()
 			server.TerminateBackends()
 		},
-		end: func() { known.Store(&rotated) },
+		end: func() { current.Store(&rotated) },
 	}
 }
 

@@ -21,12 +21,12 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// BenchmarkRecovery measures what callers meet in an outage and how long it takes until their statements succeed again,
-// beside a plain pgxpool that goes through the same fault. It prints the table of docs/recovery.md:
+// BenchmarkRecovery compares a pool of this library with a plain pgxpool under the same faults. It measures what callers see and
+// how long it takes until their statements succeed again. It prints the table of docs/recovery.md:
 //
 //	make recovery
 //
-// It is a benchmark because its figures are no verdict; the tests of this package say what must be so.
+// It is a benchmark because its figures have no limits to keep; the tests of this package check the behaviour.
 func BenchmarkRecovery(b *testing.B) {
 	table := [][]string{{
 		"fault", "lasts", "deadline", "pool", "first success", "all callers", "longest call", "median failure", "failures", "dials",
@@ -36,7 +36,7 @@ func BenchmarkRecovery(b *testing.B) {
 			for range b.N {
 				table = append(table, f.run(b)...)
 			}
-			b.ReportMetric(0, "ns/op") // means nothing here
+			b.ReportMetric(0, "ns/op") // meaningless here
 		})
 	}
 	for i, row := range table {
@@ -47,18 +47,18 @@ func BenchmarkRecovery(b *testing.B) {
 	}
 }
 
-// fault is a row of the table.
+// fault is one row of the table.
 type fault struct {
 	name     string
 	lasts    time.Duration // 0: the server stays reachable
 	deadline time.Duration // of each call
 	sql      string        // default: select 1
-	idle     bool          // callers come when the fault has begun, and the pool has been idle for a while
-	apps     int           // applications with a caller each; default: one with eight
+	idle     bool          // callers start after the fault has begun and the pool has been idle
+	apps     int           // number of applications, one caller each; 0 means one application with recoveryCallers
 	prepare  func(*testing.B) outage
 }
 
-// outage is a fault on a server. It counts from the return of end, or of begin where there is no end.
+// outage is a fault of a server. Recovery is measured from the return of end, or of begin if there is no end.
 type outage struct {
 	url     string
 	connect func(context.Context, *pgx.ConnConfig) error // before each connection of either pool
@@ -75,17 +75,17 @@ const (
 	recoveryLimit   = 40 * time.Second
 )
 
-// run lets both pools meet the fault and returns a row for each. They meet it together, but for those of many
-// applications, which would be in each other's way.
+// run exposes both pools to the fault and returns a row for each. Both run at the same time, unless many applications would
+// disturb each other.
 func (f fault) run(b *testing.B) [][]string {
 	b.Helper()
 	if f.apps > 0 {
-		return append(f.meet(b, f.prepare(b), openMonitored), f.meet(b, f.prepare(b), openPlain)...)
+		return append(f.measure(b, f.prepare(b), openMonitored), f.measure(b, f.prepare(b), openPlain)...)
 	}
-	return f.meet(b, f.prepare(b), openMonitored, openPlain)
+	return f.measure(b, f.prepare(b), openMonitored, openPlain)
 }
 
-func (f fault) meet(b *testing.B, o outage, kinds ...func(*testing.B, outage, *side) *pgxpool.Pool) [][]string {
+func (f fault) measure(b *testing.B, o outage, kinds ...func(*testing.B, outage, *side) *pgxpool.Pool) [][]string {
 	b.Helper()
 	conns, callers := recoveryConns, recoveryCallers
 	if f.apps > 0 {
@@ -153,7 +153,7 @@ func shown(d time.Duration) string {
 	return d.String()
 }
 
-// side is one of the two that are compared.
+// side is one of the two pools that are compared.
 type side struct {
 	name  string
 	conns int
@@ -169,7 +169,7 @@ type call struct {
 	err          error
 }
 
-// call calls again and again.
+// call runs statements until stop is closed.
 func (s *side) call(caller int, f fault, stop <-chan struct{}) {
 	pool := s.pools[caller%len(s.pools)]
 	for {
@@ -188,7 +188,7 @@ func (s *side) call(caller int, f fault, stop <-chan struct{}) {
 	}
 }
 
-// recovered reports whether every caller has succeeded since.
+// recovered reports whether every caller has succeeded since then.
 func (s *side) recovered(since time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +200,7 @@ func (s *side) recovered(since time.Time) bool {
 	return true
 }
 
-// firstSuccess returns how long after a moment a call first succeeded.
+// firstSuccess returns the time from since until the first call that succeeded.
 func firstSuccess(calls []call, since time.Time) (time.Duration, bool) {
 	for _, c := range calls {
 		if c.err == nil && !c.ended.Before(since) && (c.began.After(since) || c.ended.Sub(since) > recoveryPause/2) {
@@ -258,7 +258,7 @@ func rounded(d time.Duration) string {
 	}
 }
 
-// dialed counts a connection and does what the outage wants.
+// dialed returns a connect function that counts dials and calls that of the outage.
 func (s *side) dialed(o outage) func(context.Context, *pgx.ConnConfig) error {
 	return func(ctx context.Context, config *pgx.ConnConfig) error {
 		s.dials.Add(1)
@@ -279,7 +279,7 @@ func openMonitored(b *testing.B, o outage, s *side) *pgxpool.Pool {
 	require.NoError(b, db.Start(b.Context()))
 	require.NoError(b, monitor.Start(b.Context()))
 	b.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 		defer cancel()
 		_ = monitor.Close(ctx)
 		_ = db.Close(ctx)
@@ -308,7 +308,7 @@ func fill(b *testing.B, pool *pgxpool.Pool, n int) {
 	}
 }
 
-// hold takes connections.
+// hold acquires n connections.
 func hold(b *testing.B, pool *pgxpool.Pool, n int) []*pgxpool.Conn {
 	b.Helper()
 	conns := make([]*pgxpool.Conn, 0, n)
@@ -320,9 +320,9 @@ func hold(b *testing.B, pool *pgxpool.Pool, n int) []*pgxpool.Conn {
 	return conns
 }
 
-// BenchmarkLook says what a look costs.
-func BenchmarkLook(b *testing.B) {
-	db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Health: pgfx.HealthConfig{Interval: never}})
+// BenchmarkProbe measures one probe.
+func BenchmarkProbe(b *testing.B) {
+	db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Health: pgfx.HealthConfig{Interval: noInterval}})
 	require.NoError(b, err)
 	monitor, err := health.NewMonitor(db)
 	require.NoError(b, err)

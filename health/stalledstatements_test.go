@@ -15,7 +15,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// waiting runs a statement that ends when release is called, on a connection of its own.
+// waiting runs a statement on a separate connection. It ends when release is called.
 func waiting(t *testing.T, config pgfx.Config, db *pgfx.DB) (ended <-chan error, release func()) {
 	t.Helper()
 	holder, err := db.Connect(t.Context(), "holder")
@@ -33,21 +33,21 @@ func waiting(t *testing.T, config pgfx.Config, db *pgfx.DB) (ended <-chan error,
 		err := holder.QueryRow(t.Context(), `select count(*) from pg_locks where locktype = 'advisory' and not granted
 			and database = (select oid from pg_database where datname = current_database())`).Scan(&n)
 		return err == nil && n == 1
-	}, patience, 1e6)
+	}, waitLimit, 1e6)
 	return done, func() {
 		exec(t, urlOf(config), "select pg_terminate_backend("+strconv.FormatUint(uint64(holder.PgConn().PID()), 10)+")")
 	}
 }
 
-func TestAStatementThatTheServerHasNeverGotIsGivenUpAndOneThatItIsAtWorkOnIsNot(t *testing.T) {
+func TestMonitor_AbandonsOnlyUnreceivedStatements(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
 	config := newConfig(t, maxConns(2))
 	direct := config
-	through(p)(&config)
+	viaProxy(p)(&config)
 	db := openDB(t, config)
 	require.NoError(t, db.Start(t.Context()))
-	monitor, transitions := watch(t, db)
+	monitor, transitions := startMonitor(t, db)
 	working, release := waiting(t, direct, db)
 
 	conn, err := db.Pool().Acquire(t.Context())
@@ -56,10 +56,10 @@ func TestAStatementThatTheServerHasNeverGotIsGivenUpAndOneThatItIsAtWorkOnIsNot(
 	require.NoError(t, err)
 	p.freeze(false)
 	_, err = conn.Exec(context.Background(), "select 1")
-	require.Error(t, err, "no deadline has passed: there is none")
+	require.Error(t, err, "the context has no deadline")
 	assert.Equal(t, pgfx.CauseKilled, pgfx.CauseOf(err))
 	conn.Release()
-	eventually(t, monitor, func(s health.Status) bool { return s.LastReset == health.ResetSuspect }) // noted after it is done
+	awaitStatus(t, monitor, func(s health.Status) bool { return s.LastReset == health.ResetSuspect }) // the status changes after the reset
 	_, err = db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
 	assert.Empty(t, working)
@@ -70,15 +70,15 @@ func TestAStatementThatTheServerHasNeverGotIsGivenUpAndOneThatItIsAtWorkOnIsNot(
 	assert.Empty(t, transitions)
 }
 
-func TestASlowStatementThatRunsAloneCausesALookAndNothingElse(t *testing.T) {
+func TestMonitor_SlowStatementOnlyCausesProbe(t *testing.T) {
 	t.Parallel()
 	config := newConfig(t)
 	db := openDB(t, config)
 	require.NoError(t, db.Start(t.Context()))
-	monitor, transitions := watch(t, db)
-	looked := monitor.Status().LastProbe.At
+	monitor, transitions := startMonitor(t, db)
+	lastProbe := monitor.Status().LastProbe.At
 	working, release := waiting(t, config, db)
-	status := eventually(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(looked) })
+	status := awaitStatus(t, monitor, func(s health.Status) bool { return s.LastProbe.At.After(lastProbe) })
 	assert.Equal(t, health.Up, status.State)
 	assert.Zero(t, status.Resets)
 	release()
@@ -86,18 +86,18 @@ func TestASlowStatementThatRunsAloneCausesALookAndNothingElse(t *testing.T) {
 	assert.Empty(t, transitions)
 }
 
-func TestAStatementWhoseAnswerIsLostIsGivenUp(t *testing.T) {
+func TestMonitor_AbandonsStatementWithLostResponse(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere it can't be told from rows that are read slowly")
+		t.Skip("other systems cannot distinguish a lost response from rows that are read slowly")
 	}
 	p := newProxy(t)
 	config := newConfig(t)
 	direct := urlOf(config)
-	through(p)(&config)
+	viaProxy(p)(&config)
 	db := openDB(t, config)
 	require.NoError(t, db.Start(t.Context()))
-	_, transitions := watch(t, db)
+	_, transitions := startMonitor(t, db)
 	tx, err := db.Pool().Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), "create table written ()")
@@ -105,19 +105,19 @@ func TestAStatementWhoseAnswerIsLostIsGivenUp(t *testing.T) {
 	p.BlackHoleCommitAck()
 	ended := make(chan error, 1)
 	go func() { ended <- tx.Commit(context.Background()) }()
-	require.Eventually(t, func() bool { return len(db.Internals().StalledStatements(time.Millisecond)) == 1 }, patience, time.Millisecond)
-	require.Eventually(t, func() bool { return isThere(t, direct, "written") }, patience, time.Millisecond) // it has been committed
+	require.Eventually(t, func() bool { return len(db.Internals().StalledStatements(time.Millisecond)) == 1 }, waitLimit, time.Millisecond)
+	require.Eventually(t, func() bool { return tableExists(t, direct, "written") }, waitLimit, time.Millisecond) // the server has committed
 	p.freeze(false)
-	require.Error(t, <-ended, "no deadline has passed: there is none")
+	require.Error(t, <-ended, "the context has no deadline")
 	assert.Empty(t, transitions)
 }
 
-// isThere reports whether a table is there for others.
-func isThere(t *testing.T, url, table string) (there bool) {
+// tableExists reports whether another session sees a table.
+func tableExists(t *testing.T, url, table string) (exists bool) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, conn.Close(context.Background())) }()
-	require.NoError(t, conn.QueryRow(t.Context(), "select to_regclass($1) is not null", table).Scan(&there))
-	return there
+	require.NoError(t, conn.QueryRow(t.Context(), "select to_regclass($1) is not null", table).Scan(&exists))
+	return exists
 }
