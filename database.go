@@ -83,7 +83,7 @@ func Open(cfg pgfx.Config, opts ...Option) (*Database, error) {
 	pool := append([]pgfx.Option{pgfx.WithSetup(schemaCheck(o.models, o.schema))}, o.pool...)
 	db, err := pgfx.Open(cfg, pool...)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it has pgfx's prefix
+		return nil, err
 	}
 	d := &Database{DB: db}
 	if d.Health, err = health.NewMonitor(db, o.health...); err == nil {
@@ -117,10 +117,11 @@ func (d *Database) Start(ctx context.Context) error {
 	return errors.Join(err, d.Close(ctx))
 }
 
-// Close ends transactions' session locks, closes the monitor, waits until every connection has been released, and closes the
-// pool. It returns at ctx's deadline at the latest. Whatever has not ended by then, such as an observer that hangs or a
-// connection that is still held (pgfx.CloseTimeoutError), is reported in the error. An observer that hangs leaves time for the
-// pool. Close may be called any number of times, before Start too, and from several goroutines.
+// Close ends the session locks of the transaction manager, closes the monitor, waits until every connection has been released,
+// and closes the pool. It returns when ctx ends at the latest. The error then reports what has not ended, such as an observer
+// that hangs or a connection that is still held (pgfx.CloseTimeoutError). An observer that hangs leaves time for the pool.
+//
+// Close may be called any number of times, before Start too, and concurrently.
 func (d *Database) Close(ctx context.Context) error {
 	early, cancel := deadline.WithMargin(ctx)
 	defer cancel()

@@ -1,6 +1,5 @@
-// Package rdsfx gives an Uber Fx application everything it needs from PostgreSQL, on Amazon RDS, on Aurora or anywhere
-// else: one fx.Option, and a pgx pool that starts and stops with the application, a monitor that knows whether the database
-// is well and acts on it, transactions that are right under fire, and typed repositories.
+// Package rdsfx connects an Uber Fx application to PostgreSQL: on Amazon RDS, on Aurora or anywhere else. One fx.Option provides
+// a pgx pool that starts and stops with the application, a health monitor that recovers it, transactions and typed repositories.
 //
 //	fx.New(
 //		rdsfx.Module,
@@ -9,6 +8,13 @@
 //		fx.Invoke(func(users *repo.Repository[User, uuid.UUID], tx *txn.Manager) { ... }),
 //	)
 //
-// The packages below can be used one by one and without Fx: pgfx (the pool), health (the monitor), txn (transactions), repo
-// (repositories), pgfx/embedded (a local server for development) and fxtest (a database for each test).
+// Without Fx, use [Open]:
+//
+//	db, err := rdsfx.Open(pgfx.Config{URL: "postgres://app@localhost/app"})
+//	...
+//	defer db.Close(ctx)
+//	err = db.Start(ctx)
+//
+// Each package can also be used separately: pgfx (the pool), health (the monitor), txn (transactions) and repo (repositories).
+// pgfx/embedded runs a local server for development, and fxtest provides a database for each test.
 package rdsfx

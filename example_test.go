@@ -3,6 +3,7 @@ package rdsfx_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/fx"
@@ -22,9 +23,9 @@ type User struct {
 
 func NewApp(yours ...fx.Option) *fx.App {
 	return fx.New(
-		fx.Options(yours...),                   // what your application has already
+		fx.Options(yours...),                   // your existing options
 		rdsfx.Module,                           // pool, health, transactions; reads DATABASE_URL
-		repo.Provide[User, uuid.UUID]("users"), // *repo.Repository[User, uuid.UUID] for everyone
+		repo.Provide[User, uuid.UUID]("users"), // provides *repo.Repository[User, uuid.UUID]
 		fx.Invoke(func(lc fx.Lifecycle, users *repo.Repository[User, uuid.UUID], tx *txn.Manager) {
 			lc.Append(fx.StartHook(func(ctx context.Context) error {
 				return tx.Do(ctx, func(ctx context.Context) error { // commits, or rolls back on error and panic
@@ -41,7 +42,7 @@ func Example() {
 	var users *repo.Repository[User, uuid.UUID]
 	app := NewApp(
 		fx.NopLogger,
-		embedded.Module, // a local server, for the example's sake
+		embedded.Module, // a local server
 		pgfx.ProvideSetup(pgfx.SetupStep{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
 			_, err := db.Pool().Exec(ctx, "create table users (id uuid primary key default gen_random_uuid(), email text not null)")
 			return err
@@ -60,6 +61,34 @@ func Example() {
 	// Output:
 	// ada@example.com true <nil>
 	// <nil>
+}
+
+func ExampleOpen() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	server, err := embedded.Start(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = server.Stop(ctx) }()
+
+	db, err := rdsfx.Open(pgfx.Config{URL: server.URL()})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = db.Close(ctx) }()
+	if err := db.Start(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	var answer int
+	err = db.Tx.Do(ctx, func(ctx context.Context) error {
+		return db.Tx.QueryRow(ctx, "select 42").Scan(&answer)
+	})
+	fmt.Println(answer, err, db.Health.Status().State)
+	// Output: 42 <nil> up
 }
 
 func ExampleModule_rds() {

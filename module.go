@@ -37,8 +37,8 @@ var Module = ModuleFor("") //nolint:gochecknoglobals // an fx.Option that nothin
 //   - Set only what differs from the default database, such as REPORTING_DATABASE_NAME for another database on the same server.
 //     The default database's Config completes it (see pgfx.WithBase).
 //
-// Options, setup steps, observers and checks belong to a named database if they were made with their method For, and
-// repositories if they were provided with repo.WithDatabase.
+// Call the method For on options, setup steps, observers and checks to pass them to a named database. For repositories use
+// repo.WithDatabase.
 func ModuleFor(name string) fx.Option {
 	if name != "" && !isValidName(name) {
 		return fx.Error(errors.New("rdsfx: ModuleFor(" + strconv.Quote(name) + "): name the database with letters, digits, - and _ only"))
@@ -50,8 +50,8 @@ func ModuleFor(name string) fx.Option {
 	}
 	return fx.Module(scope,
 		fx.Supply(fx.Annotate(name, fx.ResultTags(`group:"rdsfx.databases"`))),
-		// One private constructor makes all of a database, and the public values are taken from its result. If each value had a
-		// constructor of its own, a pool could run without its monitor.
+		// One private constructor makes all of a database, and the public values are taken from its result. With separate
+		// constructors, a pool could run without its monitor.
 		fx.Provide(fx.Private,
 			func() databaseName { return databaseName(name) },
 			fx.Annotate(func(cfg pgfx.Config) ownConfig { return ownConfig{cfg} }, fx.ParamTags(optional)),
@@ -74,8 +74,8 @@ func isValidName(name string) bool {
 	return true
 }
 
-// The values that are private to one ModuleFor have types of their own, because an fx.In struct cannot have a name tag that is
-// known at run time only.
+// These types make values private to one ModuleFor. A name tag cannot do that, because the tags of an fx.In struct are known at
+// compile time.
 type (
 	databaseName string
 	ownConfig    struct{ pgfx.Config }
@@ -107,8 +107,8 @@ type params struct {
 // a start hook which failed.
 func newFxDatabase(p params) (fxDatabase, error) {
 	name := string(p.Name)
-	pool := []pgfx.Option{pgfx.WithLogger(p.Logger), pgfx.WithBase(p.Base), pgfx.WithEndpoint(p.Endpoint), pgfx.WithSetup(forDatabase(name, p.Setups)...)}
-	pool = append(append(pool, forDatabase(name, p.PoolOptions)...), pgfx.WithName(name))
+	pool := []pgfx.Option{pgfx.WithLogger(p.Logger), pgfx.WithBase(p.Base), pgfx.WithEndpoint(p.Endpoint)}
+	pool = append(append(pool, forDatabase(name, p.PoolOptions)...), pgfx.WithSetup(forDatabase(name, p.Setups)...), pgfx.WithName(name))
 	d, err := Open(p.Config.Config, WithPool(pool...), WithHealth(health.WithObservers(forDatabase(name, p.Observers)...)),
 		WithTx(forDatabase(name, p.TxOptions)...), WithModels(forDatabase(name, p.Models)...),
 		WithSchemaPolicy(slices.Max(append(p.SchemaPolicies, SchemaWarn))))

@@ -12,12 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// goBlock is a block of Go in a document, with the place where it is compiled and run.
+// goBlock matches a block of Go in a document, with the comment that names its source.
 var goBlock = regexp.MustCompile("(?s)(<!-- from ([^:\n]+): ([^\n]+) -->\n)?```go\n(.*?)```")
 
-// TestGoInTheDocumentsIsCompiledAndRun holds every block of Go in the documents to a region of a file that the tests
+// TestDocuments_GoBlocksAreCompiled compares every block of Go in the documents with a region of a Go file, which the tests
 // compile and run. The region stands between `// docs: name` and `// docs: end`.
-func TestGoInTheDocumentsIsCompiledAndRun(t *testing.T) {
+func TestDocuments_GoBlocksAreCompiled(t *testing.T) {
 	t.Parallel()
 	var documents []string
 	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
@@ -32,7 +32,7 @@ func TestGoInTheDocumentsIsCompiledAndRun(t *testing.T) {
 		require.NoError(t, err)
 		for _, block := range goBlock.FindAllStringSubmatch(string(text), -1) {
 			file, name, code := block[2], block[3], block[4]
-			if !assert.NotEmpty(t, file, "%s: a block of Go without `<!-- from FILE: REGION -->`:\n%s", document, code) {
+			if !assert.NotEmpty(t, file, "%s: put `<!-- from FILE: REGION -->` before this block of Go:\n%s", document, code) {
 				continue
 			}
 			assert.Equal(t, region(t, file, name), code, "%s: %s of %s", document, name, file)
@@ -40,7 +40,7 @@ func TestGoInTheDocumentsIsCompiledAndRun(t *testing.T) {
 	}
 }
 
-// region returns the lines of a region, with the indentation of its first line taken away.
+// region returns the lines of a region without the indentation of its first line.
 func region(t *testing.T, file, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -48,7 +48,7 @@ func region(t *testing.T, file, name string) string {
 	_, rest, found := strings.Cut(string(text), "// docs: "+name+"\n")
 	require.True(t, found, "%s has no region %q", file, name)
 	body, _, found := strings.Cut(rest, "// docs: end\n")
-	require.True(t, found, "%s: the region %q doesn't end", file, name)
+	require.True(t, found, "%s: the region %q has no end mark", file, name)
 	body = body[:strings.LastIndex(body, "\n")+1] // the indentation of the end mark
 	first := strings.TrimLeft(body, "\n")
 	indent := first[:len(first)-len(strings.TrimLeft(first, "\t"))]

@@ -43,8 +43,8 @@ type SchemaError struct {
 func (e *SchemaError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "rdsfx: models do not match the database schema (%d findings):", len(e.Findings))
-	for _, finding := range e.Findings {
-		b.WriteString("\n  - " + finding.String())
+	for _, f := range e.Findings {
+		b.WriteString("\n  - " + f.String())
 	}
 	return b.String()
 }
@@ -57,7 +57,7 @@ func schemaCheck(models []repo.Model, policy SchemaPolicy) pgfx.SetupStep {
 			own := slices.DeleteFunc(slices.Clone(models), func(m repo.Model) bool { return m.Database() != db.Name() })
 			findings, err := repo.CheckSchema(ctx, db.Pool(), own...)
 			if err != nil {
-				return err //nolint:wrapcheck // pgfx names the setup step
+				return err
 			}
 			fatal := slices.DeleteFunc(slices.Clone(findings), func(f repo.Finding) bool {
 				return policy != SchemaFail && f.Problem != repo.MissingTable
@@ -65,9 +65,9 @@ func schemaCheck(models []repo.Model, policy SchemaPolicy) pgfx.SetupStep {
 			if len(fatal) > 0 {
 				return &SchemaError{Findings: fatal}
 			}
-			for _, finding := range findings {
-				db.Logger().Named("repo").Warn("model does not match the schema", zap.String("table", finding.Table),
-					zap.String("finding", finding.Text), zap.String("fix", finding.Fix))
+			for _, f := range findings {
+				db.Logger().Named("repo").Warn("model does not match the schema", zap.String("table", f.Table),
+					zap.String("finding", f.Text), zap.String("fix", f.Fix))
 			}
 			return nil
 		},

@@ -234,14 +234,10 @@ type RetryConfig struct {
 
 // HealthConfig configures the monitor of package health.
 type HealthConfig struct {
-	// Interval is the time between two probes of a healthy database. Default: 30 s. Off disables the monitor.
+	// Interval is the time between two probes of a healthy database. Default: 30 s. Off disables periodic probes.
 	Interval time.Duration `env:"INTERVAL" json:"interval,omitempty" koanf:"interval" mapstructure:"interval" yaml:"interval,omitempty"`
-	// Timeout is the longest time that one probe may take. Default: 5 s.
+	// Timeout bounds one probe. Default: 5 s.
 	Timeout time.Duration `env:"TIMEOUT" json:"timeout,omitempty" koanf:"timeout" mapstructure:"timeout" yaml:"timeout,omitempty"`
-	// ThroughPool makes the monitor probe with connections of the pool instead of a dedicated one. It saves a connection slot
-	// on the server, but the end of an idle server is noticed only by the next probe. If the pool is exhausted, a probe
-	// opens a connection for itself. Default: false.
-	ThroughPool bool `env:"THROUGH_POOL" json:"through_pool,omitempty" koanf:"through_pool" mapstructure:"through_pool" yaml:"through_pool,omitempty"`
 }
 
 const (

@@ -11,8 +11,8 @@ const (
 	minimumReserved = 500 * time.Millisecond
 )
 
-// WithMargin returns a context that ends before ctx's deadline: by 10 % of the remaining time, by at least 500 ms, and by at
-// most half of the remaining time. Without a deadline, only its cancel function and ctx end it.
+// WithMargin returns a context that ends before ctx's deadline. The margin is 10 % of the remaining time, but at least 500 ms
+// and at most 50 %. Without a deadline, only its cancel function and ctx end it.
 //
 // Fx needs the margin: it runs no stop hook once the start's context has expired, and no further stop hook once the stop's
 // context has.
