@@ -103,7 +103,8 @@ func TestDatabase_NamedWithBase(t *testing.T) {
 	require.NoError(t, err)
 	db, err := rdsfx.Open(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 3}}, rdsfx.WithLogger(zap.New(core)), rdsfx.WithModels(users),
 		rdsfx.WithPool(pgfx.WithSetup(step("unnamed"), step("named").For("reporting"), step("other").For("other"))),
-		rdsfx.WithPool(pgfx.WithName("reporting"), pgfx.WithBase(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 7}}), pgfx.WithEndpoint(pgfx.Endpoint{URL: fxtest.URL(t)})),
+		rdsfx.WithPool(pgfx.WithName("reporting"), pgfx.WithBase(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 7}}),
+			pgfx.WithEndpoint(pgfx.Endpoint{URL: fxtest.URL(t)})),
 		rdsfx.WithHealth(health.WithChecks(
 			health.Check{Name: "unnamed", Run: func(context.Context) error { return nil }},
 			health.Check{Name: "other", Run: func(context.Context) error { return nil }}.For("other"))))

@@ -213,7 +213,7 @@ func TestModule_WarnsAboutUnknownDatabases(t *testing.T) {
 	got := make(map[string]string)
 	for _, entry := range logs.All() {
 		assert.Equal(t, []any{"", "reporting"}, entry.ContextMap()["known"])
-		got[entry.Message] = entry.ContextMap()["database"].(string) //nolint:forcetypeassert // a panic fails the test
+		got[entry.Message] = entry.ContextMap()["database"].(string)
 	}
 	assert.Equal(t, map[string]string{
 		"setup step targets unknown database":         "reprting",
@@ -267,7 +267,8 @@ func TestModule_PoolLivesWithTheApplication(t *testing.T) {
 		pool    *pgxpool.Pool
 		monitor *health.Monitor
 	)
-	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}, zap.New(core)), fx.Populate(&db, &pool, &monitor),
+	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}, zap.New(core)),
+		fx.Populate(&db, &pool, &monitor),
 		fx.Invoke(func(lc fx.Lifecycle, m *health.Monitor) {
 			lc.Append(fx.StartStopHook(
 				func() { assert.Equal(t, health.Up, m.Status().State, "the next start hook finds a decided state") },
@@ -420,7 +421,8 @@ func TestSchemaCheck_DriftWarnsOrFails(t *testing.T) {
 	require.Equal(t, 1, logs.Len(), "one line for each finding")
 	assert.Contains(t, logs.All()[0].ContextMap()["finding"], "email")
 
-	strict := fx.New(fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), drifted, rdsfx.ProvideSchemaPolicy(rdsfx.SchemaFail),
+	strict := fx.New(fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), drifted,
+		rdsfx.ProvideSchemaPolicy(rdsfx.SchemaFail),
 		repo.Provide[User, uuid.UUID]("users"), fx.Invoke(func(*pgfx.DB) {}))
 	require.ErrorContains(t, strict.Start(within(t, 20*time.Second)), "email")
 }

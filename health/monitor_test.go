@@ -226,7 +226,8 @@ func TestMonitor_DownAfterSecondTimeout(t *testing.T) {
 	assert.NoError(t, db.Internals().Gate().Err(), "no later probe would open it")
 
 	require.NoError(t, monitor.Start(t.Context()))
-	require.Eventually(t, func() bool { return db.Internals().Gate().Err() != nil }, waitLimit, time.Millisecond, "a running monitor closes the gate")
+	require.Eventually(t, func() bool { return db.Internals().Gate().Err() != nil }, waitLimit, time.Millisecond,
+		"a running monitor closes the gate")
 	p.Heal()
 	awaitState(t, transitions, health.Up)
 	require.NoError(t, db.Internals().Gate().Err())
@@ -396,7 +397,8 @@ func TestMonitor_IntervalOff(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, health.Up, status.State)
 	assert.Equal(t, health.Up, nextTransition(t, transitions).To)
-	require.Eventually(t, func() bool { return monitorConns(t, db) == 0 }, waitLimit, 1e6, "a monitor that does not probe by itself keeps no connection")
+	require.Eventually(t, func() bool { return monitorConns(t, db) == 0 }, waitLimit, 1e6,
+		"a monitor that does not probe by itself keeps no connection")
 
 	p.disconnectAndRefuse()
 	status, err = monitor.ProbeNow(t.Context())

@@ -105,7 +105,8 @@ func TestStateMachine_ConnectFailuresDegrade(t *testing.T) {
 	assert.Equal(t, Degraded, m.decide(observation{cause: pgfx.CauseTimeout, existingConnsWork: true}).to)
 	assert.Equal(t, Down, m.decide(observation{cause: pgfx.CauseServerFull}).to, "a pool without connections cannot serve")
 	assert.Equal(t, Down, m.decide(observation{cause: pgfx.CauseServerFull, connected: true}).to)
-	assert.Equal(t, Down, m.decide(observation{cause: pgfx.CauseLogin, existingConnsWork: true}).to, "statements in flight do not open a closed gate")
+	assert.Equal(t, Down, m.decide(observation{cause: pgfx.CauseLogin, existingConnsWork: true}).to,
+		"statements in flight do not open a closed gate")
 }
 
 func TestStateMachine_SlotsHaveHysteresis(t *testing.T) {

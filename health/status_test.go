@@ -19,8 +19,10 @@ func TestStatus_JSON(t *testing.T) {
 	boom := errors.New("boom")
 	status := health.Status{
 		State: health.Down, Since: at, Cause: pgfx.CauseRefused, Err: boom, LastGood: at,
-		LastProbe: health.ProbeResult{At: at, Took: 2 * time.Microsecond, Latency: time.Microsecond, NewConn: true, Cause: pgfx.CauseRefused, Err: boom},
-		History:   []health.Transition{{From: health.Up, To: health.Down, At: at, Lasted: time.Second, Cause: pgfx.CauseRefused, Err: boom}},
+		LastProbe: health.ProbeResult{
+			At: at, Took: 2 * time.Microsecond, Latency: time.Microsecond, NewConn: true, Cause: pgfx.CauseRefused, Err: boom,
+		},
+		History: []health.Transition{{From: health.Up, To: health.Down, At: at, Lasted: time.Second, Cause: pgfx.CauseRefused, Err: boom}},
 	}
 	var got map[string]any
 	text, err := json.Marshal(status)
