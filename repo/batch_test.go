@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Part has a key of two columns.
+// Part has a key with two columns.
 type Part struct {
 	Shelf string `db:"shelf,pk"`
 	Place int    `db:"place,pk"`
@@ -26,7 +26,7 @@ type PartKey struct {
 
 const partsDDL = "create table parts (shelf text, place integer, name text not null check (name <> ''), primary key (shelf, place))"
 
-// value returns a result's value, which must be there.
+// value returns a result's value and fails the test if there is an error.
 func value[V any](t *testing.T, result *repo.Result[V]) V {
 	t.Helper()
 	v, err := result.Value()
@@ -34,7 +34,7 @@ func value[V any](t *testing.T, result *repo.Result[V]) V {
 	return v
 }
 
-func TestABatchOfManyCallsIsOneRoundTrip(t *testing.T) {
+func TestBatch_SendsAllCallsInOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	count := &counter{}
 	m := managerOf(t, newDB(t, tracer(count)), usersDDL, partsDDL)
@@ -57,11 +57,11 @@ func TestABatchOfManyCallsIsOneRoundTrip(t *testing.T) {
 		alsoGone := p.HardDelete(PartKey{"s", 2})
 		_, err := user.Value()
 		require.ErrorContains(t, err, "has not been sent")
-		count.take()
+		count.drain()
 		if err := batch.Send(ctx); err != nil {
 			return err
 		}
-		assert.Equal(t, []string{"batch"}, count.take())
+		assert.Equal(t, []string{"batch"}, count.drain())
 		assert.Equal(t, "a", value(t, user).Email)
 		assert.Equal(t, "b", value(t, locked).Email)
 		assert.Equal(t, "c", value(t, last).Email)
@@ -82,7 +82,7 @@ func TestABatchOfManyCallsIsOneRoundTrip(t *testing.T) {
 	require.NoError(t, m.Do(t.Context(), run))
 }
 
-func TestThatARowIsNotThereIsNoFailureOfTheBatch(t *testing.T) {
+func TestBatch_MissingRowIsNoFailure(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	require.NoError(t, second(m.Exec(t.Context(), partsDDL)))
@@ -110,7 +110,7 @@ func TestThatARowIsNotThereIsNoFailureOfTheBatch(t *testing.T) {
 	assert.Equal(t, "a", value(t, there).Email)
 }
 
-func TestABatchThatFailsNamesTheCallAndWritesNothing(t *testing.T) {
+func TestBatch_FailureNamesTheCallAndWritesNothing(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, partsDDL, usersDDL)
 	parts, users := newRepo[Part, PartKey](t, m, "parts"), newRepo[User, uuid.UUID](t, m, "users")
@@ -123,13 +123,13 @@ func TestABatchThatFailsNamesTheCallAndWritesNothing(t *testing.T) {
 		is    error
 		words string
 	}{
-		{"a constraint", func(b *repo.Batch) { parts.In(b).Create(&Part{"s", 1, "again"}) }, "Create of parts", repo.ErrConstraint, "parts_pkey"},
-		{"a value", func(b *repo.Batch) { parts.In(b).Count(repo.Where("1 / (place - 1) > 0")) }, "Count of parts", nil, "SQLSTATE 22012"},
-		{"a table that is gone", func(b *repo.Batch) { lost.In(b).Find() }, "Find of things", nil, "table doesn't exist"},
-		{"an argument", func(b *repo.Batch) { users.In(b).Find(repo.Eq("age", struct{}{})) }, "Find of users", nil, "can't be sent"},
-		{"a filter", func(b *repo.Batch) { users.In(b).Exists(repo.Eq("colour", 1)) }, "Exists of users", repo.ErrQuery, "no column"},
-		{"an option", func(b *repo.Batch) { users.In(b).GetMany([]uuid.UUID{{}}, repo.Limit(1)) }, "GetMany of users", repo.ErrQuery, "not an order"},
-		{"no row", func(b *repo.Batch) { users.In(b).Create(nil) }, "Create of users", repo.ErrQuery, "nil"},
+		{"constraint", func(b *repo.Batch) { parts.In(b).Create(&Part{"s", 1, "again"}) }, "Create of parts", repo.ErrConstraint, "parts_pkey"},
+		{"invalid value", func(b *repo.Batch) { parts.In(b).Count(repo.Where("1 / (place - 1) > 0")) }, "Count of parts", nil, "SQLSTATE 22012"},
+		{"missing table", func(b *repo.Batch) { lost.In(b).Find() }, "Find of things", nil, "table doesn't exist"},
+		{"invalid argument", func(b *repo.Batch) { users.In(b).Find(repo.Eq("age", struct{}{})) }, "Find of users", nil, "can't be sent"},
+		{"invalid filter", func(b *repo.Batch) { users.In(b).Exists(repo.Eq("colour", 1)) }, "Exists of users", repo.ErrQuery, "no column"},
+		{"invalid option", func(b *repo.Batch) { users.In(b).GetMany([]uuid.UUID{{}}, repo.Limit(1)) }, "GetMany of users", repo.ErrQuery, "not an order"},
+		{"nil row", func(b *repo.Batch) { users.In(b).Create(nil) }, "Create of users", repo.ErrQuery, "nil"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -163,7 +163,7 @@ func TestABatchThatFailsNamesTheCallAndWritesNothing(t *testing.T) {
 	}
 }
 
-func TestABatchThatCanNotBeSentSaysWhy(t *testing.T) {
+func TestBatch_ReportsWhyItCantBeSent(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	_, others := newUsers(t)
@@ -194,11 +194,11 @@ func TestABatchThatCanNotBeSentSaysWhy(t *testing.T) {
 	create(t, users, "a")
 	err = cut.Send(t.Context())
 	require.ErrorAs(t, err, &failure)
-	assert.Equal(t, -1, failure.Index, "a connection that is lost is no call's fault: %v", err)
+	assert.Equal(t, -1, failure.Index, "a lost connection is not attributed to a call: %v", err)
 	_ = m
 }
 
-func TestABatchHealsWhenATableHasChanged(t *testing.T) {
+func TestBatch_RetriesAfterATableChange(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, thingsDDL, partsDDL)
 	things, parts := newRepo[Thing, int64](t, m, "things"), newRepo[Part, PartKey](t, m, "parts")
@@ -219,7 +219,7 @@ func TestABatchHealsWhenATableHasChanged(t *testing.T) {
 	}
 }
 
-func TestABatchWhoseRowsDoNotFitSaysThatItIsWritten(t *testing.T) {
+func TestBatch_ScanErrorReportsTheCommit(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table parts (shelf text, place integer, name text, primary key (shelf, place))",
 		"insert into parts values ('s', 9, null)")
@@ -238,7 +238,7 @@ func TestABatchWhoseRowsDoNotFitSaysThatItIsWritten(t *testing.T) {
 	require.NotErrorAs(t, m.Do(t.Context(), run), new(*txn.CommittedError))
 	n, err := parts.Count(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, int64(1), n, "in a transaction it is undone")
+	assert.Equal(t, int64(1), n, "the transaction was rolled back")
 	require.ErrorAs(t, run(t.Context()), new(*txn.CommittedError))
 	n, err = parts.Count(t.Context())
 	require.NoError(t, err)

@@ -165,7 +165,7 @@ func TestAPanicOrTheEndOfTheGoroutineInASequenceIsTheCallers(t *testing.T) {
 	n, err := things.Count(t.Context())
 	require.NoError(t, err)
 	assert.Zero(t, n)
-	assert.Eventually(t, func() bool { return m.DB().Pool().Stat().AcquiredConns() == 0 }, patience, time.Millisecond)
+	assert.Eventually(t, func() bool { return m.DB().Pool().Stat().AcquiredConns() == 0 }, waitTimeout, time.Millisecond)
 }
 
 func TestACopyIsSeenByTracers(t *testing.T) {
@@ -173,9 +173,9 @@ func TestACopyIsSeenByTracers(t *testing.T) {
 	count := &counter{}
 	m := managerOf(t, newDB(t, tracer(count)), thingsDDL)
 	things := newRepo[Thing, int64](t, m, "things")
-	count.take()
+	count.drain()
 	require.NoError(t, second(things.Import(t.Context(), given(Thing{ID: 1}))))
-	assert.Equal(t, []string{"copy " + pgx.Identifier{"things"}.Sanitize()}, count.take())
+	assert.Equal(t, []string{"copy " + pgx.Identifier{"things"}.Sanitize()}, count.drain())
 	statements := m.DB().Statements()
 	assert.Contains(t, statementTexts(statements), `copy "things" from stdin`)
 }

@@ -78,9 +78,9 @@ func TestCreateMany_ReturnsWhatIsStored(t *testing.T) {
 			events := newRepo[Event, uuid.UUID](t, m, "events", repo.WithKeys(uuid.New))
 			for _, n := range []int{1, 64, 255, 256, 2000} {
 				rows := manyEvents(n)
-				count.take()
+				count.drain()
 				require.NoError(t, events.CreateMany(t.Context(), rows))
-				staged := slices.ContainsFunc(count.take(), func(text string) bool { return strings.HasPrefix(text, "copy") })
+				staged := slices.ContainsFunc(count.drain(), func(text string) bool { return strings.HasPrefix(text, "copy") })
 				assert.Equal(t, n >= 256, staged, n)
 				keys := make([]uuid.UUID, n)
 				for i := range rows {

@@ -5,9 +5,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
-	"os"
 	"reflect"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +20,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Everything has a field of each kind that PostgreSQL and Go have in common.
+// Everything has a field of each type that PostgreSQL and Go have in common.
 type Everything struct {
 	ID     int64 `db:"id,pk"`
 	Text   string
@@ -49,18 +47,19 @@ type Everything struct {
 	Doc    map[string]any `db:"doc,json"`
 	Raw    json.RawMessage
 	Inner  Address
-	Mood   string
+	Status string
 }
 
 const everythingDDL = `create table everything (id bigint primary key, "text" text not null, text_n text, bool boolean not null,
 	bool_n boolean, small smallint not null, "int" integer not null, big bigint not null, big_n bigint, "real" real not null,
 	"double" double precision not null, num numeric, bytes bytea, "uuid" uuid not null, uuid_n uuid, at timestamptz not null,
 	at_n timestamptz, plain timestamp, day date, span int4range, ints integer[], texts text[], doc jsonb, raw jsonb,
-	"inner.street" text not null, "inner.city" text, "mood" mood not null)`
+	"inner.street" text not null, "inner.city" text, status status not null)`
 
-// one of these values is as good as another.
+// pick returns a random element of values.
 func pick[V any](r *rand.Rand, values ...V) V { return values[r.IntN(len(values))] }
 
+// maybe returns a pointer to value, or nil with a probability of 33 %.
 func maybe[V any](r *rand.Rand, value V) *V {
 	if r.IntN(3) == 0 {
 		return nil
@@ -100,21 +99,16 @@ func randomEverything(r *rand.Rand, id int64) Everything {
 		Ints: pick(r, nil, []int32{}, []int32{1, math.MinInt32}), Texts: pick(r, nil, []string{}, []string{randomText(r), `a,b"{}`, ""}),
 		Doc:   pick(r, nil, map[string]any{}, map[string]any{"a": []any{1.5, nil, "x"}, "ü": map[string]any{"b": true}}),
 		Raw:   pick(r, nil, json.RawMessage(`{"a": [1, null]}`), json.RawMessage(`"text"`)),
-		Inner: Address{Street: randomText(r), City: maybe(r, randomText(r))}, Mood: pick(r, "sad", "happy"),
+		Inner: Address{Street: randomText(r), City: maybe(r, randomText(r))}, Status: pick(r, "sad", "happy"),
 	}
 }
 
-// TestRepositoryAgreesWithHandWrittenSQLAndScany writes random rows by every path, reads them by every path, and holds all
-// of them to what hand-written SQL has written and scany reads. SEED repeats a run.
-func TestRepositoryAgreesWithHandWrittenSQLAndScany(t *testing.T) {
+// This test writes random rows with each write method and reads them with each read method. The results must equal rows that
+// hand-written SQL has inserted and scany has read. The environment variable SEED repeats an earlier run.
+func TestRepository_MatchesHandWrittenSQLAndScany(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	if given, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
-		seed = given
-	}
-	t.Logf("SEED=%d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
-	m := newManager(t, "create type mood as enum ('sad', 'happy')", everythingDDL)
+	r := randomSource(t)
+	m := newManager(t, "create type status as enum ('sad', 'happy')", everythingDDL)
 	all := newRepo[Everything, int64](t, m, "everything")
 	found, err := repo.CheckSchema(t.Context(), m, all.Model())
 	require.NoError(t, err)
@@ -125,23 +119,23 @@ func TestRepositoryAgreesWithHandWrittenSQLAndScany(t *testing.T) {
 		for i := range written {
 			written[i] = randomEverything(r, int64(i))
 		}
-		byHand(t, m, written)
-		want := readByScany(t, m)
+		insertWithPgx(t, m, written)
+		want := readWithScany(t, m)
 		_, err := all.DeleteWhere(t.Context(), repo.AllRows())
 		require.NoError(t, err)
-		held := writeBy(t, all, round, written)
-		requireSame(t, want, readByScany(t, m))
-		if held != nil {
-			requireSame(t, want, held)
+		returned := writeWith(t, all, round, written)
+		requireSameRows(t, want, readWithScany(t, m))
+		if returned != nil {
+			requireSameRows(t, want, returned)
 		}
-		requireSame(t, want, readBy(t, all, round, want))
+		requireSameRows(t, want, readWith(t, all, round, want))
 		_, err = all.DeleteWhere(t.Context(), repo.AllRows())
 		require.NoError(t, err)
 	}
 }
 
-// byHand writes rows with a statement of its own and the fields' values as they are.
-func byHand(t *testing.T, m *txn.Manager, rows []Everything) {
+// insertWithPgx inserts rows with hand-written SQL and passes field values unchanged.
+func insertWithPgx(t *testing.T, m *txn.Manager, rows []Everything) {
 	t.Helper()
 	batch := &pgx.Batch{}
 	for _, row := range rows {
@@ -153,23 +147,23 @@ func byHand(t *testing.T, m *txn.Manager, rows []Everything) {
 			$20, $21, $22, $23, $24, $25, $26, $27)`,
 			row.ID, row.Text, row.TextN, row.Bool, row.BoolN, row.Small, row.Int, row.Big, row.BigN, row.Real, row.Double, row.Num, row.Bytes,
 			row.UUID, row.UUIDN, row.At, row.AtN, row.Plain, row.Day, row.Span, row.Ints, row.Texts, doc, row.Raw,
-			row.Inner.Street, row.Inner.City, row.Mood)
+			row.Inner.Street, row.Inner.City, row.Status)
 	}
 	require.NoError(t, m.SendBatch(t.Context(), batch).Close())
 }
 
-func readByScany(t *testing.T, m *txn.Manager) []Everything {
+func readWithScany(t *testing.T, m *txn.Manager) []Everything {
 	t.Helper()
 	var rows []Everything
 	require.NoError(t, pgxscan.Select(t.Context(), m, &rows, "select * from everything order by id"))
 	return rows
 }
 
-// writeBy writes the rows by one of the repository's paths and returns what they hold then.
-func writeBy(t *testing.T, all *repo.Repository[Everything, int64], path int, rows []Everything) []Everything {
+// writeWith writes rows with one of the repository's methods. It returns the rows after the write, or nil if the method returns none.
+func writeWith(t *testing.T, all *repo.Repository[Everything, int64], method int, rows []Everything) []Everything {
 	t.Helper()
 	ctx := t.Context()
-	switch path {
+	switch method {
 	case 0:
 		require.NoError(t, all.CreateMany(ctx, rows))
 	case 1:
@@ -179,14 +173,14 @@ func writeBy(t *testing.T, all *repo.Repository[Everything, int64], path int, ro
 	case 2:
 		_, err := all.UpsertMany(ctx, rows)
 		require.NoError(t, err)
-	case 3: // nothing comes back
+	case 3: // Import returns no rows
 		_, err := all.Import(ctx, sequence(len(rows), func(i int) (Everything, error) { return rows[i], nil }))
 		require.NoError(t, err)
 		return nil
 	default:
 		blank := make([]Everything, len(rows))
 		for i := range blank {
-			blank[i] = Everything{ID: rows[i].ID, Mood: "sad"}
+			blank[i] = Everything{ID: rows[i].ID, Status: "sad"}
 		}
 		require.NoError(t, all.CreateMany(ctx, blank))
 		require.NoError(t, all.UpdateMany(ctx, rows))
@@ -194,8 +188,8 @@ func writeBy(t *testing.T, all *repo.Repository[Everything, int64], path int, ro
 	return rows
 }
 
-// readBy reads the rows by one of the repository's paths.
-func readBy(t *testing.T, all *repo.Repository[Everything, int64], path int, rows []Everything) []Everything {
+// readWith reads rows with one of the repository's methods.
+func readWith(t *testing.T, all *repo.Repository[Everything, int64], method int, rows []Everything) []Everything {
 	t.Helper()
 	ctx := t.Context()
 	keys := make([]int64, len(rows))
@@ -203,7 +197,7 @@ func readBy(t *testing.T, all *repo.Repository[Everything, int64], path int, row
 		keys[i] = rows[i].ID
 	}
 	var got []Everything
-	switch path {
+	switch method {
 	case 0:
 		var err error
 		got, err = all.Find(ctx, repo.Asc("id"))
@@ -227,8 +221,8 @@ func readBy(t *testing.T, all *repo.Repository[Everything, int64], path int, row
 	return got
 }
 
-// requireSame compares rows field by field, so that a failure says which.
-func requireSame(t *testing.T, want, got []Everything) {
+// requireSameRows compares rows field by field, so that a failure names the field.
+func requireSameRows(t *testing.T, want, got []Everything) {
 	t.Helper()
 	require.Len(t, got, len(want))
 	for i := range want {

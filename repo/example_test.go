@@ -43,7 +43,7 @@ func Example() {
 	outcome, err = books.Upsert(ctx, &Book{ISBN: book.ISBN, Title: book.Title, Copies: 3})
 	fmt.Println(outcome, err)
 
-	err = tx.Do(ctx, func(ctx context.Context) error { // every method joins the transaction of its ctx
+	err = tx.Do(ctx, func(ctx context.Context) error { // methods join the transaction of their ctx
 		book, err := books.Get(ctx, book.ID)
 		if err != nil {
 			return err
@@ -52,7 +52,7 @@ func Example() {
 		return books.Update(ctx, book)
 	})
 	fmt.Println(err)
-	fmt.Println(books.Update(ctx, book)) // it has been changed twice since
+	fmt.Println(books.Update(ctx, book)) // the row has a newer version
 
 	found, err := books.Find(ctx, repo.Prefix("title", "The Art"), repo.Where("copies between $1 and $2", 1, 5),
 		repo.Desc("copies"), repo.Limit(10))
@@ -70,7 +70,7 @@ func Example() {
 	// {1 2} <nil>
 }
 
-// exampleDB opens a database with a table books on a server of its own.
+// exampleDB starts a server and opens a database with the table books.
 func exampleDB(ctx context.Context) (*pgfx.DB, func(), error) {
 	server, err := embedded.Start(ctx)
 	if err != nil {

@@ -43,7 +43,7 @@ func FuzzFragment(f *testing.F) {
 		}
 		require.Equal(t, []any{"one", "two"}, args)
 		require.True(t, strings.HasSuffix(text, ` and "name" = $2`), text)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 		defer cancel()
 		// Behind the statement stands what the server can't take: unless that is where it complains, the fragment has
 		// swallowed it.

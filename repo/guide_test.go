@@ -17,7 +17,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// The code of docs/repository.md.
+// This file contains the code of docs/repository.md.
 
 // docs: model
 type Order struct {
@@ -92,7 +92,7 @@ func (o *Orders) Place(ctx context.Context, id uuid.UUID) error {
 			return err // repo.ErrNotFound
 		}
 		order.Status = "placed"
-		return o.orders.Update(ctx, order) // a *repo.StaleError when somebody else was faster
+		return o.orders.Update(ctx, order) // a *repo.StaleError if another session has updated the row
 	})
 }
 
@@ -175,7 +175,7 @@ func (o *Orders) Load(ctx context.Context, feed func(yield func(Order, error) bo
 
 // docs: end
 
-func TestTheGuideToRepositoriesWorks(t *testing.T) {
+func TestGuide_CodeOfTheRepositoryPage(t *testing.T) {
 	t.Parallel()
 	var (
 		orders *Orders

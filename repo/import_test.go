@@ -15,6 +15,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
+// sequence returns n rows.
 func sequence[T any](n int, row func(i int) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for i := range n {
@@ -25,7 +26,7 @@ func sequence[T any](n int, row func(i int) (T, error)) iter.Seq2[T, error] {
 	}
 }
 
-func TestImportCopiesASequence(t *testing.T) {
+func TestImport_CopiesASequence(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -55,7 +56,7 @@ func TestImportCopiesASequence(t *testing.T) {
 	assert.Zero(t, n)
 }
 
-func TestImportIsAllOrNothingAndNamesTheBadRow(t *testing.T) {
+func TestImport_IsAtomicAndNamesTheInvalidRow(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	m, users := newUsers(t, repo.WithClock(func() time.Time { return now }), repo.WithKeys(uuid.New))
@@ -82,7 +83,7 @@ func TestImportIsAllOrNothingAndNamesTheBadRow(t *testing.T) {
 	_, err = users.Import(ctx, sequence(1, func(int) (User, error) { return User{}, boom }))
 	require.Equal(t, boom, err)
 	_, err = users.Import(ctx, rows(func(*User) error { return io.EOF }))
-	require.Equal(t, io.EOF, err, "which is an error like any other")
+	require.Equal(t, io.EOF, err, "io.EOF has no special meaning")
 	_, err = users.Import(ctx, rows(nil), nil)
 	require.ErrorIs(t, err, repo.ErrQuery)
 	count, err := users.Count(ctx)

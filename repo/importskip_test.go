@@ -17,7 +17,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Entry refers to an account, which the server checks at the end of a statement and without naming the row.
+// Entry references an account. The server checks foreign keys at the end of a statement, and its error doesn't name the row.
 type Entry struct {
 	ID        int64  `db:"id,pk"`
 	AccountID int    `db:"account_id"`
@@ -41,7 +41,7 @@ func newEntries(t *testing.T, opts ...repo.Option) (*txn.Manager, *repo.Reposito
 	return m, newRepo[Entry, int64](t, m, "entries", opts...)
 }
 
-// entryAt returns the row at a position, bad at every hundred and first one, each time in another way.
+// entryAt returns the row at index i. Every 101st row is invalid, in alternating ways.
 func entryAt(i int) Entry {
 	row := Entry{ID: int64(i), AccountID: 1 + i%2, Amount: int32(i % 1000)}
 	if i%3 == 0 {
@@ -52,7 +52,7 @@ func entryAt(i int) Entry {
 	}
 	switch i / 101 % 6 {
 	case 0:
-		row.ID = int64(i - 1) // a key that is there
+		row.ID = int64(i - 1) // an existing key
 	case 1:
 		row.AccountID = 9
 	case 2:
@@ -67,7 +67,7 @@ func entryAt(i int) Entry {
 	return row
 }
 
-func TestImportThatSkipsStoresEveryGoodRowAndReportsEveryBadOne(t *testing.T) {
+func TestOnRowError_SkipsOnlyInvalidRows(t *testing.T) {
 	t.Parallel()
 	m, entries := newEntries(t)
 	const n = 3500
@@ -111,14 +111,14 @@ func TestImportThatSkipsStoresEveryGoodRowAndReportsEveryBadOne(t *testing.T) {
 		require.Len(t, ids, n-len(want))
 		row, err := entries.Get(t.Context(), 4)
 		require.NoError(t, err)
-		assert.Equal(t, "x", row.Code, "rows may differ in what they leave to the database")
+		assert.Equal(t, "x", row.Code, "rows may differ in the columns with database defaults")
 		assert.WithinDuration(t, time.Now(), row.At, time.Hour)
 		_, err = entries.DeleteWhere(t.Context(), repo.AllRows())
 		require.NoError(t, err)
 	}
 }
 
-func TestImportThatSkipsManagesWithNothingButBadRows(t *testing.T) {
+func TestOnRowError_SkipsAllRows(t *testing.T) {
 	t.Parallel()
 	_, entries := newEntries(t)
 	skipped := 0
@@ -129,7 +129,7 @@ func TestImportThatSkipsManagesWithNothingButBadRows(t *testing.T) {
 	assert.Equal(t, 1499, skipped)
 }
 
-func TestImportThatSkipsEndsForOtherErrors(t *testing.T) {
+func TestOnRowError_OtherErrorsEndTheImport(t *testing.T) {
 	t.Parallel()
 	m, entries := newEntries(t)
 	enough := errors.New("too many bad rows")
@@ -138,10 +138,10 @@ func TestImportThatSkipsEndsForOtherErrors(t *testing.T) {
 		skip func(error) error
 		want error
 	}{
-		"the report's": {
+		"error from OnRowError": {
 			func(i int) (Entry, error) { return entryAt(i), nil }, func(error) error { return enough }, enough,
 		},
-		"the sequence's": {
+		"error from the sequence": {
 			func(i int) (Entry, error) {
 				if i == 1400 {
 					return Entry{}, io.ErrUnexpectedEOF
@@ -157,9 +157,9 @@ func TestImportThatSkipsEndsForOtherErrors(t *testing.T) {
 	_, err := m.Exec(t.Context(), "alter table entries rename column amount to total")
 	require.NoError(t, err)
 	_, err = entries.Import(t.Context(), sequence(2000, func(i int) (Entry, error) { return Entry{ID: int64(i), AccountID: 1}, nil }),
-		repo.OnRowError(func(err error) error { return fmt.Errorf("not a row's fault: %w", err) }))
+		repo.OnRowError(func(err error) error { return fmt.Errorf("reported as a row error: %w", err) }))
 	require.ErrorContains(t, err, "amount")
-	require.NotContains(t, err.Error(), "fault")
+	require.NotContains(t, err.Error(), "reported as a row error")
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err = entries.Import(ctx, sequence(2000, func(i int) (Entry, error) {
 		if i == 1500 {
@@ -173,8 +173,8 @@ func TestImportThatSkipsEndsForOtherErrors(t *testing.T) {
 	assert.Zero(t, count)
 }
 
-// A sequence can't be asked twice, so that not even a manager that retries does it again.
-func TestImportThatSkipsIsNotDoneAgain(t *testing.T) {
+// A sequence can't be read twice, so even a manager with retries runs the import once.
+func TestOnRowError_IsNotRetried(t *testing.T) {
 	t.Parallel()
 	m, _ := newEntries(t)
 	_, err := m.Exec(t.Context(), `create function f() returns trigger language plpgsql as

@@ -30,9 +30,9 @@ type pairKey struct {
 
 type hidden struct{ Inside int }
 
-func TestAModelThatCannotWorkIsRefusedWithTypeFieldAndFix(t *testing.T) {
+func TestModelOf_RejectsInvalidModels(t *testing.T) {
 	t.Parallel()
-	refused := func(name string, err error, parts ...string) {
+	assertRejected := func(name string, err error, parts ...string) {
 		t.Helper()
 		require.Error(t, err, name)
 		assert.Regexp(t, "^repo: ", err.Error(), name)
@@ -40,87 +40,87 @@ func TestAModelThatCannotWorkIsRefusedWithTypeFieldAndFix(t *testing.T) {
 			assert.ErrorContains(t, err, part, name)
 		}
 	}
-	refused("no key", modelErr[struct{ Name string }, int](), "no key", "db:\"id,pk\"")
-	refused("cycle", modelErr[Node, int](), "Node", "field Parent", "no end", `db:"-"`)
-	refused("not a struct", modelErr[int, int](), "type int", "struct")
-	refused("a leaf", modelErr[time.Time, int](), "time.Time")
-	refused("a pointer", modelErr[*Plain, int](), "*repo_test.Plain")
-	refused("empty", modelErr[struct{}, int](), "no columns")
-	refused("unknown role", modelErr[struct {
+	assertRejected("no key", modelErr[struct{ Name string }, int](), "no key", "db:\"id,pk\"")
+	assertRejected("cycle", modelErr[Node, int](), "Node", "field Parent", "no end", `db:"-"`)
+	assertRejected("not a struct", modelErr[int, int](), "type int", "struct")
+	assertRejected("not a struct of columns", modelErr[time.Time, int](), "time.Time")
+	assertRejected("pointer", modelErr[*Plain, int](), "*repo_test.Plain")
+	assertRejected("empty", modelErr[struct{}, int](), "no columns")
+	assertRejected("unknown role", modelErr[struct {
 		ID int `db:"id,primary"`
 	}, int](), "field ID", `unknown role "primary"`, "pk, default")
-	refused("role twice", modelErr[struct {
+	assertRejected("role twice", modelErr[struct {
 		ID int `db:"id,pk,pk"`
 	}, int](), "role pk twice")
-	refused("roles that quarrel", modelErr[struct {
+	assertRejected("incompatible roles", modelErr[struct {
 		ID int `db:"id,pk,version"`
 	}, int](), "don't go together")
-	refused("two versions", modelErr[struct {
+	assertRejected("two versions", modelErr[struct {
 		ID int `db:"id,pk"`
 		A  int `db:"a,version"`
 		B  int `db:"b,version"`
 	}, int](), "field B", "second column with the role version", "field A")
-	refused("duplicate", modelErr[struct {
+	assertRejected("duplicate", modelErr[struct {
 		ID   int `db:"id,pk"`
 		Name string
 		Also string `db:"name"`
 	}, int](), "field Also", `"name"`, "field Name")
-	refused("unexported with a tag", modelErr[struct {
+	assertRejected("unexported with a tag", modelErr[struct {
 		ID   int    `db:"id,pk"`
 		name string `db:"name"`
 	}, int](), "field name", "not exported")
-	refused("no name", modelErr[struct {
-		UserID int `db:",pk"` //nolint:tagliatelle // there is no name
+	assertRejected("no name", modelErr[struct {
+		UserID int `db:",pk"` //nolint:tagliatelle // the missing name is the test case
 	}, int](), "field UserID", `db:"user_id,pk"`)
-	refused("no prefix", modelErr[struct {
+	assertRejected("no prefix", modelErr[struct {
 		ID int     `db:"id,pk"`
-		A  Address `db:""` //nolint:tagliatelle // there is no name
+		A  Address `db:""` //nolint:tagliatelle // the missing name is the test case
 	}, int](), "field A", "prefix")
-	refused("long name", modelErr[struct {
+	assertRejected("long name", modelErr[struct {
 		ID int `db:"a123456789012345678901234567890123456789012345678901234567890123456789,pk"`
 	}, int](), "63")
-	refused("channel", modelErr[struct {
+	assertRejected("channel", modelErr[struct {
 		ID int `db:"id,pk"`
 		C  chan int
 	}, int](), "field C", "chan int")
-	refused("interface", modelErr[struct {
+	assertRejected("interface", modelErr[struct {
 		ID int `db:"id,pk"`
 		E  error
 	}, int](), "field E", "interface type error")
-	refused("version of text", modelErr[struct {
+	assertRejected("version of text", modelErr[struct {
 		ID int    `db:"id,pk"`
 		V  string `db:"v,version"`
 	}, int](), "field V", "integer")
-	refused("created of text", modelErr[struct {
+	assertRejected("created of text", modelErr[struct {
 		ID int    `db:"id,pk"`
 		C  string `db:"c,created"`
 	}, int](), "time.Time")
-	refused("zero softdelete", modelErr[struct {
+	assertRejected("zero softdelete", modelErr[struct {
 		ID int       `db:"id,pk"`
 		D  time.Time `db:"d,softdelete"`
 	}, int](), "*time.Time")
-	refused("json of text", modelErr[struct {
+	assertRejected("json of text", modelErr[struct {
 		ID int    `db:"id,pk"`
 		J  string `db:"j,json"`
 	}, int](), "field J", "remove the role")
-	refused("nullable key", modelErr[struct {
+	assertRejected("nullable key", modelErr[struct {
 		ID *int `db:"id,pk"`
 	}, *int](), "can be NULL")
-	refused("role on a struct", modelErr[struct {
+	assertRejected("role on a struct", modelErr[struct {
 		ID int     `db:"id,pk"`
 		A  Address `db:"a,created"`
 	}, int](), "several columns")
-	refused("role behind a pointer", modelErr[struct {
+	assertRejected("role behind a pointer", modelErr[struct {
 		*Stamps
 
 		ID int `db:"id,pk"`
 	}, int](), "Stamps.CreatedAt", "behind a pointer")
-	refused("unexported pointer", modelErr[struct {
+	assertRejected("unexported pointer", modelErr[struct {
 		*hidden
 
 		ID int `db:"id,pk"`
 	}, int](), "field hidden", "can't be set")
-	refused("embedded leaf", modelErr[struct {
+	assertRejected("embedded leaf", modelErr[struct {
 		time.Time
 
 		ID int `db:"id,pk"`
@@ -132,7 +132,7 @@ func modelErr[T, K any]() error {
 	return err
 }
 
-func TestTheKeyTypeMustFitTheModel(t *testing.T) {
+func TestModelOf_RejectsTheWrongKeyType(t *testing.T) {
 	t.Parallel()
 	require.ErrorContains(t, modelErr[User, string](), "the repository's key type is string: use repo.Repository[repo_test.User, uuid.UUID]")
 	require.ErrorContains(t, modelErr[LeftRight, int64](), "left_id, right_id")
@@ -154,7 +154,7 @@ func TestTheKeyTypeMustFitTheModel(t *testing.T) {
 	require.NoError(t, modelErr[LeftRight, pairKey]())
 }
 
-func TestTableNamesAreNamesAndNothingElse(t *testing.T) {
+func TestModelOf_ValidatesTableNames(t *testing.T) {
 	t.Parallel()
 	for _, table := range []string{"", "a.b.c", `a"b`, "a.", " a", "a\x00"} {
 		_, err := repo.ModelOf[User, uuid.UUID](table)
@@ -174,7 +174,7 @@ func TestTableNamesAreNamesAndNothingElse(t *testing.T) {
 	assert.Equal(t, "repo.Model", repo.Model{}.String())
 }
 
-func TestOptionsThatDoNotFitTheModelAreRefused(t *testing.T) {
+func TestNew_RejectsInvalidOptions(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	for want, opt := range map[string]repo.Option{
@@ -197,7 +197,7 @@ func TestOptionsThatDoNotFitTheModelAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, "*txn.Manager is nil")
 }
 
-func TestACompositeKeyIsAStruct(t *testing.T) {
+func TestRepository_SupportsCompositeKeys(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table pairs (left_id bigint, right_id text, note text not null, primary key (left_id, right_id))")
 	r := newRepo[LeftRight, pairKey](t, m, "pairs")
@@ -237,7 +237,7 @@ type Nested struct {
 	Any     any
 }
 
-func TestANestedPointerIsNilWhenItsColumnsAreNull(t *testing.T) {
+func TestRepository_NestedPointerIsNilForNulls(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, `create table nested (id int primary key, "profile.bio" text, "profile.links" text[], note text, doc jsonb,
 		tree jsonb, "any" int)`)
@@ -268,5 +268,5 @@ func TestANestedPointerIsNilWhenItsColumnsAreNull(t *testing.T) {
 	_, err = r.Upsert(ctx, adopted, repo.DoNothing())
 	require.NoError(t, err)
 	assert.Equal(t, "y", adopted.Note)
-	assert.Equal(t, &Profile{}, adopted.Profile, "the caller's struct stays, emptied")
+	assert.Equal(t, &Profile{}, adopted.Profile, "the caller's struct is kept and cleared")
 }

@@ -17,37 +17,37 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// asScany requires that a query gives what scany makes of it, or an error as scany.
-func asScany[U any](t *testing.T, m *txn.Manager, sql string) {
+// requireScanyResult requires that a query returns the same rows as scany, or an error if scany returns one.
+func requireScanyResult[U any](t *testing.T, m *txn.Manager, sql string) {
 	t.Helper()
-	what := fmt.Sprintf("%v from %s", reflect.TypeFor[U](), sql)
+	query := fmt.Sprintf("%v from %s", reflect.TypeFor[U](), sql)
 	want := []U{}
 	wantErr := pgxscan.Select(t.Context(), m, &want, sql)
 	got, err := repo.Query[U](t.Context(), m, sql)
 	if wantErr != nil {
-		require.Error(t, err, what)
+		require.Error(t, err, query)
 	} else {
-		require.NoError(t, err, what)
-		assert.Equal(t, want, got, what)
+		require.NoError(t, err, query)
+		assert.Equal(t, want, got, query)
 	}
 	var wantOne U
 	wantErr = pgxscan.Get(t.Context(), m, &wantOne, sql)
 	gotOne, err := repo.QueryOne[U](t.Context(), m, sql)
 	if wantErr != nil {
-		require.Error(t, err, what)
+		require.Error(t, err, query)
 		return
 	}
-	require.NoError(t, err, what)
-	assert.Equal(t, wantOne, gotOne, what)
+	require.NoError(t, err, query)
+	assert.Equal(t, wantOne, gotOne, query)
 }
 
-func TestQueriesReadWhatScanyReads(t *testing.T) {
+func TestQuery_MatchesScany(t *testing.T) {
 	t.Parallel()
 	type base struct {
 		ID      int64
 		Created time.Time
 	}
-	type place struct {
+	type address struct {
 		Street string
 		City   *string
 	}
@@ -59,8 +59,8 @@ func TestQueriesReadWhatScanyReads(t *testing.T) {
 	}
 	type deep struct {
 		ID    int64 `db:"id,pk"`
-		Where place
-		Also  *place
+		Where address
+		Also  *address
 		Skip  string `db:"-"`
 		Doc   json.RawMessage
 		Key   uuid.UUID
@@ -68,7 +68,7 @@ func TestQueriesReadWhatScanyReads(t *testing.T) {
 	type tagged struct {
 		base `db:"base"`
 
-		Other place `db:"o"`
+		Other address `db:"o"`
 	}
 	m := newManager(t)
 	for _, sql := range []string{
@@ -90,17 +90,17 @@ func TestQueriesReadWhatScanyReads(t *testing.T) {
 		"select", "select 'x'", "syntax error",
 		"select " + strings.Repeat("1::bigint as id, ", 3) + "2 as id",
 	} {
-		asScany[flat](t, m, sql)
-		asScany[deep](t, m, sql)
-		asScany[tagged](t, m, sql)
-		asScany[*deep](t, m, sql)
-		asScany[base](t, m, sql)
-		asScany[map[string]any](t, m, sql)
-		asScany[int64](t, m, sql)
+		requireScanyResult[flat](t, m, sql)
+		requireScanyResult[deep](t, m, sql)
+		requireScanyResult[tagged](t, m, sql)
+		requireScanyResult[*deep](t, m, sql)
+		requireScanyResult[base](t, m, sql)
+		requireScanyResult[map[string]any](t, m, sql)
+		requireScanyResult[int64](t, m, sql)
 	}
 }
 
-func TestAQueryFollowsItsColumns(t *testing.T) {
+func TestQuery_FollowsColumnOrderAndTypes(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, thingsDDL, "insert into things values (1, 2, 'a')")
 	type row struct {
@@ -108,7 +108,7 @@ func TestAQueryFollowsItsColumns(t *testing.T) {
 		Label string
 		Count int64
 	}
-	for i := range 200 { // more orders and types than are remembered
+	for i := range 200 { // more column orders and types than the cache holds
 		columns := []string{"id", "label", "count"}
 		columns[0], columns[i%3] = columns[i%3], columns[0]
 		got, err := repo.QueryOne[row](t.Context(), m, "select "+strings.Join(columns, ", ")+" from things")

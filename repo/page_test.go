@@ -23,7 +23,7 @@ type Item struct {
 
 const itemsDDL = `create table items (id int primary key, "group" int, name text, rank int not null, doc jsonb not null)`
 
-func TestPagesMeetEveryRowOnceInBothDirections(t *testing.T) {
+func TestPage_VisitsEveryRowOnceInBothDirections(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, itemsDDL)
 	items := newRepo[Item, int](t, m, "items")
@@ -54,7 +54,7 @@ func TestPagesMeetEveryRowOnceInBothDirections(t *testing.T) {
 		{"id desc"},
 	} {
 		for _, size := range []int{1, 7, 60, 100} {
-			want, err := items.Find(ctx, repo.OrderBy(order...), repo.Where("id >= $1", 3), tie(order))
+			want, err := items.Find(ctx, repo.OrderBy(order...), repo.Where("id >= $1", 3), tieBreaker(order))
 			require.NoError(t, err)
 			var got []Item
 			var pages []*repo.Page[Item]
@@ -79,15 +79,15 @@ func TestPagesMeetEveryRowOnceInBothDirections(t *testing.T) {
 	}
 }
 
-// tie completes an order as Page does.
-func tie(order []string) repo.QueryOption {
+// tieBreaker completes an order as Page does.
+func tieBreaker(order []string) repo.QueryOption {
 	if len(order) > 0 && slices.Contains([]string{"rank desc", "group desc", "group desc nulls last"}, order[len(order)-1]) {
 		return repo.Desc("id")
 	}
 	return repo.Asc("id")
 }
 
-func TestPagesAreStableWhileRowsComeAndGo(t *testing.T) {
+func TestPage_IsStableUnderConcurrentWrites(t *testing.T) {
 	t.Parallel()
 	items := newRepo[Item, int](t, newManager(t, itemsDDL), "items")
 	ctx := t.Context()
@@ -101,13 +101,13 @@ func TestPagesAreStableWhileRowsComeAndGo(t *testing.T) {
 	second, err := items.Page(ctx, first.Next, 2, repo.Asc("rank"), repo.WithTotal())
 	require.NoError(t, err)
 	assert.Equal(t, rows[2:], second.Rows)
-	assert.EqualValues(t, 4, second.Total, "the cursor doesn't count")
+	assert.EqualValues(t, 4, second.Total, "the cursor doesn't affect the total")
 	empty, err := items.Page(ctx, "", 2, repo.Gt("rank", 100))
 	require.NoError(t, err)
 	assert.Equal(t, &repo.Page[Item]{Rows: []Item{}, Total: -1}, empty)
 }
 
-func TestACursorThatDoesNotBelongIsRefused(t *testing.T) {
+func TestPage_RejectsForeignCursors(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, itemsDDL)
 	items := newRepo[Item, int](t, m, "items")

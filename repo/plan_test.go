@@ -13,7 +13,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// Thing has columns whose types change under it.
+// Thing is a model of a table whose column types change during tests.
 type Thing struct {
 	ID    int64 `db:"id,pk"`
 	Count int64
@@ -22,7 +22,7 @@ type Thing struct {
 
 const thingsDDL = "create table things (id bigint primary key, count integer not null, label text)"
 
-func TestRowsAreReadAsTheirColumnsAreNow(t *testing.T) {
+func TestRowPlan_FollowsColumnTypes(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, thingsDDL)
 	things := newRepo[Thing, int64](t, m, "things")
@@ -40,7 +40,7 @@ func TestRowsAreReadAsTheirColumnsAreNow(t *testing.T) {
 	}
 }
 
-func TestARowThatDoesNotFitGivesPgxsError(t *testing.T) {
+func TestRowPlan_ReportsScanErrors(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, thingsDDL, "alter table things alter column count drop not null", "insert into things values (1, null, 'a')")
 	things := newRepo[Thing, int64](t, m, "things")
@@ -57,24 +57,24 @@ func TestARowThatDoesNotFitGivesPgxsError(t *testing.T) {
 	assert.Equal(t, int64(2), got.Count)
 }
 
-// loud is an application's codec for text.
-type loud struct{ pgtype.TextCodec }
+// upperCodec is an application's codec for text, which scans upper-case strings.
+type upperCodec struct{ pgtype.TextCodec }
 
-func (loud) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
+func (upperCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
 	if _, ok := target.(*string); ok {
-		return scanLoud{}
+		return upperPlan{}
 	}
 	return pgtype.TextCodec{}.PlanScan(m, oid, format, target)
 }
 
-type scanLoud struct{}
+type upperPlan struct{}
 
-func (scanLoud) Scan(src []byte, target any) error {
+func (upperPlan) Scan(src []byte, target any) error {
 	*target.(*string) = strings.ToUpper(string(src))
 	return nil
 }
 
-func TestAnApplicationsOwnCodecReadsItsColumns(t *testing.T) {
+func TestRowPlan_UsesRegisteredCodecs(t *testing.T) {
 	t.Parallel()
 	type Fixed struct {
 		ID   int64 `db:"id,pk"`
@@ -90,7 +90,7 @@ func TestAnApplicationsOwnCodecReadsItsColumns(t *testing.T) {
 	assert.Equal(t, "ABC", got.Code)
 }
 
-// binaryOnly asks for the binary format: pgx reads text into a string without asking a codec.
-type binaryOnly struct{ loud }
+// binaryOnly prefers the binary format. In the text format, pgx scans into a string without a codec.
+type binaryOnly struct{ upperCodec }
 
 func (binaryOnly) PreferredFormat() int16 { return pgtype.BinaryFormatCode }

@@ -210,13 +210,13 @@ func TestTheSameCallHasTheSameText(t *testing.T) {
 	users := newRepo[User, uuid.UUID](t, m, "users")
 	ctx := t.Context()
 	texts := map[string]bool{}
-	count.take()
+	count.drain()
 	for n := range 5 {
 		_, err := users.Find(ctx, repo.In("age", make([]int, n)...), repo.Eq("email", time.Now().String()), repo.Limit(n), repo.Offset(n))
 		require.NoError(t, err)
 		require.NoError(t, users.Create(ctx, &User{Email: uuid.NewString()}))
 	}
-	for _, text := range count.take() {
+	for _, text := range count.drain() {
 		texts[text] = true
 		assert.NotContains(t, text, "*")
 	}

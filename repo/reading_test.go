@@ -16,9 +16,9 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// fragile returns users in a database that is reached by one connection, which is never asked whether it lives, and a function
-// that ends its backend.
-func fragile(t *testing.T) (m *txn.Manager, users *repo.Repository[User, uuid.UUID], kill func(), other *pgx.Conn) {
+// newKillable returns users on a pool with one connection that is never validated. kill terminates the connection's backend over
+// the connection other.
+func newKillable(t *testing.T) (m *txn.Manager, users *repo.Repository[User, uuid.UUID], kill func(), other *pgx.Conn) {
 	t.Helper()
 	url := fxtest.URL(t, fxtest.SQL(usersDDL))
 	m = managerOf(t, fxtest.DB(t, fxtest.At(url), fxtest.Config(pgfx.Config{
@@ -33,21 +33,21 @@ func fragile(t *testing.T) (m *txn.Manager, users *repo.Repository[User, uuid.UU
 			pid = int(conn.Conn().PgConn().PID())
 			return nil
 		}))
-		end(t, other, pid)
+		terminate(t, other, pid)
 	}, other
 }
 
-// end ends a backend and waits until it is gone.
-func end(t *testing.T, other *pgx.Conn, pid int) {
+// terminate terminates a backend and waits until it is gone.
+func terminate(t *testing.T, other *pgx.Conn, pid int) {
 	t.Helper()
 	var ended bool
 	require.NoError(t, other.QueryRow(t.Context(), "select pg_terminate_backend($1, 20000)", pid).Scan(&ended))
 	require.True(t, ended)
 }
 
-func TestReadsSurviveTheLossOfTheConnection(t *testing.T) {
+func TestReads_AreRetriedAfterConnectionLoss(t *testing.T) {
 	t.Parallel()
-	m, users, kill, _ := fragile(t)
+	m, users, kill, _ := newKillable(t)
 	ada := create(t, users, "ada", "bob")[0]
 	key := ada.ID
 	for name, read := range map[string]func(context.Context) error{
@@ -92,9 +92,9 @@ func TestReadsSurviveTheLossOfTheConnection(t *testing.T) {
 	}
 }
 
-func TestWritesAndTransactionsAreNotDoneAgain(t *testing.T) {
+func TestWrites_AreNotRetriedAfterConnectionLoss(t *testing.T) {
 	t.Parallel()
-	m, users, kill, other := fragile(t)
+	m, users, kill, other := newKillable(t)
 	ada := create(t, users, "ada")[0]
 	for name, call := range map[string]func(context.Context) error{
 		"Create": func(ctx context.Context) error { return users.Create(ctx, &User{Email: "eve"}) },
@@ -112,7 +112,7 @@ func TestWritesAndTransactionsAreNotDoneAgain(t *testing.T) {
 	} {
 		kill()
 		require.Error(t, call(t.Context()), name)
-		require.NoError(t, heal(t, m), name)
+		require.NoError(t, reconnect(t, m), name)
 	}
 	calls := 0
 	err := m.Do(t.Context(), func(ctx context.Context) error {
@@ -122,7 +122,7 @@ func TestWritesAndTransactionsAreNotDoneAgain(t *testing.T) {
 		}
 		tx, inside := m.Tx(ctx)
 		require.True(t, inside)
-		end(t, other, int(tx.Conn().PgConn().PID()))
+		terminate(t, other, int(tx.Conn().PgConn().PID()))
 		_, err := users.Get(ctx, ada.ID)
 		return err
 	})
@@ -130,8 +130,8 @@ func TestWritesAndTransactionsAreNotDoneAgain(t *testing.T) {
 	assert.Equal(t, 1, calls)
 }
 
-// heal waits until the pool has a connection again.
-func heal(t *testing.T, m *txn.Manager) error {
+// reconnect waits until the pool has a working connection.
+func reconnect(t *testing.T, m *txn.Manager) error {
 	t.Helper()
 	return pgfx.Retry(t.Context(), pgfx.RetryPolicy{Idempotency: pgfx.Idempotent}, func(ctx context.Context) error {
 		return m.DB().Pool().Ping(ctx)

@@ -123,15 +123,15 @@ func TestEachMethodTakesTheRoundTripsItStates(t *testing.T) {
 			require.ErrorIs(t, err, repo.ErrNotFound)
 			return nil
 		}, []string{"batch"}},
-		{"Stream", func(ctx context.Context) error { return second(streamed[int](ctx, m, -1, "select 1")) }, one},
+		{"Stream", func(ctx context.Context) error { return second(collect[int](ctx, m, -1, "select 1")) }, one},
 		{"Query", func(ctx context.Context) error { return second(repo.Query[int](ctx, m, "select 1")) }, one},
 		{"QueryOne", func(ctx context.Context) error { return second(repo.QueryOne[int](ctx, m, "select 1")) }, one},
 		{"Pluck", func(ctx context.Context) error { return second(repo.Pluck[int](ctx, m, "select 1")) }, one},
 		{"CheckSchema", func(ctx context.Context) error { return second(repo.CheckSchema(ctx, m, users.Model(), items.Model())) }, one},
 	} {
-		count.take()
+		count.drain()
 		require.NoError(t, c.call(ctx), c.name)
-		sent := count.take()
+		sent := count.drain()
 		for i, text := range sent {
 			switch {
 			case strings.HasPrefix(text, `copy "pg_temp"`):

@@ -32,26 +32,26 @@ type Drift struct {
 	Missing *time.Time
 }
 
-func TestTheSchemaCheckFindsEverythingInOneRoundTrip(t *testing.T) {
+func TestCheckSchema_FindsAllProblemsInOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	count := &counter{}
 	m := managerOf(t, newDB(t, tracer(count)), usersDDL, `create schema app`,
 		`create table app.drift (id bigint, made uuid not null, total int, written int generated always as (1) stored, name text,
 			age text not null, ref bigint not null, doc text not null, extra int not null, lax int)`)
 	drift := modelOf[Drift, int64](t, "app.drift", repo.OnConflict("name"))
-	count.take()
+	count.drain()
 	found, err := repo.CheckSchema(t.Context(), m, modelOf[User, uuid.UUID](t, "users", repo.OnConflict("email")), drift,
 		modelOf[Plain, int64](t, "app.plain"))
 	require.NoError(t, err)
-	assert.Len(t, count.take(), 1)
+	assert.Len(t, count.drain(), 1)
 
-	type finding struct {
+	type result struct {
 		problem repo.Problem
 		column  string
 	}
-	var got []finding
+	var got []result
 	for _, f := range found {
-		got = append(got, finding{f.Problem, f.Column})
+		got = append(got, result{f.Problem, f.Column})
 		assert.Contains(t, f.Text, "repo: table app.")
 		if f.Problem == repo.MissingTable {
 			assert.Equal(t, `create table "app"."plain" ("id" bigint generated always as identity, "note" text not null, primary key ("id"))`, f.Fix)
@@ -59,7 +59,7 @@ func TestTheSchemaCheckFindsEverythingInOneRoundTrip(t *testing.T) {
 		}
 		assert.Equal(t, "app.drift", f.Table)
 	}
-	assert.ElementsMatch(t, []finding{
+	assert.ElementsMatch(t, []result{
 		{repo.NullableColumn, "id"},
 		{repo.MissingDefault, "made"},
 		{repo.NullableColumn, "total"},
@@ -78,11 +78,11 @@ func TestTheSchemaCheckFindsEverythingInOneRoundTrip(t *testing.T) {
 	}, got)
 }
 
-func TestTheFixesOfTheSchemaCheckMendTheSchema(t *testing.T) {
+func TestCheckSchema_FixesRepairTheSchema(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, `create table drift (id bigint, made uuid not null, total int not null generated always as (1) stored, name text,
 			age text not null, ref text not null, extra int not null)`)
-	type Mendable struct {
+	type Fixable struct {
 		ID      int64     `db:"id,pk"`
 		Made    uuid.UUID `db:"made,default"`
 		Total   int       `db:"total,generated"`
@@ -96,7 +96,7 @@ func TestTheFixesOfTheSchemaCheckMendTheSchema(t *testing.T) {
 		Count   int `db:"count,default"`
 	}
 	models := []repo.Model{
-		modelOf[Mendable, int64](t, "drift", repo.OnConflict("name")), modelOf[User, uuid.UUID](t, "new_users", repo.OnConflict("email")),
+		modelOf[Fixable, int64](t, "drift", repo.OnConflict("name")), modelOf[User, uuid.UUID](t, "new_users", repo.OnConflict("email")),
 		modelOf[LeftRight, pairKey](t, "pairs"), modelOf[Flagged, int](t, "flagged"),
 		modelOf[Plain, int64](t, "plain"),
 	}
@@ -114,24 +114,24 @@ func TestTheFixesOfTheSchemaCheckMendTheSchema(t *testing.T) {
 	}
 	found, err := repo.CheckSchema(t.Context(), m, models...)
 	require.NoError(t, err)
-	for _, f := range found { // a generated column of text can't be proposed: nobody knows of what
+	for _, f := range found { // there is no fix for a generated column, because its expression is unknown
 		assert.Equal(t, "shout", f.Column, f.String())
 		assert.Equal(t, f.Text, f.String())
 	}
 }
 
-func TestAModelThatFitsHasNoFindings(t *testing.T) {
+func TestCheckSchema_AcceptsMatchingModels(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, usersDDL, "create view seen as select id, note from (values (1::bigint, 'x')) v (id, note)",
-		"create type mood as enum ('sad', 'happy')", "create domain short as varchar(5) not null",
-		`create table kinds (id int primary key, mood public.mood not null, short public.short, at timestamp not null, day date,
+		"create type status as enum ('sad', 'happy')", "create domain short as varchar(5) not null",
+		`create table kinds (id int primary key, status public.status not null, short public.short, at timestamp not null, day date,
 			during tstzrange, n numeric,
 			raw bytea, list int[], u uuid, ip inet, d interval, j json, extra int not null default 1, a text not null, b text not null)`,
 		"create unique index on kinds (b, a)", "create unique index on kinds (a) where b <> ''",
-		"alter table kinds add constraint one unique (mood)")
+		"alter table kinds add constraint one unique (status)")
 	type Kinds struct {
 		ID     int `db:"id,pk"`
-		Mood   string
+		Status string
 		Short  string
 		At     time.Time
 		Day    *time.Time
@@ -159,7 +159,7 @@ func TestAModelThatFitsHasNoFindings(t *testing.T) {
 	found, err = repo.CheckSchema(t.Context(), m,
 		modelOf[Kinds, int](t, "kinds", repo.OnConflict("a")), modelOf[Kinds, int](t, "kinds", repo.OnConstraint("two")))
 	require.NoError(t, err)
-	assert.Len(t, found, 2, "a partial index isn't enough, and no other constraint will do")
+	assert.Len(t, found, 2, "neither a partial index nor another constraint suffices")
 
 	found, err = repo.CheckSchema(t.Context(), m)
 	require.NoError(t, err)

@@ -16,18 +16,18 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// patience bounds waits for events that come at once when everything is right.
-const patience = 20 * time.Second
+// waitTimeout limits waits for events that normally happen immediately.
+const waitTimeout = 20 * time.Second
 
 func TestMain(m *testing.M) { fxtest.Main(m) }
 
-// newDB returns a started database of the test's own.
+// newDB returns a started pool on a separate database for the test.
 func newDB(tb testing.TB, opts ...pgfx.Option) *pgfx.DB {
 	tb.Helper()
 	return fxtest.DB(tb, fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 4}}), fxtest.Pool(opts...))
 }
 
-// newManager returns a manager on a database of the test's own, in which the DDL has been run.
+// newManager returns a manager on a separate database after executing ddl in it.
 func newManager(tb testing.TB, ddl ...string) *txn.Manager {
 	tb.Helper()
 	return managerOf(tb, newDB(tb), ddl...)
@@ -38,7 +38,7 @@ func managerOf(tb testing.TB, db *pgfx.DB, ddl ...string) *txn.Manager {
 	m, err := txn.NewManager(db)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 		defer cancel()
 		require.NoError(tb, m.Close(ctx))
 	})
@@ -49,7 +49,7 @@ func managerOf(tb testing.TB, db *pgfx.DB, ddl ...string) *txn.Manager {
 	return m
 }
 
-// newRepo makes a repository that must be possible.
+// newRepo returns a repository and fails the test if there is an error.
 func newRepo[T, K any](tb testing.TB, m *txn.Manager, table string, opts ...repo.Option) *repo.Repository[T, K] {
 	tb.Helper()
 	r, err := repo.New[T, K](m, table, opts...)
@@ -57,47 +57,47 @@ func newRepo[T, K any](tb testing.TB, m *txn.Manager, table string, opts ...repo
 	return r
 }
 
-// counter counts the round trips of statements.
+// counter is a tracer that records round trips.
 type counter struct {
-	mu    sync.Mutex
-	texts []string
+	mu         sync.Mutex
+	statements []string
 }
 
-func (c *counter) note(text string) {
+func (c *counter) record(statement string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.texts = append(c.texts, text)
+	c.statements = append(c.statements, statement)
 }
 
-// take returns what has been sent since the last call.
-func (c *counter) take() []string {
+// drain returns the round trips since the last call.
+func (c *counter) drain() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	texts := c.texts
-	c.texts = nil
-	return texts
+	statements := c.statements
+	c.statements = nil
+	return statements
 }
 
 func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	c.note(data.SQL)
+	c.record(data.SQL)
 	return ctx
 }
 func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 func (c *counter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	c.note("batch")
+	c.record("batch")
 	return ctx
 }
 func (c *counter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (c *counter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
 func (c *counter) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
-	c.note("copy " + data.TableName.Sanitize())
+	c.record("copy " + data.TableName.Sanitize())
 	return ctx
 }
 func (c *counter) TraceCopyFromEnd(context.Context, *pgx.Conn, pgx.TraceCopyFromEndData) {}
 
-// The model that most tests use: every role and the usual kinds of columns.
+// User is the model of most tests. It has every column option and the common column types.
 
 type Address struct {
 	Street string
@@ -145,7 +145,7 @@ func newUsers(tb testing.TB, opts ...repo.Option) (*txn.Manager, *repo.Repositor
 	return m, newRepo[User, uuid.UUID](tb, m, "users", opts...)
 }
 
-// create creates users with these addresses.
+// create creates one user per email address.
 func create(tb testing.TB, users *repo.Repository[User, uuid.UUID], emails ...string) []User {
 	tb.Helper()
 	rows := make([]User, len(emails))

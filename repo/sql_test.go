@@ -15,7 +15,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-func TestOwnSQLReadsIntoStructsMapsAndValues(t *testing.T) {
+func TestQuery_ReadsStructsMapsAndValues(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	ctx := t.Context()
@@ -61,7 +61,7 @@ func TestOwnSQLReadsIntoStructsMapsAndValues(t *testing.T) {
 	assert.Equal(t, []string{}, none)
 }
 
-func TestOwnSQLSaysWhatDoesNotFit(t *testing.T) {
+func TestQuery_ReportsScanErrors(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	ctx := t.Context()
@@ -84,7 +84,7 @@ func TestOwnSQLSaysWhatDoesNotFit(t *testing.T) {
 	_, err = repo.Query[Node](ctx, m, "select 1 as id")
 	require.ErrorContains(t, err, "repo_test.Node contains itself")
 	_, err = repo.QueryOne[Node](ctx, m, "select 1 as id")
-	require.ErrorContains(t, err, "repo_test.Node contains itself", "the answer is remembered")
+	require.ErrorContains(t, err, "repo_test.Node contains itself", "the cached error is returned too")
 	_, err = repo.Query[int](ctx, m, "select $1::int", struct{ S string }{"hush-hush"})
 	require.ErrorContains(t, err, "argument 0")
 	assert.NotContains(t, err.Error(), "hush-hush")
@@ -97,19 +97,20 @@ func TestOwnSQLSaysWhatDoesNotFit(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func streamed[U any](ctx context.Context, q repo.Querier, most int, sql string, args ...any) (found []U, err error) {
+// collect reads at most limit rows of a stream. A negative limit means all rows.
+func collect[U any](ctx context.Context, q repo.Querier, limit int, sql string, args ...any) (found []U, err error) {
 	for row, failed := range repo.Stream[U](ctx, q, sql, args...) {
 		if failed != nil {
 			return found, failed
 		}
-		if found = append(found, row); len(found) == most {
+		if found = append(found, row); len(found) == limit {
 			break
 		}
 	}
 	return found, nil
 }
 
-func TestAStreamReadsRowsOneByOne(t *testing.T) {
+func TestStream_ReadsRowsOneByOne(t *testing.T) {
 	t.Parallel()
 	m := managerOf(t, fxtest.DB(t, fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 1}})))
 	ctx := t.Context()
@@ -118,53 +119,53 @@ func TestAStreamReadsRowsOneByOne(t *testing.T) {
 		Text *string
 	}
 	const many = "select n, n::text as text from generate_series(1, 100000) n"
-	rows, err := streamed[Row](ctx, m, -1, "select n, nullif(n::text, @hidden) as text from generate_series(1, 3) n",
+	rows, err := collect[Row](ctx, m, -1, "select n, nullif(n::text, @hidden) as text from generate_series(1, 3) n",
 		pgx.NamedArgs{"hidden": "2"})
 	require.NoError(t, err)
 	one, three := "1", "3"
 	assert.Equal(t, []Row{{1, &one}, {2, nil}, {3, &three}}, rows)
-	numbers, err := streamed[int](ctx, m, -1, "select n from generate_series(1, 3) n")
+	numbers, err := collect[int](ctx, m, -1, "select n from generate_series(1, 3) n")
 	require.NoError(t, err)
 	assert.Equal(t, []int{1, 2, 3}, numbers)
-	times, err := streamed[time.Time](ctx, m, -1, "select now() from generate_series(1, 3) n")
+	times, err := collect[time.Time](ctx, m, -1, "select now() from generate_series(1, 3) n")
 	require.NoError(t, err)
 	assert.Len(t, times, 3)
-	maps, err := streamed[map[string]any](ctx, m, -1, "select 1 as a, 'x' as b")
+	maps, err := collect[map[string]any](ctx, m, -1, "select 1 as a, 'x' as b")
 	require.NoError(t, err)
 	assert.Equal(t, []map[string]any{{"a": int32(1), "b": "x"}}, maps)
 
 	for _, q := range []repo.Querier{m, m.DB().Pool()} {
-		rows, err = streamed[Row](ctx, q, 2, many)
+		rows, err = collect[Row](ctx, q, 2, many)
 		require.NoError(t, err)
 		assert.Len(t, rows, 2)
-		require.NoError(t, m.DB().Pool().Ping(ctx), "the only connection is back")
+		require.NoError(t, m.DB().Pool().Ping(ctx), "the only connection was released")
 		assert.Panics(t, func() {
-			for range repo.Stream[Row](ctx, q, many) { //nolint:errcheck // it panics before
+			for range repo.Stream[Row](ctx, q, many) { //nolint:errcheck // the body panics
 				panic("in the body")
 			}
 		})
-		require.NoError(t, m.DB().Pool().Ping(ctx), "the only connection is back")
-		rows, err = streamed[Row](ctx, q, -1, "select 6 / (4 - n) as n, null as text from generate_series(1, 9) n")
+		require.NoError(t, m.DB().Pool().Ping(ctx), "the only connection was released")
+		rows, err = collect[Row](ctx, q, -1, "select 6 / (4 - n) as n, null as text from generate_series(1, 9) n")
 		require.ErrorContains(t, err, "22012")
 		assert.Regexp(t, "^repo: query: ", err.Error())
 		assert.LessOrEqual(t, len(rows), 3)
-		_, err = streamed[Row](ctx, q, -1, "select 1 as other")
+		_, err = collect[Row](ctx, q, -1, "select 1 as other")
 		require.ErrorContains(t, err, "no correspond")
-		_, err = streamed[Node](ctx, q, -1, "select 1 as id")
+		_, err = collect[Node](ctx, q, -1, "select 1 as id")
 		require.ErrorContains(t, err, "contains itself")
-		_, err = streamed[Row](ctx, q, -1, "selekt")
+		_, err = collect[Row](ctx, q, -1, "selekt")
 		require.ErrorContains(t, err, "42601")
 	}
 	require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
-		rows, err = streamed[Row](ctx, m, 2, many)
+		rows, err = collect[Row](ctx, m, 2, many)
 		require.NoError(t, err)
 		assert.Len(t, rows, 2)
 		_, err = m.Exec(ctx, "select 1")
 		return err
-	}), "the transaction goes on behind a loop that has been left")
+	}), "the transaction is usable after the loop ends early")
 }
 
-func TestOwnSQLFollowsTheTransaction(t *testing.T) {
+func TestQuery_JoinsTheTransaction(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	boom := errors.New("boom")
@@ -180,7 +181,7 @@ func TestOwnSQLFollowsTheTransaction(t *testing.T) {
 	assert.Zero(t, n)
 }
 
-func TestAStatementThatDDLMadeStaleHealsOutsideOfATransaction(t *testing.T) {
+func TestStalePlan_IsRetriedOutsideTransactions(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table plain (id bigint primary key generated always as identity, note text not null)")
 	r := newRepo[Plain, int64](t, m, "plain")
@@ -218,10 +219,10 @@ func TestAStatementThatDDLMadeStaleHealsOutsideOfATransaction(t *testing.T) {
 	use()
 	require.NoError(t, m.Do(ctx, read))
 	alter("varchar(5)")
-	require.ErrorContains(t, m.Do(ctx, read), "0A000", "in a transaction it can't be run again")
+	require.ErrorContains(t, m.Do(ctx, read), "0A000", "a transaction is aborted, so a retry is impossible")
 }
 
-func TestAddingAColumnDisturbsNobody(t *testing.T) {
+func TestRepository_ToleratesAddedColumns(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	ada := create(t, users, "ada")[0]

@@ -20,7 +20,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// randomSource is one whose numbers SEED repeats.
+// randomSource returns a random source. The environment variable SEED repeats an earlier run.
 func randomSource(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
@@ -33,7 +33,7 @@ func randomSource(t *testing.T) *rand.Rand {
 
 func noon() time.Time { return time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC) }
 
-// twins are two repositories on tables of the same kind, of which one writes many rows by way of a stage and the other never.
+// twins are two repositories on equal tables. One always writes many rows through a staging table, the other never does.
 type twins struct {
 	m              *txn.Manager
 	staged, singly *repo.Repository[User, uuid.UUID]
@@ -49,7 +49,7 @@ func newTwins(t *testing.T) *twins {
 	}
 }
 
-// seed empties both tables and puts the same users into them, some of them soft-deleted.
+// seed truncates both tables and inserts the same users into them, some of them soft-deleted.
 func (w *twins) seed(t *testing.T, r *rand.Rand, n int) []User {
 	t.Helper()
 	ctx := t.Context()
@@ -81,13 +81,13 @@ func randomUser(r *rand.Rand, email string) User {
 	}
 }
 
-// requireSame compares what both tables hold.
+// requireSame requires that both tables have the same content.
 func (w *twins) requireSame(t *testing.T) {
 	t.Helper()
 	dump := func(schema string) []string {
-		texts, err := repo.Pluck[string](t.Context(), w.m, "select u::text from "+schema+".users u order by id")
+		rows, err := repo.Pluck[string](t.Context(), w.m, "select u::text from "+schema+".users u order by id")
 		require.NoError(t, err)
-		return texts
+		return rows
 	}
 	require.Equal(t, dump("singly"), dump("staged"))
 }
@@ -99,18 +99,18 @@ func requireSameError(t *testing.T, want, got error) {
 		return
 	}
 	require.Error(t, got)
-	unify := strings.NewReplacer("staged.", "", "singly.", "", `, column "status"`, "") // COPY tells more
+	unify := strings.NewReplacer("staged.", "", "singly.", "", `, column "status"`, "") // the error of COPY contains the column
 	require.Equal(t, unify.Replace(want.Error()), unify.Replace(got.Error()))
 }
 
-func TestStagedUpsertsDoWhatSingleOnesDo(t *testing.T) {
+func TestUpsertMany_StagedEqualsSingle(t *testing.T) {
 	t.Parallel()
 	r, w, ctx := randomSource(t), newTwins(t), t.Context()
 	for name, opts := range map[string][]repo.UpsertOption{
 		"by key":                 nil,
 		"by column":              {repo.OnConflict("email")},
 		"by constraint":          {repo.OnConstraint("users_email_key")},
-		"revived":                {repo.OnConflict("email"), repo.RestoreDeleted()},
+		"restored":               {repo.OnConflict("email"), repo.RestoreDeleted()},
 		"nothing":                {repo.OnConflict("email"), repo.DoNothing()},
 		"nothing, by constraint": {repo.OnConstraint("users_email_key"), repo.DoNothing()},
 		"nothing, by key":        {repo.DoNothing()},
@@ -119,20 +119,20 @@ func TestStagedUpsertsDoWhatSingleOnesDo(t *testing.T) {
 			seeded := w.seed(t, r, 30)
 			rows := make([]User, 0, 40)
 			for i := range 20 {
-				row := randomUser(r, "fresh"+strconv.Itoa(i))
+				row := randomUser(r, "new"+strconv.Itoa(i))
 				if i%2 == 0 {
 					old := seeded[i]
 					if row.Email = old.Email; name == "by key" || name == "nothing, by key" {
 						row.ID = old.ID
 					}
 					if old.DeletedAt != nil && round%2 == 0 && !strings.Contains(name, "nothing") {
-						continue // else it is an error
+						continue // a soft-deleted row would be an error
 					}
 				}
 				rows = append(rows, row)
 			}
 			if round == 3 {
-				rows[r.IntN(len(rows))].Age = -1 // which the server refuses
+				rows[r.IntN(len(rows))].Age = -1 // violates a check constraint
 			}
 			r.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 			same := append([]User(nil), rows...)
@@ -146,16 +146,16 @@ func TestStagedUpsertsDoWhatSingleOnesDo(t *testing.T) {
 	}
 }
 
-func TestStagedUpdatesDoWhatSingleOnesDo(t *testing.T) {
+func TestUpdateMany_StagedEqualsSingle(t *testing.T) {
 	t.Parallel()
 	r, w, ctx := randomSource(t), newTwins(t), t.Context()
-	for name, spoil := range map[string]func(*User){
-		"all well":     func(*User) {},
-		"stale":        func(u *User) { u.Version-- },
-		"missing":      func(u *User) { u.ID = uuid.New() },
-		"refused":      func(u *User) { u.Age = -1 },
-		"not sendable": func(u *User) { u.Status = "a\x00b" },
-		"unique":       func(u *User) { u.Email = "user29" },
+	for name, modify := range map[string]func(*User){
+		"valid":             func(*User) {},
+		"stale":             func(u *User) { u.Version-- },
+		"missing":           func(u *User) { u.ID = uuid.New() },
+		"check constraint":  func(u *User) { u.Age = -1 },
+		"not encodable":     func(u *User) { u.Status = "a\x00b" },
+		"unique constraint": func(u *User) { u.Email = "user29" },
 	} {
 		seeded := w.seed(t, r, 30)
 		rows := make([]User, 0, len(seeded))
@@ -167,11 +167,11 @@ func TestStagedUpdatesDoWhatSingleOnesDo(t *testing.T) {
 			}
 		}
 		r.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
-		spoil(&rows[5])
+		modify(&rows[5])
 		same := append([]User(nil), rows...)
 		wantErr := w.singly.UpdateMany(ctx, rows)
 		requireSameError(t, wantErr, w.staged.UpdateMany(ctx, same))
-		require.Equal(t, name == "all well", wantErr == nil, "%v", wantErr)
+		require.Equal(t, name == "valid", wantErr == nil, "%v", wantErr)
 		if wantErr != nil {
 			require.Contains(t, wantErr.Error(), "index 5", name)
 		}
@@ -180,25 +180,25 @@ func TestStagedUpdatesDoWhatSingleOnesDo(t *testing.T) {
 	}
 }
 
-func TestStagedCreatesDoWhatSingleOnesDo(t *testing.T) {
+func TestCreateMany_StagedEqualsSingle(t *testing.T) {
 	t.Parallel()
 	r, w, ctx := randomSource(t), newTwins(t), t.Context()
-	for name, spoil := range map[string]func(*User){
-		"all well":     func(*User) {},
-		"refused":      func(u *User) { u.Age = -1 },
-		"not sendable": func(u *User) { u.Status = "a\x00b" },
-		"unique":       func(u *User) { u.Email = "user1" },
+	for name, modify := range map[string]func(*User){
+		"valid":             func(*User) {},
+		"check constraint":  func(u *User) { u.Age = -1 },
+		"not encodable":     func(u *User) { u.Status = "a\x00b" },
+		"unique constraint": func(u *User) { u.Email = "user1" },
 	} {
 		w.seed(t, r, 5)
 		rows := make([]User, 40)
 		for i := range rows {
-			rows[i] = randomUser(r, "fresh"+strconv.Itoa(i))
+			rows[i] = randomUser(r, "new"+strconv.Itoa(i))
 		}
-		spoil(&rows[25])
+		modify(&rows[25])
 		same := append([]User(nil), rows...)
 		wantErr := w.singly.CreateMany(ctx, rows)
 		requireSameError(t, wantErr, w.staged.CreateMany(ctx, same))
-		require.Equal(t, name == "all well", wantErr == nil, "%v", wantErr)
+		require.Equal(t, name == "valid", wantErr == nil, "%v", wantErr)
 		if wantErr != nil {
 			require.Contains(t, wantErr.Error(), "index 25", name)
 		}
@@ -207,19 +207,19 @@ func TestStagedCreatesDoWhatSingleOnesDo(t *testing.T) {
 	}
 }
 
-// Pair has a column of a type that takes text only, as far as the driver knows.
+// Pair has a column of a composite type, which pgx can only send as text.
 type Pair struct {
 	ID    int64 `db:"id,pk"`
 	Value string
 }
 
-func TestCreateManyStagesRowsThatHaveToComeBackIfItCan(t *testing.T) {
+func TestCreateMany_StagesManyRowsIfPossible(t *testing.T) {
 	t.Parallel()
 	count := &counter{}
 	m := managerOf(t, newDB(t, tracer(count)), usersDDL, "create type pair as (a integer, b text)",
 		"create table pairs (id bigint primary key, value pair not null)")
 	staged := func() bool {
-		return slices.ContainsFunc(count.take(), func(text string) bool { return strings.HasPrefix(text, "copy \"pg_temp\"") })
+		return slices.ContainsFunc(count.drain(), func(text string) bool { return strings.HasPrefix(text, "copy \"pg_temp\"") })
 	}
 	r := randomSource(t)
 	users := newRepo[User, uuid.UUID](t, m, "users")
@@ -229,11 +229,11 @@ func TestCreateManyStagesRowsThatHaveToComeBackIfItCan(t *testing.T) {
 			rows[i] = User{Email: fmt.Sprintf("%d of %d", i, n), Age: i}
 		}
 		r.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
-		count.take()
+		count.drain()
 		require.NoError(t, users.CreateMany(t.Context(), rows))
 		assert.Equal(t, n == 256, staged())
 		for i := range rows {
-			require.Equal(t, fmt.Sprintf("%d OF %d", rows[i].Age, n), rows[i].Shout, "each row is still its own")
+			require.Equal(t, fmt.Sprintf("%d OF %d", rows[i].Age, n), rows[i].Shout, "results are assigned to the right rows")
 		}
 		found, err := users.GetMany(t.Context(), []uuid.UUID{rows[0].ID, rows[200].ID})
 		require.NoError(t, err)
@@ -245,7 +245,7 @@ func TestCreateManyStagesRowsThatHaveToComeBackIfItCan(t *testing.T) {
 		rows[i] = Pair{ID: int64(i), Value: fmt.Sprintf("(%d, x)", i)}
 	}
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return pairs.CreateMany(ctx, rows) }),
-		"what can't be staged is sent in text")
+		"rows that can't be staged are sent as text")
 	require.Equal(t, `(299," x")`, rows[299].Value)
 	for i := range rows {
 		rows[i].Value = fmt.Sprintf("(%d, y)", i)
@@ -266,8 +266,8 @@ func TestCreateManyStagesRowsThatHaveToComeBackIfItCan(t *testing.T) {
 	require.ErrorContains(t, pairs.CreateMany(t.Context(), rows), "row at index 298")
 }
 
-// A stage's name must be free again when the next call in the same transaction, or in a savepoint of it, needs it.
-func TestStagesOfOneTransactionDoNotMeet(t *testing.T) {
+// The name of a staging table must be free when the next call in the same transaction, or in a savepoint, needs it.
+func TestStaging_MayRepeatInOneTransaction(t *testing.T) {
 	t.Parallel()
 	r, w, ctx := randomSource(t), newTwins(t), t.Context()
 	w.seed(t, r, 3)
@@ -301,7 +301,7 @@ func TestStagesOfOneTransactionDoNotMeet(t *testing.T) {
 	assert.Zero(t, left)
 }
 
-func TestConcurrentStagedUpsertsDoNotDeadlock(t *testing.T) {
+func TestUpsertMany_ConcurrentStagingDoesNotDeadlock(t *testing.T) {
 	t.Parallel()
 	r, w, ctx := randomSource(t), newTwins(t), t.Context()
 	w.seed(t, r, 0)
