@@ -145,27 +145,23 @@ func (b *Batch) send(ctx context.Context) (int, error) {
 			return i, err
 		}
 	}
-	index, err := b.sendFresh(ctx, tx)
-	if err != nil && !b.writes() && mayRead(ctx, tx, err) {
-		err = readAgain(ctx, tx, err, func() error {
-			index, err = b.sendFresh(ctx, tx)
-			return err
+	index := -1
+	send := func() error {
+		return retryStale(ctx, tx, func() (refused bool, err error) {
+			index, err = b.sendOnce(ctx, tx)
+			return false, err
 		})
+	}
+	var err error
+	if b.writes() {
+		err = send()
+	} else {
+		err = retryRead(ctx, tx, send)
 	}
 	if err != nil {
 		return index, b.wrap(index, err)
 	}
 	return -1, nil
-}
-
-// attempt is try, once more when a table has changed under a prepared statement.
-func (b *Batch) sendFresh(ctx context.Context, tx *txn.Manager) (int, error) {
-	for attempt := 1; ; attempt++ {
-		index, err := b.sendOnce(ctx, tx)
-		if _, inside := tx.Tx(ctx); err == nil || inside || attempt == attempts || !isStaleStatement(err) {
-			return index, err
-		}
-	}
 }
 
 func (b *Batch) writes() bool {

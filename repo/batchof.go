@@ -44,13 +44,13 @@ func (q BatchRepository[T, K]) Find(opts ...QueryOption) *Result[[]T] {
 // Count is [Repository.Count].
 func (q BatchRepository[T, K]) Count(filters ...Filter) *Result[int64] {
 	sql, args, err := q.r.countStatement(filters)
-	return call(q, "Count", "read", sql, args, err, one[int64])
+	return call(q, "Count", "read", sql, args, err, readValue[int64])
 }
 
 // Exists is [Repository.Exists].
 func (q BatchRepository[T, K]) Exists(filters ...Filter) *Result[bool] {
 	sql, args, err := q.r.existsStatement(filters)
-	return call(q, "Exists", "read", sql, args, err, one[bool])
+	return call(q, "Exists", "read", sql, args, err, readValue[bool])
 }
 
 // GetMany is [Repository.GetMany].
@@ -80,7 +80,7 @@ func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]
 		if statement == 0 { // perhaps again
 			rows, missing = make([]T, 0, len(keys)), nil
 		}
-		row, err := scanOne[T](answer, q.r.d.shape)
+		row, err := readFirst[T](answer, q.r.d.shape)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			missing = append(missing, statement)
@@ -111,13 +111,13 @@ func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 	}
 	var fresh *T
 	c.read = func(_ int, answer pgx.Rows) (err error) {
-		if fresh, err = scanOne[T](answer, r.d.shape); errors.Is(err, pgx.ErrNoRows) {
+		if fresh, err = readFirst[T](answer, r.d.shape); errors.Is(err, pgx.ErrNoRows) {
 			return errSuppressed
 		}
 		return err
 	}
 	c.done = func() {
-		r.d.adopt(reflect.ValueOf(row).Elem(), reflect.ValueOf(fresh).Elem())
+		r.d.copyColumns(reflect.ValueOf(row).Elem(), reflect.ValueOf(fresh).Elem())
 		result.set(row, nil)
 	}
 	return result
@@ -148,7 +148,7 @@ func (q BatchRepository[T, K]) mark(name, sql string, key K, clock bool) *Result
 func (q BatchRepository[T, K]) row(name, sql string, args []any, err error) *Result[*T] {
 	var absent error
 	result := call(q, name, "read", sql, args, err, func(rows pgx.Rows) (*T, error) {
-		row, err := scanOne[T](rows, q.r.d.shape)
+		row, err := readFirst[T](rows, q.r.d.shape)
 		if absent = nil; errors.Is(err, pgx.ErrNoRows) {
 			absent = q.r.notFound()
 			return nil, nil //nolint:nilnil // that there is no row is the call's result and no failure

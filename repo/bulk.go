@@ -117,19 +117,18 @@ func (w *bulkWrite[T, K]) stagedOrRowByRow(ctx context.Context, fast, singly fun
 	if inside {
 		opts = append(opts, txn.Nested())
 	}
-	for attempt := 1; ; attempt++ {
+	err := retryStale(ctx, tx, func() (refused bool, err error) {
 		w.reset()
-		err := tx.Do(ctx, fast, opts...)
-		switch {
-		case err == nil:
-			w.applyReturned()
-			return nil
-		case !inside && attempt < attempts && isStaleStatement(err):
-		case !needsRowByRow(err):
-			return err
-		default:
-			return singly(ctx)
-		}
+		return false, tx.Do(ctx, fast, opts...)
+	})
+	switch {
+	case err == nil:
+		w.applyReturned()
+		return nil
+	case needsRowByRow(err):
+		return singly(ctx)
+	default:
+		return err
 	}
 }
 
@@ -206,7 +205,7 @@ func (w *bulkWrite[T, K]) applyReturned() {
 			w.rows[i] = *row
 			continue
 		}
-		d.adopt(w.values.Index(i), reflect.ValueOf(row).Elem())
+		d.copyColumns(w.values.Index(i), reflect.ValueOf(row).Elem())
 	}
 }
 
@@ -224,18 +223,17 @@ func batchesOf(statements []bulkStatement) [][]bulkStatement {
 	return append(batches, statements[start:])
 }
 
-// send sends statements in one round trip and reads their rows. A stale statement heals as in query.
+// send sends statements in one round trip and reads their rows.
 func (w *bulkWrite[T, K]) send(ctx context.Context, statements []bulkStatement) error {
-	for attempt := 1; ; attempt++ {
-		failed, err := w.sendOnce(ctx, statements)
-		if err == nil {
-			return nil
-		}
-		_, inside := w.repository.tx.Tx(ctx)
-		if inside || attempt == attempts || !isStaleStatement(err) {
-			return w.wrapStatement(statements, failed, err)
-		}
+	failed := -1
+	err := retryStale(ctx, w.repository.tx, func() (refused bool, err error) {
+		failed, err = w.sendOnce(ctx, statements)
+		return false, err
+	})
+	if err != nil {
+		return w.wrapStatement(statements, failed, err)
 	}
+	return nil
 }
 
 // try sends statements once. The first result tells the position of the one that failed, -1 for none in particular.
@@ -265,7 +263,7 @@ func (w *bulkWrite[T, K]) collect(rows pgx.Rows, s *bulkStatement) error {
 	if w.inserted != nil && !s.readsExisting {
 		extra = append(extra, &w.inserted[s.row])
 	}
-	row, err := scanOne[T](rows, w.repository.d.shape, extra...)
+	row, err := readFirst[T](rows, w.repository.d.shape, extra...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -286,7 +284,7 @@ func (w *bulkWrite[T, K]) matchReturned(rows pgx.Rows, n int, upserted bool) err
 	if upserted {
 		extra = append(extra, &inserted)
 	}
-	reader := reader[T]{shape: w.repository.d.shape, extra: extra}
+	reader := newReader[T](w.repository.d.shape, extra...)
 	for rows.Next() {
 		if len(fresh) == n {
 			return errKeyChanged
@@ -311,7 +309,7 @@ func (w *bulkWrite[T, K]) matchReturned(rows pgx.Rows, n int, upserted bool) err
 // matchMet reads rows that an upsert has left alone, and perhaps others, and tells them apart.
 func (w *bulkWrite[T, K]) matchExisting(rows pgx.Rows) error {
 	defer rows.Close()
-	reader, find := reader[T]{shape: w.repository.d.shape}, finder{ordering: w.matcher}
+	reader, find := newReader[T](w.repository.d.shape), finder{ordering: w.matcher}
 	for rows.Next() {
 		row := new(T)
 		if err := reader.read(rows, row); err != nil {

@@ -93,7 +93,7 @@ func (c *Core) Copy(ctx context.Context, row reflect.Value) error {
 	return err
 }
 
-// All is Find, by the row plan or by pgx's Scan.
+// All is Find, by the row plan or by the slow reader.
 func (c *Core) All(ctx context.Context, plan bool, orderBy string) ([]reflect.Value, error) {
 	return c.read(ctx, plan, c.d.statements.selectFrom+" order by "+orderBy)
 }
@@ -116,12 +116,20 @@ func (c *Core) read(ctx context.Context, plan bool, sql string, args ...any) ([]
 		return nil, err
 	}
 	defer rows.Close()
-	var found []reflect.Value
+	var (
+		found []reflect.Value
+		slow  func(row any) error
+	)
 	for rows.Next() {
 		row := reflect.New(c.d.typ).Elem()
 		if !plan || !rowplan.ScanValue(c.d.plans.For(rows, 0), rows.RawValues(), row) {
 			row.SetZero()
-			if err := newRowScanner(c.d.shape).scan(rows, row); err != nil {
+			if slow == nil {
+				if slow, err = c.d.slowReader(rows, nil, nil); err != nil {
+					return nil, err
+				}
+			}
+			if err := slow(row.Addr().Interface()); err != nil {
 				return nil, err
 			}
 		}
@@ -129,3 +137,15 @@ func (c *Core) read(ctx context.Context, plan bool, sql string, args ...any) ([]
 	}
 	return found, rows.Err()
 }
+
+// ReadSlow reads the current row without a row plan.
+func ReadSlow[T any](m Model, rows pgx.Rows, extra ...any) (row T, err error) {
+	read, err := m.d.slowReader(rows, nil, extra)
+	if err != nil {
+		return row, err
+	}
+	return row, read(&row)
+}
+
+// ScanyReads reports whether scany reads a model.
+func ScanyReads(m Model) bool { return m.d.scanyReads() }

@@ -77,13 +77,16 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 		}
 		batch.Queue(sql, args...)
 	}
-	found, missing, err := r.readBatch(ctx, batch)
-	if err != nil && mayRead(ctx, r.tx, err) {
-		err = readAgain(ctx, r.tx, err, func() error {
+	var (
+		found   []T
+		missing []int
+	)
+	err := retryRead(ctx, r.tx, func() error {
+		return retryStale(ctx, r.tx, func() (refused bool, err error) {
 			found, missing, err = r.readBatch(ctx, batch)
-			return err
+			return false, err
 		})
-	}
+	})
 	if err != nil {
 		return nil, r.wrap("read", err)
 	}
@@ -98,7 +101,7 @@ func (r *Repository[T, K]) readBatch(ctx context.Context, batch *pgx.Batch) (fou
 		rows, err := results.Query()
 		var row *T
 		if err == nil {
-			row, err = scanOne[T](rows, r.d.shape)
+			row, err = readFirst[T](rows, r.d.shape)
 		}
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
@@ -156,8 +159,8 @@ func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Se
 		_, inside := r.tx.Tx(ctx)
 		stopped := false
 		var failed error // behind the first row, after which nothing is read again
-		err := r.reading(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
-			reader, begun, exhausted := reader[T]{shape: r.d.shape}, false, false
+		err := r.queryIdempotent(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
+			reader, begun, exhausted := newReader[T](r.d.shape), false, false
 			defer func() { // after a panic of the loop's body, too
 				if !inside && !exhausted {
 					cancel()
@@ -199,7 +202,7 @@ func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string
 		return nil, b.err
 	}
 	values := []V{}
-	err := r.reading(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
+	err := r.queryIdempotent(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
 		var err error
 		values, err = pgx.AppendRows(values[:0], rows, pgx.RowTo[V])
 		return err //nolint:wrapcheck // wrapped below

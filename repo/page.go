@@ -92,13 +92,13 @@ type pageRows[T any] struct {
 }
 
 func (r *Repository[T, K]) pageRows(ctx context.Context, sql string, args []any, size int) (found pageRows[T], err error) {
-	err = r.reading(ctx, sql, args, func(rows pgx.Rows) error {
+	err = r.queryIdempotent(ctx, sql, args, func(rows pgx.Rows) error {
 		defer rows.Close()
-		found = pageRows[T]{rows: make([]T, 0, min(size+1, mostExpected))}
+		found = pageRows[T]{rows: make([]T, 0, min(size+1, maxInitialCapacity))}
 		var texts []*string
-		reader := reader[T]{shape: r.d.shape, extra: []any{&texts}}
+		reader := newReader[T](r.d.shape, &texts)
 		for rows.Next() {
-			found.rows = oneMore(found.rows)
+			found.rows = append(found.rows, *new(T))
 			texts = nil
 			if err := reader.read(rows, &found.rows[len(found.rows)-1]); err != nil {
 				return err

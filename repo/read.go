@@ -97,7 +97,7 @@ func (r *Repository[T, K]) findStatement(opts []QueryOption) (sql string, args [
 // list reads the rows of a statement.
 func (r *Repository[T, K]) list(ctx context.Context, sql string, args []any, sizeHint int) ([]T, error) {
 	var found []T
-	err := r.reading(ctx, sql, args, func(rows pgx.Rows) error {
+	err := r.queryIdempotent(ctx, sql, args, func(rows pgx.Rows) error {
 		var err error
 		found, err = collect[T](rows, r.d.shape, sizeHint)
 		return err
@@ -141,9 +141,9 @@ func (r *Repository[T, K]) existsStatement(filters []Filter) (sql string, args [
 // scalar runs a statement that gives one value.
 func scalar[V, T, K any](ctx context.Context, r *Repository[T, K], sql string, args []any) (V, error) {
 	var value V
-	err := r.reading(ctx, sql, args, func(rows pgx.Rows) error {
+	err := r.queryIdempotent(ctx, sql, args, func(rows pgx.Rows) error {
 		var err error
-		value, err = one[V](rows)
+		value, err = readValue[V](rows)
 		return err
 	})
 	return value, r.wrap("read", err)

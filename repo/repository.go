@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -76,35 +75,6 @@ func (r *Repository[T, K]) keyArgs(args []any, key K) []any {
 	return r.d.keyArgs(args, reflect.ValueOf(&apart).Elem())
 }
 
-// staleStatement is the server's message when a table was altered under a prepared statement. Each connection has to find
-// out once; the driver then prepares anew.
-const staleStatement = "cached plan must not change result type"
-
-// attempts is how many connections with a stale statement one call puts up with.
-const attempts = 3
-
-// query runs a query and hands its rows to read, which must close them. A statement that has become stale through DDL is run
-// again outside of a transaction: the server has refused it before it did anything.
-func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
-	for attempt := 1; ; attempt++ {
-		rows, err := r.tx.Query(ctx, sql, args...) //nolint:rowserrcheck // read sees to it
-		if err == nil {
-			err = read(rows)
-		}
-		if err == nil || attempt == attempts || !isStaleStatement(err) {
-			return err
-		}
-		if _, inside := r.tx.Tx(ctx); inside {
-			return err
-		}
-	}
-}
-
-func isStaleStatement(err error) bool {
-	pg, ok := pgError(err)
-	return ok && pg.Code == sqlstate.FeatureNotSupported && pg.Message == staleStatement
-}
-
 // exec runs a statement and returns how many rows it has changed.
 func (r *Repository[T, K]) exec(ctx context.Context, sql string, args []any) (int64, error) {
 	tag, err := r.tx.Exec(ctx, sql, args...)
@@ -116,7 +86,7 @@ func (r *Repository[T, K]) one(ctx context.Context, sql string, args []any, extr
 	var row *T
 	err := r.query(ctx, sql, args, func(rows pgx.Rows) error {
 		var err error
-		row, err = scanOne[T](rows, r.d.shape, extra...)
+		row, err = readFirst[T](rows, r.d.shape, extra...)
 		return err
 	})
 	return row, err

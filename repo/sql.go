@@ -3,11 +3,8 @@ package repo
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"reflect"
-	"slices"
-	"sync"
 
 	"github.com/georgysavva/scany/v2/pgxscan"
 	"github.com/jackc/pgx/v5"
@@ -19,15 +16,6 @@ import (
 type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
-
-// scanAPI is the library's own scany: a column without a field is an error.
-var scanAPI = sync.OnceValues(func() (*pgxscan.API, error) { //nolint:gochecknoglobals // made once, never changed
-	api, err := pgxscan.NewDBScanAPI()
-	if err != nil {
-		return nil, err //nolint:wrapcheck // can't happen: there are no options
-	}
-	return pgxscan.NewAPI(api)
-})
 
 // Query runs the application's own SQL and reads its rows into values of type U: a struct, whose fields take the columns of
 // their names as scany maps them (nested structs as "parent.child"), a map[string]any, or for a single column any type.
@@ -45,9 +33,9 @@ func Query[U any](ctx context.Context, q Querier, sql string, args ...any) ([]U,
 			found, err = pgx.CollectRows(rows, pgx.RowTo[U])
 			return err //nolint:wrapcheck // wrapped by run
 		}
-		if r := newNamedReader[U](rows); r != nil {
+		if r := newResultReader[U](rows); r != nil {
 			var err error
-			found, err = r.all(rows)
+			found, err = r.all(rows, 0)
 			return err
 		}
 		api, err := scannerFor[U]()
@@ -71,9 +59,9 @@ func QueryOne[U any](ctx context.Context, q Querier, sql string, args ...any) (U
 			found, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[U])
 			return err //nolint:wrapcheck // wrapped by run
 		}
-		if r := newNamedReader[U](rows); r != nil {
+		if r := newResultReader[U](rows); r != nil {
 			var err error
-			found, err = r.single(rows)
+			found, err = r.exactlyOne(rows)
 			return err
 		}
 		api, err := scannerFor[U]()
@@ -150,7 +138,7 @@ func rowReader[U any](rows pgx.Rows) (func(*U) error, error) {
 			return err
 		}, nil
 	}
-	if r := newNamedReader[U](rows); r != nil {
+	if r := newResultReader[U](rows); r != nil {
 		return func(row *U) error { return r.read(rows, row) }, nil
 	}
 	api, err := scannerFor[U]()
@@ -175,19 +163,17 @@ func Pluck[V any](ctx context.Context, q Querier, sql string, args ...any) ([]V,
 	return found, nil
 }
 
-// run runs a query and hands its rows to read. As a repository's own statements it heals when DDL has made it stale, unless
-// that was in a transaction.
+// run runs a query and passes its rows to read.
 func run(ctx context.Context, q Querier, sql string, args []any, read func(pgx.Rows) error) error {
-	for attempt := 1; ; attempt++ {
-		rows, err := q.Query(ctx, sql, args...) //nolint:rowserrcheck // read sees to it
-		if err == nil {
-			err = read(rows)
-			rows.Close()
+	err := retryStale(ctx, q, func() (refused bool, err error) {
+		rows, err := q.Query(ctx, sql, args...) //nolint:rowserrcheck // read checks it
+		if err != nil {
+			return false, err //nolint:wrapcheck // wrapped below
 		}
-		if err == nil || attempt == attempts || !isStaleStatement(err) || inTransaction(ctx, q) {
-			return wrapError("query", "", nil, err, -1)
-		}
-	}
+		defer rows.Close()
+		return false, read(rows)
+	})
+	return wrapError("query", "", nil, err, -1)
 }
 
 // inTransaction reports whether a query runs in a transaction, as far as can be seen. Only a manager and a pool can say no.
@@ -221,39 +207,4 @@ func scannerFor[U any]() (*pgxscan.API, error) {
 		return nil, err
 	}
 	return scanAPI()
-}
-
-var endless sync.Map //nolint:gochecknoglobals // a cache, of reflect.Type to error or nil
-
-// checkEndless refuses a struct that contains itself by way of structs and pointers: scany would follow it for ever.
-func checkEndless(typ reflect.Type) error {
-	if known, ok := endless.Load(typ); ok {
-		err, _ := known.(error)
-		return err
-	}
-	err := follow(typ, nil)
-	endless.Store(typ, err)
-	return err
-}
-
-func follow(typ reflect.Type, above []reflect.Type) error {
-	if typ.Kind() == reflect.Pointer {
-		typ = typ.Elem()
-	}
-	if typ.Kind() != reflect.Struct {
-		return nil
-	}
-	if slices.Contains(above, typ) {
-		return fmt.Errorf("repo: type %v contains itself, so that its columns would have no end: exclude the field with `db:\"-\"`", typ)
-	}
-	above = append(slices.Clone(above), typ)
-	for f := range typ.Fields() {
-		if tag := f.Tag.Get("db"); !f.IsExported() && !f.Anonymous || tag == "-" {
-			continue
-		}
-		if err := follow(f.Type, above); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -262,8 +262,9 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	if err := u.check(r.d, form); err != nil {
 		return 0, err
 	}
+	const maxUpsertAttempts = 3
 	sql, args := u.text(r.d, form), r.d.insertArgs(make([]any, 0, len(form)), v, form)
-	for range attempts { // the row that was in the way may be gone when it is looked for
+	for range maxUpsertAttempts { // the row that was in the way may be gone when it is looked for
 		var inserted bool
 		fresh, err := r.one(ctx, sql, args, &inserted)
 		if err == nil {

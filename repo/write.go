@@ -48,7 +48,7 @@ func (r *Repository[T, K]) setReturned(op string, row, fresh *T, err error) erro
 		*row = *fresh
 		return nil
 	}
-	r.d.adopt(reflect.ValueOf(row).Elem(), reflect.ValueOf(fresh).Elem())
+	r.d.copyColumns(reflect.ValueOf(row).Elem(), reflect.ValueOf(fresh).Elem())
 	return nil
 }
 

@@ -137,3 +137,27 @@ func reconnect(t *testing.T, m *txn.Manager) error {
 		return m.DB().Pool().Ping(ctx)
 	})
 }
+
+func TestRetryStale_EncodesForTheTypesThatColumnsHaveNow(t *testing.T) {
+	t.Parallel()
+	type Counted struct {
+		ID int64 `db:"id,pk"`
+		N  int64
+	}
+	m := newManager(t, "create table counted (id integer primary key, n integer not null)")
+	counted := newRepo[Counted, int64](t, m, "counted")
+	const large = 1 << 40
+	ctx := t.Context()
+	require.NoError(t, counted.Create(ctx, &Counted{1, 1}))
+	require.NoError(t, second(counted.Get(ctx, 1)))
+	require.ErrorContains(t, counted.Create(ctx, &Counted{large, large}), "sent as its column's type")
+	_, err := counted.Get(ctx, large)
+	require.ErrorContains(t, err, "sent as its column's type")
+	require.NoError(t, counted.Create(ctx, &Counted{2, 2}))
+	require.NoError(t, second(counted.Get(ctx, 1)))
+	require.NoError(t, second(m.Exec(ctx, "alter table counted alter column id type bigint, alter column n type bigint")))
+	require.NoError(t, counted.Create(ctx, &Counted{large, large}))
+	got, err := counted.Get(ctx, large)
+	require.NoError(t, err)
+	assert.Equal(t, Counted{large, large}, *got)
+}
