@@ -16,24 +16,24 @@ import (
 	"github.com/rdsfx-go/rdsfx/benchmarks/measure"
 )
 
-var update = flag.Bool("update", false, "write the numbers of allocations of the present code to "+baseline)
+var update = flag.Bool("update", false, "write the allocations of the current code to "+baseline)
 
 const (
 	baseline  = "testdata/allocs.txt"
 	howUpdate = "make bench-allocs"
 )
 
-// platform is what the numbers hold for: the compiler decides what escapes to the heap.
+// platform returns the platform for which the numbers hold: the compiler decides which values escape to the heap.
 func platform() string {
 	release := regexp.MustCompile(`^go1\.\d+`).FindString(runtime.Version())
 	return fmt.Sprintf("%s %s/%s", release, runtime.GOOS, runtime.GOARCH)
 }
 
-// TestAllocationsAreThoseOfTheBaseline compares the allocations of each operation with a file, exactly: more of them are a
-// regression, and fewer are to be kept.
-func TestAllocationsAreThoseOfTheBaseline(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+// TestAllocations_MatchBaseline compares the allocations of each operation with a file, exactly. More allocations are a
+// regression. Fewer allocations must be written to the file, so that they stay.
+func TestAllocations_MatchBaseline(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
 	if raceEnabled {
-		t.Skip("the race detector allocates, too")
+		t.Skip("the race detector also allocates")
 	}
 	want, err := os.ReadFile(baseline)
 	if !*update {
@@ -56,9 +56,9 @@ func TestAllocationsAreThoseOfTheBaseline(t *testing.T) { //nolint:paralleltest 
 	operations := contest.Operations()
 	for i := range operations {
 		op := &operations[i]
-		for place, contender := range op.Contenders {
-			if place > 0 && !strings.HasPrefix(contender.Name, "rdsfx") && !strings.HasPrefix(contender.Name, "Do-") {
-				continue // others' numbers are theirs to watch; the first is what ours are compared with
+		for position, contender := range op.Contenders {
+			if position > 0 && !strings.HasPrefix(contender.Name, "rdsfx") && !strings.HasPrefix(contender.Name, "Do-") {
+				continue // only the library and the contender that it is compared with
 			}
 			n, err := arena.Allocations(t.Context(), op, contender, expected[op.Slug+" "+contender.Name])
 			require.NoError(t, err)
@@ -77,8 +77,8 @@ func TestAllocationsAreThoseOfTheBaseline(t *testing.T) { //nolint:paralleltest 
 			was = before[i]
 		}
 		if line != was {
-			t.Errorf("allocations have changed.\n  %s: %s\n  now: %s\n"+
-				"If that is meant, write them down with: %s", baseline, was, line, howUpdate)
+			t.Errorf("allocations changed.\n  %s: %s\n  now: %s\n"+
+				"If this is intended, update the file with: %s", baseline, was, line, howUpdate)
 		}
 	}
 }

@@ -15,14 +15,14 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// sideBySide runs fn with a connection whose types are pgx's own and with one that has the library's codecs.
+// sideBySide runs fn with a connection that has pgx's codecs and with one that has the library's.
 func sideBySide(b *testing.B, fn func(b *testing.B, conn *pgx.Conn)) {
 	b.Helper()
 	for _, contender := range []struct {
-		name  string
-		stock bool
+		name       string
+		pgxDefault bool
 	}{{"pgx", true}, {"rdsfx", false}} {
-		db := fxtest.DB(b, fxtest.Config(pgfx.Config{DisableFastCodecs: contender.stock}))
+		db := fxtest.DB(b, fxtest.Config(pgfx.Config{DisableFastCodecs: contender.pgxDefault}))
 		b.Run("with="+contender.name, func(b *testing.B) {
 			b.ReportAllocs()
 			err := db.AcquireFunc(b.Context(), func(_ context.Context, conn *pgx.Conn) error {
@@ -40,8 +40,8 @@ type example struct {
 	name  string
 	oid   uint32
 	value any
-	// fresh returns a destination.
-	fresh func() any
+	// destination returns a new destination for Scan.
+	destination func() any
 }
 
 func examples() []example {
@@ -65,11 +65,11 @@ func examples() []example {
 	}
 }
 
-// BenchmarkEncode measures turning an argument into what is sent, as pgx does it for a prepared statement.
+// BenchmarkEncode measures encoding an argument, as pgx does it for a prepared statement.
 func BenchmarkEncode(b *testing.B) {
 	for _, e := range examples() {
 		b.Run("value="+e.name, func(b *testing.B) {
-			sideBySide(b, func(b *testing.B, conn *pgx.Conn) { //nolint:thelper // what is measured, and no helper of it
+			sideBySide(b, func(b *testing.B, conn *pgx.Conn) { //nolint:thelper // the measured code, not a helper
 				var builder pgx.ExtendedQueryBuilder
 				statement, args := describe(b, conn, e.oid), []any{e.value}
 				for b.Loop() {
@@ -82,12 +82,12 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// BenchmarkScan measures turning what the server has sent into a Go value, the plan of a new query included.
+// BenchmarkScan measures decoding a value from the server, including the plan of a new query.
 func BenchmarkScan(b *testing.B) {
 	for _, e := range examples() {
 		b.Run("value="+e.name, func(b *testing.B) {
-			sideBySide(b, func(b *testing.B, conn *pgx.Conn) { //nolint:thelper // what is measured, and no helper of it
-				m, target := conn.TypeMap(), e.fresh()
+			sideBySide(b, func(b *testing.B, conn *pgx.Conn) { //nolint:thelper // the measured code, not a helper
+				m, target := conn.TypeMap(), e.destination()
 				format := m.FormatCodeForOID(e.oid)
 				src, err := m.Encode(e.oid, format, e.value, nil)
 				if err != nil { // a string can only be sent as text
@@ -106,10 +106,10 @@ func BenchmarkScan(b *testing.B) {
 	}
 }
 
-// BenchmarkRoundTrip measures a statement that takes a UUID and returns a row of a UUID, a document and a time, live.
+// BenchmarkRoundTrip measures a statement with a UUID and a time as arguments, which returns a row, on a real server.
 func BenchmarkRoundTrip(b *testing.B) {
 	const sql = `select $1::uuid, '{"name": "Ada"}'::jsonb, $2::timestamptz`
-	sideBySide(b, func(b *testing.B, conn *pgx.Conn) { //nolint:thelper // what is measured, and no helper of it
+	sideBySide(b, func(b *testing.B, conn *pgx.Conn) { //nolint:thelper // the measured code, not a helper
 		ctx, id, at := b.Context(), uuid.New(), time.Now()
 		var document json.RawMessage
 		for b.Loop() {

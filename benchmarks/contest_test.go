@@ -8,8 +8,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/benchmarks/measure"
 )
 
-// BenchmarkContest measures one contender after the other, in the form that go test and benchstat know. The command table
-// lets them take turns, which is the fairer way.
+// BenchmarkContest measures one contender after the other and reports in the format of go test and benchstat. The command table
+// alternates between contenders, which is fairer.
 func BenchmarkContest(b *testing.B) {
 	arena, err := measure.NewArena(b.Context())
 	if err != nil {
@@ -55,7 +55,7 @@ func compete(b *testing.B, arena *measure.Arena, op *contest.Operation, mode mea
 		if mode == measure.Replay {
 			i = 0
 		}
-		if err := seat.Session.Call(context.Background(), i); err != nil { // as the command table does
+		if err := seat.Session.Call(context.Background(), i); err != nil { // as in the command table
 			b.Fatal(err)
 		}
 	}

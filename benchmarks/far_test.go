@@ -13,11 +13,11 @@ import (
 	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 )
 
-// farLatency is how much later everything arrives in each direction: what there is between two zones of a cloud.
+// farLatency is the latency per direction, as between two availability zones of a cloud.
 const farLatency = 250 * time.Microsecond
 
-// BenchmarkFar lets the contenders of a bulk update work across a network, which a proxy plays: it delays what passes in each
-// direction. What a round trip takes altogether is measured beside them, since timers are coarse.
+// BenchmarkFar measures the contenders of a bulk update across a network, which a proxy simulates by a delay in each direction.
+// It also measures a bare round trip, because timers are coarse.
 func BenchmarkFar(b *testing.B) {
 	ctx := b.Context()
 	url := fxtest.URL(b, fxtest.SQL(contest.Schema))

@@ -18,8 +18,8 @@ type poolContender struct {
 	pool *pgxpool.Pool
 }
 
-// poolContenders are a plain pool; ours with the watching switched off and on; and ours with a single connection, so that
-// it is always exhausted and takes the stack of every acquire.
+// poolContenders returns a plain pool, and the library's pool without and with statistics. The last contender has a single
+// connection: its pool is always exhausted, so it records the stack of every acquire.
 func poolContenders(b *testing.B) []poolContender {
 	b.Helper()
 	ctx := context.Background()
@@ -38,8 +38,8 @@ func poolContenders(b *testing.B) []poolContender {
 		b.Fatal(err)
 	}
 	b.Cleanup(plain.Close)
-	ours := func(maxConns int, watch pgfx.StatsConfig) *pgxpool.Pool {
-		db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Pool: pgfx.PoolConfig{MaxConns: maxConns}, Stats: watch})
+	library := func(maxConns int, stats pgfx.StatsConfig) *pgxpool.Pool {
+		db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Pool: pgfx.PoolConfig{MaxConns: maxConns}, Stats: stats})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -51,20 +51,20 @@ func poolContenders(b *testing.B) []poolContender {
 	}
 	return []poolContender{
 		{"plain", plain},
-		{"unwatched", ours(4, pgfx.StatsConfig{Disabled: true})},
-		{"watched", ours(4, pgfx.StatsConfig{})},
-		{"all-stacks", ours(1, pgfx.StatsConfig{})},
+		{"no-statistics", library(4, pgfx.StatsConfig{Disabled: true})},
+		{"statistics", library(4, pgfx.StatsConfig{})},
+		{"all-stacks", library(1, pgfx.StatsConfig{})},
 	}
 }
 
-// takeTurns measures the contenders by turns and reports for each the median of its blocks and the difference to the first.
-func takeTurns(b *testing.B, contenders []poolContender, runs int, op func(pool *pgxpool.Pool) error) {
+// comparePools measures the contenders in turn. It reports the median of each and the difference to the first.
+func comparePools(b *testing.B, contenders []poolContender, runs int, op func(pool *pgxpool.Pool) error) {
 	b.Helper()
 	turns := make([]turn, len(contenders))
 	for i, c := range contenders {
 		turns[i] = turn{c.name, func() error { return op(c.pool) }}
 	}
-	results := byTurns(b, turns, runs)
+	results := measureInTurns(b, turns, runs)
 	first := results[0].median()
 	for i, c := range contenders {
 		median := results[i].median()
@@ -76,10 +76,10 @@ func takeTurns(b *testing.B, contenders []poolContender, runs int, op func(pool 
 	}
 }
 
-// BenchmarkPoolAcquire takes a connection and gives it back.
+// BenchmarkPoolAcquire acquires and releases a connection.
 func BenchmarkPoolAcquire(b *testing.B) {
 	ctx := context.Background()
-	takeTurns(b, poolContenders(b), 1000, func(pool *pgxpool.Pool) error {
+	comparePools(b, poolContenders(b), 1000, func(pool *pgxpool.Pool) error {
 		conn, err := pool.Acquire(ctx)
 		if err == nil {
 			conn.Release()
@@ -88,7 +88,7 @@ func BenchmarkPoolAcquire(b *testing.B) {
 	})
 }
 
-// BenchmarkPoolStatement runs one statement on a connection that is held, so that it shows the statement alone.
+// BenchmarkPoolStatement runs one statement on an acquired connection, without the acquire.
 func BenchmarkPoolStatement(b *testing.B) {
 	ctx := context.Background()
 	contenders := poolContenders(b)
@@ -101,14 +101,13 @@ func BenchmarkPoolStatement(b *testing.B) {
 		b.Cleanup(conn.Release) // before the pools are closed
 		held[c.pool] = conn
 	}
-	takeTurns(b, contenders, 100, func(pool *pgxpool.Pool) error {
+	comparePools(b, contenders, 100, func(pool *pgxpool.Pool) error {
 		_, err := held[pool].Exec(ctx, "select 1")
 		return err
 	})
 }
 
-// BenchmarkPoolTracer does what is done for one statement beside running it: what the network and the server take would
-// drown it.
+// BenchmarkPoolTracer measures the tracer of one statement without the statement, whose network and server time would hide it.
 func BenchmarkPoolTracer(b *testing.B) {
 	ctx := context.Background()
 	contenders := poolContenders(b)
@@ -123,7 +122,7 @@ func BenchmarkPoolTracer(b *testing.B) {
 		b.Cleanup(conn.Release)
 		held[c.pool], tracers[c.pool] = conn.Conn(), c.pool.Config().ConnConfig.Tracer
 	}
-	takeTurns(b, contenders, 1000, func(pool *pgxpool.Pool) error {
+	comparePools(b, contenders, 1000, func(pool *pgxpool.Pool) error {
 		conn, tracer := held[pool], tracers[pool]
 		if tracer == nil {
 			return nil
@@ -137,7 +136,7 @@ func BenchmarkPoolTracer(b *testing.B) {
 // BenchmarkPoolExec runs one statement on the pool: an acquire, the statement, a release.
 func BenchmarkPoolExec(b *testing.B) {
 	ctx := context.Background()
-	takeTurns(b, poolContenders(b), 100, func(pool *pgxpool.Pool) error {
+	comparePools(b, poolContenders(b), 100, func(pool *pgxpool.Pool) error {
 		_, err := pool.Exec(ctx, "select 1")
 		return err
 	})

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// turn is one of those who are measured by turns.
+// turn is an operation that is measured in turn with others.
 type turn struct {
 	name string
 	op   func() error
 }
 
-// measured is what was measured of a turn.
+// measured holds the measurements of a turn.
 type measured struct {
-	blocks []float64 // nanoseconds an operation
-	allocs float64   // an operation
+	blocks []float64 // nanoseconds per operation
+	allocs float64   // per operation
 }
 
 func (m *measured) median() float64 {
@@ -24,7 +24,7 @@ func (m *measured) median() float64 {
 	return sorted[len(sorted)/2]
 }
 
-// ratio returns how long the operations took as a multiple of those of others: the median over the rounds.
+// ratio returns the median over the rounds of the time relative to that of others.
 func (m *measured) ratio(others *measured) float64 {
 	ratios := make([]float64, len(m.blocks))
 	for i := range ratios {
@@ -34,8 +34,8 @@ func (m *measured) ratio(others *measured) float64 {
 	return ratios[len(ratios)/2]
 }
 
-// warmUp is which part of a block runs before it, unmeasured.
-const warmUp = 10
+// warmUpDivisor sets the share of a block that runs unmeasured before it: 10 %.
+const warmUpDivisor = 10
 
 func run(b *testing.B, t turn, times int) {
 	b.Helper()
@@ -46,8 +46,8 @@ func run(b *testing.B, t turn, times int) {
 	}
 }
 
-// byTurns runs everybody by turns, in blocks of runs operations, so that they meet the same weather.
-func byTurns(b *testing.B, turns []turn, runs int) []measured {
+// measureInTurns runs all turns alternately, in blocks of runs operations, so that they run under the same conditions.
+func measureInTurns(b *testing.B, turns []turn, runs int) []measured {
 	b.Helper()
 	results := make([]measured, len(turns))
 	mallocs := make([]uint64, len(turns))
@@ -55,7 +55,7 @@ func byTurns(b *testing.B, turns []turn, runs int) []measured {
 	rounds := 0
 	for b.Loop() {
 		for i, t := range turns {
-			run(b, t, 1+runs/warmUp) // what was used last is cold
+			run(b, t, 1+runs/warmUpDivisor) // caches are cold after the turns of the others
 			runtime.ReadMemStats(&before)
 			began := time.Now()
 			run(b, t, runs)
@@ -66,7 +66,7 @@ func byTurns(b *testing.B, turns []turn, runs int) []measured {
 		}
 		rounds++
 	}
-	b.ReportMetric(0, "ns/op") // of all together: it says nothing
+	b.ReportMetric(0, "ns/op") // the sum over all turns is meaningless
 	for i := range results {
 		results[i].allocs = float64(mallocs[i]) / float64(rounds*runs)
 	}

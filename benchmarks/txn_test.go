@@ -19,7 +19,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// wire dials, and counts what is sent: a round trip is one write.
+// wire is a dialer that counts writes; each round trip has one.
 type wire struct {
 	dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	trips atomic.Int64
@@ -44,9 +44,9 @@ func (w *wire) Dial(ctx context.Context, network, address string) (net.Conn, err
 	return wireConn{conn, &w.trips}, nil
 }
 
-// transactions are those who run a transaction around the three statements: pgx.BeginFunc, on a plain pool and on ours; a popular
-// manager on the plain pool; and Do. The last ones set three timeouts, too.
-func transactions(b *testing.B, url string, w *wire, maxConns int) (turns []turn, end func()) {
+// transactions returns turns that run a transaction around three statements. They use pgx.BeginFunc on both pools, a popular
+// manager on the plain pool, and Do. The last three also set three timeouts.
+func transactions(b *testing.B, url string, w *wire, maxConns int) (turns []turn, closeAll func()) {
 	b.Helper()
 	ctx := context.Background()
 	cfg, err := pgxpool.ParseConfig(url)
@@ -119,9 +119,9 @@ func transactions(b *testing.B, url string, w *wire, maxConns int) (turns []turn
 	}
 }
 
-// BenchmarkTransaction measures a transaction around three trivial statements by turns and reports for each the ratio to
-// pgx.BeginFunc on the same kind of pool, the allocations beyond that, and the round trips: with the server's answers played from
-// memory, which leaves what the client costs, and on a real server.
+// BenchmarkTransaction measures transactions around three trivial statements. For each it reports the time relative to
+// pgx.BeginFunc on the library's pool, the additional allocations and the round trips. It runs once with replayed replies, which
+// shows the cost of the client, and once on a real server.
 func BenchmarkTransaction(b *testing.B) {
 	ctx := context.Background()
 	server, err := embedded.Start(ctx)
@@ -132,25 +132,25 @@ func BenchmarkTransaction(b *testing.B) {
 	b.Run("live", func(b *testing.B) {
 		runTransactions(b, server.URL(), &wire{dial: new(net.Dialer).DialContext}, 1, 20)
 	})
-	const spare = 4 // connections, so that the pool isn't exhausted; live, one keeps all on the same server process
+	const conns = 4 // more than needed, so that the pool is not exhausted; the live run uses one server process for all
 	b.Run("replay", func(b *testing.B) {
 		tape := replay.New(nil)
 		w := &wire{dial: tape.Dial}
-		recordTransactions(b, server.URL(), w, spare)
+		recordTransactions(b, server.URL(), w, conns)
 		tape.Play()
-		runTransactions(b, server.URL(), w, spare, 200)
+		runTransactions(b, server.URL(), w, conns, 200)
 		if err := tape.Err(); err != nil {
 			b.Fatal(err)
 		}
 	})
 }
 
-// recordTransactions runs the turns in order on new connections, each of them first once: which statements a batch prepares
-// depends on what its connection has prepared before.
+// recordTransactions runs the turns on new connections, starting once with each turn. The statements that a batch prepares depend
+// on those that its connection prepared before.
 func recordTransactions(b *testing.B, url string, w *wire, maxConns int) {
 	b.Helper()
 	for first, n := 0, 1; first < n; first++ {
-		turns, end := transactions(b, url, w, maxConns)
+		turns, closeAll := transactions(b, url, w, maxConns)
 		n = len(turns)
 		for i := range 3 * n {
 			t := turns[(first+i)%n]
@@ -158,16 +158,16 @@ func recordTransactions(b *testing.B, url string, w *wire, maxConns int) {
 				b.Fatalf("%s: %v", t.name, err)
 			}
 		}
-		end()
+		closeAll()
 	}
 }
 
 func runTransactions(b *testing.B, url string, w *wire, maxConns, runs int) {
 	b.Helper()
-	turns, end := transactions(b, url, w, maxConns)
-	defer end()
+	turns, closeAll := transactions(b, url, w, maxConns)
+	defer closeAll()
 	trips := make([]int64, len(turns))
-	for range 3 { // at first there are statements to be prepared and a table to be made
+	for range 3 { // the first calls prepare statements and create a table
 		for i, t := range turns {
 			before := w.trips.Load()
 			if err := t.op(); err != nil {
@@ -176,7 +176,7 @@ func runTransactions(b *testing.B, url string, w *wire, maxConns, runs int) {
 			trips[i] = w.trips.Load() - before
 		}
 	}
-	results := byTurns(b, turns, runs)
+	results := measureInTurns(b, turns, runs)
 	for i, t := range turns {
 		b.ReportMetric(results[i].ratio(&results[0]), t.name+"-ratio")
 		b.ReportMetric(results[i].allocs-results[0].allocs, t.name+"-more-allocs/op")

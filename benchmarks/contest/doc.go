@@ -1,3 +1,3 @@
-// Package contest holds what is compared: the same operations on the same table, written with rdsfx and with its peers as
-// somebody who knows each of them well would write them. It measures nothing; package measure does.
+// Package contest has the contenders: the same operations on the same table, written with rdsfx and with its peers. Each is
+// written as an expert in that library would write it. Package measure does the measuring.
 package contest

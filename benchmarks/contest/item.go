@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Schema makes the table that all contenders work on.
+// Schema creates the table that all contenders use.
 const Schema = `create table items (
 	id         uuid primary key default gen_random_uuid(),
 	name       text not null,
@@ -23,7 +23,8 @@ const Schema = `create table items (
 	updated_at timestamptz not null
 )`
 
-// Item is a row as every contender but sqlc's form of code has it. Nobody's magic fills the times: everybody stores the same.
+// Item is a row for every contender except sqlc's form of code. Automatic timestamps are disabled, so that all contenders store
+// the same values.
 type Item struct {
 	ID         uuid.UUID       `bun:"id,pk,type:uuid,default:gen_random_uuid()" db:"id,pk,default" gorm:"type:uuid;primaryKey;default:gen_random_uuid()"`
 	Name       string          `db:"name"`
@@ -36,32 +37,32 @@ type Item struct {
 	UpdatedAt  time.Time       `db:"updated_at" gorm:"autoUpdateTime:false"`
 }
 
-// The statements that more than one contender uses.
+// Statements that several contenders use.
 const (
 	columns      = "id, name, note, quantity, active, attributes, price, created_at, updated_at"
-	freshColumns = "name, note, quantity, active, attributes, price, created_at, updated_at"
-	places       = "$1, $2, $3, $4, $5, $6, $7, $8, $9"
-	replaced     = "name = excluded.name, note = excluded.note, quantity = excluded.quantity, active = excluded.active, " +
+	dataColumns  = "name, note, quantity, active, attributes, price, created_at, updated_at"
+	placeholders = "$1, $2, $3, $4, $5, $6, $7, $8, $9"
+	assignments  = "name = excluded.name, note = excluded.note, quantity = excluded.quantity, active = excluded.active, " +
 		"attributes = excluded.attributes, price = excluded.price, created_at = excluded.created_at, updated_at = excluded.updated_at"
 
 	getSQL    = "select " + columns + " from items where id = $1"
 	listSQL   = "select " + columns + " from items order by id limit $1"
-	insertSQL = "insert into items (" + columns + ") values (" + places + ") returning " + columns
-	upsertSQL = "insert into items (" + columns + ") values (" + places + ") " +
-		"on conflict (id) do update set " + replaced + " returning " + columns
+	insertSQL = "insert into items (" + columns + ") values (" + placeholders + ") returning " + columns
+	upsertSQL = "insert into items (" + columns + ") values (" + placeholders + ") " +
+		"on conflict (id) do update set " + assignments + " returning " + columns
 	countSQL  = "select count(*) from items where active = $1"
 	existsSQL = "select exists (select from items where id = $1)"
 )
 
 func names(list string) []string { return strings.Split(list, ", ") }
 
-// Listed is how many rows the operation list reads.
+// Listed is the number of rows that the operation list reads.
 const Listed = 1000
 
 // Key returns the key of the i-th row.
 func Key(i int) (id uuid.UUID) {
 	binary.BigEndian.PutUint64(id[8:], uint64(i)) //nolint:gosec // never negative
-	id[6], id[8] = 0x70, 0x80                     // version 7, as an application would make it
+	id[6], id[8] = 0x70, 0x80                     // version 7, as an application would generate
 	return id
 }
 
@@ -70,7 +71,7 @@ func Row(i int) Item {
 	at := time.Date(2026, time.January, 2, 3, 4, 5, 678_900_000, time.UTC).Add(time.Duration(i) * time.Second)
 	row := Item{
 		ID: Key(i), Name: fmt.Sprintf("item number %06d", i), Quantity: int32(i % 1000), Active: i%2 == 0,
-		Attributes: json.RawMessage(fmt.Sprintf(`{"weight":%d,"colour":"blue","tags":["new","blue"]}`, i)), // as json.Marshal writes it,
+		Attributes: json.RawMessage(fmt.Sprintf(`{"weight":%d,"colour":"blue","tags":["new","blue"]}`, i)), // as json.Marshal writes it
 		Price:      float64(i) + 0.25, CreatedAt: at, UpdatedAt: at.Add(time.Hour),
 	}
 	if i%3 != 0 {
@@ -89,7 +90,7 @@ func Rows(i, n int) []Item {
 	return rows
 }
 
-// Normal returns rows in a form in which equal ones are equal: the zone of a time is the program's own affair.
+// Normal returns a copy of rows that can be compared: all times are in UTC.
 func Normal(rows []Item) []Item {
 	normal := make([]Item, len(rows))
 	for i, row := range rows {

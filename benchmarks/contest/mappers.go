@@ -9,7 +9,7 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// ByName is pgx with its own mapper, pgx.RowToStructByName.
+// ByName is pgx with its mapper, pgx.RowToStructByName.
 func ByName() Contender {
 	return Contender{"RowToStructByName", func(ctx context.Context, env Env) (*Client, error) {
 		pool, err := plainPool(ctx, env)

@@ -8,21 +8,23 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Operation is something that several contenders can do.
+// Operation is an operation that several contenders support.
 type Operation struct {
-	// Name is for people, Slug for benchmarks' names.
-	Name, Slug string
-	// Contenders take part; the others are compared with the first.
+	// Name is the title in tables.
+	Name string
+	// Slug is the name in benchmarks.
+	Slug string
+	// Contenders are the contenders; all are compared with the first.
 	Contenders []Contender
-	// Rows is how many rows one call is about.
+	// Rows is the number of rows per call.
 	Rows int
-	// Setup brings the table into the state that a call expects, before each call when it is Single, else before a block of
-	// them. nil: nothing to do.
-	Setup  func(ctx context.Context, conn *pgx.Conn) error
+	// Setup restores the table before a block of calls, or before each call if Single is set. It may be nil.
+	Setup func(ctx context.Context, conn *pgx.Conn) error
+	// Single makes every call start with Setup.
 	Single bool
-	// MakesKeys tells that the database makes keys, so that they differ from call to call.
+	// MakesKeys reports that the database generates keys, which differ between calls.
 	MakesKeys bool
-	// Goals are what the library is to reach.
+	// Goals are the limits that the library should meet.
 	Goals []Goal
 
 	session func(client *Client) *Session
@@ -31,26 +33,29 @@ type Operation struct {
 // Goal is a limit for one contender.
 type Goal struct {
 	Contender string
-	// Live and Replay are ratios to the first contender, zero without one.
+	// Live and Replay are ratios of the time to that of the first contender. Zero means no limit.
 	Live, Replay float64
-	// Allocs is the number of allocations for each row, MoreAllocs, which begins to count at one, how many more than the first
-	// contender's there may be for each call; and MoreTime the nanoseconds that a call may take longer. Zero: none is set.
-	Allocs, MoreAllocs, MoreTime float64
-	// Text says the same to people.
+	// Allocs is the number of allocations per row. Zero means no limit.
+	Allocs float64
+	// MoreAllocs is one more than the number of allocations per call beyond the first contender's. Zero means no limit.
+	MoreAllocs float64
+	// MoreTime is the number of nanoseconds that a call may take longer than the first contender's. Zero means no limit.
+	MoreTime float64
+	// Text is the goal in words.
 	Text string
 }
 
-// Session is one contender at one operation.
+// Session runs one operation with one contender.
 type Session struct {
-	// Prepare is called before each call when the operation is Single, and isn't measured.
+	// Prepare is called after each setup of the table. It is not measured.
 	Prepare func()
-	// Call does it for the i-th time. Replayed calls are all the first.
+	// Call is the i-th call. In a replay i is always 0.
 	Call func(ctx context.Context, i int) error
-	// Result returns what the last call has read or written: []Item, int64, bool, or nil.
+	// Result returns the values that the last call read or wrote: []Item, int64, bool or nil.
 	Result func() any
 }
 
-// Session returns a client's way to do the operation, nil when it has none.
+// Session returns the session of a client, or nil if it does not support the operation.
 func (o *Operation) Session(client *Client) *Session {
 	s := o.session(client)
 	if s == nil {
@@ -65,8 +70,8 @@ func (o *Operation) Session(client *Client) *Session {
 	return s
 }
 
-// ours is the contender that goals are set for.
-const ours = "rdsfx"
+// library is the name of the contender for which goals are set.
+const library = "rdsfx"
 
 // Numbers of rows.
 const (
@@ -75,53 +80,53 @@ const (
 	seeded  = 1_000
 )
 
-// Operations returns all of them.
+// Operations returns all operations.
 func Operations() []Operation {
-	everybody := func() []Contender {
+	all := func() []Contender {
 		return []Contender{Raw(), RDSFX(), RawCodecs(), ByName(), Scany(), SQLX(), Bun(), GORM(), SQLC()}
 	}
 	some := func() []Contender { return []Contender{Raw(), RDSFX(), RawCodecs(), SQLX(), Bun(), GORM()} }
 	return []Operation{
 		{
-			Name: "Get by key", Slug: "get", Contenders: everybody(), Rows: 1, Setup: seed(seeded), session: getSession,
-			Goals: []Goal{{Contender: ours, Replay: 0.50, Allocs: 22, Text: "replay ≤ 0.50, ≤ 22 allocations"}},
+			Name: "Get by key", Slug: "get", Contenders: all(), Rows: 1, Setup: seed(seeded), session: getSession,
+			Goals: []Goal{{Contender: library, Replay: 0.50, Allocs: 22, Text: "replay ≤ 0.50, ≤ 22 allocations"}},
 		},
 		{
-			Name: "List 1,000 rows", Slug: "list", Contenders: everybody(), Rows: Listed, Setup: seed(Listed),
+			Name: "List 1,000 rows", Slug: "list", Contenders: all(), Rows: Listed, Setup: seed(Listed),
 			session: callSession(func(c *Client) func(context.Context) error { return c.List }),
-			Goals:   []Goal{{Contender: ours, Replay: 0.40, Live: 0.65, Text: "replay ≤ 0.40, live ≤ 0.65"}},
+			Goals:   []Goal{{Contender: library, Replay: 0.40, Live: 0.65, Text: "replay ≤ 0.40, live ≤ 0.65"}},
 		},
 		{
-			Name: "Insert returning", Slug: "insert", Contenders: everybody(), Rows: 1, Setup: seed(0),
+			Name: "Insert returning", Slug: "insert", Contenders: all(), Rows: 1, Setup: seed(0),
 			session: writeSession(func(c *Client) writeFunc { return c.Insert }, false),
-			Goals:   []Goal{{Contender: ours, Replay: 0.60, Text: "replay ≤ 0.60"}},
+			Goals:   []Goal{{Contender: library, Replay: 0.60, Text: "replay ≤ 0.60"}},
 		},
 		{
-			Name: "Upsert returning", Slug: "upsert", Contenders: everybody(), Rows: 1, Setup: seed(seeded),
+			Name: "Upsert returning", Slug: "upsert", Contenders: all(), Rows: 1, Setup: seed(seeded),
 			session: writeSession(func(c *Client) writeFunc { return c.Upsert }, true),
-			Goals:   []Goal{{Contender: ours, Replay: 0.60, Text: "replay ≤ 0.60"}},
+			Goals:   []Goal{{Contender: library, Replay: 0.60, Text: "replay ≤ 0.60"}},
 		},
 		{
 			Name: "Count", Slug: "count", Contenders: some(), Rows: 1, Setup: seed(seeded),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Count }),
-			Goals:   []Goal{{Contender: ours, MoreAllocs: 1, Text: "+ 0 allocations"}},
+			Goals:   []Goal{{Contender: library, MoreAllocs: 1, Text: "+ 0 allocations"}},
 		},
 		{
 			Name: "Exists", Slug: "exists", Contenders: some(), Rows: 1, Setup: seed(seeded), session: existsSession,
-			Goals: []Goal{{Contender: ours, MoreAllocs: 1, Text: "+ 0 allocations"}},
+			Goals: []Goal{{Contender: library, MoreAllocs: 1, Text: "+ 0 allocations"}},
 		},
 		{
 			Name: "Bulk insert of 10,000, no keys needed", Slug: "insert-10000", Rows: bulk, Setup: seed(0), Single: true, MakesKeys: true,
 			Contenders: []Contender{CopyFrom(), RDSFX(), Unnest(), MultiValues(), Batch(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.InsertMany }, bulk, withoutKeys),
-			Goals:      []Goal{{Contender: ours, Live: 1.00, Allocs: 4, Text: "live ≤ 1.00, ≤ 4 allocations a row"}},
+			Goals:      []Goal{{Contender: library, Live: 1.00, Allocs: 4, Text: "live ≤ 1.00, ≤ 4 allocations a row"}},
 		},
 		{
 			Name: "Bulk insert of 10,000, keys returned", Slug: "insert-10000-keys", Rows: bulk, Setup: seed(0), Single: true, MakesKeys: true,
 			Contenders: []Contender{CopyFrom(), RDSFX(), RDSFXKeys(), Unnest(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.InsertReturning }, bulk, withoutKeys),
 			Goals: []Goal{
-				{Contender: ours, Live: 1.75, Text: "live ≤ 1.75"},
+				{Contender: library, Live: 1.75, Text: "live ≤ 1.75"},
 				{Contender: "rdsfx+keys", Live: 1.75, Text: "live ≤ 1.75 (stretch 1.00)"},
 			},
 		},
@@ -129,13 +134,13 @@ func Operations() []Operation {
 			Name: "Bulk update of 1,000", Slug: "update-1000", Rows: updated, Setup: seed(updated), Single: true,
 			Contenders: []Contender{Raw(), RDSFX(), Unnest(), Batch(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.UpdateMany }, updated, changed),
-			Goals:      []Goal{{Contender: ours, Live: 1.0 / 15, Allocs: 5, Text: "live ≤ 1/15, ≤ 5 allocations a row"}},
+			Goals:      []Goal{{Contender: library, Live: 1.0 / 15, Allocs: 5, Text: "live ≤ 1/15, ≤ 5 allocations a row"}},
 		},
 		{
 			Name: "Bulk upsert of 10,000", Slug: "upsert-10000", Rows: bulk, Setup: seed(bulk / 2), Single: true,
 			Contenders: []Contender{Unnest(), RDSFX(), MultiValues(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.UpsertMany }, bulk, changed),
-			Goals:      []Goal{{Contender: ours, Live: 0.85, Text: "live ≤ 0.85"}},
+			Goals:      []Goal{{Contender: library, Live: 0.85, Text: "live ≤ 0.85"}},
 		},
 		{
 			Name: "Transaction around 3 statements", Slug: "transaction", Rows: 1,
@@ -145,21 +150,21 @@ func Operations() []Operation {
 			session: callSession(func(c *Client) func(context.Context) error { return c.Transaction }),
 			Goals: []Goal{
 				{Contender: "Do-unresolved", Replay: 1.02, MoreAllocs: 2, Text: "replay ≤ 1.02 of BeginFunc on the same pool, + 1 allocation"},
-				{Contender: "Do-witness", Text: "its price is stated"},
+				{Contender: "Do-witness", Text: "no limit; its cost is documented"},
 			},
 		},
 		{
 			Name: "Statistics for a statement", Slug: "statement", Rows: 1, Contenders: pools(),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Statement }),
 			Goals: []Goal{
-				{Contender: ours, MoreTime: 300, MoreAllocs: 2, Text: "≤ + 0.3 µs, ≤ + 1 allocation"},
-				{Contender: "unwatched", MoreAllocs: 1, Text: "nothing"},
+				{Contender: library, MoreTime: 300, MoreAllocs: 2, Text: "≤ + 0.3 µs, ≤ + 1 allocation"},
+				{Contender: "no-statistics", MoreAllocs: 1, Text: "nothing"},
 			},
 		},
 		{
 			Name: "Acquire and release", Slug: "acquire", Rows: 1, Contenders: pools(),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Acquire }),
-			Goals:   []Goal{{Contender: ours, MoreTime: 100, MoreAllocs: 1, Text: "≤ + 100 ns, + 0 allocations"}},
+			Goals:   []Goal{{Contender: library, MoreTime: 100, MoreAllocs: 1, Text: "≤ + 100 ns, + 0 allocations"}},
 		},
 	}
 }
@@ -193,7 +198,7 @@ func existsSession(client *Client) *Session {
 	return &Session{Call: func(ctx context.Context, i int) error { return client.Exists(ctx, Key((1+i)%seeded)) }}
 }
 
-// writeSession writes a single row, another one each time; existing ones come around again.
+// writeSession writes a different row in each call. Existing rows are reused in turn.
 func writeSession(pick func(*Client) writeFunc, existing bool) func(*Client) *Session {
 	return func(client *Client) *Session {
 		write := pick(client)
@@ -252,7 +257,7 @@ func changed(row *Item) {
 	row.Active = !row.Active
 }
 
-// seed empties the table and puts the first n rows into it.
+// seed returns a setup that fills the table with the first n rows.
 func seed(n int) func(ctx context.Context, conn *pgx.Conn) error {
 	rows := Rows(0, n)
 	return func(ctx context.Context, conn *pgx.Conn) error {

@@ -13,8 +13,8 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// Bun is bun on database/sql with pgx's driver. It writes arguments into its statements, hence the simple protocol, as its
-// documentation advises.
+// Bun is bun on database/sql with pgx's driver. It formats arguments into its statements, so it uses the simple protocol, as its
+// documentation recommends.
 func Bun() Contender {
 	return Contender{"bun", func(_ context.Context, env Env) (*Client, error) {
 		cfg, err := plainConfig(env)
@@ -26,7 +26,7 @@ func Bun() Contender {
 		last := &result{}
 		upsert := func(q *bun.InsertQuery) *bun.InsertQuery {
 			q = q.On("conflict (id) do update")
-			for _, name := range names(freshColumns) {
+			for _, name := range names(dataColumns) {
 				q = q.Set(name + " = excluded." + name)
 			}
 			return q
@@ -89,7 +89,7 @@ func Bun() Contender {
 	}}
 }
 
-// GORM is GORM on database/sql with pgx's driver, without the transaction that it puts around each write by default.
+// GORM is GORM on database/sql with pgx's driver, without its default transaction around each write.
 func GORM() Contender {
 	return Contender{"GORM", func(_ context.Context, env Env) (*Client, error) {
 		cfg, err := plainConfig(env)
@@ -105,9 +105,9 @@ func GORM() Contender {
 		}
 		last := &result{}
 		conflict := clause.OnConflict{
-			Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns(names(freshColumns)),
+			Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns(names(dataColumns)),
 		}
-		const perStatement = 5000 // 65,535 arguments are the most
+		const perStatement = 5000 // the limit is 65,535 arguments
 		insert := func(ctx context.Context, items []Item) error {
 			return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 				return tx.CreateInBatches(items, perStatement).Error

@@ -11,7 +11,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// pools are bare pools: pgxpool, ours, ours without watching, and pgxpool with the tracer that people write for a histogram.
+// pools returns pools for measuring statements and acquires: pgxpool, the library's pool with and without statistics, and
+// pgxpool with a hand-written tracer for a histogram.
 func pools() []Contender {
 	return []Contender{
 		{"pgxpool", func(ctx context.Context, env Env) (*Client, error) {
@@ -21,8 +22,8 @@ func pools() []Contender {
 			}
 			return poolClient(pool, pool.Close), nil
 		}},
-		watchedPool(ours, pgfx.StatsConfig{}),
-		watchedPool("unwatched", pgfx.StatsConfig{Disabled: true}),
+		statsPool(library, pgfx.StatsConfig{}),
+		statsPool("no-statistics", pgfx.StatsConfig{Disabled: true}),
 		{"own-histogram", func(ctx context.Context, env Env) (*Client, error) {
 			cfg, err := pgxpool.ParseConfig(env.URL)
 			if err != nil {
@@ -42,9 +43,9 @@ func pools() []Contender {
 	}
 }
 
-func watchedPool(name string, watch pgfx.StatsConfig) Contender {
+func statsPool(name string, stats pgfx.StatsConfig) Contender {
 	return Contender{name, func(ctx context.Context, env Env) (*Client, error) {
-		cfg := pgfx.Config{URL: env.URL, Pool: pgfx.PoolConfig{MaxConns: PoolSize}, Stats: watch}
+		cfg := pgfx.Config{URL: env.URL, Pool: pgfx.PoolConfig{MaxConns: PoolSize}, Stats: stats}
 		db, err := openWith(ctx, env, cfg)
 		if err != nil {
 			return nil, err
@@ -54,7 +55,7 @@ func watchedPool(name string, watch pgfx.StatsConfig) Contender {
 }
 
 func poolClient(pool *pgxpool.Pool, closeAll func()) *Client {
-	var held *pgxpool.Conn // by whoever measures statements
+	var held *pgxpool.Conn // by Statement
 	return &Client{
 		Acquire: func(ctx context.Context) error {
 			conn, err := pool.Acquire(ctx)
@@ -82,19 +83,19 @@ func poolClient(pool *pgxpool.Pool, closeAll func()) *Client {
 	}
 }
 
-// histogram is what a histogram of the statements' times takes at least.
+// histogram is a minimal histogram of statement times.
 type histogram struct {
 	buckets [32]atomic.Int64
 }
 
 type startedKey struct{}
 
-// TraceQueryStart notes the time.
+// TraceQueryStart records the start time.
 func (h *histogram) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	return context.WithValue(ctx, startedKey{}, time.Now())
 }
 
-// TraceQueryEnd counts the time since.
+// TraceQueryEnd records the duration.
 func (h *histogram) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
 	started, _ := ctx.Value(startedKey{}).(time.Time)
 	h.buckets[bucket(time.Since(started))].Add(1)

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Raw is pgx with its stock types, by hand: Scan into fields, slices made in their size.
+// Raw is hand-written pgx with its default types: Scan into fields, and slices allocated at their final size.
 func Raw() Contender {
 	return Contender{"pgx", func(ctx context.Context, env Env) (*Client, error) {
 		pool, err := plainPool(ctx, env)
@@ -23,7 +23,7 @@ func Raw() Contender {
 	}}
 }
 
-// RawCodecs is the same code on the library's pool, which brings its codecs and its watching.
+// RawCodecs is the same code on the library's pool, with its codecs and statistics.
 func RawCodecs() Contender {
 	return Contender{"pgx+codecs", func(ctx context.Context, env Env) (*Client, error) {
 		db, err := openDB(ctx, env)
@@ -83,7 +83,7 @@ func rawClient(pool *pgxpool.Pool, closeAll func()) *Client {
 const updateSQL = "update items set name = $2, note = $3, quantity = $4, active = $5, attributes = $6, price = $7, created_at = $8, " +
 	"updated_at = $9 where id = $1"
 
-// updateLoop is what everybody writes first: a statement for each row, in one transaction.
+// updateLoop is the obvious way: one statement per row, in one transaction.
 func updateLoop(ctx context.Context, pool *pgxpool.Pool, items []Item) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		for i := range items {
@@ -97,12 +97,12 @@ func updateLoop(ctx context.Context, pool *pgxpool.Pool, items []Item) error {
 	})
 }
 
-// CopyFrom is pgx.CopyFrom by hand.
+// CopyFrom is hand-written code with pgx.CopyFrom.
 func CopyFrom() Contender {
 	return rawBulk("CopyFrom", func(pool *pgxpool.Pool, client *Client) {
-		fresh := names(freshColumns)
+		columnNames := names(dataColumns)
 		client.InsertMany = func(ctx context.Context, items []Item) error {
-			_, err := pool.CopyFrom(ctx, pgx.Identifier{"items"}, fresh, pgx.CopyFromSlice(len(items), func(i int) ([]any, error) {
+			_, err := pool.CopyFrom(ctx, pgx.Identifier{"items"}, columnNames, pgx.CopyFromSlice(len(items), func(i int) ([]any, error) {
 				item := &items[i]
 				return []any{
 					item.Name, item.Note, item.Quantity, item.Active, item.Attributes, item.Price, item.CreatedAt, item.UpdatedAt,
@@ -110,16 +110,16 @@ func CopyFrom() Contender {
 			}))
 			return err
 		}
-		client.InsertReturning = client.InsertMany // the anchor: it brings nothing back
+		client.InsertReturning = client.InsertMany // the baseline, although it returns no keys
 	})
 }
 
-// MultiValues is multi-row VALUES by hand, a thousand rows to a statement, in a transaction.
+// MultiValues is hand-written multi-row VALUES, with 1,000 rows per statement, in a transaction.
 func MultiValues() Contender {
 	return rawBulk("multi-VALUES", func(pool *pgxpool.Pool, client *Client) {
 		const perStatement = 1000
-		insert := "insert into items (" + freshColumns + ") values " + valuesList(perStatement, 8)
-		upsert := "insert into items (" + columns + ") values " + valuesList(perStatement, 9) + " on conflict (id) do update set " + replaced
+		insert := "insert into items (" + dataColumns + ") values " + valuesList(perStatement, 8)
+		upsert := "insert into items (" + columns + ") values " + valuesList(perStatement, 9) + " on conflict (id) do update set " + assignments
 		send := func(ctx context.Context, sql string, items []Item, keyed bool) error {
 			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 				args := make([]any, 0, 9*perStatement)
@@ -162,10 +162,10 @@ func valuesList(rows, columns int) string {
 	return b.String() + ")"
 }
 
-// Batch is pgx.Batch by hand: a statement for each row, all of them in one round trip.
+// Batch is hand-written code with pgx.Batch: one statement per row, all in one round trip.
 func Batch() Contender {
 	return rawBulk("Batch", func(pool *pgxpool.Pool, client *Client) {
-		insert := "insert into items (" + freshColumns + ") values ($1, $2, $3, $4, $5, $6, $7, $8)"
+		insert := "insert into items (" + dataColumns + ") values ($1, $2, $3, $4, $5, $6, $7, $8)"
 		client.InsertMany = func(ctx context.Context, items []Item) error {
 			batch := &pgx.Batch{QueuedQueries: make([]*pgx.QueuedQuery, 0, len(items))}
 			for i := range items {
@@ -187,17 +187,17 @@ func Batch() Contender {
 	})
 }
 
-// Unnest is one statement by hand that takes each column as an array.
+// Unnest is one hand-written statement with an array per column.
 func Unnest() Contender {
 	return rawBulk("unnest", func(pool *pgxpool.Pool, client *Client) {
 		const arrays = "$1::text[], $2::text[], $3::int[], $4::bool[], $5::jsonb[], $6::float8[], $7::timestamptz[], $8::timestamptz[]"
-		insert := "insert into items (" + freshColumns + ") select " + freshColumns + " from unnest(" + arrays + ") as new(" + freshColumns + ")"
-		upsert := "insert into items (" + freshColumns + ", id) select " + freshColumns + ", id from unnest(" + arrays + ", $9::uuid[]) as new(" +
-			freshColumns + ", id) " +
-			"on conflict (id) do update set " + replaced
+		insert := "insert into items (" + dataColumns + ") select " + dataColumns + " from unnest(" + arrays + ") as new(" + dataColumns + ")"
+		upsert := "insert into items (" + dataColumns + ", id) select " + dataColumns + ", id from unnest(" + arrays + ", $9::uuid[]) as new(" +
+			dataColumns + ", id) " +
+			"on conflict (id) do update set " + assignments
 		update := "update items set name = new.name, note = new.note, quantity = new.quantity, active = new.active, " +
 			"attributes = new.attributes, price = new.price, created_at = new.created_at, updated_at = new.updated_at " +
-			"from unnest(" + arrays + ", $9::uuid[]) as new(" + freshColumns + ", id) where items.id = new.id"
+			"from unnest(" + arrays + ", $9::uuid[]) as new(" + dataColumns + ", id) where items.id = new.id"
 		send := func(ctx context.Context, sql string, items []Item) error {
 			_, err := pool.Exec(ctx, sql, append(arraysOf(items), keysOf(items))...)
 			return err
@@ -212,7 +212,7 @@ func Unnest() Contender {
 				return err
 			}
 			defer rows.Close()
-			for i := 0; rows.Next(); i++ { // in practice, not by contract, they come in the order of the arrays
+			for i := 0; rows.Next(); i++ { // the order is that of the arrays in practice, though not guaranteed
 				if err := rows.Scan(&items[i].ID); err != nil {
 					return err
 				}
@@ -232,7 +232,7 @@ func keysOf(items []Item) []uuid.UUID {
 	return keys
 }
 
-// arraysOf returns an array for each column but the key.
+// arraysOf returns an array for each column except the key.
 func arraysOf(items []Item) []any {
 	n := len(items)
 	names, notes, quantities, actives := make([]string, n), make([]*string, n), make([]int32, n), make([]bool, n)
@@ -246,7 +246,7 @@ func arraysOf(items []Item) []any {
 	return []any{names, notes, quantities, actives, attributes, prices, created, updated}
 }
 
-// rawBulk is a contender that only has operations on many rows.
+// rawBulk is a contender with bulk operations only.
 func rawBulk(name string, add func(pool *pgxpool.Pool, client *Client)) Contender {
 	return Contender{name, func(ctx context.Context, env Env) (*Client, error) {
 		pool, err := plainPool(ctx, env)

@@ -11,7 +11,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// openDB opens the library's pool with everything on that is on by default.
+// openDB opens the library's pool with its default settings.
 func openDB(ctx context.Context, env Env) (*pgfx.DB, error) {
 	return openWith(ctx, env, pgfx.Config{URL: env.URL, Pool: pgfx.PoolConfig{MaxConns: PoolSize}})
 }
@@ -29,18 +29,18 @@ func openWith(ctx context.Context, env Env, cfg pgfx.Config) (*pgfx.DB, error) {
 		return nil, err
 	}
 	if err := db.Start(ctx); err != nil {
-		_ = db.Close(ctx) // that it didn't start is what matters
+		_ = db.Close(ctx) // the error of the start matters more
 		return nil, err
 	}
 	return db, nil
 }
 
 // RDSFX is a repository.
-func RDSFX() Contender { return repository(ours) }
+func RDSFX() Contender { return repository(library) }
 
-// RDSFXKeys is a repository that makes keys in the application.
+// RDSFXKeys is a repository that generates keys in the application.
 func RDSFXKeys() Contender {
-	made := 0 // the same keys each time, so that a replay knows them
+	made := 0 // the same keys in each call, as recorded
 	contender := repository("rdsfx+keys", repo.WithKeys(func() uuid.UUID {
 		made++
 		return Key(made)

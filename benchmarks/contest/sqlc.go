@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// sqlcItem is the row as sqlc generates it for pgx, with pgx's own types.
+// sqlcItem is the row as sqlc generates it for pgx, with pgx's types.
 type sqlcItem struct {
 	ID         pgtype.UUID
 	Name       string
@@ -31,7 +31,7 @@ func (row *sqlcItem) item() Item {
 	return item
 }
 
-// SQLC is the form of code that sqlc generates: pgx's types in the structs, Scan into fields, a slice that grows.
+// SQLC is the form of code that sqlc generates: pgx's types in the structs, Scan into fields and a slice that grows.
 func SQLC() Contender {
 	return Contender{"sqlc", func(ctx context.Context, env Env) (*Client, error) {
 		pool, err := plainPool(ctx, env)

@@ -9,12 +9,12 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Rower is what a transaction and a manager have in common.
+// Rower is the method that a transaction and a manager share.
 type Rower interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// ThreeStatements is what all transactions do.
+// ThreeStatements is the work in each transaction.
 func ThreeStatements(ctx context.Context, q Rower) error {
 	var n int64
 	for i := range int64(3) {
@@ -25,8 +25,8 @@ func ThreeStatements(ctx context.Context, q Rower) error {
 	return nil
 }
 
-// BeginFunc is a transaction with pgx.BeginFunc on the library's pool, whose statistics everything that runs there pays for:
-// what Do costs beside it is the transaction's own price.
+// BeginFunc is a transaction with pgx.BeginFunc on the library's pool. It includes the cost of the pool's statistics, so the
+// difference to Do is the cost of the transaction manager.
 func BeginFunc() Contender {
 	return Contender{"BeginFunc", func(ctx context.Context, env Env) (*Client, error) {
 		db, err := openDB(ctx, env)
@@ -37,7 +37,7 @@ func BeginFunc() Contender {
 	}}
 }
 
-// BeginFuncPlain is a transaction with pgx.BeginFunc on a pool as pgx makes it.
+// BeginFuncPlain is a transaction with pgx.BeginFunc on a plain pgx pool.
 func BeginFuncPlain() Contender {
 	return Contender{"BeginFunc-plain", func(ctx context.Context, env Env) (*Client, error) {
 		pool, err := plainPool(ctx, env)
@@ -58,7 +58,7 @@ func beginFunc(pool *pgxpool.Pool, closeAll func()) *Client {
 	}
 }
 
-// Do is a transaction with txn.Manager.Do, whose options say what happens to a COMMIT whose answer is lost.
+// Do is a transaction with txn.Manager.Do. The options select how an in-doubt commit is resolved.
 func Do(name string, opts ...txn.Option) Contender {
 	return Contender{name, func(ctx context.Context, env Env) (*Client, error) {
 		db, err := openDB(ctx, env)

@@ -41,14 +41,14 @@ func (c *Chart) Save(dir string) error {
 		p.Add(l, s)
 		p.Legend.Add(line.Name, l, s)
 	}
-	p.X.Max *= 1.2 // room for the last label
+	p.X.Max *= 1.2 // space for the last label
 	return p.Save(16*vg.Centimeter, 9*vg.Centimeter, filepath.Join(dir, c.File))
 }
 
-// legendEntry is about which part of the height an entry of the legend takes.
+// legendEntry is the approximate share of the height that a legend entry takes.
 const legendEntry = 0.07
 
-// bounds returns bounds around all values, with room above them for the legend.
+// bounds returns bounds around all values, with space above them for the legend.
 func (c *Chart) bounds() (low, high float64) {
 	low, high = 1e9, 1e-9
 	for _, line := range c.Lines {
@@ -63,7 +63,7 @@ func (c *Chart) bounds() (low, high float64) {
 	return math.Pow(10, bottom), math.Pow(10, bottom+span/(1-legendEntry*float64(len(c.Lines))))
 }
 
-// measured marks what was measured.
+// measured returns a tick for each measured size.
 func (c *Chart) measured() plot.ConstantTicks {
 	var ticks plot.ConstantTicks
 	for _, point := range c.Lines[0].Points {
@@ -72,10 +72,10 @@ func (c *Chart) measured() plot.ConstantTicks {
 	return ticks
 }
 
-// plainTicks marks powers of ten with plain numbers.
+// plainTicks labels powers of ten with plain numbers.
 type plainTicks struct{}
 
-// Ticks returns the marks between two values.
+// Ticks implements plot.Ticker.
 func (plainTicks) Ticks(low, high float64) []plot.Tick {
 	ticks := plot.LogTicks{Prec: -1}.Ticks(low, high)
 	for i := range ticks {
@@ -86,7 +86,7 @@ func (plainTicks) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// number writes a number with a comma before each group of three digits.
+// number formats a number with a comma before each group of three digits.
 func number(v float64) string {
 	if v < 1 {
 		return fmt.Sprintf("%g", v)
@@ -98,7 +98,7 @@ func number(v float64) string {
 	return text
 }
 
-// figures writes a value with three figures, or as a whole number.
+// figures formats a value with three significant figures, or as a whole number.
 func figures(v float64) string {
 	if v >= 100 {
 		return number(v)
@@ -106,7 +106,7 @@ func figures(v float64) string {
 	return fmt.Sprintf("%.3g", v)
 }
 
-// Markdown returns the picture and its numbers.
+// Markdown returns a link to the chart and a table of its numbers.
 func (c *Chart) Markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s\n\n![%s](%s)\n\n| %s |", c.Title, c.Title, c.File, c.X)

@@ -1,3 +1,3 @@
-// Package growth measures what becomes of the cost when there is more of something: rows, distinct statements, goroutines
-// that want a connection. It draws a picture of each.
+// Package growth measures how costs grow with the number of rows, distinct statements, or goroutines that acquire connections. It
+// draws a chart of each.
 package growth

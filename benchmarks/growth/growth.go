@@ -20,19 +20,19 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Point is what was measured for one number of something.
+// Point is the measured value for one size.
 type Point struct {
 	N     int
 	Value float64
 }
 
-// Line is one contender's points.
+// Line holds the points of one contender.
 type Line struct {
 	Name   string
 	Points []Point
 }
 
-// Chart is one picture.
+// Chart is a chart with its data.
 type Chart struct {
 	File, Title, X, Y string
 	Lines             []Line
@@ -50,7 +50,7 @@ func (c *Chart) add(line string, n int, value float64) {
 // poolSize is the number of connections.
 const poolSize = 8
 
-// open returns the library's pool and a plain one.
+// open returns the library's pool and a plain pool.
 func open(ctx context.Context, address string) (db *pgfx.DB, plain *pgxpool.Pool, closeAll func(), err error) {
 	if db, err = pgfx.Open(pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxConns: poolSize}}); err != nil {
 		return nil, nil, nil, err
@@ -78,12 +78,12 @@ func open(ctx context.Context, address string) (db *pgfx.DB, plain *pgxpool.Pool
 	}, nil
 }
 
-// Rows imports and reads tables of up to most rows, one after the other, and returns what a row took and how much memory was
-// in use at most.
-func Rows(ctx context.Context, address string, most int, tell func(what string, n int)) (cost, memory Chart, err error) {
-	t := table{tell: tell}
+// Rows imports and reads tables of up to most rows. It returns the time per row and the largest heap size. It calls progress
+// before each step.
+func Rows(ctx context.Context, address string, most int, progress func(what string, n int)) (cost, memory Chart, err error) {
+	t := table{progress: progress}
 	t.cost = Chart{File: "growth-rows.svg", Title: "Time for a row", X: "rows", Y: "µs"}
-	t.memory = Chart{File: "growth-memory.svg", Title: "Heap of the whole program, at most", X: "rows", Y: "MB"}
+	t.memory = Chart{File: "growth-memory.svg", Title: "Largest heap size of the process", X: "rows", Y: "MB"}
 	var closeAll func()
 	if t.db, _, closeAll, err = open(ctx, address); err != nil {
 		return cost, memory, err
@@ -103,18 +103,18 @@ func Rows(ctx context.Context, address string, most int, tell func(what string, 
 	return t.cost, t.memory, err
 }
 
-// table is the table that Rows works on.
+// table is the state of Rows.
 type table struct {
 	db           *pgfx.DB
 	items        *repo.Repository[contest.Item, uuid.UUID]
 	cost, memory Chart
-	tell         func(what string, n int)
+	progress     func(what string, n int)
 }
 
 // grow measures n rows.
 func (t *table) grow(ctx context.Context, n int) error {
 	fill := func() error {
-		if n >= 1000 { // with few rows, emptying the table would be what is measured
+		if n >= 1000 { // with few rows, emptying the table would dominate
 			if err := t.empty(ctx); err != nil {
 				return err
 			}
@@ -151,10 +151,10 @@ func (t *table) empty(ctx context.Context) error {
 	return err
 }
 
-// record measures fn, which is about n rows, three times, and keeps the medians. Few rows are done over until they are a
-// thousand, so that they take long enough to be measured.
+// record measures fn, which handles n rows, three times and stores the medians. With fewer than 1,000 rows it repeats fn, so that
+// each measurement takes long enough.
 func (t *table) record(name string, n int, fn func() error) error {
-	t.tell(name, n)
+	t.progress(name, n)
 	times := max(1, 1000/n)
 	var took, peaks [3]float64
 	for round := range took {
@@ -176,7 +176,7 @@ func (t *table) record(name string, n int, fn func() error) error {
 	return nil
 }
 
-// rows makes n rows one after the other, without holding them. The database makes their keys.
+// rows returns an iterator over n rows without keys.
 func rows(n int) func(yield func(contest.Item, error) bool) {
 	row := contest.Row(1)
 	row.ID = uuid.Nil
@@ -190,14 +190,14 @@ func rows(n int) func(yield func(contest.Item, error) bool) {
 	}
 }
 
-// watchHeap begins to watch how much memory objects take, garbage included; stop returns the most.
+// watchHeap samples the heap size, including garbage, until stop is called. stop returns the largest sample.
 func watchHeap() (stop func() uint64) {
 	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	read := func() uint64 {
 		metrics.Read(sample)
 		return sample[0].Value.Uint64()
 	}
-	runtime.GC() //nolint:revive // what is left of earlier is not counted
+	runtime.GC() //nolint:revive // excludes earlier garbage
 	most, done, ended := read(), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -219,17 +219,17 @@ func watchHeap() (stop func() uint64) {
 	}
 }
 
-// Statements runs up to most distinct statements in turn and returns what one took.
-func Statements(ctx context.Context, address string, most int, tell func(what string, n int)) (Chart, error) {
+// Statements runs up to most distinct statements in turn and returns the time per statement.
+func Statements(ctx context.Context, address string, most int, progress func(what string, n int)) (Chart, error) {
 	chart := Chart{File: "growth-statements.svg", Title: "Time for a statement", X: "distinct statements", Y: "µs"}
 	db, plain, closeAll, err := open(ctx, address)
 	if err != nil {
 		return chart, err
 	}
 	defer closeAll()
-	texts := make([]string, most)
-	for i := range texts {
-		texts[i] = fmt.Sprintf("select $1::bigint as answer_%d", i)
+	statements := make([]string, most)
+	for i := range statements {
+		statements[i] = fmt.Sprintf("select $1::bigint as answer_%d", i)
 	}
 	contenders := []struct {
 		name string
@@ -237,14 +237,14 @@ func Statements(ctx context.Context, address string, most int, tell func(what st
 	}{{"rdsfx", db.Pool()}, {"pgxpool", plain}}
 	const block = 100
 	for n := 1; n <= most; n *= 10 {
-		tell("statements", n)
+		progress("statements", n)
 		var took [2][]float64
-		for done := 0; done < max(2*n, 3000); done += block { // by turns, so that they meet the same weather
+		for done := 0; done < max(2*n, 3000); done += block { // in turn, under the same conditions
 			for which, contender := range contenders {
 				began := time.Now()
 				for i := range block {
 					var answer int64
-					if err := contender.pool.QueryRow(ctx, texts[(done+i)%n], i).Scan(&answer); err != nil {
+					if err := contender.pool.QueryRow(ctx, statements[(done+i)%n], i).Scan(&answer); err != nil {
 						return chart, err
 					}
 				}
@@ -259,9 +259,9 @@ func Statements(ctx context.Context, address string, most int, tell func(what st
 	return chart, nil
 }
 
-// Acquire lets more and more goroutines share a pool of eight connections, on which each runs a statement, and returns how
-// long they waited for one.
-func Acquire(ctx context.Context, address string, goroutines []int, tell func(what string, n int)) (Chart, error) {
+// Acquire runs statements from a growing number of goroutines on a pool of eight connections. It returns the wait times for a
+// connection.
+func Acquire(ctx context.Context, address string, goroutines []int, progress func(what string, n int)) (Chart, error) {
 	chart := Chart{File: "growth-acquire.svg", Title: "Wait for one of 8 connections", X: "goroutines", Y: "µs"}
 	db, plain, closeAll, err := open(ctx, address)
 	if err != nil {
@@ -269,14 +269,14 @@ func Acquire(ctx context.Context, address string, goroutines []int, tell func(wh
 	}
 	defer closeAll()
 	for _, n := range goroutines {
-		tell("goroutines", n)
+		progress("goroutines", n)
 		waits := map[string][]float64{}
 		for range 9 {
 			for _, contender := range []struct {
 				name string
 				pool *pgxpool.Pool
 			}{{"rdsfx", db.Pool()}, {"pgxpool", plain}} {
-				found, err := crowd(ctx, contender.pool, n)
+				found, err := acquireConcurrently(ctx, contender.pool, n)
 				if err != nil {
 					return chart, err
 				}
@@ -292,8 +292,8 @@ func Acquire(ctx context.Context, address string, goroutines []int, tell func(wh
 	return chart, nil
 }
 
-// crowd lets n goroutines acquire at the same time, and returns their waits in microseconds.
-func crowd(ctx context.Context, pool *pgxpool.Pool, n int) ([]float64, error) {
+// acquireConcurrently acquires connections from n goroutines and returns the waits in microseconds.
+func acquireConcurrently(ctx context.Context, pool *pgxpool.Pool, n int) ([]float64, error) {
 	each := max(10, 3000/n)
 	waits, failures := make([][]float64, n), make([]error, n)
 	var wg sync.WaitGroup

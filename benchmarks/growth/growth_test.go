@@ -14,21 +14,21 @@ import (
 
 func TestMain(m *testing.M) { fxtest.Main(m) }
 
-func TestEachKindOfGrowthBecomesAPicture(t *testing.T) {
+func TestCharts_SavedForEachKindOfGrowth(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	arena, err := measure.NewArena(ctx)
 	require.NoError(t, err)
 	t.Cleanup(arena.Close)
-	tell := func(string, int) {}
-	cost, memory, err := growth.Rows(ctx, arena.URL(), 10, tell)
+	progress := func(string, int) {}
+	cost, memory, err := growth.Rows(ctx, arena.URL(), 10, progress)
 	require.NoError(t, err)
-	texts, err := growth.Statements(ctx, arena.URL(), 10, tell)
+	statements, err := growth.Statements(ctx, arena.URL(), 10, progress)
 	require.NoError(t, err)
-	waits, err := growth.Acquire(ctx, arena.URL(), []int{1, 16}, tell)
+	waits, err := growth.Acquire(ctx, arena.URL(), []int{1, 16}, progress)
 	require.NoError(t, err)
 	dir := t.TempDir()
-	for _, chart := range []*growth.Chart{&cost, &memory, &texts, &waits} {
+	for _, chart := range []*growth.Chart{&cost, &memory, &statements, &waits} {
 		for _, line := range chart.Lines {
 			require.Len(t, line.Points, 2, line.Name)
 			require.Positive(t, line.Points[1].Value, line.Name)

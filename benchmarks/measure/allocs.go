@@ -10,12 +10,13 @@ import (
 	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
 )
 
-// leastAttempts are made in any case, so that a number that has become smaller isn't taken for the expected one.
-const leastAttempts = 3
+// minAttempts is the number of attempts even if the first already matches. A later attempt may show that the number has
+// decreased.
+const minAttempts = 3
 
-// Allocations returns how many allocations a replayed call takes, to the last one: without the garbage collector, on one
-// processor, and the least of several attempts, because what runs in the background only ever adds to it. There are as many of
-// them as the machine's other work calls for: they end when the number is the expected one; 0 expects nothing.
+// Allocations returns the exact number of allocations of a replayed call. It measures without the garbage collector on one
+// processor, and takes the minimum of several attempts, because background work only adds allocations. It stops early when the
+// minimum equals expected; 0 expects no particular number.
 func (a *Arena) Allocations(ctx context.Context, op *contest.Operation, contender contest.Contender, expected int) (int, error) {
 	seat, err := a.Seat(ctx, op, contender, Replay)
 	if err != nil {
@@ -24,24 +25,24 @@ func (a *Arena) Allocations(ctx context.Context, op *contest.Operation, contende
 	defer seat.Close()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	attempts, runs := 20, 200
-	if op.Single { // long enough to be disturbed nearly always where others are at work, too
+	if op.Single { // a long call is disturbed in most attempts on a busy machine
 		attempts, runs = 60, 1
 	}
-	least := -1.0
-	for i := 0; i < attempts && (i < leastAttempts || int(least) != expected); i++ {
-		runtime.GC() //nolint:revive // nobody else collects what the attempts leave
+	lowest := -1.0
+	for i := 0; i < attempts && (i < minAttempts || int(lowest) != expected); i++ {
+		runtime.GC() //nolint:revive // the collector is off during the attempts
 		n := testing.AllocsPerRun(runs, func() {
 			seat.Session.Prepare()
-			if failed := seat.Session.Call(context.Background(), 0); failed != nil {
-				err = failed
+			if callErr := seat.Session.Call(context.Background(), 0); callErr != nil {
+				err = callErr
 			}
 		})
 		if err != nil {
 			return 0, fmt.Errorf("%s: %s: %w", op.Slug, seat.Name, err)
 		}
-		if least < 0 || n < least {
-			least = n
+		if lowest < 0 || n < lowest {
+			lowest = n
 		}
 	}
-	return int(least), seat.Err()
+	return int(lowest), seat.Err()
 }

@@ -12,24 +12,24 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
-// Mode says who answers the clients.
+// Mode is the source of the replies to the clients.
 type Mode string
 
 const (
-	// Live is the real server.
+	// Live uses a real server.
 	Live Mode = "live"
-	// Replay is its recorded answers, so that what is measured is the client by itself.
+	// Replay uses recorded replies, to measure the client alone.
 	Replay Mode = "replay"
 )
 
-// Arena is a server with the table that the contenders work on.
+// Arena is a server with the table that the contenders use.
 type Arena struct {
 	server *embedded.Server
 	url    string
-	conn   *pgx.Conn // for what isn't measured
+	conn   *pgx.Conn // for unmeasured work
 }
 
-// NewArena starts a server of its own. autovacuum is off, so that it doesn't run while somebody is measured.
+// NewArena starts a new server. autovacuum is off, so that it does not run during a measurement.
 func NewArena(ctx context.Context) (*Arena, error) {
 	server, err := embedded.Start(ctx, embedded.Setting("autovacuum", "off"))
 	if err != nil {
@@ -46,10 +46,10 @@ func NewArena(ctx context.Context) (*Arena, error) {
 	return a, nil
 }
 
-// URL is the server's address.
+// URL returns the server's address.
 func (a *Arena) URL() string { return a.url }
 
-// Version is the server's version.
+// Version returns the server's version.
 func (a *Arena) Version() string { return a.conn.PgConn().ParameterStatus("server_version") }
 
 // Close stops the server.
@@ -58,10 +58,10 @@ func (a *Arena) Close() {
 	if a.conn != nil {
 		_ = a.conn.Close(ctx)
 	}
-	_ = a.server.Stop(ctx) // it is thrown away
+	_ = a.server.Stop(ctx) // a temporary server
 }
 
-// Seat is a contender that is ready for an operation.
+// Seat is a contender prepared for one operation.
 type Seat struct {
 	Name    string
 	Session *contest.Session
@@ -72,14 +72,13 @@ type Seat struct {
 	tape   *replay.Tape
 }
 
-// Seat opens a contender for an operation. For a replay it records two calls first; the answers that they got are those of
-// all replayed calls.
+// Seat opens a contender for an operation. For a replay it first records two calls, whose replies serve all replayed calls.
 func (a *Arena) Seat(ctx context.Context, op *contest.Operation, contender contest.Contender, mode Mode) (*Seat, error) {
 	seat := &Seat{Name: contender.Name, mode: mode, setup: a.setup(op)}
 	env := contest.Env{URL: a.url}
 	if mode == Replay {
 		seat.tape = replay.New(nil)
-		seat.tape.Excuse("pg_xact_status") // txn asks its witness every ten seconds whether it is still there
+		seat.tape.Excuse("pg_xact_status") // txn checks its witness every ten seconds
 		env.Dial = seat.tape.Dial
 		if err := a.record(ctx, op, contender, env); err != nil {
 			return nil, fmt.Errorf("%s: %s: recording: %w", op.Slug, contender.Name, err)
@@ -93,12 +92,12 @@ func (a *Arena) Seat(ctx context.Context, op *contest.Operation, contender conte
 	seat.client, seat.Session = client, op.Session(client)
 	if seat.Session == nil {
 		client.Close()
-		return nil, fmt.Errorf("%s: %s can't do it", op.Slug, contender.Name)
+		return nil, fmt.Errorf("%s: %s does not support it", op.Slug, contender.Name)
 	}
 	return seat, nil
 }
 
-// setup returns what restores the table for an operation.
+// setup returns the function that restores the table for an operation.
 func (a *Arena) setup(op *contest.Operation) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		if op.Setup == nil {
@@ -109,7 +108,7 @@ func (a *Arena) setup(op *contest.Operation) func(ctx context.Context) error {
 }
 
 func (a *Arena) record(ctx context.Context, op *contest.Operation, contender contest.Contender, env contest.Env) error {
-	if err := recordProofs(ctx, env); err != nil {
+	if err := recordValidation(ctx, env); err != nil {
 		return err
 	}
 	client, err := contender.Open(ctx, env)
@@ -119,9 +118,9 @@ func (a *Arena) record(ctx context.Context, op *contest.Operation, contender con
 	defer client.Close()
 	session := op.Session(client)
 	if session == nil {
-		return errors.New("the contender can't do it")
+		return errors.New("the contender does not support the operation")
 	}
-	for range 2 { // the first prepares its statements, the second has them
+	for range 2 { // the first call prepares statements, the second uses them
 		if err := a.setup(op)(ctx); err != nil {
 			return err
 		}
@@ -133,8 +132,8 @@ func (a *Arena) record(ctx context.Context, op *contest.Operation, contender con
 	return nil
 }
 
-// recordProofs records how pgxpool, database/sql and pgfx ask a connection that was idle for a second whether it lives.
-func recordProofs(ctx context.Context, env contest.Env) error {
+// recordValidation records the queries by which pgxpool, database/sql and pgfx validate a connection that was idle for a second.
+func recordValidation(ctx context.Context, env contest.Env) error {
 	cfg, err := pgx.ParseConfig(env.URL)
 	if err != nil {
 		return err
@@ -151,7 +150,7 @@ func recordProofs(ctx context.Context, env contest.Env) error {
 	return conn.PgConn().Exec(ctx, "show transaction_read_only").Close()
 }
 
-// Restore brings the table into the state that a call expects. A replay needs no table.
+// Restore restores the table for a call. A replay needs no table.
 func (s *Seat) Restore(ctx context.Context) error {
 	if s.mode == Replay {
 		return nil
@@ -159,7 +158,7 @@ func (s *Seat) Restore(ctx context.Context) error {
 	return s.setup(ctx)
 }
 
-// Err returns what a replay couldn't answer, nil when all was well.
+// Err returns the first error of the replay, or nil.
 func (s *Seat) Err() error {
 	if s.tape == nil {
 		return nil

@@ -11,14 +11,14 @@ import (
 	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
 )
 
-// outcome is what an operation returned and left in the table.
+// outcome holds the values that an operation returned and the rows that it stored.
 type outcome struct {
 	returned any
 	stored   []string
 }
 
-// Check lets every contender do an operation once, live and from its recording, and returns an error unless all of them
-// return the same and leave the same rows. What doesn't return rows is compared by what it leaves.
+// Check runs an operation once with every contender, live and replayed. It returns an error unless all of them return the same
+// values and store the same rows.
 func (a *Arena) Check(ctx context.Context, op *contest.Operation) error {
 	var first outcome
 	for i, contender := range op.Contenders {
@@ -82,7 +82,7 @@ func (a *Arena) outcome(ctx context.Context, op *contest.Operation, contender co
 	return o, seat.Err()
 }
 
-// stored returns the table's rows as text, but for keys that the database has made.
+// stored returns the table's rows as text, without keys that the database generated.
 func (a *Arena) stored(ctx context.Context, op *contest.Operation) ([]string, error) {
 	columns := "id, name"
 	if op.MakesKeys {
@@ -96,7 +96,7 @@ func (a *Arena) stored(ctx context.Context, op *contest.Operation) ([]string, er
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// checkKeys makes sure that the keys that came back are those of their rows. A row without one says nothing.
+// checkKeys checks that each returned key is the key of its row. Rows without a key are skipped.
 func (a *Arena) checkKeys(ctx context.Context, items []contest.Item) error {
 	rows, err := a.conn.Query(ctx, "select name, id from items") //nolint:rowserrcheck // ForEachRow does
 	if err != nil {
@@ -113,7 +113,7 @@ func (a *Arena) checkKeys(ctx context.Context, items []contest.Item) error {
 	}
 	for i := range items {
 		if item := &items[i]; item.ID != uuid.Nil && item.ID != keys[item.Name] {
-			return fmt.Errorf("row %d came back with the key of another", i)
+			return fmt.Errorf("row %d has the key of another row", i)
 		}
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { fxtest.Main(m) }
 
-func TestAllContendersReturnAndStoreTheSame(t *testing.T) { //nolint:tparallel // they share the table
+func TestArena_CheckAcceptsAllContenders(t *testing.T) { //nolint:tparallel // they share the table
 	t.Parallel()
 	arena, err := measure.NewArena(t.Context())
 	require.NoError(t, err)
@@ -25,7 +25,7 @@ func TestAllContendersReturnAndStoreTheSame(t *testing.T) { //nolint:tparallel /
 	operations := contest.Operations()
 	for i := range operations {
 		if operations[i].Single && os.Getenv("RDSFX_BENCH_CHECK") != "all" {
-			continue // thousands of rows many times over: the benchmark command checks them before it measures
+			continue // too slow for a test; the benchmark command checks them before measuring
 		}
 		t.Run(operations[i].Slug, func(t *testing.T) {
 			require.NoError(t, arena.Check(t.Context(), &operations[i]))
@@ -33,14 +33,14 @@ func TestAllContendersReturnAndStoreTheSame(t *testing.T) { //nolint:tparallel /
 	}
 }
 
-func TestAContenderThatReturnsOrStoresSomethingElseIsFound(t *testing.T) {
+func TestArena_CheckFindsDifferences(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	arena, err := measure.NewArena(ctx)
 	require.NoError(t, err)
 	t.Cleanup(arena.Close)
 	operations := contest.Operations()
-	for place, broken := range map[int]func(client *contest.Client){
+	for position, broken := range map[int]func(client *contest.Client){
 		0: func(client *contest.Client) {
 			get := client.Get
 			client.Get = func(ctx context.Context, _ uuid.UUID) error { return get(ctx, contest.Key(7)) }
@@ -55,22 +55,22 @@ func TestAContenderThatReturnsOrStoresSomethingElseIsFound(t *testing.T) {
 			}
 		},
 	} {
-		liar := contest.Raw()
-		open := liar.Open
-		liar.Name, liar.Open = "liar", func(ctx context.Context, env contest.Env) (*contest.Client, error) {
+		wrong := contest.Raw()
+		open := wrong.Open
+		wrong.Name, wrong.Open = "wrong", func(ctx context.Context, env contest.Env) (*contest.Client, error) {
 			client, err := open(ctx, env)
 			if err == nil {
 				broken(client)
 			}
 			return client, err
 		}
-		op := operations[place]
-		op.Contenders = []contest.Contender{contest.Raw(), liar}
-		require.ErrorContains(t, arena.Check(ctx, &op), "pgx and liar differ")
+		op := operations[position]
+		op.Contenders = []contest.Contender{contest.Raw(), wrong}
+		require.ErrorContains(t, arena.Check(ctx, &op), "pgx and wrong differ")
 	}
 }
 
-func TestATableTellsRatiosAndGoals(t *testing.T) {
+func TestWriteTable_RatiosAndGoals(t *testing.T) {
 	t.Parallel()
 	arena, err := measure.NewArena(t.Context())
 	require.NoError(t, err)

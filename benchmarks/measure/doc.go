@@ -1,4 +1,4 @@
-// Package measure lets the contenders of package contest compete: on one server, on the same rows, with pools of the same
-// size, by turns in shuffled rounds, live and replayed. Before anything is measured it makes sure that all of them return and
-// store the same.
+// Package measure compares the contenders of package contest. They use one server, the same rows and pools of the same size. They
+// run in turn, in shuffled rounds, with live and with replayed replies. Before measuring, it checks that all contenders return
+// and store the same.
 package measure

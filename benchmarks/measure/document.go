@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Replace puts text into a file, between the lines <!-- NAME --> and <!-- end of NAME -->.
+// Replace replaces the text of a file between the lines <!-- NAME --> and <!-- end of NAME -->.
 func Replace(file, name, text string) error {
 	from, to := "<!-- "+name+" -->\n", "<!-- end of "+name+" -->"
 	old, err := os.ReadFile(file) //nolint:gosec // the caller names it

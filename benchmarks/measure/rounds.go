@@ -11,38 +11,40 @@ import (
 	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
 )
 
-// Options say how long to measure.
+// Options configure the length of a measurement.
 type Options struct {
-	// Rounds is how often each contender has its turn.
+	// Rounds is the number of turns of each contender.
 	Rounds int
-	// Block is about how long a turn takes. Operations on thousands of rows are called once a turn.
+	// Block is the approximate time of a turn. Operations on thousands of rows are called once per turn.
 	Block time.Duration
 }
 
-// Spread is what was seen over the rounds.
-type Spread struct{ Low, Median, High float64 } // quartiles
+// Spread holds the quartiles over the rounds.
+type Spread struct{ Low, Median, High float64 }
 
-// Result is what one contender has shown at one operation.
+// Result is the result of one contender for one operation.
 type Result struct {
 	Operation *contest.Operation
 	Mode      Mode
 	Contender string
-	// Calls is the number of calls in all rounds together.
+	// Calls is the number of calls in all rounds.
 	Calls int
-	// Time is in nanoseconds for a call. Ratio compares it with the first contender's in the same round.
-	Time, Ratio Spread
-	// More is how many nanoseconds more than the first contender's a call takes.
+	// Time is the time per call in nanoseconds.
+	Time Spread
+	// Ratio is Time divided by that of the first contender in the same round.
+	Ratio Spread
+	// More is Time minus that of the first contender, in nanoseconds.
 	More Spread
-	// CPU is the ratio of the processor time that the program took, the server's not included; zero where that isn't known.
+	// CPU is the ratio of the client's processor time. Zero means unknown.
 	CPU float64
-	// Bytes and Allocs are for a call.
+	// Bytes and Allocs are allocations per call.
 	Bytes, Allocs float64
 }
 
-// turn is one contender's turn in one round.
+// turn holds the measurements of one contender in one round, per call.
 type turn struct{ time, cpu, bytes, allocs float64 }
 
-// Compete lets the contenders of an operation compete and returns a result for each, in their order.
+// Compete measures the contenders of an operation and returns their results in the same order.
 func (a *Arena) Compete(ctx context.Context, op *contest.Operation, mode Mode, opts Options) ([]Result, error) {
 	seats := make([]*Seat, 0, len(op.Contenders))
 	defer func() {
@@ -91,7 +93,7 @@ func (a *Arena) Compete(ctx context.Context, op *contest.Operation, mode Mode, o
 	return results, nil
 }
 
-// turn measures some calls. The one before them isn't measured: it finds caches warm and connections awake.
+// turn measures some calls after an unmeasured one, which warms caches and validates connections.
 func (s *Seat) turn(ctx context.Context, calls int) (turn, error) {
 	if err := ctx.Err(); err != nil {
 		return turn{}, err
@@ -100,7 +102,7 @@ func (s *Seat) turn(ctx context.Context, calls int) (turn, error) {
 		if s.mode == Replay {
 			i = 0
 		}
-		return s.Session.Call(context.Background(), i) // a ctx that can end costs each driver something else
+		return s.Session.Call(context.Background(), i) // a cancellable ctx has a different cost for each driver
 	}
 	prepare := func() error {
 		err := s.Restore(ctx)
@@ -116,7 +118,7 @@ func (s *Seat) turn(ctx context.Context, calls int) (turn, error) {
 	if err := prepare(); err != nil {
 		return turn{}, err
 	}
-	runtime.GC() //nolint:revive // nobody pays for what another has left
+	runtime.GC() //nolint:revive // contenders do not pay for the garbage of others
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	cpu, began := cpuTime(), time.Now()
@@ -150,7 +152,7 @@ func summarise(turns, first []turn) Result {
 		Bytes:  each(func(t, _ turn) float64 { return t.bytes }).Median,
 		Allocs: each(func(t, _ turn) float64 { return t.allocs }).Median,
 	}
-	// The clock of processor time is coarse: sums say more than single turns.
+	// The clock of processor time is coarse, so use sums.
 	var used, anchor float64
 	for i := range turns {
 		used, anchor = used+turns[i].cpu, anchor+first[i].cpu
@@ -165,12 +167,12 @@ func summarise(turns, first []turn) Result {
 func spreadOf(values []float64) Spread {
 	slices.Sort(values)
 	at := func(q float64) float64 {
-		place := q * float64(len(values)-1)
-		i := int(place)
+		position := q * float64(len(values)-1)
+		i := int(position)
 		if i+1 >= len(values) {
 			return values[i]
 		}
-		return values[i] + (place-float64(i))*(values[i+1]-values[i])
+		return values[i] + (position-float64(i))*(values[i+1]-values[i])
 	}
 	return Spread{at(0.25), at(0.5), at(0.75)}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
 )
 
-// WriteTable writes the results of one operation as a Markdown table, with its goals and whether they are reached.
+// WriteTable writes the results of one operation as a Markdown table, followed by its goals and whether they are reached.
 func WriteTable(w *strings.Builder, op *contest.Operation, results []Result) {
 	fmt.Fprintf(w, "### %s\n\n", op.Name)
 	per := "allocations"
@@ -38,14 +38,14 @@ func WriteTable(w *strings.Builder, op *contest.Operation, results []Result) {
 		}
 	}
 	for _, goal := range op.Goals {
-		fmt.Fprintf(w, "Goal for %s: %s. %s\n\n", goal.Contender, goal.Text, verdict(goal, op, results))
+		fmt.Fprintf(w, "Goal for %s: %s. %s\n\n", goal.Contender, goal.Text, goalResults(goal, op, results))
 	}
 }
 
-// verdict says which parts of a goal are reached, as far as they were measured.
-func verdict(goal contest.Goal, op *contest.Operation, results []Result) string {
+// goalResults returns which parts of a goal are reached, for the modes that were measured.
+func goalResults(goal contest.Goal, op *contest.Operation, results []Result) string {
 	var parts []string
-	say := func(reached bool, format string, args ...any) {
+	report := func(reached bool, format string, args ...any) {
 		word := "**missed**"
 		if reached {
 			word = "reached"
@@ -58,25 +58,25 @@ func verdict(goal contest.Goal, op *contest.Operation, results []Result) string 
 			continue
 		}
 		if limit := goal.Replay; limit > 0 && r.Mode == Replay {
-			say(r.Ratio.Median <= limit, "Replay %.3f of %.2f:", r.Ratio.Median, limit)
+			report(r.Ratio.Median <= limit, "Replay %.3f of %.2f:", r.Ratio.Median, limit)
 		}
 		if limit := goal.Live; limit > 0 && r.Mode == Live {
-			say(r.Ratio.Median <= limit, "Live %.3f of %.3f:", r.Ratio.Median, limit)
+			report(r.Ratio.Median <= limit, "Live %.3f of %.3f:", r.Ratio.Median, limit)
 		}
 		if r.Mode != Replay {
 			continue
 		}
 		if limit := goal.Allocs; limit > 0 {
 			n := r.Allocs / float64(op.Rows)
-			say(n <= limit, "Allocations %s of %g:", allocations(n), limit)
+			report(n <= limit, "Allocations %s of %g:", allocations(n), limit)
 		}
 		if limit := goal.MoreAllocs; limit > 0 {
 			more := r.Allocs - first.Allocs
-			say(more <= limit-0.5, "Allocations %+.0f of +%g:", more, limit-1)
+			report(more <= limit-0.5, "Allocations %+.0f of +%g:", more, limit-1)
 		}
 		if limit := goal.MoreTime; limit > 0 {
 			more := r.More.Median
-			say(more <= limit, "Time %+.0f ns of +%g:", more, limit)
+			report(more <= limit, "Time %+.0f ns of +%g:", more, limit)
 		}
 	}
 	if len(parts) == 0 {
@@ -94,7 +94,7 @@ func anchor(results []Result, mode Mode) *Result {
 	return nil
 }
 
-// WriteBench writes results as go test -bench does, for benchstat.
+// WriteBench writes results in the format of go test -bench, for benchstat.
 func WriteBench(w *strings.Builder, results []Result) {
 	for i := range results {
 		r := &results[i]

@@ -1,12 +1,11 @@
-// Package replay takes the server out of a measurement. A [Tape] records what a client writes to a real PostgreSQL server and
-// what the server answers, once; from then on it answers from memory, without a socket. What is left to measure is what the
-// client itself costs.
+// Package replay removes the server from a measurement. A [Tape] first records what a client writes to a real PostgreSQL server
+// and the server's replies. Then it replies from memory, without a socket, so that only the cost of the client is measured.
 //
-// The tape knows an exchange by its form: the types of its messages, the texts and names of its statements, the formats of
-// its arguments and results, and the state of the transaction it begins in; not by the values of arguments. What was recorded
-// several times is answered in the order of the recording, over and over. A client that writes what wasn't recorded gets an
-// error at once, which [Tape.Err] keeps.
+// The tape identifies an exchange by the types of its messages, the names and texts of statements, and the formats of
+// arguments and results. The transaction state at the start of the exchange counts too. Values of arguments do not matter.
+// If an exchange was recorded several times, its replies are played in the order of the recording, repeatedly. An exchange
+// that was not recorded fails at once, and [Tape.Err] returns the error.
 //
-// It serves what pgx speaks with a server that trusts it: the start of a connection, simple statements, prepared ones,
-// pipelines of them, and COPY from the client. It has no answer for TLS, passwords, cancel requests and LISTEN.
+// The tape supports the start of a connection, simple and prepared statements, pipelines, and COPY from the client. The server
+// must trust the client. TLS, passwords, cancel requests and LISTEN are not supported.
 package replay

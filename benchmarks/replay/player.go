@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// player is a connection that is served from the tape. It allocates nothing once its buffers have grown.
+// player is a connection that is served from the tape. It allocates no memory once its buffers have grown.
 type player struct {
 	tape    *Tape
 	records map[uint64]*record
@@ -18,44 +18,44 @@ type player struct {
 	served  atomic.Int64
 
 	mu      sync.Mutex
-	more    *sync.Cond // answers have come, or the end has
-	form    form
+	changed *sync.Cond // a reply was added, or reading ends
+	digest  digest
 	state   uint64
-	answers [][]byte // what the client hasn't read yet
-	next    int      // the first of them
-	expired bool     // the deadline for reading has passed
+	replies [][]byte // not yet read by the client from next on
+	next    int
+	expired bool // the read deadline has passed
 	failed  error
 	closed  bool
 }
 
-func newPlayer(t *Tape, network, where string) *player {
-	p := &player{tape: t, records: t.records, address: address{network, where}, form: form{seed: t.seed}}
-	p.more = sync.NewCond(&p.mu)
+func newPlayer(t *Tape, network, name string) *player {
+	p := &player{tape: t, records: t.records, address: address{network, name}, digest: digest{seed: t.seed}}
+	p.changed = sync.NewCond(&p.mu)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.conns[p] = struct{}{}
 	return p
 }
 
-// A request to cancel is the only message of its connection (PostgreSQL manual, "Message Formats").
+// A cancel request is the only message of its connection (PostgreSQL manual, "Message Formats").
 const (
 	cancelSize = 16
 	cancelCode = 80877102
 )
 
-// Write takes what the client writes. An exchange that isn't on the tape is an error.
+// Write receives messages of the client. It fails if an exchange was not recorded.
 func (p *player) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return 0, net.ErrClosed
 	}
-	if !p.form.started && len(b) == cancelSize && binary.BigEndian.Uint32(b[4:]) == cancelCode {
-		_ = p.fail(io.EOF) // as a server does; nothing runs that could be cancelled
+	if !p.digest.started && len(b) == cancelSize && binary.BigEndian.Uint32(b[4:]) == cancelCode {
+		_ = p.fail(io.EOF) // like a server; no statement is running
 		return len(b), nil
 	}
 	for rest := b; len(rest) > 0; {
-		after, sum, ended, err := p.form.next(rest)
+		after, sum, ended, err := p.digest.next(rest)
 		if err != nil {
 			return 0, p.fail(p.tape.fail(err))
 		}
@@ -65,9 +65,9 @@ func (p *player) Write(b []byte) (int, error) {
 				return 0, p.fail(p.tape.unknown(rest))
 			}
 			p.state = r.after
-			p.answers = append(p.answers, r.answer())
+			p.replies = append(p.replies, r.reply())
 			p.served.Add(1)
-			p.more.Broadcast()
+			p.changed.Broadcast()
 		}
 		rest = after
 	}
@@ -77,15 +77,16 @@ func (p *player) Write(b []byte) (int, error) {
 // fail ends the connection from the server's side.
 func (p *player) fail(err error) error {
 	p.failed = err
-	p.more.Broadcast()
+	p.changed.Broadcast()
 	return err
 }
 
-// Read returns the answers in the order of the exchanges. Without one it waits, as a client that reads beside writing does.
+// Read returns the replies in the order of the exchanges. It waits for the next one, because clients read and write
+// concurrently.
 func (p *player) Read(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.next == len(p.answers) {
+	for p.next == len(p.replies) {
 		switch {
 		case p.closed:
 			return 0, net.ErrClosed
@@ -94,12 +95,12 @@ func (p *player) Read(b []byte) (int, error) {
 		case p.expired:
 			return 0, os.ErrDeadlineExceeded
 		}
-		p.more.Wait()
+		p.changed.Wait()
 	}
-	n := copy(b, p.answers[p.next])
-	if p.answers[p.next] = p.answers[p.next][n:]; len(p.answers[p.next]) == 0 {
-		if p.next++; p.next == len(p.answers) {
-			p.answers, p.next = p.answers[:0], 0
+	n := copy(b, p.replies[p.next])
+	if p.replies[p.next] = p.replies[p.next][n:]; len(p.replies[p.next]) == 0 {
+		if p.next++; p.next == len(p.replies) {
+			p.replies, p.next = p.replies[:0], 0
 		}
 	}
 	return n, nil
@@ -110,7 +111,7 @@ func (p *player) Close() error {
 	p.mu.Lock()
 	closed := p.closed
 	p.closed = true
-	p.more.Broadcast()
+	p.changed.Broadcast()
 	p.mu.Unlock()
 	if !closed {
 		p.tape.mu.Lock()
@@ -121,30 +122,29 @@ func (p *player) Close() error {
 	return nil
 }
 
-// SetDeadline lets reads that would wait fail when t has passed already. Later deadlines can't be missed: a played server
-// answers at once.
+// SetDeadline makes waiting reads fail if t has passed. It ignores later deadlines, because replies are immediate.
 func (p *player) SetDeadline(t time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.expired = !t.IsZero() && !t.After(time.Now())
-	p.more.Broadcast()
+	p.changed.Broadcast()
 	return nil
 }
 
-// SetReadDeadline is SetDeadline.
+// SetReadDeadline is like SetDeadline.
 func (p *player) SetReadDeadline(t time.Time) error { return p.SetDeadline(t) }
 
-// SetWriteDeadline does nothing: writing never waits.
+// SetWriteDeadline does nothing, because writes never wait.
 func (p *player) SetWriteDeadline(time.Time) error { return nil }
 
-// LocalAddr returns the address of the server that isn't there.
+// LocalAddr returns the address of the recorded server.
 func (p *player) LocalAddr() net.Addr { return p.address }
 
-// RemoteAddr returns the address of the server that isn't there.
+// RemoteAddr returns the address of the recorded server.
 func (p *player) RemoteAddr() net.Addr { return p.address }
 
-// address is where the recorded server was.
-type address struct{ network, where string }
+// address is the address of the recorded server.
+type address struct{ network, name string }
 
 func (a address) Network() string { return a.network }
-func (a address) String() string  { return a.where }
+func (a address) String() string  { return a.name }

@@ -12,25 +12,25 @@ const (
 	msgReadyForQuery  = 'Z'
 )
 
-// recorder is a connection to a real server that puts on the tape what passes.
+// recorder is a connection to a real server that records its exchanges.
 type recorder struct {
 	net.Conn
 
 	tape *Tape
 
 	mu      sync.Mutex
-	form    form
-	waiting []uint64 // exchanges without their answer, in order
+	digest  digest
+	waiting []uint64 // exchanges without a complete reply, in order
 	state   uint64
-	answer  []byte // of the first of them, so far
-	read    int    // how much of it has been looked at
+	reply   []byte // to the first of them, so far
+	read    int    // parsed bytes of reply
 }
 
 func newRecorder(t *Tape, conn net.Conn) *recorder {
-	return &recorder{Conn: conn, tape: t, form: form{seed: t.seed}}
+	return &recorder{Conn: conn, tape: t, digest: digest{seed: t.seed}}
 }
 
-// Write sends p on.
+// Write sends p to the server.
 func (r *recorder) Write(p []byte) (int, error) {
 	if err := r.written(p); err != nil {
 		return 0, err
@@ -43,7 +43,7 @@ func (r *recorder) written(p []byte) error {
 	defer r.mu.Unlock()
 	r.remember(p)
 	for len(p) > 0 {
-		rest, sum, ended, err := r.form.next(p)
+		rest, sum, ended, err := r.digest.next(p)
 		if err != nil {
 			return r.tape.fail(err)
 		}
@@ -55,9 +55,9 @@ func (r *recorder) written(p []byte) error {
 	return nil
 }
 
-// remember notes the texts of statements that are prepared, for errors.
+// remember stores the texts of prepared statements, for errors.
 func (r *recorder) remember(p []byte) {
-	if !r.form.started || len(r.form.pieces) > 0 {
+	if !r.digest.started || len(r.digest.pieces) > 0 {
 		return
 	}
 	for len(p) >= header {
@@ -75,7 +75,7 @@ func (r *recorder) remember(p []byte) {
 	}
 }
 
-// Read reads what the server has sent.
+// Read reads from the server.
 func (r *recorder) Read(p []byte) (int, error) {
 	n, err := r.Conn.Read(p)
 	if n > 0 {
@@ -87,9 +87,9 @@ func (r *recorder) Read(p []byte) (int, error) {
 func (r *recorder) received(p []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.answer = append(r.answer, p...)
-	for len(r.answer)-r.read >= header {
-		msg := r.answer[r.read:]
+	r.reply = append(r.reply, p...)
+	for len(r.reply)-r.read >= header {
+		msg := r.reply[r.read:]
 		size := 1 + int(binary.BigEndian.Uint32(msg[1:]))
 		if len(msg) < size {
 			return
@@ -106,12 +106,12 @@ func (r *recorder) received(p []byte) {
 	}
 }
 
-// ended puts the exchange that has got its answer on the tape.
+// ended stores the first exchange with its reply.
 func (r *recorder) ended(state uint64) {
 	if len(r.waiting) > 0 {
-		r.tape.keep(mix(r.waiting[0], r.state), append([]byte(nil), r.answer[:r.read]...), state)
+		r.tape.keep(mix(r.waiting[0], r.state), append([]byte(nil), r.reply[:r.read]...), state)
 		r.waiting = r.waiting[1:]
 	}
 	r.state = state
-	r.answer, r.read = r.answer[r.read:], 0
+	r.reply, r.read = r.reply[r.read:], 0
 }

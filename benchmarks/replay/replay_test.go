@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { fxtest.Main(m) }
 
-// start starts a server that trusts the client, and returns its address. fxtest's own asks for a password.
+// start starts a server that trusts the client. The server of fxtest requires a password.
 func start(t *testing.T, opts ...embedded.Option) *embedded.Server {
 	t.Helper()
 	server, err := embedded.Start(t.Context(), opts...)
@@ -32,7 +32,7 @@ func start(t *testing.T, opts ...embedded.Option) *embedded.Server {
 	return server
 }
 
-// open returns a pool whose connections go through the tape.
+// open returns a pool whose connections use the tape.
 func open(t *testing.T, tape *replay.Tape, url string) *pgxpool.Pool {
 	t.Helper()
 	cfg, err := pgxpool.ParseConfig(url)
@@ -45,18 +45,18 @@ func open(t *testing.T, tape *replay.Tape, url string) *pgxpool.Pool {
 	return pool
 }
 
-// conversation says everything that a tape understands and returns what it was told.
-func conversation(ctx context.Context, pool *pgxpool.Pool) (heard []string, err error) {
-	hear := func(what any) { heard = append(heard, fmt.Sprint(what)) }
+// conversation uses every supported kind of exchange and returns the results.
+func conversation(ctx context.Context, pool *pgxpool.Pool) (results []string, err error) {
+	record := func(result any) { results = append(results, fmt.Sprint(result)) }
 	if _, err := pool.Exec(ctx, "drop table if exists things; create table things (id int, name text)"); err != nil {
 		return nil, err
 	}
 	n, err := pool.CopyFrom(ctx, pgx.Identifier{"things"}, []string{"id", "name"},
-		pgx.CopyFromSlice(20_000, func(i int) ([]any, error) { return []any{i, "a thing of some length, so that it takes pieces"}, nil }))
+		pgx.CopyFromSlice(20_000, func(i int) ([]any, error) { return []any{i, "a name that is long enough for several messages"}, nil }))
 	if err != nil {
 		return nil, err
 	}
-	hear(n)
+	record(n)
 	rows, err := pool.Query(ctx, "select id, name from things where id < $1 order by id", 5000)
 	if err != nil {
 		return nil, err
@@ -65,29 +65,29 @@ func conversation(ctx context.Context, pool *pgxpool.Pool) (heard []string, err 
 	if err != nil {
 		return nil, err
 	}
-	hear(len(all))
-	hear(all[4999])
-	var inside, outside string
-	const state = "select coalesce(nullif(current_setting('test.place', true), ''), 'outside')"
+	record(len(all))
+	record(all[4999])
+	var inTx, afterTx string
+	const state = "select coalesce(nullif(current_setting('test.scope', true), ''), 'outside')"
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select set_config('test.place', 'inside', true)"); err != nil {
+		if _, err := tx.Exec(ctx, "select set_config('test.scope', 'inside', true)"); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, state).Scan(&inside)
+		return tx.QueryRow(ctx, state).Scan(&inTx)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := pool.QueryRow(ctx, state).Scan(&outside); err != nil {
+	if err := pool.QueryRow(ctx, state).Scan(&afterTx); err != nil {
 		return nil, err
 	}
-	hear(inside + " and " + outside)
+	record(inTx + " and " + afterTx)
 	batch := &pgx.Batch{}
 	for i := range 3 {
 		batch.Queue("select $1::int + 1", i).QueryRow(func(row pgx.Row) error {
 			var sum int
 			err := row.Scan(&sum)
-			hear(sum)
+			record(sum)
 			return err
 		})
 	}
@@ -96,11 +96,11 @@ func conversation(ctx context.Context, pool *pgxpool.Pool) (heard []string, err 
 		return nil, err
 	}
 	_, err = pool.Exec(ctx, "select 1 / $1::int", 0)
-	hear(err)
-	return heard, pool.Ping(ctx)
+	record(err)
+	return results, pool.Ping(ctx)
 }
 
-func TestWhatWasRecordedIsServedWithoutAServer(t *testing.T) {
+func TestTape_PlaysWithoutServer(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	server := start(t)
@@ -108,7 +108,7 @@ func TestWhatWasRecordedIsServedWithoutAServer(t *testing.T) {
 	live := open(t, tape, server.URL())
 	recorded, err := conversation(ctx, live)
 	require.NoError(t, err)
-	_, err = conversation(ctx, live) // pgx forgets the statement that failed, at its next use of the connection
+	_, err = conversation(ctx, live) // pgx deallocates the failed statement when it next uses the connection
 	require.NoError(t, err)
 	require.Contains(t, recorded, "inside and outside")
 	live.Close()
@@ -127,20 +127,20 @@ func TestWhatWasRecordedIsServedWithoutAServer(t *testing.T) {
 	assert.Greater(t, tape.Served(), int64(30))
 }
 
-func TestWhatWasNotRecordedFails(t *testing.T) {
+func TestTape_UnrecordedExchangeFails(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	url := start(t).URL()
-	ask := func(ctx context.Context, pool *pgxpool.Pool, sql string, args ...any) error {
+	exec := func(ctx context.Context, pool *pgxpool.Pool, sql string, args ...any) error {
 		_, err := pool.Exec(ctx, sql, args...)
 		return err
 	}
 	const known = "select $1::int + 41"
 	for name, test := range map[string]struct {
-		ask  func(pool *pgxpool.Pool) error
+		exec func(pool *pgxpool.Pool) error
 		want string
 	}{
-		"another statement": {func(pool *pgxpool.Pool) error { return ask(ctx, pool, "select $1::int + 42", 1) }, `P("select $1::int + 42")`},
+		"another statement": {func(pool *pgxpool.Pool) error { return exec(ctx, pool, "select $1::int + 42", 1) }, `P("select $1::int + 42")`},
 		"other formats": {func(pool *pgxpool.Pool) error {
 			rows, err := pool.Query(ctx, known, pgx.QueryResultFormats{pgx.TextFormatCode}, 1)
 			if err == nil {
@@ -160,27 +160,27 @@ func TestWhatWasNotRecordedFails(t *testing.T) {
 				_, err := tx.Exec(ctx, known, 1)
 				return err
 			})
-		}, `this hasn't been recorded: B("select $1::int + 41")`},
+		}, `exchange not recorded: B("select $1::int + 41")`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tape := replay.New(nil)
 			live := open(t, tape, url)
-			require.NoError(t, ask(ctx, live, known, 1))
+			require.NoError(t, exec(ctx, live, known, 1))
 			require.NoError(t, pgx.BeginFunc(ctx, live, func(pgx.Tx) error { return nil }))
 			live.Close()
 			tape.Play()
 			pool := open(t, tape, url)
-			require.NoError(t, ask(ctx, pool, known, 2), "another argument is the same form")
+			require.NoError(t, exec(ctx, pool, known, 2), "another argument is the same exchange")
 			require.NoError(t, tape.Err())
-			err := test.ask(pool)
+			err := test.exec(pool)
 			require.ErrorContains(t, err, test.want)
 			assert.ErrorIs(t, err, tape.Err())
 		})
 	}
 }
 
-func TestWhatIsExcusedFailsForTheClientOnly(t *testing.T) {
+func TestTape_Excuse(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), start(t).URL()
 	tape := replay.New(nil)
@@ -188,15 +188,15 @@ func TestWhatIsExcusedFailsForTheClientOnly(t *testing.T) {
 	require.NoError(t, live.Ping(ctx))
 	live.Close()
 	tape.Play()
-	tape.Excuse("an answer to nobody")
+	tape.Excuse("background query")
 	pool := open(t, tape, url)
-	_, err := pool.Exec(ctx, "select 'an answer to nobody'")
-	require.ErrorContains(t, err, "this hasn't been recorded")
-	pool.Close() // with it, pgx's request to cancel what it has given up
+	_, err := pool.Exec(ctx, "select 'background query'")
+	require.ErrorContains(t, err, "exchange not recorded")
+	pool.Close() // waits for pgx's cancel request
 	require.NoError(t, tape.Err())
 }
 
-func TestACallerThatIsCancelledGetsItsError(t *testing.T) {
+func TestPlayer_Deadline(t *testing.T) {
 	t.Parallel()
 	tape := replay.New(nil)
 	tape.Play()
@@ -220,17 +220,17 @@ func TestACallerThatIsCancelledGetsItsError(t *testing.T) {
 	assert.Equal(t, "/nowhere", conn.RemoteAddr().String())
 }
 
-func TestAServerThatWantsAPasswordIsRefused(t *testing.T) {
+func TestTape_PasswordNotSupported(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	server := start(t, embedded.TCP())
 	tape := replay.New(nil)
 	err := open(t, tape, server.URL()).Ping(ctx)
-	require.ErrorContains(t, err, "record with one that trusts the client")
+	require.ErrorContains(t, err, "record with a server that trusts the client")
 }
 
-// TestPlayingAllocatesNothing holds the tape to not being measured itself.
-func TestPlayingAllocatesNothing(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+// TestPlayer_DoesNotAllocate checks that the tape does not distort measurements of allocations.
+func TestPlayer_DoesNotAllocate(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
 	ctx := t.Context()
 	cfg, err := pgx.ParseConfig(start(t).URL())
 	require.NoError(t, err)
@@ -250,8 +250,8 @@ func TestPlayingAllocatesNothing(t *testing.T) { //nolint:paralleltest // it cou
 		require.NoError(t, err)
 	}
 	buf := make([]byte, 8192)
-	// say writes b in pieces of a size, and reads until the server is ready.
-	say := func(conn net.Conn, b []byte, size int) {
+	// send writes b in pieces of a size and reads until the server is ready.
+	send := func(conn net.Conn, b []byte, size int) {
 		for piece := range slices.Chunk(b, size) {
 			if _, err := conn.Write(piece); err != nil {
 				t.Fatal(err)
@@ -270,11 +270,11 @@ func TestPlayingAllocatesNothing(t *testing.T) { //nolint:paralleltest // it cou
 	for range 2 {
 		conn, err := tape.Dial(ctx, network, address)
 		require.NoError(t, err)
-		say(conn, startup, 3)
-		say(conn, query, len(query))
-		say(conn, query, 7)
+		send(conn, startup, 3)
+		send(conn, query, len(query))
+		send(conn, query, 7)
 		allocs := testing.AllocsPerRun(100, func() {
-			say(conn, query, len(query))
+			send(conn, query, len(query))
 		})
 		if tape.Served() > 0 {
 			assert.Zero(t, allocs)

@@ -12,38 +12,38 @@ import (
 	"sync/atomic"
 )
 
-// Tape records the exchanges of the connections that are dialed through it, and then plays them. Its methods are safe for
-// concurrent use. It is made by [New].
+// Tape records the exchanges of connections that are dialed through it, and then plays them. Create one with [New]. Its methods
+// are safe for concurrent use.
 type Tape struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	seed    maphash.Seed
 	playing atomic.Bool
-	served  atomic.Int64 // by connections that are closed
+	served  atomic.Int64 // by closed connections
 
 	mu      sync.Mutex
-	records map[uint64]*record // not written to once playing
+	records map[uint64]*record // immutable while playing
 	names   map[string]string  // texts of prepared statements
 	conns   map[*player]struct{}
 	err     error
 	excused string
 }
 
-// record is what was answered to an exchange, each time that it was recorded.
+// record holds the replies to an exchange, one for each time that it was recorded.
 type record struct {
-	answers [][]byte
+	replies [][]byte
 	played  atomic.Uint32
-	after   uint64 // the state of the connection behind it
+	after   uint64 // transaction state after the exchange
 }
 
-// answer returns the next answer.
-func (r *record) answer() []byte {
-	if len(r.answers) == 1 {
-		return r.answers[0]
+// reply returns the next reply to play.
+func (r *record) reply() []byte {
+	if len(r.replies) == 1 {
+		return r.replies[0]
 	}
-	return r.answers[int(r.played.Add(1)-1)%len(r.answers)]
+	return r.replies[int(r.played.Add(1)-1)%len(r.replies)]
 }
 
-// New returns an empty tape that records. dial makes the connections to record; nil is a [net.Dialer].
+// New returns an empty tape in recording mode. dial opens the connections to record; nil means a [net.Dialer].
 func New(dial func(ctx context.Context, network, address string) (net.Conn, error)) *Tape {
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
@@ -54,8 +54,8 @@ func New(dial func(ctx context.Context, network, address string) (net.Conn, erro
 	}
 }
 
-// Dial is pgconn.Config's DialFunc. While the tape records it dials the real server, with ctx; then it returns a connection
-// that is played, at once.
+// Dial has the type of pgconn.Config's DialFunc. While the tape records, it dials the real server with ctx. Afterwards it
+// returns a played connection at once.
 func (t *Tape) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if t.playing.Load() {
 		return newPlayer(t, network, address), nil
@@ -67,28 +67,28 @@ func (t *Tape) Dial(ctx context.Context, network, address string) (net.Conn, err
 	return newRecorder(t, conn), nil
 }
 
-// Play ends recording: connections that are dialed from now on are served from the tape. What is still open goes on with
-// the real server and isn't recorded any more.
+// Play ends the recording. Connections dialed from now on are served from the tape. Open connections keep using the real server
+// and are no longer recorded.
 func (t *Tape) Play() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.playing.Store(true)
 	for _, r := range t.records {
-		if differs := func(answer []byte) bool { return !bytes.Equal(answer, r.answers[0]) }; !slices.ContainsFunc(r.answers, differs) {
-			r.answers = r.answers[:1]
+		if differs := func(reply []byte) bool { return !bytes.Equal(reply, r.replies[0]) }; !slices.ContainsFunc(r.replies, differs) {
+			r.replies = r.replies[:1]
 		}
 	}
 }
 
-// Err returns what went wrong first, nil when all that was written had been recorded. It is what to look at after a
-// measurement: a client may have tried again and thereby hidden an error.
+// Err returns the first error, or nil if every played exchange had been recorded. Check it after a measurement: a client may have
+// hidden an error by a retry.
 func (t *Tape) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.err
 }
 
-// Served returns how many exchanges have been played: the number of round trips, where a pipeline counts its Syncs.
+// Served returns the number of played exchanges, which are the round trips. In a pipeline each Sync counts.
 func (t *Tape) Served() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -99,8 +99,8 @@ func (t *Tape) Served() int64 {
 	return n
 }
 
-// Excuse keeps what contains text out of [Tape.Err] when it wasn't recorded: a client that asks something in the background,
-// now and then, and goes on without an answer. It still gets an error.
+// Excuse makes [Tape.Err] ignore unrecorded exchanges that contain text. Use it for background queries of a client that
+// tolerates their failure. The client still gets an error.
 func (t *Tape) Excuse(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,7 +108,7 @@ func (t *Tape) Excuse(text string) {
 }
 
 // keep stores an exchange.
-func (t *Tape) keep(key uint64, answer []byte, after uint64) {
+func (t *Tape) keep(key uint64, reply []byte, after uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.playing.Load() {
@@ -119,7 +119,7 @@ func (t *Tape) keep(key uint64, answer []byte, after uint64) {
 		r = &record{after: after}
 		t.records[key] = r
 	}
-	r.answers = append(r.answers, answer)
+	r.replies = append(r.replies, reply)
 }
 
 func (t *Tape) fail(err error) error {
@@ -131,12 +131,12 @@ func (t *Tape) fail(err error) error {
 	return err
 }
 
-// unknown is the error of an exchange that wasn't recorded.
+// unknown returns the error of an exchange that was not recorded.
 func (t *Tape) unknown(written []byte) error {
 	t.mu.Lock()
 	what, excused := describe(written, t.names), t.excused
 	t.mu.Unlock()
-	err := fmt.Errorf("replay: this hasn't been recorded:%s", what)
+	err := fmt.Errorf("replay: exchange not recorded:%s", what)
 	if excused != "" && strings.Contains(what, excused) {
 		return err
 	}

@@ -1,5 +1,5 @@
-// Command growth measures what becomes of the library's cost when there are more rows, more distinct statements, or more
-// goroutines that want a connection, and draws a picture of each.
+// Command growth measures how the library's costs grow with the number of rows, distinct statements, or goroutines that acquire
+// connections. It draws a chart of each.
 //
 //	go run ./benchmarks/cmd/growth -o docs
 package main
@@ -30,9 +30,9 @@ func main() {
 
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags := flag.NewFlagSet("growth", flag.ContinueOnError)
-	dir := flags.String("o", "", "directory for the pictures; its performance.md gets the numbers. Default: numbers only, printed")
-	rows := flags.Int("rows", 1_000_000, "the most rows")
-	statements := flags.Int("statements", 10_000, "the most distinct statements")
+	dir := flags.String("o", "", "directory of the charts and of performance.md, which gets the numbers; without it the numbers are printed")
+	rows := flags.Int("rows", 1_000_000, "largest number of rows")
+	statements := flags.Int("statements", 10_000, "largest number of distinct statements")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -41,21 +41,21 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	defer arena.Close()
-	tell := func(what string, n int) { _, _ = fmt.Fprintln(progress, what, n) }
-	cost, memory, err := growth.Rows(ctx, arena.URL(), *rows, tell)
+	report := func(what string, n int) { _, _ = fmt.Fprintln(progress, what, n) }
+	cost, memory, err := growth.Rows(ctx, arena.URL(), *rows, report)
 	if err != nil {
 		return err
 	}
-	texts, err := growth.Statements(ctx, arena.URL(), *statements, tell)
+	statementTimes, err := growth.Statements(ctx, arena.URL(), *statements, report)
 	if err != nil {
 		return err
 	}
-	waits, err := growth.Acquire(ctx, arena.URL(), []int{1, 8, 64, 512}, tell)
+	waits, err := growth.Acquire(ctx, arena.URL(), []int{1, 8, 64, 512}, report)
 	if err != nil {
 		return err
 	}
 	var text strings.Builder
-	for _, chart := range []*growth.Chart{&cost, &memory, &texts, &waits} {
+	for _, chart := range []*growth.Chart{&cost, &memory, &statementTimes, &waits} {
 		text.WriteString(chart.Markdown())
 		if *dir == "" {
 			continue

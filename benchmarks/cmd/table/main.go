@@ -1,7 +1,7 @@
-// Command table lets rdsfx compete with its peers and prints how they compare: for each operation the ratios of the times
-// to hand-written pgx with their spread, memory and allocations, beside what the library is to reach.
+// Command table compares rdsfx with its peers. For each operation it prints the time relative to hand-written pgx with its
+// quartiles, memory, allocations and the goals of the library.
 //
-//	go run ./benchmarks/cmd/table                   everything, in some minutes
+//	go run ./benchmarks/cmd/table                   all operations, in some minutes
 //	go run ./benchmarks/cmd/table -op '^get$' -mode replay
 //	go run ./benchmarks/cmd/table -format bench     for benchstat
 package main
@@ -48,10 +48,10 @@ func parse(args []string) (*settings, error) {
 	op := flags.String("op", "", "regular expression for the operations; all by default")
 	mode := flags.String("mode", "both", "live, replay or both")
 	flags.StringVar(&s.format, "format", "table", "table (Markdown) or bench (for benchstat)")
-	flags.StringVar(&s.output, "o", "", "file to put the table into, between its lines <!-- table --> and <!-- end of table -->")
-	flags.BoolVar(&s.check, "check", true, "first make sure that all contenders return and store the same")
-	flags.IntVar(&s.opts.Rounds, "rounds", 15, "how often each contender has its turn")
-	flags.DurationVar(&s.opts.Block, "block", 20*time.Millisecond, "about how long a turn takes")
+	flags.StringVar(&s.output, "o", "", "file that gets the table, between its lines <!-- table --> and <!-- end of table -->")
+	flags.BoolVar(&s.check, "check", true, "first check that all contenders return and store the same")
+	flags.IntVar(&s.opts.Rounds, "rounds", 15, "number of turns of each contender")
+	flags.DurationVar(&s.opts.Block, "block", 20*time.Millisecond, "approximate time of a turn")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	defer arena.Close()
-	tell := func(what ...string) { _, _ = io.WriteString(progress, strings.Join(what, " ")+"\n") }
+	report := func(what ...string) { _, _ = io.WriteString(progress, strings.Join(what, " ")+"\n") }
 	var table strings.Builder
 	if s.format == "table" {
 		fmt.Fprintf(&table, "%s, %s/%s, %d processors, PostgreSQL %s; load before %s; %d rounds.\n\n",
@@ -99,14 +99,14 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 			continue
 		}
 		if s.check {
-			tell(op.Slug, "check")
+			report(op.Slug, "check")
 			if err := arena.Check(ctx, op); err != nil {
 				return err
 			}
 		}
 		var results []measure.Result
 		for _, mode := range s.modes {
-			tell(op.Slug, string(mode))
+			report(op.Slug, string(mode))
 			found, err := arena.Compete(ctx, op, mode, s.opts)
 			if err != nil {
 				return err
@@ -129,7 +129,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	return err
 }
 
-// load returns the machine's load over the last minute, where it is known.
+// load returns the load average of the last minute, if available.
 func load() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

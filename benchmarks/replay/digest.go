@@ -26,137 +26,137 @@ const (
 	msgTerminate = 'X'
 )
 
-// header is a message's type and its length, which counts itself but not the type.
+// header is the size of a message's type and length. The length counts itself but not the type.
 const header = 5
 
 var (
-	errMalformed = errors.New("replay: the client has written a malformed message")
-	errPassword  = errors.New("replay: the server asks for a password; record with one that trusts the client")
+	errMalformed = errors.New("replay: the client sent a malformed message")
+	errPassword  = errors.New("replay: the server requires a password; record with a server that trusts the client")
 )
 
-// form follows what one client writes and reduces each exchange to a number. An exchange is what the client writes until the
-// server is sure to answer completely: up to a Sync, a simple statement, the end of a COPY's data, or the start of the
-// connection. It allocates nothing but for messages that come in pieces.
-type form struct {
+// digest parses the messages of one client and hashes each exchange. An exchange ends with the message that makes the server
+// reply: a Sync, a simple statement, the end of COPY data, or the startup message. It allocates memory only for messages
+// that arrive in pieces.
+type digest struct {
 	seed    maphash.Seed
 	sum     uint64
-	started bool   // the first message, which has no type, has been seen
+	started bool   // after the first message, which has no type
 	copying bool   // the last message was data of a COPY
-	pieces  []byte // the beginning of a message whose end hasn't been written yet
+	pieces  []byte // the beginning of an incomplete message
 }
 
-// next reads up to the end of an exchange, and returns what is behind it and the exchange's number. ended is false when p
-// has no more ends.
-func (f *form) next(p []byte) (rest []byte, sum uint64, ended bool, err error) {
+// next reads up to the end of an exchange, and returns the rest of p and the exchange's hash. ended is false if p does not
+// contain the end of an exchange.
+func (d *digest) next(p []byte) (rest []byte, sum uint64, ended bool, err error) {
 	for len(p) > 0 {
 		var msg []byte
-		if len(f.pieces) > 0 {
-			n := f.missing(f.pieces)
+		if len(d.pieces) > 0 {
+			n := d.missing(d.pieces)
 			n = min(n, len(p))
-			f.pieces = append(f.pieces, p[:n]...)
+			d.pieces = append(d.pieces, p[:n]...)
 			p = p[n:]
-			if f.missing(f.pieces) > 0 {
+			if d.missing(d.pieces) > 0 {
 				continue
 			}
-			msg, f.pieces = f.pieces, f.pieces[:0]
+			msg, d.pieces = d.pieces, d.pieces[:0]
 		} else {
-			if f.missing(p) > 0 {
-				f.pieces = append(f.pieces, p...)
+			if d.missing(p) > 0 {
+				d.pieces = append(d.pieces, p...)
 				return nil, 0, false, nil
 			}
-			msg = p[:f.size(p)]
+			msg = p[:d.size(p)]
 			p = p[len(msg):]
 		}
-		ended, err := f.add(msg)
+		ended, err := d.add(msg)
 		if err != nil {
 			return nil, 0, false, err
 		}
 		if ended {
-			sum, f.sum = f.sum, 0
+			sum, d.sum = d.sum, 0
 			return p, sum, true, nil
 		}
 	}
 	return nil, 0, false, nil
 }
 
-// missing returns how many bytes more it takes to know a message's length or, when that is known, to have all of it.
-func (f *form) missing(p []byte) int {
+// missing returns the number of missing bytes of the message's header, or of the message if its header is complete.
+func (d *digest) missing(p []byte) int {
 	head := header
-	if !f.started {
+	if !d.started {
 		head--
 	}
 	if len(p) < head {
 		return head - len(p)
 	}
-	return max(0, f.size(p)-len(p))
+	return max(0, d.size(p)-len(p))
 }
 
-// size returns the length of the message that p, with a complete header, begins with.
-func (f *form) size(p []byte) int {
-	if !f.started {
+// size returns the length of the first message in p, whose header must be complete.
+func (d *digest) size(p []byte) int {
+	if !d.started {
 		return max(8, int(binary.BigEndian.Uint32(p)))
 	}
 	return max(header, 1+int(binary.BigEndian.Uint32(p[1:])))
 }
 
-// add takes one message in and reports whether it ends an exchange.
-func (f *form) add(msg []byte) (ended bool, err error) {
-	if !f.started {
-		f.started = true
-		f.start(msg)
+// add hashes one message and reports whether it ends an exchange.
+func (d *digest) add(msg []byte) (ended bool, err error) {
+	if !d.started {
+		d.started = true
+		d.start(msg)
 		return true, nil
 	}
 	kind, body := msg[0], msg[header:]
 	if kind == msgCopyData {
-		if !f.copying {
-			f.copying = true
-			f.mix(uint64(kind))
+		if !d.copying {
+			d.copying = true
+			d.mix(uint64(kind))
 		}
 		return false, nil
 	}
-	f.copying = false
+	d.copying = false
 	switch kind {
 	case msgTerminate:
 		return false, nil
 	case msgBind:
-		f.mix(uint64(kind))
-		return false, f.bind(body)
+		d.mix(uint64(kind))
+		return false, d.bind(body)
 	case msgParse, msgDescribe, msgExecute, msgClose, msgQuery:
-		f.mix(uint64(kind))
-		f.mix(maphash.Bytes(f.seed, body))
+		d.mix(uint64(kind))
+		d.mix(maphash.Bytes(d.seed, body))
 		return kind == msgQuery, nil
 	case msgSync, msgCopyDone, msgCopyFail:
-		f.mix(uint64(kind))
+		d.mix(uint64(kind))
 		return true, nil
 	case msgPassword:
 		return false, errPassword
 	default:
-		return false, fmt.Errorf("replay: the client has written a message of type %q, which a tape can't answer", kind)
+		return false, fmt.Errorf("replay: the client sent a message of type %q, which is not supported", kind)
 	}
 }
 
-// start takes in the message that starts a connection: its parameters come in any order.
-func (f *form) start(msg []byte) {
+// start hashes the message that starts a connection, whose parameters come in any order.
+func (d *digest) start(msg []byte) {
 	params := msg[8:]
-	sum := maphash.Bytes(f.seed, msg[:8])
+	sum := maphash.Bytes(d.seed, msg[:8])
 	for len(params) > 1 {
 		end := bytes.IndexByte(params, 0) + 1
 		end += bytes.IndexByte(params[end:], 0) + 1
 		if end == 0 {
 			end = len(params)
 		}
-		sum += maphash.Bytes(f.seed, params[:end])
+		sum += maphash.Bytes(d.seed, params[:end])
 		params = params[end:]
 	}
-	f.mix(sum)
+	d.mix(sum)
 }
 
-// bind takes in the form of a Bind message: the names of the portal and the statement, the formats and number of the
-// arguments, and the formats of the results, but not the arguments.
-func (f *form) bind(body []byte) error {
+// bind hashes a Bind message without its arguments. The hash includes the names of portal and statement, and the formats of
+// arguments and results.
+func (d *digest) bind(body []byte) error {
 	names := bytes.IndexByte(body, 0) + 1
 	names += bytes.IndexByte(body[names:], 0) + 1
-	f.mix(maphash.Bytes(f.seed, body[:names]))
+	d.mix(maphash.Bytes(d.seed, body[:names]))
 	body = body[names:]
 	if len(body) < 2 {
 		return errMalformed
@@ -165,7 +165,7 @@ func (f *form) bind(body []byte) error {
 	if len(body) < formats+2 {
 		return errMalformed
 	}
-	f.mix(maphash.Bytes(f.seed, body[:formats+2]))
+	d.mix(maphash.Bytes(d.seed, body[:formats+2]))
 	args := int(binary.BigEndian.Uint16(body[formats:]))
 	body = body[formats+2:]
 	for range args {
@@ -178,18 +178,18 @@ func (f *form) bind(body []byte) error {
 		}
 		body = body[4+size:]
 	}
-	f.mix(maphash.Bytes(f.seed, body))
+	d.mix(maphash.Bytes(d.seed, body))
 	return nil
 }
 
-func (f *form) mix(x uint64) { f.sum = mix(f.sum, x) }
+func (d *digest) mix(x uint64) { d.sum = mix(d.sum, x) }
 
 func mix(sum, x uint64) uint64 {
 	sum = (sum ^ x) * 0x9e3779b97f4a7c15
 	return sum ^ sum>>32
 }
 
-// describe tells a person what has been written. names has the texts of the statements that were prepared.
+// describe returns a readable form of messages, for errors. names holds the texts of prepared statements by name.
 func describe(written []byte, names map[string]string) string {
 	var b strings.Builder
 	for len(written) >= header {
@@ -226,7 +226,7 @@ func describe(written []byte, names map[string]string) string {
 		}
 	}
 	if b.Len() == 0 {
-		return " the start of a connection, or a part of a message"
+		return " the start of a connection, or part of a message"
 	}
 	return b.String()
 }
