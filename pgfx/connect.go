@@ -103,8 +103,12 @@ func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 
 // beforeClose is pgxpool's BeforeClose hook, for a connection that leaves the pool.
 func (db *DB) beforeClose(conn *pgx.Conn) {
-	db.overflow.closing(stateOf(conn))
-	db.leases.remove(conn)
+	state := stateOf(conn)
+	if state == nil {
+		return
+	}
+	db.overflow.closing(state)
+	db.stats.Remove(state.stats)
 }
 
 // prepareConfig sets the password of one new connection and applies the options.
@@ -134,9 +138,9 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	}
 	generation := db.generation.Load()
 	writer := !reportedReadOnly(conn)
-	if db.config.Pooler == PoolerTransaction && db.minds() { // the pooler may report the state of another session
+	if db.config.Pooler == PoolerTransaction && db.requiresWriter() { // the pooler may report the state of another session
 		// The query waits until the pooler has a free session. It is part of connecting, so it has that much time.
-		readOnly, err := askReadOnly(conn, max(db.validateTimeout, orElse(db.config.Timeouts.Connect, never)))
+		readOnly, err := queryReadOnly(conn, max(db.validateTimeout, orElse(db.config.Timeouts.Connect, never)))
 		if err != nil {
 			return fmt.Errorf("pgfx: query the server role: %w", err)
 		}
@@ -145,8 +149,8 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	if !writer && db.config.Role == RoleWriter {
 		return &RoleError{Target: db.target}
 	}
-	state := db.leases.add(conn, generation)
-	state.writer, state.types = writer, types
+	state := db.addConn(conn, generation)
+	state.wasWriter, state.types = writer, types
 	db.overflow.opened()
 	return nil
 }

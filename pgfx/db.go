@@ -11,15 +11,16 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/multitracer"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/internal/poolstats"
 )
 
-// DB is a database: a plain pgx pool and what is known about it. It holds the pool and doesn't embed it, so that nobody
-// closes the pool past [DB.Close] or reads a password from its configuration by accident.
+// DB is a database: a plain pgx pool with its configuration, its state and its statistics. It has the pool and does not embed
+// it, so code cannot close the pool instead of the DB, or read a password from the pool's configuration, by accident.
 //
-// A DB is made by [Open], started once, used from many goroutines and closed once.
+// [Open] returns a DB. Start it once and close it once. In between it is safe for concurrent use.
 type DB struct {
 	name       string
 	config     Config
@@ -29,24 +30,20 @@ type DB struct {
 	pool       *pgxpool.Pool
 	connConfig *pgx.ConnConfig
 	gate       Gate
-	counters   counters
-	leases     leases
+	stats      *poolstats.Collector
 	types      typeCache
 	sql        sqlDB
-	pacer      *pacer
+	pacer      *dialPacer
 	overflow   overflow
-	statements statementTable
-	slow       slowLog
-	leaks      leakWatch
 	internals  Internals
 	retry      RetryPolicy
 	opened     time.Time
 
-	acquireTimeout  time.Duration
-	validateTimeout time.Duration
-	freshFor        time.Duration
-	generation      atomic.Int64
-	wantsStacks     atomic.Bool // somebody looked for the stack of a lease and there was none: take them all
+	acquireTimeout    time.Duration // 0: none
+	acquireTimeouts   sharedTimeout
+	validateTimeout   time.Duration // 0: connections are not validated
+	validateAfterIdle time.Duration
+	generation        atomic.Int64 // counts the resets of the pool
 
 	started, initialized, closed atomic.Bool
 
@@ -57,10 +54,10 @@ type DB struct {
 	closeCompleted chan struct{}
 }
 
-// Open makes a DB with its gate shut: no connection is opened before [DB.Start]. An address that cfg doesn't have is taken
+// Open returns a DB whose gate is closed. It opens no connection; [DB.Start] does. If cfg has no address, the address is read
 // from the environment (see [ConfigFromEnv]). Errors are [*ConfigError].
 //
-// The pool's maintenance goroutine runs from here on, so that Close must be called even when Start never is.
+// The pool's background goroutine runs from now on, so call [DB.Close] even if you never call Start.
 func Open(cfg Config, opts ...Option) (*DB, error) {
 	own := collectOptions(opts)
 	name := own.name
@@ -78,9 +75,9 @@ func Open(cfg Config, opts ...Option) (*DB, error) {
 	}
 
 	db := &DB{
-		name: name, config: config, options: own, logger: zap.NewNop(), opened: time.Now(),
-		acquireTimeout: orElse(config.Pool.AcquireTimeout, 0), closeCompleted: make(chan struct{}),
-		validateTimeout: orElse(config.Timeouts.Validate, 0), freshFor: freshFor,
+		name: name, config: config, options: own, logger: zap.NewNop(), opened: time.Now(), closeCompleted: make(chan struct{}),
+		acquireTimeout: orElse(config.Pool.AcquireTimeout, 0), validateTimeout: orElse(config.Timeouts.Validate, 0),
+		validateAfterIdle: validateAfterIdle,
 	}
 	if db.options.logger != nil {
 		db.logger = db.options.logger.Named("pgfx")
@@ -94,46 +91,38 @@ func Open(cfg Config, opts ...Option) (*DB, error) {
 	db.lifetime, db.endLifetime = context.WithCancel(context.Background())
 	db.internals.db = db
 	db.gate.Close(ErrNotStarted)
-	db.pacer = newPacer(int(poolConfig.MaxConns))
+	db.pacer = newDialPacer(int(poolConfig.MaxConns))
 	db.overflow.regular = int64(poolConfig.MaxConns) - int64(config.Pool.MaxOverflow)
+	db.stats = poolstats.New(poolstats.Config{
+		Disabled: config.Stats.Disabled, Slow: orElse(config.Stats.Slow, 0), LongLease: orElse(config.Stats.LongLease, 0),
+		Statements: max(config.Stats.Statements, 0), Log: config.Stats.Log, Logger: db.logger, OnError: db.statementFailed,
+	})
 
 	poolConfig.BeforeConnect = db.beforeConnect
 	poolConfig.AfterConnect = db.afterConnect
 	poolConfig.BeforeClose = db.beforeClose
 	poolConfig.ShouldPing = db.shouldPing
-	poolConfig.PrepareConn = db.beforeUse
-	poolConfig.ConnConfig.Tracer = db.tracer(poolConfig.MaxConns)
+	poolConfig.PrepareConn = db.prepareAcquired
+	poolConfig.ConnConfig.Tracer = db.poolTracer()
 	db.pool, err = pgxpool.NewWithConfig(context.Background(), poolConfig)
 	if err != nil {
+		db.stats.Close()
 		return nil, newConnectError(db.target, err)
 	}
 	return db, nil
 }
 
-// tracer returns the pool's tracer: other people's first, so that the ctx of an acquire that ours makes is the one that
-// the pool sees.
-func (db *DB) tracer(maxConns int32) pgx.QueryTracer {
-	own := newWatch(db, maxConns)
-	if len(db.options.tracers) == 0 {
-		return own
-	}
-	return multitracer.New(append(append([]pgx.QueryTracer(nil), db.options.tracers...), own)...)
-}
-
-// now is the DB's clock: the time since it was opened. Reading it costs half of what time.Now does.
-func (db *DB) now() time.Duration { return time.Since(db.opened) }
-
 // Name returns the name of the database in the application, "" for the default one.
 func (db *DB) Name() string { return db.name }
 
-// Config returns the configuration in force, with defaults filled in. Its fields hold secrets; printing it masks them.
+// Config returns the configuration with defaults filled in. Its fields hold secrets; printing it masks them.
 func (db *DB) Config() Config { return db.config }
 
-// Pool returns the pool: a plain *pgxpool.Pool for sqlc, River or hand-written pgx. It is the same value for the DB's whole
-// life. Use [DB.Close], not the pool's Close, which waits without limit for connections in use.
+// Pool returns the pool: a plain *pgxpool.Pool for sqlc, River or hand-written pgx. It is the same value until the DB is
+// closed. Do not call its Close method, which waits without limit for connections in use; call [DB.Close].
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
-// Logger returns the logger that the DB was given, or one that discards.
+// Logger returns the logger of [WithLogger], or one that discards everything.
 func (db *DB) Logger() *zap.Logger {
 	if db.options.logger == nil {
 		return zap.NewNop()
@@ -141,28 +130,29 @@ func (db *DB) Logger() *zap.Logger {
 	return db.options.logger
 }
 
-// IsInitialized reports whether the database has been reached and the setup has run.
+// IsInitialized reports whether the database has been reached and all setup steps have run.
 func (db *DB) IsInitialized() bool { return db.initialized.Load() }
 
-// IsHealthy reports whether the database can be used now, as far as is known: initialized, and the gate is open.
+// IsHealthy reports whether the database is initialized and its gate is open.
 func (db *DB) IsHealthy() bool { return db.initialized.Load() && db.gate.Err() == nil }
 
-// Reset replaces every connection of the pool: idle ones now, those in use when they are returned. The pool stays the same
-// value. It is what the recovery calls when the server behind the address has changed.
+// Reset replaces every connection of the pool: idle ones now, those in use when they are released. The pool remains the same
+// value. The health monitor calls it when the server behind the address has changed.
 func (db *DB) Reset() {
 	db.generation.Add(1)
 	db.pool.Reset()
 }
 
-// Close shuts the gate, waits until every connection has been returned, and closes them. At ctx's end it gives up: it
-// closes the sockets of what is still held, so that the server ends that work, and returns a [*CloseTimeoutError] that names the
-// holders. Close may be called any number of times, before Start too; later calls wait for the first.
+// Close closes the gate, waits until every connection has been released, and closes the connections. If ctx ends first, it
+// closes the sockets of the connections that are still held, so the server aborts their work, and returns a
+// [*CloseTimeoutError] that names their holders. You may call Close more than once, and before Start; later calls wait for the
+// first.
 func (db *DB) Close(ctx context.Context) error {
 	db.closeOnce.Do(func() {
 		db.closed.Store(true)
 		db.gate.Close(ErrClosed)
 		db.endLifetime()
-		db.leaks.stop()
+		db.stats.Close()
 		go func() {
 			defer close(db.closeCompleted)
 			db.background.Wait()
@@ -180,9 +170,9 @@ func (db *DB) Close(ctx context.Context) error {
 		return nil
 	default:
 	}
-	held := &CloseTimeoutError{Leases: db.Leases(), err: context.Cause(ctx)}
-	db.leases.cut()
-	return held
+	timeout := &CloseTimeoutError{Leases: db.Leases(), err: context.Cause(ctx)}
+	db.stats.CloseLeased()
+	return timeout
 }
 
 // String describes the DB without secrets.

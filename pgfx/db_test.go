@@ -18,7 +18,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestTheGateIsShutBeforeStartAndAfterClose(t *testing.T) {
+func TestGate_ClosedBeforeStartAndAfterClose(t *testing.T) {
 	t.Parallel()
 	db := open(t, serverConfig())
 	_, err := db.Pool().Exec(t.Context(), "select 1")
@@ -46,7 +46,7 @@ func TestTheGateIsShutBeforeStartAndAfterClose(t *testing.T) {
 	require.ErrorIs(t, db.Internals().Gate().Err(), pgfx.ErrClosed)
 }
 
-func TestAShutGateFailsFastForUsersOfTheRawPool(t *testing.T) {
+func TestGate_FailsFastForUsersOfTheRawPool(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	attempts := db.Pool().Stat().NewConnsCount()
@@ -71,7 +71,7 @@ func TestAShutGateFailsFastForUsersOfTheRawPool(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestConnectPassesAShutGate(t *testing.T) {
+func TestConnect_PassesAClosedGate(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.ApplicationName = "a-name-that-is-so-long-that-nothing-would-be-left-for-the-purpose"
@@ -86,7 +86,7 @@ func TestConnectPassesAShutGate(t *testing.T) {
 	assert.Zero(t, db.Stats().Statements.Count, "what is outside the pool is not in its statistics")
 }
 
-func TestHooksReachEveryNewConnectionInAndOutsideThePool(t *testing.T) {
+func TestOptions_HooksSeeEveryNewConnection(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	calls := map[string]int{}
@@ -128,7 +128,7 @@ func (c *countingTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx
 }
 func (c *countingTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-func TestAFailingHookFailsTheStartWithItsError(t *testing.T) {
+func TestStart_FailsWithTheErrorOfAHook(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	db := open(t, serverConfig(), pgfx.WithAfterConnect(func(context.Context, *pgx.Conn) error { return boom }))
@@ -140,7 +140,7 @@ func TestAFailingHookFailsTheStartWithItsError(t *testing.T) {
 	require.ErrorIs(t, db.Start(within(t, 10*time.Second)), boom)
 }
 
-func TestAPasswordFileIsReadForEveryConnection(t *testing.T) {
+func TestConnect_ReadsThePasswordFileEachTime(t *testing.T) {
 	t.Parallel()
 	admin := started(t, serverConfig())
 	_, err := admin.Pool().Exec(t.Context(), "create role rotated login password 'first'")
@@ -166,7 +166,7 @@ func TestAPasswordFileIsReadForEveryConnection(t *testing.T) {
 	require.ErrorContains(t, err, "Config.PasswordFile")
 }
 
-func TestAnExhaustedPoolNamesItsHolders(t *testing.T) {
+func TestAcquireTimeout_NamesTheHolders(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool = pgfx.PoolConfig{MaxConns: 2, MinConns: 2, AcquireTimeout: 50 * time.Millisecond} // open before the test takes them
@@ -192,7 +192,7 @@ func TestAnExhaustedPoolNamesItsHolders(t *testing.T) {
 	require.Len(t, timeout.Holders, 2)
 	statements := map[uint32]string{} // leases that began in the same microseconds come in any order
 	for _, holder := range timeout.Holders {
-		assert.Contains(t, holder.Stack[0].Function, "TestAnExhaustedPoolNamesItsHolders")
+		assert.Contains(t, holder.Stack[0].Function, "TestAcquireTimeout_NamesTheHolders")
 		statements[holder.PID] = holder.Statement
 	}
 	assert.Equal(t, map[uint32]string{
@@ -202,7 +202,7 @@ func TestAnExhaustedPoolNamesItsHolders(t *testing.T) {
 	assert.Contains(t, err.Error(), "db_test.go")
 }
 
-func TestTheCallersDeadlineWhileWaitingIsAnAcquireTimeoutToo(t *testing.T) {
+func TestAcquireTimeout_ByTheCallersDeadline(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool = pgfx.PoolConfig{MaxConns: 1, AcquireTimeout: pgfx.Off}
@@ -239,7 +239,7 @@ func TestTheCallersDeadlineWhileWaitingIsAnAcquireTimeoutToo(t *testing.T) {
 	assert.Zero(t, db.Stats().Pool.Waiting)
 }
 
-func TestASlowStatementIsNotAnAcquireTimeout(t *testing.T) {
+func TestAcquireTimeout_IsNotASlowStatement(t *testing.T) {
 	t.Parallel()
 	db, admin := started(t, serverConfig()), started(t, serverConfig())
 	ctx, expire := testctx.Expiring(t.Context())
@@ -255,7 +255,7 @@ func TestASlowStatementIsNotAnAcquireTimeout(t *testing.T) {
 	require.NotErrorIs(t, err, pgfx.ErrAcquireTimeout)
 }
 
-func TestACancelledStatementKeepsItsConnection(t *testing.T) {
+func TestCancel_KeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	var pid int
@@ -278,7 +278,7 @@ func TestACancelledStatementKeepsItsConnection(t *testing.T) {
 	assert.Equal(t, before, db.Stats().Pool.Connected)
 }
 
-func TestCloseWaitsForConnectionsAndNamesWhoHoldsThem(t *testing.T) {
+func TestClose_WaitsForLeasesAndNamesTheHolders(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	held, err := db.Pool().Acquire(t.Context())
@@ -291,7 +291,7 @@ func TestCloseWaitsForConnectionsAndNamesWhoHoldsThem(t *testing.T) {
 	require.ErrorAs(t, err, &stillHeld)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Len(t, stillHeld.Leases, 1)
-	assert.Contains(t, err.Error(), "TestCloseWaitsForConnectionsAndNamesWhoHoldsThem")
+	assert.Contains(t, err.Error(), "TestClose_WaitsForLeasesAndNamesTheHolders")
 	assert.Contains(t, err.Error(), "last statement: select ?")
 	_, err = held.Exec(t.Context(), "select 1")
 	require.Error(t, err, "its socket was closed, so that the server ends the work")
@@ -300,7 +300,7 @@ func TestCloseWaitsForConnectionsAndNamesWhoHoldsThem(t *testing.T) {
 	require.NoError(t, db.Close(within(t, 10*time.Second)), "a later Close waits for the first")
 }
 
-func TestCloseReturnsAtOnceWhenNothingIsHeld(t *testing.T) {
+func TestClose_ReturnsAtOnceWithoutLeases(t *testing.T) {
 	t.Parallel()
 	db, err := pgfx.Open(serverConfig())
 	require.NoError(t, err)
@@ -308,7 +308,7 @@ func TestCloseReturnsAtOnceWhenNothingIsHeld(t *testing.T) {
 	require.NoError(t, db.Close(t.Context()), "twice")
 }
 
-func TestWithConnReturnsTheConnectionWhateverHappens(t *testing.T) {
+func TestAcquireFunc_AlwaysReleases(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
@@ -327,7 +327,7 @@ func TestWithConnReturnsTheConnectionWhateverHappens(t *testing.T) {
 	require.ErrorIs(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error { return nil }), pgfx.ErrUnavailable)
 }
 
-func TestAHijackedConnectionIsNotALeaseOnceClosed(t *testing.T) {
+func TestLease_OfAHijackedConnectionEndsWithIt(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	conn, err := db.Pool().Acquire(t.Context())
@@ -339,7 +339,7 @@ func TestAHijackedConnectionIsNotALeaseOnceClosed(t *testing.T) {
 	assert.Empty(t, db.Leases())
 }
 
-func TestStatsCountStatementsErrorsAndConnections(t *testing.T) {
+func TestStats_CountStatementsErrorsAndConnections(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	base := db.Stats()
@@ -375,7 +375,7 @@ func TestStatsCountStatementsErrorsAndConnections(t *testing.T) {
 	assert.Positive(t, s.Uptime)
 }
 
-func TestServerSettingsOfTheConfigArriveOnTheServer(t *testing.T) {
+func TestConfig_ServerSettingsReachTheServer(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.ApplicationName, cfg.SearchPath = "settings", "pg_catalog, public"
@@ -391,7 +391,7 @@ func TestServerSettingsOfTheConfigArriveOnTheServer(t *testing.T) {
 	}
 }
 
-func TestTheConnectErrorKeepsNoConfiguration(t *testing.T) {
+func TestConnectError_KeepsNoConfiguration(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Database = "missing"

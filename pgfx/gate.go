@@ -1,72 +1,54 @@
 package pgfx
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 )
 
-// Gate decides whether the pool may be used. While it is shut every acquire and every dial of the pool fails at once with
-// an [*UnavailableError], for users of the raw pool too; connections made by [DB.Connect] pass. It is shut until Start,
-// opened by a successful start, and then driven by the health monitor.
+// Gate is a circuit breaker in front of the pool. While it is closed, every acquire and every dial of the pool fails at once
+// with an [*UnavailableError], also for users of the raw pool. Connections that [DB.Connect] opens pass a closed gate.
 //
-// A Gate is safe for concurrent use.
+// The gate is closed until a start succeeds. From then on the health monitor opens and closes it. A Gate is safe for
+// concurrent use.
 type Gate struct {
-	shut atomic.Pointer[UnavailableError]
+	closed atomic.Pointer[UnavailableError] // nil while the gate is open
 }
 
-// Open lets everybody through. It does not open a gate that Close has shut for good.
+// Open lets acquires and dials pass. It does not open the gate of a DB that was closed.
 func (g *Gate) Open() {
 	for {
-		current := g.shut.Load()
-		if current == nil || current.Cause == ErrClosed { //nolint:errorlint // our own sentinel, set by Close
+		current := g.closed.Load()
+		if current == nil || current.Cause == ErrClosed { //nolint:errorlint // the sentinel itself, set by DB.Close
 			return
 		}
-		if g.shut.CompareAndSwap(current, nil) {
+		if g.closed.CompareAndSwap(current, nil) {
 			return
 		}
 	}
 }
 
-// Shut makes acquires and dials fail with an UnavailableError of this cause. When the gate is shut already, the cause is
-// replaced and the time it has been shut since stays.
+// Close makes acquires and dials fail with an UnavailableError of this cause. If the gate is closed already, it replaces the
+// cause and keeps the time.
 func (g *Gate) Close(cause error) {
 	next := &UnavailableError{Cause: cause, Since: time.Now()}
 	for {
-		current := g.shut.Load()
+		current := g.closed.Load()
 		if current != nil {
-			if current.Cause == ErrClosed { //nolint:errorlint // our own sentinel, set by Close
+			if current.Cause == ErrClosed { //nolint:errorlint // the sentinel itself, set by DB.Close
 				return
 			}
 			next.Since = current.Since
 		}
-		if g.shut.CompareAndSwap(current, next) {
+		if g.closed.CompareAndSwap(current, next) {
 			return
 		}
 	}
 }
 
-// Err returns nil while the gate is open, else the *UnavailableError that callers get.
+// Err returns nil while the gate is open, and the *UnavailableError that callers get while it is closed.
 func (g *Gate) Err() error {
-	if shut := g.shut.Load(); shut != nil {
-		return shut
+	if closed := g.closed.Load(); closed != nil {
+		return closed
 	}
 	return nil
 }
-
-// gateCtx is a ctx that has ended with the gate's or the guard's error. Handed to the pool by the acquire tracer, it makes an acquire fail
-// at once: puddle answers a finished ctx with ctx.Err().
-type gateCtx struct {
-	context.Context //nolint:containedctx // it is a ctx
-
-	err error
-}
-
-// Done returns a channel that is closed. It is made for each call: a refused acquire asks once.
-func (c *gateCtx) Done() <-chan struct{} {
-	done := make(chan struct{})
-	close(done)
-	return done
-}
-
-func (c *gateCtx) Err() error { return c.err }

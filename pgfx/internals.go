@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -45,26 +44,13 @@ func (i *Internals) GuardAcquire(fn func(ctx context.Context) error) (cancel fun
 // Gate returns the gate of the pool, which the health monitor opens and closes.
 func (i *Internals) Gate() *Gate { return &i.db.gate }
 
-// StalledStatements returns the statements that have been running for at least atLeast while the whole pool was silent. It
-// returns nil if any statement of the pool has succeeded within that time. A slow statement and a network that drops every
-// packet look the same here; the caller must tell them apart.
-//
-// It allocates nothing when there are no stalled statements. If Config.Stats.Disabled is set it returns nil.
-func (i *Internals) StalledStatements(atLeast time.Duration) []StalledStatement {
-	return i.db.stalledStatements(atLeast)
-}
-
-// Abandon closes the sockets of those statements that are still running and returns their number. Their callers get an error
-// at once instead of at their deadline, and the pool may open other connections in their place.
-//
-// Use it for connections that are known to be dead: a server that still executes such a statement is not asked to cancel it.
-// Data that has not been sent is dropped where the system allows it, but it may already be on its way. As after a deadline,
-// the outcome of a write is unknown.
-func (i *Internals) Abandon(statements []StalledStatement) int { return abandon(statements) }
-
 // LimitLease replaces Config.Stats.LongLease by limit for the current lease of conn, a connection of the pool that the caller
 // holds. Package txn uses it to report long-running transactions. If Config.Stats.Disabled is set it does nothing.
-func (i *Internals) LimitLease(conn *pgx.Conn, limit *LeaseLimit) { i.db.limitLease(conn, limit) }
+func (i *Internals) LimitLease(conn *pgx.Conn, limit *LeaseLimit) {
+	if state := stateOf(conn); state != nil {
+		i.db.stats.LimitLease(state.stats, limit.limit)
+	}
+}
 
 // subscribers is a list of functions that hot paths read without a lock: add and cancel replace the slice instead of
 // changing it. The zero value is empty.

@@ -8,15 +8,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// overflow keeps count of the pool's connections, so that those above its regular size are closed when they are returned.
-// pgxpool's own hook for that, AfterRelease, would start a goroutine for each release; the release tracer does it in place.
+// overflow counts the pool's connections, so that those beyond its regular size are closed when they are released. The
+// release tracer does that, because pgxpool's own hook, AfterRelease, starts a goroutine for each release.
 type overflow struct {
 	regular int64
 	open    atomic.Int64
 }
 
-// farewell bounds the message that ends a session, which waits only when the socket's buffer is full.
-const farewell = 100 * time.Millisecond
+// terminateTimeout bounds sending the message that ends a session. Sending blocks only if the socket's buffer is full.
+const terminateTimeout = 100 * time.Millisecond
 
 // opened counts a new connection.
 func (o *overflow) opened() { o.open.Add(1) }
@@ -28,7 +28,7 @@ func (o *overflow) closing(state *connState) {
 	}
 }
 
-// trim closes a connection that is being returned when there are more than the regular number; pgxpool then drops it.
+// trim closes a connection that is being released if more than the regular number are open. pgxpool then drops it.
 func (o *overflow) trim(conn *pgx.Conn, state *connState) {
 	for {
 		open := o.open.Load()
@@ -40,7 +40,7 @@ func (o *overflow) trim(conn *pgx.Conn, state *connState) {
 		}
 	}
 	state.trimmed = true
-	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	ctx, cancel := context.WithTimeout(context.Background(), terminateTimeout)
 	defer cancel()
-	_ = conn.Close(ctx) // it is given up: nobody can act on an error
+	_ = conn.Close(ctx) // the connection is given up: nobody can act on an error
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestOverflowConnectionsAreClosedWhenTheyAreReturned(t *testing.T) {
+func TestOverflow_IsClosedOnRelease(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool = pgfx.PoolConfig{MaxConns: 2, MaxOverflow: 3}

@@ -44,7 +44,7 @@ func TestPoolerTransaction_SupportsAllOperations(t *testing.T) {
 	pooled.Pool.MaxConns = 6
 	pooled.Timeouts.Validate = time.Minute // validation waits for one of the pooler's sessions, as all statements do
 	db := started(t, pooled)
-	db.AskAlways()
+	db.ValidateAlways()
 	_, err := db.Pool().Exec(t.Context(), parcels+"")
 	require.NoError(t, err)
 	manager, err := txn.NewManager(db, txn.WithDefaults(txn.Timeout(10*time.Second)))

@@ -8,28 +8,18 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// logged is started with a logger whose lines of this message the returned function gives.
-func logged(t *testing.T, cfg pgfx.Config) (*pgfx.DB, func(message string) []observer.LoggedEntry) {
-	t.Helper()
-	core, logs := observer.New(zapcore.DebugLevel)
-	db := started(t, cfg, pgfx.WithLogger(zap.New(core)))
-	return db, func(message string) []observer.LoggedEntry { return logs.FilterMessage(message).All() }
-}
-
 const slowMessage = "slow statement"
 
-func TestASlowStatementIsKeptAndLoggedWithoutItsValues(t *testing.T) {
+func TestSlow_IsKeptAndLoggedWithoutValues(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Stats.Slow = 50 * time.Millisecond
-	db, lines := logged(t, cfg)
+	db, lines := startedWithLog(t, cfg)
 	began := time.Now()
 	_, err := db.Pool().Exec(t.Context(), "select pg_sleep($1::float8), 'hunter2'", 0.06)
 	require.NoError(t, err)
@@ -55,7 +45,7 @@ func TestASlowStatementIsKeptAndLoggedWithoutItsValues(t *testing.T) {
 	assert.WithinRange(t, first.Began, began, began.Add(time.Minute))
 	assert.False(t, first.Failed)
 	assert.NotZero(t, first.PID)
-	assert.Contains(t, first.Stack[0].Function, "TestASlowStatementIsKeptAndLoggedWithoutItsValues")
+	assert.Contains(t, first.Stack[0].Function, "TestSlow_IsKeptAndLoggedWithoutValues")
 
 	entries := lines(slowMessage)
 	require.Len(t, entries, 3)
@@ -69,37 +59,11 @@ func TestASlowStatementIsKeptAndLoggedWithoutItsValues(t *testing.T) {
 	assert.EqualValues(t, 2, entries[2].ContextMap()["batch"])
 }
 
-func TestSlowStatementsDoNotFloodTheLogOrMemory(t *testing.T) {
-	t.Parallel()
-	var log pgfx.SlowLog
-	var lines []int64
-	for i := range 300 { // within three seconds
-		if ok, leftOut := log.Add(fmt.Sprint("select ", i), time.Duration(i)*10*time.Millisecond); ok {
-			lines = append(lines, leftOut)
-		}
-	}
-	assert.Equal(t, []int64{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 90, 99}, lines, "ten at once, then one a second that counts the others")
-	kept := log.Texts()
-	require.Len(t, kept, 100)
-	assert.Equal(t, "select 299", kept[0])
-	assert.Equal(t, "select 200", kept[99])
-
-	ok, leftOut := log.Add("much later", time.Hour)
-	assert.True(t, ok)
-	assert.EqualValues(t, 99, leftOut)
-	for range 9 {
-		ok, _ = log.Add("at once", time.Hour)
-		assert.True(t, ok)
-	}
-	ok, _ = log.Add("one too many", time.Hour)
-	assert.False(t, ok)
-}
-
-func TestSlowCanBeSwitchedOff(t *testing.T) {
+func TestSlow_CanBeTurnedOff(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Stats.Slow = pgfx.Off
-	db, lines := logged(t, cfg)
+	db, lines := startedWithLog(t, cfg)
 	_, err := db.Pool().Exec(t.Context(), "select pg_sleep(0.01)")
 	require.NoError(t, err)
 	assert.Empty(t, db.Slow())

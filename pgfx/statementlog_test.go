@@ -14,7 +14,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestStatementsAreLoggedAtDebugLevelWithoutValues(t *testing.T) {
+func TestStatementLog_HasNoValues(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		on    bool

@@ -1,17 +1,30 @@
 package pgfx
 
-import (
-	"maps"
-	"sync"
-	"sync/atomic"
-	"time"
+import "time"
 
-	"github.com/rdsfx-go/rdsfx/internal/histogram"
-	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
-)
+// Stats is a snapshot of a pool and of its traffic since the DB was opened. The figures are read one by one while the pool is
+// in use, so their sums may be off by what happens meanwhile. In JSON, durations are numbers of nanoseconds.
+type Stats struct {
+	// Pool counts connections and acquires.
+	Pool PoolStats `json:"pool"`
+	// Statements counts statements.
+	Statements StatementStats `json:"statements"`
+	// Prepare is the time to prepare statements, which is part of the duration of the statements that needed it.
+	Prepare DurationStats `json:"prepare"`
+	// Wait is the wait time of acquires that could not be served immediately.
+	Wait DurationStats `json:"wait"`
+	// Use is the duration of leases, from acquire to release.
+	Use DurationStats `json:"use"`
+	// Connect is the time to open connections, including the login.
+	Connect DurationStats `json:"connect"`
+	// Retries counts the retries that follow [DB.RetryPolicy].
+	Retries RetryStats `json:"retries"`
+	// Uptime is the time since the DB was opened.
+	Uptime time.Duration `json:"uptime"`
+}
 
-// DurationStats summarizes durations. In JSON each duration is a number of nanoseconds. The percentiles are exact to within
-// 13 % and never too small.
+// DurationStats summarizes durations. In JSON, durations are numbers of nanoseconds. The percentiles are exact to within 13 %
+// and never too small.
 type DurationStats struct {
 	Count   int64         `json:"count"`
 	Average time.Duration `json:"average"`
@@ -21,108 +34,61 @@ type DurationStats struct {
 	Max     time.Duration `json:"max"`
 }
 
-// Stats is a snapshot of a pool and of what went through it since the DB was opened. The figures are read one by one
-// while the pool is in use, so that sums may be off by what happened in between.
-type Stats struct {
-	Pool       PoolStats      `json:"pool"`
-	Statements StatementStats `json:"statements"`
-	Prepare    DurationStats  `json:"prepare"` // preparing statements; a part of the time of the statement that needed it
-	Wait       DurationStats  `json:"wait"`    // how long acquires took that had to wait, for a connection in use or a new one
-	Use        DurationStats  `json:"use"`     // from acquire to release
-	Connect    DurationStats  `json:"connect"` // opening connections, login included
-	Retries    RetryStats     `json:"retries"` // of those who call Retry with DB.RetryPolicy, the library's own included
-	Uptime     time.Duration  `json:"uptime"`
-}
-
-// PoolStats counts connections and those who want one.
+// PoolStats counts connections and acquires. The first group are current values, the second are totals.
 type PoolStats struct {
-	Max        int `json:"max"`
-	Open       int `json:"open"` // idle, in use and being opened
-	Idle       int `json:"idle"`
-	InUse      int `json:"in_use"`
-	Connecting int `json:"connecting"`
-	Waiting    int `json:"waiting"` // callers who wait for a connection, for one in use or a new one
+	Max        int `json:"max"`        // the limit
+	Open       int `json:"open"`       // connections that are idle, in use or connecting
+	Idle       int `json:"idle"`       // connections that are not checked out
+	InUse      int `json:"in_use"`     // connections that are checked out
+	Connecting int `json:"connecting"` // connections that are being opened
+	Waiting    int `json:"waiting"`    // acquires in progress
 
 	Acquired        int64 `json:"acquired"`         // acquires that succeeded
-	AcquireErrors   int64 `json:"acquire_errors"`   // acquires that failed, timeouts included
-	Refused         int64 `json:"refused"`          // acquires that the gate refused
+	AcquireErrors   int64 `json:"acquire_errors"`   // acquires that failed, including timeouts
+	Refused         int64 `json:"refused"`          // acquires that failed because the gate was closed or a guard refused them
 	Connected       int64 `json:"connected"`        // connections opened
-	ConnectFailures int64 `json:"connect_failures"` // attempts to open one that failed
-	Expired         int64 `json:"expired"`          // connections closed for their age
-	IdleClosed      int64 `json:"idle_closed"`      // connections closed for having been idle
-	LongHeld        int64 `json:"long_held"`        // leases that were reported for lasting longer than Config.Stats.Leak
+	ConnectFailures int64 `json:"connect_failures"` // failed attempts to open a connection
+	Expired         int64 `json:"expired"`          // connections closed because of their age
+	IdleClosed      int64 `json:"idle_closed"`      // connections closed because they were idle
+	LongHeld        int64 `json:"long_held"`        // leases reported for exceeding Config.Stats.LongLease
 }
 
-// StatementStats counts statements; a batch and a COPY count as one.
+// StatementStats counts statements. A batch and a COPY count as one statement.
 type StatementStats struct {
+	// DurationStats summarizes the durations of all statements, failed ones too.
 	DurationStats
 
+	// Errors is the number of failed statements.
 	Errors int64 `json:"errors"`
-	// ErrorsByClass counts the errors by SQLSTATE class, for example "23" for integrity constraint violations; errors
-	// without an SQLSTATE (lost connections, cancelled contexts) are under "".
+	// ErrorsByClass counts errors by SQLSTATE class, for example "23" for integrity constraint violations. Errors without an
+	// SQLSTATE, such as lost connections and cancelled contexts, have the key "".
 	ErrorsByClass map[string]int64 `json:"errors_by_class,omitempty"`
-	// Slow is how many took Config.Stats.Slow or longer.
+	// Slow is the number of statements that took Config.Stats.Slow or longer.
 	Slow int64 `json:"slow"`
-	// Evicted is how many texts have made room for others in DB.Statements.
+	// Evicted is the number of texts that DB.Statements has dropped in favor of others.
 	Evicted int64 `json:"evicted"`
 }
 
-// Stats returns a snapshot. It is safe for concurrent use and takes no lock that the pool's users take, save pgxpool's own
-// and those for failures, slow statements and new texts.
+// Stats returns a snapshot. It is safe for concurrent use.
 func (db *DB) Stats() Stats {
-	stat, c := db.pool.Stat(), &db.counters
-	s := Stats{
+	stat, counts := db.pool.Stat(), db.stats.Counts()
+	return Stats{
 		Pool: PoolStats{
 			Max: int(stat.MaxConns()), Open: int(stat.TotalConns()), Idle: int(stat.IdleConns()), InUse: int(stat.AcquiredConns()),
-			Connecting: int(stat.ConstructingConns()), Waiting: int(c.waiting.Load()),
-			Acquired: c.acquired.Load(), AcquireErrors: c.acquireErrors.Load(), Refused: c.refused.Load(),
-			ConnectFailures: c.connectFailures.Load(), LongHeld: db.leaks.usual.Exceeded(),
-			Expired: stat.MaxLifetimeDestroyCount(), IdleClosed: stat.MaxIdleDestroyCount(),
+			Connecting: int(stat.ConstructingConns()), Waiting: int(counts.Waiting),
+			Acquired: counts.Acquired, AcquireErrors: counts.AcquireErrors, Refused: counts.AcquiresRefused,
+			Connected: counts.Connects.Count, ConnectFailures: counts.ConnectFailures,
+			Expired: stat.MaxLifetimeDestroyCount(), IdleClosed: stat.MaxIdleDestroyCount(), LongHeld: counts.LongLeases,
 		},
 		Statements: StatementStats{
-			DurationStats: DurationStats(c.statements.Summary()), Errors: c.errors.Load(), ErrorsByClass: c.classes(),
-			Slow: db.slow.total(), Evicted: db.statements.evictions(),
+			DurationStats: DurationStats(counts.Statements), Errors: counts.StatementErrors, ErrorsByClass: counts.StatementErrorsByClass,
+			Slow: counts.SlowStatements, Evicted: counts.StatementEvicted,
 		},
-		Prepare: DurationStats(c.prepares.Summary()),
-		Wait:    DurationStats(c.waits.Summary()),
-		Use:     DurationStats(c.uses.Summary()),
-		Connect: DurationStats(c.connects.Summary()),
+		Prepare: DurationStats(counts.Prepares),
+		Wait:    DurationStats(counts.Waits),
+		Use:     DurationStats(counts.Leases),
+		Connect: DurationStats(counts.Connects),
 		Retries: db.retry.Budget.Stats(),
 		Uptime:  time.Since(db.opened),
 	}
-	s.Pool.Connected = s.Connect.Count
-	s.Statements.Count += c.untimed.Load()
-	if db.config.Stats.Disabled {
-		s.Use.Count = c.returned.Load()
-	}
-	return s
-}
-
-// counters are what the watch counts.
-type counters struct {
-	acquired, returned, waiting, refused, acquireErrors, connectFailures, errors atomic.Int64
-	// untimed statements took no time worth noting, or nobody looked at the clock.
-	untimed atomic.Int64
-
-	waits, uses, statements, prepares, connects histogram.Histogram
-
-	mu      sync.Mutex
-	byClass map[string]int64
-}
-
-// failed counts a statement's error.
-func (c *counters) failed(err error) {
-	c.errors.Add(1)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.byClass == nil {
-		c.byClass = make(map[string]int64)
-	}
-	c.byClass[sqlstate.Class(err)]++ // bounded: the manual lists fewer than fifty classes, and extensions add few
-}
-
-func (c *counters) classes() map[string]int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.byClass)
 }

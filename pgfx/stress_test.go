@@ -10,12 +10,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestEverybodyMayLookWhileEverybodyWorks(t *testing.T) {
+func TestStats_AreSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	const workers, rounds, capacity = 8, 60, 16
 	cfg := serverConfig()
@@ -25,9 +24,9 @@ func TestEverybodyMayLookWhileEverybodyWorks(t *testing.T) {
 	base := db.Stats()
 
 	done := make(chan struct{})
-	var watchers, work sync.WaitGroup
+	var readers, work sync.WaitGroup
 	for range 2 {
-		watchers.Go(func() {
+		readers.Go(func() {
 			for {
 				select {
 				case <-done:
@@ -62,7 +61,7 @@ func TestEverybodyMayLookWhileEverybodyWorks(t *testing.T) {
 	}
 	work.Wait()
 	close(done)
-	watchers.Wait()
+	readers.Wait()
 
 	s := db.Stats()
 	assert.EqualValues(t, 3*workers*rounds, s.Statements.Count-base.Statements.Count)
@@ -73,6 +72,5 @@ func TestEverybodyMayLookWhileEverybodyWorks(t *testing.T) {
 	assert.Len(t, db.Statements(), capacity)
 	assert.GreaterOrEqual(t, s.Statements.Evicted, int64(workers*rounds-capacity))
 	assert.Empty(t, db.Leases())
-	assert.EqualValues(t, workers*rounds, statementOf(t, db, "select ?::int").Count, "the busy one never had to go")
-	require.Eventually(t, func() bool { return !db.LeakTimerArmed() }, patience, time.Millisecond)
+	assert.EqualValues(t, workers*rounds, statementOf(t, db, "select ?::int").Count, "the text with the largest total is never evicted")
 }

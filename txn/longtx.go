@@ -27,7 +27,7 @@ func WithLongTxThreshold(after time.Duration) ManagerOption {
 		if after <= 0 && after != pgfx.Off {
 			return fmt.Errorf("txn: WithLongTxThreshold(%v): use a positive duration, or pgfx.Off", after)
 		}
-		m.longTx.After = after
+		m.longTxThreshold = after
 		return nil
 	}}
 }

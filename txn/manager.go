@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -33,7 +34,9 @@ type Manager struct {
 	defaults settings
 	counters counters
 	resolver resolver
-	longTx   pgfx.LeaseLimit // limit for open transactions
+	longTx   *pgfx.LeaseLimit // limit for open transactions
+
+	longTxThreshold time.Duration
 
 	poolUse     PoolUseInTx
 	poolUsers   callers
@@ -49,8 +52,8 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	pool := db.Pool()
 	m := &Manager{
 		db: db, pool: pool, logger: db.Logger().Named("txn"), key: scopeKey{pool}, maxConns: pool.Config().MaxConns,
-		retryPolicy: db.RetryPolicy(),
-		longTx:      pgfx.LeaseLimit{After: defaultLongTx, Exceeds: longTxMessage, Ended: longTxEndedMessage},
+		retryPolicy:     db.RetryPolicy(),
+		longTxThreshold: defaultLongTx,
 	}
 	m.resolver.init(m)
 	for _, opt := range opts {
@@ -61,7 +64,7 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 			return nil, err
 		}
 	}
-	m.longTx.Logger = m.logger
+	m.longTx = pgfx.NewLeaseLimit(m.longTxThreshold, m.logger, longTxMessage, longTxEndedMessage)
 	if m.poolUse != PoolUseInTxIgnore {
 		m.removeGuard = db.Internals().GuardAcquire(m.guardAcquire)
 	}

@@ -59,7 +59,7 @@ func (m *Manager) begin(ctx context.Context, s *settings, attempt int) (*transac
 	if t.conn, err = m.acquire(ctx); err != nil {
 		return nil, fmt.Errorf("txn: begin: %w", err)
 	}
-	m.db.Internals().LimitLease(t.conn.Conn(), &m.longTx)
+	m.db.Internals().LimitLease(t.conn.Conn(), m.longTx)
 	if err := t.sendBegin(ctx); err != nil {
 		t.rollBack()
 		return nil, fmt.Errorf("txn: begin: %w", t.withContextError(err))

@@ -30,7 +30,8 @@ func Frames(pcs []uintptr) []runtime.Frame {
 // inside reports whether a function belongs to the machinery.
 func inside(function string) bool {
 	if rest, ok := strings.CutPrefix(function, "github.com/rdsfx-go/rdsfx/"); ok {
-		return strings.HasPrefix(rest, "pgfx.") || strings.HasPrefix(rest, "txn.") || strings.HasPrefix(rest, "repo.")
+		return strings.HasPrefix(rest, "pgfx.") || strings.HasPrefix(rest, "txn.") || strings.HasPrefix(rest, "repo.") ||
+			strings.HasPrefix(rest, "internal/poolstats.")
 	}
 	return strings.HasPrefix(function, "github.com/jackc/pgx/") || strings.HasPrefix(function, "database/sql.")
 }

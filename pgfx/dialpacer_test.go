@@ -16,10 +16,10 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestAfterAnOutageConnectionsComeBackOneAfterTheOther(t *testing.T) {
+func TestDialPacer_RampsUpAfterFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := pgfx.NewPacer(8)
+		p := pgfx.NewDialPacer(8)
 		for range 8 {
 			require.NoError(t, p.Begin(t.Context()), "as long as all is well nobody waits")
 		}
@@ -52,10 +52,10 @@ func TestAfterAnOutageConnectionsComeBackOneAfterTheOther(t *testing.T) {
 	})
 }
 
-func TestWhoGivesUpWaitingToConnectLosesNobodysTurn(t *testing.T) {
+func TestDialPacer_CancelledWaitTakesNoTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := pgfx.NewPacer(1)
+		p := pgfx.NewDialPacer(1)
 		require.NoError(t, p.Begin(t.Context()))
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -71,7 +71,7 @@ func TestWhoGivesUpWaitingToConnectLosesNobodysTurn(t *testing.T) {
 	})
 }
 
-func TestAHookThatFailsGivesItsTurnBack(t *testing.T) {
+func TestDialPacer_FailedHookEndsItsTurn(t *testing.T) {
 	t.Parallel()
 	var fail atomic.Bool
 	cfg := serverConfig()

@@ -11,7 +11,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestStatementsAreStalledOnlyWhileNoneSucceeds(t *testing.T) {
+func TestStalledStatements_OnlyWhileNoneSucceeds(t *testing.T) {
 	t.Parallel()
 	config := serverConfig()
 	config.Pool.MaxConns = 2
@@ -42,7 +42,7 @@ func TestStatementsAreStalledOnlyWhileNoneSucceeds(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestAStatementThatFollowsAStalledOneIsNotAbandonedInItsPlace(t *testing.T) {
+func TestAbandon_SparesTheNextStatementOfTheConnection(t *testing.T) {
 	t.Parallel()
 	config := serverConfig()
 	config.Pool.MaxConns = 1

@@ -37,13 +37,13 @@ func ownServer(t *testing.T) (cfg pgfx.Config, readOnly func(on string)) {
 	}
 }
 
-func TestAConnectionWhoseServerWasDemotedIsReplaced(t *testing.T) {
+func TestValidation_ReplacesConnectionsOfADemotedServer(t *testing.T) {
 	t.Parallel()
 	cfg, readOnly := ownServer(t)
 	for role, replaced := range map[pgfx.Role]bool{pgfx.RoleAuto: true, pgfx.RoleAny: false} {
 		cfg.Role = role
 		db := started(t, cfg)
-		db.AskAlways()
+		db.ValidateAlways()
 		before := db.Stats().Pool.Connected
 		readOnly("on")
 		require.Eventually(t, func() bool {
@@ -63,7 +63,7 @@ func TestAConnectionWhoseServerWasDemotedIsReplaced(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatWasRefusedAWriteIsAskedAtOnce(t *testing.T) {
+func TestValidation_FollowsARefusedWrite(t *testing.T) {
 	t.Parallel()
 	cfg, readOnly := ownServer(t)
 	for name, watch := range map[string]pgfx.StatsConfig{"watched": {}, "unwatched": {Disabled: true}} {
@@ -99,12 +99,12 @@ func TestAConnectionThatWasRefusedAWriteIsAskedAtOnce(t *testing.T) {
 	}
 }
 
-func TestAWriterRefusesAReadOnlyServer(t *testing.T) {
+func TestValidation_RoleWriterRejectsAReadOnlyServer(t *testing.T) {
 	t.Parallel()
 	cfg, readOnly := ownServer(t)
 	cfg.Role = pgfx.RoleWriter
 	db := started(t, cfg)
-	db.AskAlways()
+	db.ValidateAlways()
 	readOnly("on")
 	require.Eventually(t, func() bool {
 		_, err := db.Pool().Exec(t.Context(), "select 1")
@@ -128,12 +128,12 @@ func TestAWriterRefusesAReadOnlyServer(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestALostConnectionIsReplacedBeforeItIsHandedOut(t *testing.T) {
+func TestValidation_ReplacesALostConnection(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool.MaxConns = 1
 	db := started(t, cfg)
-	db.AskAlways()
+	db.ValidateAlways()
 	var pid int
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid))
 	admin := started(t, serverConfig())
@@ -144,7 +144,7 @@ func TestALostConnectionIsReplacedBeforeItIsHandedOut(t *testing.T) {
 
 	cfg.Timeouts.Validate = pgfx.Off
 	blind := started(t, cfg)
-	blind.AskAlways()
+	blind.ValidateAlways()
 	require.NoError(t, blind.Pool().QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid))
 	_, err = admin.Pool().Exec(t.Context(), "select pg_terminate_backend($1, 5000)", pid)
 	require.NoError(t, err)
@@ -152,9 +152,9 @@ func TestALostConnectionIsReplacedBeforeItIsHandedOut(t *testing.T) {
 	require.Error(t, err, "switched off")
 }
 
-// TestHalfOpenConnectionsCostOneWaitForAllOfThem: every connection of a full pool swallows what it is sent. The pool learns
+// TestValidation_ResetsThePoolOnceForHalfOpenConnections: every connection of a full pool swallows what it is sent. The pool learns
 // it from one of them and replaces all.
-func TestHalfOpenConnectionsCostOneWaitForAllOfThem(t *testing.T) {
+func TestValidation_ResetsThePoolOnceForHalfOpenConnections(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 4, 10} {
 		t.Run(strconv.Itoa(size), func(t *testing.T) {
@@ -163,11 +163,11 @@ func TestHalfOpenConnectionsCostOneWaitForAllOfThem(t *testing.T) {
 			db := started(t, pgfx.Config{
 				URL: proxy.URL(), Pool: pgfx.PoolConfig{MaxConns: size, MinConns: size}, Timeouts: pgfx.TimeoutConfig{Validate: time.Second},
 			})
-			db.AskAlways()
+			db.ValidateAlways()
 			var failures atomic.Int32
 			db.Internals().SubscribeFailures(func(error) {
 				failures.Add(1)
-				db.AskLate() // the new one works, and may be slower than the limit
+				db.ValidateIdle() // the new one works, and may be slower than the limit
 			})
 			proxy.BlackHole()
 			_, err := db.Pool().Exec(within(t, 10*time.Second), "select 1")

@@ -1,4 +1,4 @@
-package pgfx
+package poolstats
 
 import (
 	"net"
@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sinceReceived returns how long ago something last arrived on a TCP connection (tcp(7), TCP_INFO), 0 when nobody can tell.
+// sinceReceived returns the time since data last arrived on a TCP connection (tcp(7), TCP_INFO), 0 if that is unknown.
 func sinceReceived(conn net.Conn) time.Duration {
-	tcp, ok := bare(conn).(*net.TCPConn)
+	tcp, ok := rawConn(conn).(*net.TCPConn)
 	if !ok {
 		return 0
 	}
@@ -18,7 +18,7 @@ func sinceReceived(conn net.Conn) time.Duration {
 		return 0
 	}
 	var since time.Duration
-	_ = raw.Control(func(fd uintptr) { // an error says that the socket is closed, and leaves 0
+	_ = raw.Control(func(fd uintptr) { // an error means that the socket is closed; since stays 0
 		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO); err == nil {
 			since = time.Duration(info.Last_data_recv) * time.Millisecond
 		}

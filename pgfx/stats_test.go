@@ -24,16 +24,16 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// statementOf returns what is known about one normalised text.
+// statementOf returns the totals of one normalized text.
 func statementOf(t *testing.T, db *pgfx.DB, text string) pgfx.Statement {
 	t.Helper()
 	list := db.Statements()
 	i := slices.IndexFunc(list, func(s pgfx.Statement) bool { return s.Text == text })
-	require.NotEqual(t, -1, i, "%q is not among %v", text, texts(list))
+	require.NotEqual(t, -1, i, "%q is not among %v", text, textsOf(list))
 	return list[i]
 }
 
-func texts(list []pgfx.Statement) []string {
+func textsOf(list []pgfx.Statement) []string {
 	all := make([]string, len(list))
 	for i, s := range list {
 		all[i] = s.Text
@@ -41,7 +41,7 @@ func texts(list []pgfx.Statement) []string {
 	return all
 }
 
-func TestStatementsCountByNormalisedText(t *testing.T) {
+func TestStatements_CountByNormalizedText(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	for i := range 10 {
@@ -67,12 +67,12 @@ func TestStatementsCountByNormalisedText(t *testing.T) {
 	_, err = db.Pool().Exec(t.Context(), "select pg_sleep(0.05)")
 	require.NoError(t, err)
 	list := db.Statements()
-	assert.Contains(t, texts(list), "select pg_sleep(?)")
+	assert.Contains(t, textsOf(list), "select pg_sleep(?)")
 	largestFirst := func(a, b pgfx.Statement) int { return cmp.Compare(b.Total, a.Total) }
 	assert.True(t, slices.IsSortedFunc(list, largestFirst))
 }
 
-func TestStatementsSeeIntoBatchesAndCopies(t *testing.T) {
+func TestStatements_CountBatchesAndCopies(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	base := db.Stats().Statements.Count
@@ -106,41 +106,42 @@ func TestStatementsSeeIntoBatchesAndCopies(t *testing.T) {
 	unsent := &pgx.Batch{}
 	unsent.Queue("select nobody_knows_this, $1::int", 1)
 	require.Error(t, db.Pool().SendBatch(t.Context(), unsent).Close())
-	assert.EqualValues(t, 1, db.Stats().Statements.Errors-errors, "pgx tells twice of a batch that it couldn't send")
+	assert.EqualValues(t, 1, db.Stats().Statements.Errors-errors, "pgx reports the end of a batch twice if it could not be sent")
 }
 
-func TestTheTableOfStatementsKeepsWhatIsBusy(t *testing.T) {
+func TestStatements_KeepThoseWithTheLargestTotal(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Stats.Statements = 8
 	db := started(t, cfg)
-	db.RecordStatement("select pg_sleep(?)", time.Hour)
+	_, err := db.Pool().Exec(t.Context(), "select pg_sleep(1)")
+	require.NoError(t, err)
 	for i := range 50 {
 		_, err := db.Pool().Exec(t.Context(), fmt.Sprintf("select 1 as c%d", i))
 		require.NoError(t, err)
 	}
 	list := db.Statements()
 	assert.Len(t, list, 8)
-	assert.Contains(t, texts(list), "select pg_sleep(?)")
-	assert.Contains(t, texts(list), "select ? as c49", "the latest is there")
+	assert.Contains(t, textsOf(list), "select pg_sleep(?)")
+	assert.Contains(t, textsOf(list), "select ? as c49", "the latest text")
 	evicted := db.Stats().Statements.Evicted
 	assert.GreaterOrEqual(t, evicted, int64(43))
 
 	gone := 0
-	for slices.Contains(texts(list), fmt.Sprintf("select ? as c%d", gone)) {
+	for slices.Contains(textsOf(list), fmt.Sprintf("select ? as c%d", gone)) {
 		gone++
 	}
-	_, err := db.Pool().Exec(t.Context(), fmt.Sprintf("select 1 as c%d", gone))
+	_, err = db.Pool().Exec(t.Context(), fmt.Sprintf("select 1 as c%d", gone))
 	require.NoError(t, err)
-	assert.EqualValues(t, 1, statementOf(t, db, fmt.Sprintf("select ? as c%d", gone)).Count, "a connection that knew the text doesn't count on what is gone")
+	assert.EqualValues(t, 1, statementOf(t, db, fmt.Sprintf("select ? as c%d", gone)).Count, "the connection's cached entry was evicted")
 	assert.Equal(t, evicted+1, db.Stats().Statements.Evicted)
 }
 
-func TestTextsThatAConnectionCannotRememberAreCountedToo(t *testing.T) {
+func TestStatements_CountTextsThatAreNotCached(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
-		for i := range 600 { // more than it remembers
+		for i := range 600 { // more than a connection caches
 			if _, err := conn.Exec(ctx, fmt.Sprintf("select %d as many", i), pgx.QueryExecModeSimpleProtocol); err != nil {
 				return err
 			}
@@ -157,7 +158,7 @@ func TestTextsThatAConnectionCannotRememberAreCountedToo(t *testing.T) {
 	assert.EqualValues(t, 2, statementOf(t, db, "select ? as long").Count)
 }
 
-func TestWhatPgxRefusesOnABusyConnectionDoesNotMixUpItsStatements(t *testing.T) {
+func TestStatements_IgnoreThoseRefusedAsBusy(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	base := db.Stats().Statements
@@ -174,10 +175,10 @@ func TestWhatPgxRefusesOnABusyConnectionDoesNotMixUpItsStatements(t *testing.T) 
 	assert.EqualValues(t, 2, now.Count-base.Count)
 	assert.EqualValues(t, 1, now.Errors-base.Errors)
 	assert.EqualValues(t, 3, statementOf(t, db, "select g from generate_series(?, ?) g").Rows)
-	assert.NotContains(t, texts(db.Statements()), "select ?")
+	assert.NotContains(t, textsOf(db.Statements()), "select ?")
 }
 
-func TestStatsTellPreparingAndConnecting(t *testing.T) {
+func TestStats_TimePreparesAndConnects(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	base := db.Stats()
@@ -205,15 +206,15 @@ func TestStatsTellPreparingAndConnecting(t *testing.T) {
 	assert.Equal(t, s.Pool.Connected, s.Connect.Count)
 	assert.Positive(t, s.Connect.Average)
 	assert.Positive(t, s.Use.Count)
-	assert.Positive(t, s.Wait.Count, "the first acquire waited for its connection to be made")
+	assert.Positive(t, s.Wait.Count, "the first acquire waited for its connection")
 }
 
-func TestANewConnectionIsHeldFromItsAcquireOn(t *testing.T) {
+func TestLease_OfANewConnectionBeginsWithTheAcquire(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	for range 2 {
-		before := time.Now()
 		db.Reset()
+		before := time.Now()
 		require.NoError(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
 			assert.WithinRange(t, db.Leases()[0].Since, before, time.Now())
 			return nil
@@ -221,7 +222,7 @@ func TestANewConnectionIsHeldFromItsAcquireOn(t *testing.T) {
 	}
 }
 
-func TestALeaseDoesNotShowTheStatementOfTheOneBefore(t *testing.T) {
+func TestLease_DoesNotShowTheStatementOfThePreviousOne(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	_, err := db.Pool().Exec(t.Context(), "select 'of the lease before'")
@@ -232,7 +233,7 @@ func TestALeaseDoesNotShowTheStatementOfTheOneBefore(t *testing.T) {
 	}))
 }
 
-func TestAnIdleConnectionKeepsNoTextOfTheApplication(t *testing.T) {
+func TestStatements_KeepNoMemoryOfTheApplication(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool.MaxConns = 1
@@ -259,7 +260,7 @@ func TestAnIdleConnectionKeepsNoTextOfTheApplication(t *testing.T) {
 	}
 }
 
-func TestAConnectionIsHeldSinceItsAcquireAndNotSinceItWasIdle(t *testing.T) {
+func TestLease_BeginsWithTheAcquireAfterIdleTime(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())
 	_, err := db.Pool().Exec(t.Context(), "select 1")
@@ -268,20 +269,19 @@ func TestAConnectionIsHeldSinceItsAcquireAndNotSinceItWasIdle(t *testing.T) {
 	<-idle.C
 	before := time.Now()
 	require.NoError(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error {
-		// The pool begins to count idle time a moment after the return was noted: that moment is missing.
-		assert.WithinRange(t, db.Leases()[0].Since, before.Add(-250*time.Millisecond), time.Now())
+		assert.WithinRange(t, db.Leases()[0].Since, before, time.Now())
 		return nil
 	}))
 }
 
-// fullTracer implements every interface of a tracer that there is, and keeps the contexts of acquires.
+// fullTracer implements every tracer interface of pgx, and keeps the contexts of acquires.
 type fullTracer struct {
 	mu       sync.Mutex
 	calls    map[string]int
 	acquires []context.Context
 }
 
-func (f *fullTracer) saw(what string) {
+func (f *fullTracer) count(what string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls[what]++
@@ -290,76 +290,76 @@ func (f *fullTracer) saw(what string) {
 type mark struct{}
 
 func (f *fullTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	f.saw("query start")
+	f.count("query start")
 	return context.WithValue(ctx, mark{}, "query")
 }
 
 func (f *fullTracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
-	f.saw(fmt.Sprint(ctx.Value(mark{}), " end"))
+	f.count(fmt.Sprint(ctx.Value(mark{}), " end"))
 }
 
 func (f *fullTracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	f.saw("batch start")
+	f.count("batch start")
 	return context.WithValue(ctx, mark{}, "batch")
 }
 
 func (f *fullTracer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {
-	f.saw("batch query")
+	f.count("batch query")
 }
 
 func (f *fullTracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchEndData) {
-	f.saw(fmt.Sprint(ctx.Value(mark{}), " end"))
+	f.count(fmt.Sprint(ctx.Value(mark{}), " end"))
 }
 
 func (f *fullTracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceCopyFromStartData) context.Context {
-	f.saw("copy start")
+	f.count("copy start")
 	return context.WithValue(ctx, mark{}, "copy")
 }
 
 func (f *fullTracer) TraceCopyFromEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceCopyFromEndData) {
-	f.saw(fmt.Sprint(ctx.Value(mark{}), " end"))
+	f.count(fmt.Sprint(ctx.Value(mark{}), " end"))
 }
 
 func (f *fullTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
-	f.saw("prepare start")
+	f.count("prepare start")
 	return context.WithValue(ctx, mark{}, "prepare")
 }
 
 func (f *fullTracer) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareEndData) {
-	f.saw(fmt.Sprint(ctx.Value(mark{}), " end"))
+	f.count(fmt.Sprint(ctx.Value(mark{}), " end"))
 }
 
 func (f *fullTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
-	f.saw("connect start")
+	f.count("connect start")
 	return context.WithValue(ctx, mark{}, "connect")
 }
 
 func (f *fullTracer) TraceConnectEnd(ctx context.Context, _ pgx.TraceConnectEndData) {
-	f.saw(fmt.Sprint(ctx.Value(mark{}), " end"))
+	f.count(fmt.Sprint(ctx.Value(mark{}), " end"))
 }
 
 func (f *fullTracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
-	f.saw("acquire start")
+	f.count("acquire start")
 	return context.WithValue(ctx, mark{}, "acquire")
 }
 
 func (f *fullTracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireEndData) {
-	f.saw(fmt.Sprint(ctx.Value(mark{}), " end"))
+	f.count(fmt.Sprint(ctx.Value(mark{}), " end"))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.acquires = append(f.acquires, ctx)
 }
 
-func (f *fullTracer) TraceRelease(*pgxpool.Pool, pgxpool.TraceReleaseData) { f.saw("release") }
+func (f *fullTracer) TraceRelease(*pgxpool.Pool, pgxpool.TraceReleaseData) { f.count("release") }
 
-func TestATracerOfEveryKindRunsBesideOurs(t *testing.T) {
+func TestTracer_RunsBesideOthersOfEveryKind(t *testing.T) {
 	t.Parallel()
-	theirs := &fullTracer{calls: map[string]int{}}
-	db := started(t, serverConfig(), pgfx.WithTracer(theirs))
+	other := &fullTracer{calls: map[string]int{}}
+	db := started(t, serverConfig(), pgfx.WithTracer(other))
 	base := db.Stats()
-	theirs.mu.Lock()
-	clear(theirs.calls)
-	theirs.mu.Unlock()
+	other.mu.Lock()
+	clear(other.calls)
+	other.mu.Unlock()
 	db.Reset()
 	require.NoError(t, db.AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "create temporary table copied (id int)")
@@ -376,21 +376,21 @@ func TestATracerOfEveryKindRunsBesideOurs(t *testing.T) {
 		"acquire end", "acquire start", "batch end", "batch query", "batch start", "connect end", "connect start", "copy end",
 		"copy start", "prepare end", "prepare start", "query end", "query start", "release",
 	}
-	theirs.mu.Lock()
-	assert.Equal(t, want, slices.Sorted(maps.Keys(theirs.calls)))
-	theirs.mu.Unlock()
+	other.mu.Lock()
+	assert.Equal(t, want, slices.Sorted(maps.Keys(other.calls)))
+	other.mu.Unlock()
 	s := db.Stats()
 	assert.EqualValues(t, 3, s.Statements.Count-base.Statements.Count)
 	assert.EqualValues(t, 1, s.Connect.Count-base.Connect.Count)
 	assert.EqualValues(t, 1, s.Use.Count-base.Use.Count)
 
 	require.NoError(t, db.Pool().Ping(t.Context()))
-	for _, acquire := range theirs.acquires {
-		assert.Equal(t, "acquire", acquire.Value(mark{}), "a ctx that somebody else has seen is not used again")
+	for _, acquire := range other.acquires {
+		assert.Equal(t, "acquire", acquire.Value(mark{}), "each acquire has its own context")
 	}
 }
 
-func TestNothingIsWatchedWhenItIsDisabled(t *testing.T) {
+func TestStats_Disabled(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Pool = pgfx.PoolConfig{MaxConns: 1, AcquireTimeout: 100 * time.Millisecond}
@@ -412,7 +412,7 @@ func TestNothingIsWatchedWhenItIsDisabled(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, db.Leases())
 		_, err = db.Pool().Exec(ctx, "select 1")
-		require.ErrorIs(t, err, pgfx.ErrAcquireTimeout, "the pool's own limits hold")
+		require.ErrorIs(t, err, pgfx.ErrAcquireTimeout, "the timeout still applies")
 		return nil
 	}))
 	s := db.Stats()
@@ -426,10 +426,10 @@ func TestNothingIsWatchedWhenItIsDisabled(t *testing.T) {
 	assert.Zero(t, s.Use.Max)
 	assert.Zero(t, s.Prepare.Count)
 	assert.EqualValues(t, 1, s.Pool.AcquireErrors-base.Pool.AcquireErrors)
-	assert.Equal(t, lines, logs.Len(), "and nothing is logged")
+	assert.Equal(t, lines, logs.Len(), "nothing is logged")
 }
 
-func TestStatementsCanBeSwitchedOffAlone(t *testing.T) {
+func TestStatements_CanBeTurnedOff(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
 	cfg.Stats.Statements = pgfx.Off

@@ -1,11 +1,11 @@
 //go:build !linux
 
-package pgfx
+package poolstats
 
 import (
 	"net"
 	"time"
 )
 
-// sinceReceived returns 0: nobody can tell how long ago something last arrived.
+// sinceReceived returns 0: the system does not report when data last arrived.
 func sinceReceived(net.Conn) time.Duration { return 0 }

@@ -1,0 +1,188 @@
+package poolstats
+
+import (
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/caller"
+	"github.com/rdsfx-go/rdsfx/internal/sqltext"
+)
+
+// Conn is the state of one pooled connection. Its mutex is rarely contended: the holder of the connection takes it for each
+// acquire, release and statement, others only for snapshots.
+type Conn struct {
+	conn *pgx.Conn
+
+	mu sync.Mutex
+
+	// The current lease.
+	acquired time.Time // zero while the connection is idle
+	stack    [stackDepth]uintptr
+	depth    int         // number of frames in stack
+	limit    *LeaseLimit // nil: Collector.longLease
+	reported bool
+
+	// The running statement, or the last one of the lease.
+	text    string
+	batch   int // number of statements in the batch, 0 if it is none
+	began   time.Time
+	running bool
+	number  int64 // counts the statements of the connection, which identifies one
+	refused int   // statements that began while another was running: pgx is about to refuse them as "conn busy"
+
+	prepareBegan  time.Time
+	lastSuccess   time.Time // when a statement last succeeded
+	stacks        rateLimit
+	entries       map[string]*statementEntry // see entry
+	normalizedBuf []byte
+}
+
+const (
+	// stackDepth is the number of frames that a lease and a slow statement keep.
+	stackDepth = 24
+
+	// Capturing a stack takes longer than the rest of an acquire. A connection captures 32 in a row and then one every 100 µs
+	// on average, which is at most 2 % of its time. Only applications that acquire the same connection more often than that,
+	// many times in a row, have leases without a stack.
+	stackBurst    = 32
+	stackInterval = 100 * time.Microsecond
+)
+
+// Lease is a connection that is currently checked out of the pool.
+type Lease struct {
+	PID       uint32
+	Since     time.Time
+	Statement string // normalized text of the last statement, "" if there was none
+	Stack     []runtime.Frame
+}
+
+// begin starts a lease.
+func (c *Conn) begin(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.acquired, c.depth = at, 0
+	if c.stacks.allow(at, stackBurst, stackInterval) {
+		c.depth = runtime.Callers(2, c.stack[:]) // without runtime.Callers and this method
+	}
+}
+
+// end ends the lease. It returns how long it took, and the limit if it was reported for exceeding it.
+func (c *Conn) end(at time.Time) (took time.Duration, limit *LeaseLimit, reported bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	took, limit, reported = at.Sub(c.acquired), c.limit, c.reported
+	c.acquired, c.limit, c.reported = time.Time{}, nil, false
+	c.text, c.running, c.refused = "", false, 0 // the text may be a part of something large
+	return took, limit, reported
+}
+
+// Lease returns the current lease, or false while the connection is idle.
+func (c *Conn) Lease() (Lease, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.acquired.IsZero() || c.closed() {
+		return Lease{}, false
+	}
+	return c.lease(), true
+}
+
+func (c *Conn) lease() Lease {
+	return Lease{
+		PID: c.conn.PgConn().PID(), Since: c.acquired,
+		Statement: string(sqltext.Normalize(nil, c.text)), Stack: caller.Frames(c.stack[:c.depth]),
+	}
+}
+
+// closed reports whether the connection has been closed. A hijacked one may be without the pool's knowledge.
+func (c *Conn) closed() bool {
+	select {
+	case <-c.conn.PgConn().CleanupDone():
+		return true
+	default:
+		return false
+	}
+}
+
+// beginStatement notes that a statement, a batch or a COPY begins.
+func (c *Conn) beginStatement(text string, batch int, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running {
+		c.refused++
+		return
+	}
+	c.text, c.batch, c.began, c.running = text, batch, at, true
+	c.number++
+}
+
+// execution is a statement, a batch or a COPY that has ended.
+type execution struct {
+	text  string
+	batch int
+	began time.Time
+	took  time.Duration
+	pid   uint32
+	rows  int64
+	err   error
+}
+
+// ending tells what a call of endStatement was about.
+type ending int
+
+const (
+	endedRunning ending = iota // the running statement has ended
+	endedRefused               // pgx has refused a statement because another one is running
+	endedTwice                 // nothing is running: pgx reports the end of a batch twice if it could not be sent
+)
+
+// endStatement notes that a statement has ended.
+func (c *Conn) endStatement(at time.Time, rows int64, err error) (execution, ending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.refused > 0:
+		c.refused--
+		return execution{}, endedRefused
+	case !c.running:
+		return execution{}, endedTwice
+	}
+	c.running = false
+	if err == nil {
+		c.lastSuccess = at
+	}
+	return execution{
+		text: c.text, batch: c.batch, began: c.began, took: at.Sub(c.began), pid: c.conn.PgConn().PID(), rows: rows, err: err,
+	}, endedRunning
+}
+
+const (
+	maxCachedTexts   = 512
+	maxCachedTextLen = 4 << 10
+)
+
+// entry returns the entry of a statement in table. The connection caches the entries of the texts that it executes, because
+// normalizing a text takes longer than all other statistics of a statement, and the table's lock is shared.
+func (c *Conn) entry(table *statementTable, text string, at time.Time) *statementEntry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cached, ok := c.entries[text]
+	if ok && !cached.evicted.Load() {
+		return cached
+	}
+	c.normalizedBuf = sqltext.Normalize(c.normalizedBuf[:0], text)
+	entry := table.find(c.normalizedBuf, at)
+	switch {
+	case ok:
+		c.entries[text] = entry // keeps the key
+	case len(text) <= maxCachedTextLen:
+		if c.entries == nil || len(c.entries) >= maxCachedTexts {
+			c.entries = make(map[string]*statementEntry)
+		}
+		c.entries[strings.Clone(text)] = entry // text may be a part of something large
+	}
+	return entry
+}

@@ -1,0 +1,135 @@
+package poolstats
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/histogram"
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+)
+
+// Counts is a snapshot of the counters of a [Collector].
+type Counts struct {
+	Waiting                                           int64 // acquires in progress
+	Acquired, AcquireErrors, AcquiresRefused          int64
+	ConnectFailures                                   int64
+	LongLeases                                        int64
+	StatementErrors, SlowStatements, StatementEvicted int64
+	StatementErrorsByClass                            map[string]int64
+
+	Waits, Leases, Statements, Prepares, Connects histogram.Summary
+}
+
+type counters struct {
+	acquiring, acquired, acquireErrors, acquiresRefused, released, connectFailures, statementErrors atomic.Int64
+
+	untimed atomic.Int64 // statements without a duration
+
+	waits, leases, statements, prepares, connects histogram.Histogram
+
+	mu      sync.Mutex
+	byClass map[string]int64 // statement errors by SQLSTATE class
+}
+
+// Counts returns a snapshot.
+func (c *Collector) Counts() Counts {
+	n := &c.counters
+	s := Counts{
+		Waiting: n.acquiring.Load(), Acquired: n.acquired.Load(), AcquireErrors: n.acquireErrors.Load(), AcquiresRefused: n.acquiresRefused.Load(),
+		ConnectFailures: n.connectFailures.Load(), LongLeases: c.longLease.Exceeded(),
+		StatementErrors: n.statementErrors.Load(), SlowStatements: c.slow.total(), StatementEvicted: c.statements.evicted(),
+		Waits: n.waits.Summary(), Leases: n.leases.Summary(), Statements: n.statements.Summary(),
+		Prepares: n.prepares.Summary(), Connects: n.connects.Summary(),
+	}
+	s.Statements.Count += n.untimed.Load()
+	if c.cfg.Disabled {
+		s.Leases.Count = n.released.Load()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.StatementErrorsByClass = maps.Clone(n.byClass)
+	return s
+}
+
+// RefuseAcquire counts an acquire that was refused before it reached the pool.
+func (c *Collector) RefuseAcquire() { c.counters.acquiresRefused.Add(1) }
+
+// BeginAcquire counts an acquire that has begun.
+func (c *Collector) BeginAcquire() { c.counters.acquiring.Add(1) }
+
+// FailAcquire counts an acquire that has failed.
+func (c *Collector) FailAcquire(waited time.Duration) {
+	c.counters.acquiring.Add(-1)
+	c.counters.acquireErrors.Add(1)
+	c.counters.waits.Record(waited)
+}
+
+// EndAcquire counts an acquire that has succeeded, and begins a lease. waited is 0 if a connection was idle.
+func (c *Collector) EndAcquire(conn *Conn, at time.Time, waited time.Duration) {
+	c.counters.acquiring.Add(-1)
+	c.counters.acquired.Add(1)
+	if waited > 0 {
+		c.counters.waits.Record(waited)
+	}
+	if !c.cfg.Disabled && conn != nil {
+		conn.begin(at)
+	}
+}
+
+// Release counts a connection that is being released, and ends its lease.
+func (c *Collector) Release(conn *Conn) {
+	if !c.cfg.Disabled && conn != nil {
+		took, limit, reported := conn.end(time.Now())
+		c.counters.leases.Record(took)
+		if reported {
+			if limit == nil {
+				limit = c.longLease
+			}
+			limit.reportEnd(conn.conn.PgConn().PID(), took)
+		}
+	}
+	c.counters.released.Add(1)
+}
+
+// Connected counts a connection that was opened, and how long that took.
+func (c *Collector) Connected(took time.Duration) { c.counters.connects.Record(took) }
+
+// ConnectFailed counts an attempt to open a connection that failed.
+func (c *Collector) ConnectFailed() { c.counters.connectFailures.Add(1) }
+
+// recordExecution counts an execution.
+func (c *Collector) recordExecution(conn *Conn, e *execution) {
+	c.counters.statements.Record(e.took)
+	if c.statements.capacity > 0 && e.batch == 0 { // the statements of a batch are counted one by one
+		conn.entry(&c.statements, e.text, e.began).record(e.took, e.rows, e.err)
+	}
+	if c.cfg.Log {
+		c.logExecution(e)
+	}
+	if c.cfg.Slow > 0 && e.took >= c.cfg.Slow {
+		c.recordSlow(e)
+	}
+}
+
+// recordError counts the error of a statement, if there is one, and reports it.
+func (c *Collector) recordError(conn *pgx.Conn, err error) {
+	if err == nil {
+		return
+	}
+	c.counters.recordError(err)
+	c.cfg.OnError(conn, err)
+}
+
+func (n *counters) recordError(err error) {
+	n.statementErrors.Add(1)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.byClass == nil {
+		n.byClass = make(map[string]int64)
+	}
+	n.byClass[sqlstate.Class(err)]++ // bounded: PostgreSQL has fewer than fifty classes, and extensions add few
+}

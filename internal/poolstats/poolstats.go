@@ -1,0 +1,129 @@
+// Package poolstats collects the statistics of a pgx pool: durations and numbers of acquires, leases and statements, the
+// current leases with their stacks, slow statements and totals for each statement text.
+//
+// A lease is a connection that is currently checked out of the pool, from its acquire to its release.
+package poolstats
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+)
+
+// Config configures a [Collector].
+type Config struct {
+	// Disabled turns off everything that takes time or memory for each lease and statement.
+	Disabled bool
+	// Slow is the duration from which a statement counts as slow. 0: no statement does.
+	Slow time.Duration
+	// LongLease is the duration from which a lease is reported. 0: no lease is, unless it has a limit of its own.
+	LongLease time.Duration
+	// Statements is the number of statement texts to keep.
+	Statements int
+	// Log logs every statement at debug level.
+	Log    bool
+	Logger *zap.Logger
+	// OnError receives the error of every failed statement and preparation.
+	OnError func(conn *pgx.Conn, err error)
+}
+
+// Collector collects the statistics of one pool. It is safe for concurrent use. Its [Collector.Tracer] reports statements to it;
+// its owner adds connections and reports acquires and releases.
+type Collector struct {
+	cfg        Config
+	counters   counters
+	statements statementTable
+	slow       slowLog
+	longLease  *LeaseLimit
+	checker    leaseChecker
+
+	mu    sync.Mutex
+	conns map[*Conn]struct{}
+}
+
+// New returns a collector. Close ends its background work.
+func New(cfg Config) *Collector {
+	if cfg.Disabled {
+		cfg.Slow, cfg.LongLease, cfg.Statements = 0, 0, 0
+	}
+	c := &Collector{cfg: cfg, statements: statementTable{capacity: cfg.Statements}, conns: make(map[*Conn]struct{})}
+	c.longLease = NewLeaseLimit(cfg.LongLease, cfg.Logger, "connection has been held for a long time; check that it is released on every path",
+		"long-held connection was released")
+	c.checker.check = c.checkLeases
+	c.checker.require(cfg.LongLease)
+	return c
+}
+
+// Close stops the detection of long-held leases.
+func (c *Collector) Close() { c.checker.stop() }
+
+// customDataKey is the key of a *Conn in the custom data of its pgx connection, where it is found without a lock that
+// connections share.
+const customDataKey = "rdsfx.poolstats"
+
+// Add starts to collect statistics about a new connection of the pool.
+func (c *Collector) Add(conn *pgx.Conn) *Conn {
+	added := &Conn{conn: conn}
+	conn.PgConn().CustomData()[customDataKey] = added
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conns[added] = struct{}{}
+	return added
+}
+
+// Remove forgets a connection that the pool closes.
+func (c *Collector) Remove(conn *Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.conns, conn)
+}
+
+// ConnOf returns what Add has returned for a connection, nil for connections that were not added.
+func ConnOf(conn *pgx.Conn) *Conn {
+	found, _ := conn.PgConn().CustomData()[customDataKey].(*Conn)
+	return found
+}
+
+// connections returns the connections that are open. It removes connections that were hijacked from the pool and then
+// closed, which the pool doesn't report.
+func (c *Collector) connections() []*Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conns := make([]*Conn, 0, len(c.conns))
+	for conn := range c.conns {
+		if conn.closed() {
+			delete(c.conns, conn)
+			continue
+		}
+		conns = append(conns, conn)
+	}
+	return conns
+}
+
+// Leases returns the current leases, the oldest first.
+func (c *Collector) Leases() []Lease {
+	conns := c.connections()
+	leases := make([]Lease, 0, len(conns))
+	for _, conn := range conns {
+		if lease, ok := conn.Lease(); ok {
+			leases = append(leases, lease)
+		}
+	}
+	slices.SortFunc(leases, func(a, b Lease) int { return a.Since.Compare(b.Since) })
+	return leases
+}
+
+// CloseLeased closes the sockets of all connections that are checked out. Their holders get an error from their next operation.
+func (c *Collector) CloseLeased() {
+	for _, conn := range c.connections() {
+		conn.mu.Lock()
+		leased := !conn.acquired.IsZero()
+		conn.mu.Unlock()
+		if leased {
+			_ = conn.conn.PgConn().Conn().Close() // the connection is given up: nobody can act on an error
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package poolstats
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Tracer is a pgx tracer that reports what the connections of a pool execute to its collector. It ignores connections that
+// were not added: the hooks of a connection that is being opened are not traffic of the pool.
+type Tracer struct{ c *Collector }
+
+var (
+	_ pgx.QueryTracer    = Tracer{}
+	_ pgx.BatchTracer    = Tracer{}
+	_ pgx.CopyFromTracer = Tracer{}
+	_ pgx.PrepareTracer  = Tracer{}
+)
+
+// Tracer returns the tracer of the collector.
+func (c *Collector) Tracer() Tracer { return Tracer{c} }
+
+func (t Tracer) begin(conn *pgx.Conn, text string, batch int) {
+	if t.c.cfg.Disabled {
+		return
+	}
+	if state := ConnOf(conn); state != nil {
+		state.beginStatement(text, batch, time.Now())
+	}
+}
+
+func (t Tracer) end(conn *pgx.Conn, rows int64, err error) {
+	state := ConnOf(conn)
+	if state == nil {
+		return
+	}
+	if t.c.cfg.Disabled {
+		t.c.counters.untimed.Add(1)
+	} else {
+		e, ending := state.endStatement(time.Now(), rows, err)
+		switch ending {
+		case endedRunning:
+			t.c.recordExecution(state, &e)
+		case endedRefused:
+			t.c.counters.untimed.Add(1)
+		case endedTwice:
+			return
+		}
+	}
+	t.c.recordError(conn, err)
+}
+
+// TraceQueryStart is called by pgx before a statement is sent.
+func (t Tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	t.begin(conn, data.SQL, 0)
+	return ctx
+}
+
+// TraceQueryEnd is called by pgx when the rows of a statement have been read.
+func (t Tracer) TraceQueryEnd(_ context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
+	t.end(conn, data.CommandTag.RowsAffected(), data.Err)
+}
+
+// TraceBatchStart is called by pgx before a batch is sent.
+func (t Tracer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	if queued := data.Batch.QueuedQueries; len(queued) > 0 {
+		t.begin(conn, queued[0].SQL, len(queued))
+	}
+	return ctx
+}
+
+// TraceBatchQuery is called by pgx when the result of a statement in a batch has been read.
+func (t Tracer) TraceBatchQuery(_ context.Context, conn *pgx.Conn, data pgx.TraceBatchQueryData) {
+	if t.c.statements.capacity == 0 {
+		return
+	}
+	if state := ConnOf(conn); state != nil {
+		now := time.Now()
+		state.entry(&t.c.statements, data.SQL, now).record(now.Sub(data.ReadStartTime), data.CommandTag.RowsAffected(), data.Err)
+	}
+}
+
+// TraceBatchEnd is called by pgx when a batch is closed.
+func (t Tracer) TraceBatchEnd(_ context.Context, conn *pgx.Conn, data pgx.TraceBatchEndData) {
+	t.end(conn, 0, data.Err)
+}
+
+// TraceCopyFromStart is called by pgx before a COPY begins.
+func (t Tracer) TraceCopyFromStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
+	t.begin(conn, "copy "+data.TableName.Sanitize()+" from stdin", 0)
+	return ctx
+}
+
+// TraceCopyFromEnd is called by pgx when a COPY has ended.
+func (t Tracer) TraceCopyFromEnd(_ context.Context, conn *pgx.Conn, data pgx.TraceCopyFromEndData) {
+	t.end(conn, data.CommandTag.RowsAffected(), data.Err)
+}
+
+// TracePrepareStart is called by pgx before it prepares a statement: one that runs for the first time on a connection, or one
+// that the application prepares.
+func (t Tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
+	if t.c.cfg.Disabled {
+		return ctx
+	}
+	if state := ConnOf(conn); state != nil {
+		state.mu.Lock()
+		defer state.mu.Unlock()
+		state.prepareBegan = time.Now()
+	}
+	return ctx
+}
+
+// TracePrepareEnd is called by pgx when a statement has been prepared.
+func (t Tracer) TracePrepareEnd(_ context.Context, conn *pgx.Conn, data pgx.TracePrepareEndData) {
+	state := ConnOf(conn)
+	if t.c.cfg.Disabled || state == nil || data.AlreadyPrepared {
+		return
+	}
+	state.mu.Lock()
+	took, running := time.Since(state.prepareBegan), state.running
+	state.mu.Unlock()
+	t.c.counters.prepares.Record(took)
+	if !running { // otherwise the statement that is being prepared fails with the same error
+		t.c.recordError(conn, data.Err)
+	}
+}

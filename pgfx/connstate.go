@@ -1,0 +1,42 @@
+package pgfx
+
+import (
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/poolstats"
+)
+
+// connState is what the DB knows about one pooled connection. Only the goroutine that acquires, holds or releases the
+// connection uses it.
+type connState struct {
+	stats *poolstats.Conn
+	// generation is DB.generation from before the connection was opened.
+	generation int64
+	// wasWriter reports whether the server accepted writes when the connection was opened.
+	wasWriter bool
+	// writeRefused reports that the server has refused a write on the connection (SQLSTATE 25006) since it was last validated.
+	writeRefused bool
+	// validate reports that the connection must be validated before it is handed out.
+	validate bool
+	// trimmed reports that the connection was closed as a part of the overflow.
+	trimmed bool
+	// types are the types that the connection knows.
+	types *typeSet
+}
+
+// customDataKey is the key of a *connState in the custom data of its pgx connection, where it is found without a lock that
+// connections share.
+const customDataKey = "rdsfx"
+
+// stateOf returns the state of a pooled connection, nil for a connection that the pool has not opened.
+func stateOf(conn *pgx.Conn) *connState {
+	state, _ := conn.PgConn().CustomData()[customDataKey].(*connState)
+	return state
+}
+
+// addConn starts to keep a state for a new connection of the pool.
+func (db *DB) addConn(conn *pgx.Conn, generation int64) *connState {
+	state := &connState{stats: db.stats.Add(conn), generation: generation}
+	conn.PgConn().CustomData()[customDataKey] = state
+	return state
+}

@@ -1,0 +1,101 @@
+package pgfx
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// validateAfterIdle is how long a connection may be idle and still be handed out without validation.
+const validateAfterIdle = time.Second
+
+// shouldPing is pgxpool's hook for a connection that was found for an acquire. It never requests a ping. It decides whether
+// prepareConn, which pgxpool calls next, validates the connection, and notes whether the acquire had to wait.
+func (db *DB) shouldPing(ctx context.Context, params pgxpool.ShouldPingParams) bool {
+	state := stateOf(params.Conn)
+	if state == nil {
+		return false
+	}
+	state.validate = params.IdleDuration > db.validateAfterIdle || state.writeRefused
+	if acquire, ok := ctx.(*acquireCtx); ok {
+		acquire.found = time.Now()
+		// A connection that has been idle for less time than the acquire has taken was released, or opened, for it.
+		if waited := acquire.found.Sub(acquire.began); waited > params.IdleDuration {
+			acquire.waited = waited
+		}
+	}
+	return false
+}
+
+// prepareAcquired is pgxpool's hook for a connection that is about to be handed out.
+func (db *DB) prepareAcquired(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	state := stateOf(conn)
+	if state == nil {
+		return true, nil
+	}
+	if state.validate && db.validateTimeout > 0 {
+		if !db.validate(conn, state) {
+			return false, nil
+		}
+		if acquire, ok := ctx.(*acquireCtx); ok {
+			acquire.found = time.Now()
+		}
+	}
+	return db.refreshTypes(conn, state), nil
+}
+
+// validate reports whether a connection may be handed out. The server must answer within Timeouts.Validate, and its answer
+// shows in the same round trip whether it is read-only. A connection that fails is replaced. Connections are validated that
+// were idle, or that were refused a write (SQLSTATE 25006): by the application's own read-only transaction, or because the
+// server was demoted. The caller's ctx does not shorten the wait.
+//
+// A connection without an answer is taken as evidence against all that were opened before it: the whole pool is reset once, so
+// callers do not run into them one by one. Its socket is closed here, because pgx would wait up to 15 seconds for it to drain,
+// and occupy its slot in the pool meanwhile.
+func (db *DB) validate(conn *pgx.Conn, state *connState) bool {
+	state.validate, state.writeRefused = false, false
+	readOnly, err := queryReadOnly(conn, db.validateTimeout)
+	if err != nil {
+		_ = conn.PgConn().Conn().Close() // the connection is given up: nobody can act on an error
+		db.reportFailure(err)
+		if db.generation.CompareAndSwap(state.generation, state.generation+1) {
+			db.pool.Reset()
+		}
+		return false
+	}
+	if readOnly && (db.config.Role == RoleWriter || db.config.Role == RoleAuto && state.wasWriter) {
+		return false
+	}
+	return true
+}
+
+// requiresWriter reports whether a read-only server may be the wrong one.
+func (db *DB) requiresWriter() bool {
+	return db.config.Role == RoleAuto || db.config.Role == RoleWriter
+}
+
+// queryReadOnly asks the server whether it is read-only, which costs as much as a ping. The socket's deadline bounds it: if a
+// ctx ended, pgx would request a cancellation over another connection and wait for the answer.
+func queryReadOnly(conn *pgx.Conn, timeout time.Duration) (bool, error) {
+	pg := conn.PgConn()
+	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
+		return false, err //nolint:wrapcheck // wrapped by the caller
+	}
+	results, err := pg.Exec(context.Background(), "show transaction_read_only").ReadAll()
+	if err != nil {
+		return false, err //nolint:wrapcheck // wrapped by the caller
+	}
+	if err := pg.Conn().SetDeadline(time.Time{}); err != nil {
+		return false, err //nolint:wrapcheck // wrapped by the caller
+	}
+	return len(results) == 1 && len(results[0].Rows) == 1 && string(results[0].Rows[0][0]) == "on", nil
+}
+
+// reportedReadOnly returns whether the server has reported at login that it is read-only. From PostgreSQL 14 on it reports
+// both settings unasked (PostgreSQL manual, "Protocol Flow", "Asynchronous Operations").
+func reportedReadOnly(conn *pgx.Conn) bool {
+	pg := conn.PgConn()
+	return pg.ParameterStatus("in_hot_standby") == "on" || pg.ParameterStatus("default_transaction_read_only") == "on"
+}
