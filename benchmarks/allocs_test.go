@@ -50,9 +50,9 @@ func TestAllocations_MatchBaseline(t *testing.T) { //nolint:paralleltest // it c
 	}
 	var got strings.Builder
 	got.WriteString("# Allocations of one replayed call. Written by: " + howUpdate + "; on " + platform() + "\n")
-	arena, err := measure.NewArena(t.Context())
+	server, err := measure.NewServer(t.Context())
 	require.NoError(t, err)
-	defer arena.Close()
+	defer server.Close()
 	operations := contest.Operations()
 	for i := range operations {
 		op := &operations[i]
@@ -60,7 +60,7 @@ func TestAllocations_MatchBaseline(t *testing.T) { //nolint:paralleltest // it c
 			if position > 0 && !strings.HasPrefix(contender.Name, "rdsfx") && !strings.HasPrefix(contender.Name, "Do-") {
 				continue // only the library and the contender that it is compared with
 			}
-			n, err := arena.Allocations(t.Context(), op, contender, expected[op.Slug+" "+contender.Name])
+			n, err := server.Allocations(t.Context(), op, contender, expected[op.Slug+" "+contender.Name])
 			require.NoError(t, err)
 			fmt.Fprintf(&got, "%-18s %-14s %d\n", op.Slug, contender.Name, n)
 		}

@@ -11,37 +11,37 @@ import (
 // BenchmarkContest measures one contender after the other and reports in the format of go test and benchstat. The command table
 // alternates between contenders, which is fairer.
 func BenchmarkContest(b *testing.B) {
-	arena, err := measure.NewArena(b.Context())
+	server, err := measure.NewServer(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(arena.Close)
+	b.Cleanup(server.Close)
 	operations := contest.Operations()
 	for i := range operations {
 		op := &operations[i]
 		for _, mode := range []measure.Mode{measure.Replay, measure.Live} {
 			for _, contender := range op.Contenders {
 				b.Run("op="+op.Slug+"/mode="+string(mode)+"/with="+contender.Name, func(b *testing.B) {
-					compete(b, arena, op, mode, contender)
+					measureContender(b, server, op, mode, contender)
 				})
 			}
 		}
 	}
 }
 
-func compete(b *testing.B, arena *measure.Arena, op *contest.Operation, mode measure.Mode, contender contest.Contender) {
+func measureContender(b *testing.B, server *measure.Server, op *contest.Operation, mode measure.Mode, contender contest.Contender) {
 	b.Helper()
 	ctx := b.Context()
-	seat, err := arena.Seat(ctx, op, contender, mode)
+	runner, err := server.Open(ctx, op, contender, mode)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer seat.Close()
+	defer runner.Close()
 	restore := func() {
-		if err := seat.Restore(ctx); err != nil {
+		if err := runner.Restore(ctx); err != nil {
 			b.Fatal(err)
 		}
-		seat.Session.Prepare()
+		runner.Session.Prepare()
 	}
 	restore()
 	b.ReportAllocs()
@@ -55,11 +55,11 @@ func compete(b *testing.B, arena *measure.Arena, op *contest.Operation, mode mea
 		if mode == measure.Replay {
 			i = 0
 		}
-		if err := seat.Session.Call(context.Background(), i); err != nil { // as in the command table
+		if err := runner.Session.Call(context.Background(), i); err != nil { // as in the command table
 			b.Fatal(err)
 		}
 	}
-	if err := seat.Err(); err != nil {
+	if err := runner.Err(); err != nil {
 		b.Fatal(err)
 	}
 }

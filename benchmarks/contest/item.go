@@ -90,8 +90,8 @@ func Rows(i, n int) []Item {
 	return rows
 }
 
-// Normal returns a copy of rows that can be compared: all times are in UTC.
-func Normal(rows []Item) []Item {
+// Normalize returns a copy of rows that can be compared: all times are in UTC.
+func Normalize(rows []Item) []Item {
 	normal := make([]Item, len(rows))
 	for i, row := range rows {
 		row.CreatedAt, row.UpdatedAt = row.CreatedAt.UTC(), row.UpdatedAt.UTC()

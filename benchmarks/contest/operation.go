@@ -22,27 +22,25 @@ type Operation struct {
 	Setup func(ctx context.Context, conn *pgx.Conn) error
 	// Single makes every call start with Setup.
 	Single bool
-	// MakesKeys reports that the database generates keys, which differ between calls.
-	MakesKeys bool
-	// Goals are the limits that the library should meet.
-	Goals []Goal
+	// GeneratesKeys reports that the database generates keys, which differ between calls.
+	GeneratesKeys bool
+	// Limits are compared with the results by the command table.
+	Limits []Limit
 
 	session func(client *Client) *Session
 }
 
-// Goal is a limit for one contender.
-type Goal struct {
+// Limit holds the limits of one contender.
+type Limit struct {
 	Contender string
 	// Live and Replay are ratios of the time to that of the first contender. Zero means no limit.
 	Live, Replay float64
 	// Allocs is the number of allocations per row. Zero means no limit.
 	Allocs float64
-	// MoreAllocs is one more than the number of allocations per call beyond the first contender's. Zero means no limit.
-	MoreAllocs float64
-	// MoreTime is the number of nanoseconds that a call may take longer than the first contender's. Zero means no limit.
-	MoreTime float64
-	// Text is the goal in words.
-	Text string
+	// ExtraAllocs is one more than the number of allocations per call beyond the first contender's. Zero means no limit.
+	ExtraAllocs float64
+	// ExtraTime is the number of nanoseconds that a call may take longer than the first contender's. Zero means no limit.
+	ExtraTime float64
 }
 
 // Session runs one operation with one contender.
@@ -89,58 +87,58 @@ func Operations() []Operation {
 	return []Operation{
 		{
 			Name: "Get by key", Slug: "get", Contenders: all(), Rows: 1, Setup: seed(seeded), session: getSession,
-			Goals: []Goal{{Contender: library, Replay: 0.50, Allocs: 22, Text: "replay ≤ 0.50, ≤ 22 allocations"}},
+			Limits: []Limit{{Contender: library, Replay: 0.50, Allocs: 22}},
 		},
 		{
 			Name: "List 1,000 rows", Slug: "list", Contenders: all(), Rows: Listed, Setup: seed(Listed),
 			session: callSession(func(c *Client) func(context.Context) error { return c.List }),
-			Goals:   []Goal{{Contender: library, Replay: 0.40, Live: 0.65, Text: "replay ≤ 0.40, live ≤ 0.65"}},
+			Limits:  []Limit{{Contender: library, Replay: 0.40, Live: 0.65}},
 		},
 		{
 			Name: "Insert returning", Slug: "insert", Contenders: all(), Rows: 1, Setup: seed(0),
 			session: writeSession(func(c *Client) writeFunc { return c.Insert }, false),
-			Goals:   []Goal{{Contender: library, Replay: 0.60, Text: "replay ≤ 0.60"}},
+			Limits:  []Limit{{Contender: library, Replay: 0.60}},
 		},
 		{
 			Name: "Upsert returning", Slug: "upsert", Contenders: all(), Rows: 1, Setup: seed(seeded),
 			session: writeSession(func(c *Client) writeFunc { return c.Upsert }, true),
-			Goals:   []Goal{{Contender: library, Replay: 0.60, Text: "replay ≤ 0.60"}},
+			Limits:  []Limit{{Contender: library, Replay: 0.60}},
 		},
 		{
 			Name: "Count", Slug: "count", Contenders: some(), Rows: 1, Setup: seed(seeded),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Count }),
-			Goals:   []Goal{{Contender: library, MoreAllocs: 1, Text: "+ 0 allocations"}},
+			Limits:  []Limit{{Contender: library, ExtraAllocs: 1}},
 		},
 		{
 			Name: "Exists", Slug: "exists", Contenders: some(), Rows: 1, Setup: seed(seeded), session: existsSession,
-			Goals: []Goal{{Contender: library, MoreAllocs: 1, Text: "+ 0 allocations"}},
+			Limits: []Limit{{Contender: library, ExtraAllocs: 1}},
 		},
 		{
-			Name: "Bulk insert of 10,000, no keys needed", Slug: "insert-10000", Rows: bulk, Setup: seed(0), Single: true, MakesKeys: true,
+			Name: "Bulk insert of 10,000, no keys needed", Slug: "insert-10000", Rows: bulk, Setup: seed(0), Single: true, GeneratesKeys: true,
 			Contenders: []Contender{CopyFrom(), RDSFX(), Unnest(), MultiValues(), Batch(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.InsertMany }, bulk, withoutKeys),
-			Goals:      []Goal{{Contender: library, Live: 1.00, Allocs: 4, Text: "live ≤ 1.00, ≤ 4 allocations a row"}},
+			Limits:     []Limit{{Contender: library, Live: 1.00, Allocs: 4}},
 		},
 		{
-			Name: "Bulk insert of 10,000, keys returned", Slug: "insert-10000-keys", Rows: bulk, Setup: seed(0), Single: true, MakesKeys: true,
+			Name: "Bulk insert of 10,000, keys returned", Slug: "insert-10000-keys", Rows: bulk, Setup: seed(0), Single: true, GeneratesKeys: true,
 			Contenders: []Contender{CopyFrom(), RDSFX(), RDSFXKeys(), Unnest(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.InsertReturning }, bulk, withoutKeys),
-			Goals: []Goal{
-				{Contender: library, Live: 1.75, Text: "live ≤ 1.75"},
-				{Contender: "rdsfx+keys", Live: 1.75, Text: "live ≤ 1.75 (stretch 1.00)"},
+			Limits: []Limit{
+				{Contender: library, Live: 1.75},
+				{Contender: "rdsfx+keys", Live: 1.75},
 			},
 		},
 		{
 			Name: "Bulk update of 1,000", Slug: "update-1000", Rows: updated, Setup: seed(updated), Single: true,
 			Contenders: []Contender{Raw(), RDSFX(), Unnest(), Batch(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.UpdateMany }, updated, changed),
-			Goals:      []Goal{{Contender: library, Live: 1.0 / 15, Allocs: 5, Text: "live ≤ 1/15, ≤ 5 allocations a row"}},
+			Limits:     []Limit{{Contender: library, Live: 1.0 / 15, Allocs: 5}},
 		},
 		{
 			Name: "Bulk upsert of 10,000", Slug: "upsert-10000", Rows: bulk, Setup: seed(bulk / 2), Single: true,
 			Contenders: []Contender{Unnest(), RDSFX(), MultiValues(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.UpsertMany }, bulk, changed),
-			Goals:      []Goal{{Contender: library, Live: 0.85, Text: "live ≤ 0.85"}},
+			Limits:     []Limit{{Contender: library, Live: 0.85}},
 		},
 		{
 			Name: "Transaction around 3 statements", Slug: "transaction", Rows: 1,
@@ -148,23 +146,22 @@ func Operations() []Operation {
 				BeginFunc(), Do("Do-unresolved", txn.ResolveCommit(txn.Unresolved)), Do("Do-witness"), BeginFuncPlain(), Bun(), GORM(),
 			},
 			session: callSession(func(c *Client) func(context.Context) error { return c.Transaction }),
-			Goals: []Goal{
-				{Contender: "Do-unresolved", Replay: 1.02, MoreAllocs: 2, Text: "replay ≤ 1.02 of BeginFunc on the same pool, + 1 allocation"},
-				{Contender: "Do-witness", Text: "no limit; its cost is documented"},
+			Limits: []Limit{
+				{Contender: "Do-unresolved", Replay: 1.02, ExtraAllocs: 2},
 			},
 		},
 		{
 			Name: "Statistics for a statement", Slug: "statement", Rows: 1, Contenders: pools(),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Statement }),
-			Goals: []Goal{
-				{Contender: library, MoreTime: 300, MoreAllocs: 2, Text: "≤ + 0.3 µs, ≤ + 1 allocation"},
-				{Contender: "no-statistics", MoreAllocs: 1, Text: "nothing"},
+			Limits: []Limit{
+				{Contender: library, ExtraTime: 300, ExtraAllocs: 2},
+				{Contender: "no-statistics", ExtraAllocs: 1},
 			},
 		},
 		{
 			Name: "Acquire and release", Slug: "acquire", Rows: 1, Contenders: pools(),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Acquire }),
-			Goals:   []Goal{{Contender: library, MoreTime: 100, MoreAllocs: 1, Text: "≤ + 100 ns, + 0 allocations"}},
+			Limits:  []Limit{{Contender: library, ExtraTime: 100, ExtraAllocs: 1}},
 		},
 	}
 }

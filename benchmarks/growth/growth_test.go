@@ -17,15 +17,15 @@ func TestMain(m *testing.M) { fxtest.Main(m) }
 func TestCharts_SavedForEachKindOfGrowth(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	arena, err := measure.NewArena(ctx)
+	server, err := measure.NewServer(ctx)
 	require.NoError(t, err)
-	t.Cleanup(arena.Close)
+	t.Cleanup(server.Close)
 	progress := func(string, int) {}
-	cost, memory, err := growth.Rows(ctx, arena.URL(), 10, progress)
+	cost, memory, err := growth.Rows(ctx, server.URL(), 10, progress)
 	require.NoError(t, err)
-	statements, err := growth.Statements(ctx, arena.URL(), 10, progress)
+	statements, err := growth.Statements(ctx, server.URL(), 10, progress)
 	require.NoError(t, err)
-	waits, err := growth.Acquire(ctx, arena.URL(), []int{1, 16}, progress)
+	waits, err := growth.Acquire(ctx, server.URL(), []int{1, 16}, progress)
 	require.NoError(t, err)
 	dir := t.TempDir()
 	for _, chart := range []*growth.Chart{&cost, &memory, &statements, &waits} {

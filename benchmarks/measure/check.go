@@ -11,18 +11,18 @@ import (
 	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
 )
 
-// outcome holds the values that an operation returned and the rows that it stored.
-type outcome struct {
+// effect is the result of an operation: its return value and the rows in the table.
+type effect struct {
 	returned any
 	stored   []string
 }
 
-// Check runs an operation once with every contender, live and replayed. It returns an error unless all of them return the same
-// values and store the same rows.
-func (a *Arena) Check(ctx context.Context, op *contest.Operation) error {
-	var first outcome
+// Check runs an operation once with each contender, live and replayed. It returns an error unless all contenders return the
+// same and store the same rows.
+func (s *Server) Check(ctx context.Context, op *contest.Operation) error {
+	var first effect
 	for i, contender := range op.Contenders {
-		live, err := a.outcome(ctx, op, contender, Live)
+		live, err := s.effect(ctx, op, contender, Live)
 		if err != nil {
 			return err
 		}
@@ -32,7 +32,7 @@ func (a *Arena) Check(ctx context.Context, op *contest.Operation) error {
 		if err := first.differs(live); err != nil {
 			return fmt.Errorf("%s: %s and %s differ: %w", op.Slug, op.Contenders[0].Name, contender.Name, err)
 		}
-		replayed, err := a.outcome(ctx, op, contender, Replay)
+		replayed, err := s.effect(ctx, op, contender, Replay)
 		if err != nil {
 			return err
 		}
@@ -44,34 +44,34 @@ func (a *Arena) Check(ctx context.Context, op *contest.Operation) error {
 	return nil
 }
 
-func (a *Arena) outcome(ctx context.Context, op *contest.Operation, contender contest.Contender, mode Mode) (outcome, error) {
-	seat, err := a.Seat(ctx, op, contender, mode)
+func (s *Server) effect(ctx context.Context, op *contest.Operation, contender contest.Contender, mode Mode) (effect, error) {
+	runner, err := s.Open(ctx, op, contender, mode)
 	if err != nil {
-		return outcome{}, err
+		return effect{}, err
 	}
-	defer seat.Close()
-	if err := seat.Restore(ctx); err != nil {
-		return outcome{}, err
+	defer runner.Close()
+	if err := runner.Restore(ctx); err != nil {
+		return effect{}, err
 	}
-	seat.Session.Prepare()
-	if err := seat.Session.Call(ctx, 0); err != nil {
-		return outcome{}, fmt.Errorf("%s: %s: %w", op.Slug, contender.Name, err)
+	runner.Session.Prepare()
+	if err := runner.Session.Call(ctx, 0); err != nil {
+		return effect{}, fmt.Errorf("%s: %s: %w", op.Slug, contender.Name, err)
 	}
-	o := outcome{returned: seat.Session.Result()}
+	o := effect{returned: runner.Session.Result()}
 	if mode == Live {
-		if o.stored, err = a.stored(ctx, op); err != nil {
-			return outcome{}, err
+		if o.stored, err = s.stored(ctx, op); err != nil {
+			return effect{}, err
 		}
 	}
 	items, ok := o.returned.([]contest.Item)
 	if !ok {
-		return o, seat.Err()
+		return o, runner.Err()
 	}
-	items = contest.Normal(items)
-	if op.MakesKeys {
+	items = contest.Normalize(items)
+	if op.GeneratesKeys {
 		if mode == Live {
-			if err := a.checkKeys(ctx, items); err != nil {
-				return outcome{}, fmt.Errorf("%s: %s: %w", op.Slug, contender.Name, err)
+			if err := s.checkKeys(ctx, items); err != nil {
+				return effect{}, fmt.Errorf("%s: %s: %w", op.Slug, contender.Name, err)
 			}
 		}
 		for i := range items {
@@ -79,16 +79,16 @@ func (a *Arena) outcome(ctx context.Context, op *contest.Operation, contender co
 		}
 	}
 	o.returned = items
-	return o, seat.Err()
+	return o, runner.Err()
 }
 
-// stored returns the table's rows as text, without keys that the database generated.
-func (a *Arena) stored(ctx context.Context, op *contest.Operation) ([]string, error) {
+// stored returns the table's rows as text, without keys that the database has generated.
+func (s *Server) stored(ctx context.Context, op *contest.Operation) ([]string, error) {
 	columns := "id, name"
-	if op.MakesKeys {
+	if op.GeneratesKeys {
 		columns = "name"
 	}
-	rows, err := a.conn.Query(ctx,
+	rows, err := s.conn.Query(ctx,
 		"select row("+columns+", note, quantity, active, attributes, price, created_at, updated_at)::text from items order by name, id")
 	if err != nil {
 		return nil, err
@@ -96,9 +96,9 @@ func (a *Arena) stored(ctx context.Context, op *contest.Operation) ([]string, er
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// checkKeys checks that each returned key is the key of its row. Rows without a key are skipped.
-func (a *Arena) checkKeys(ctx context.Context, items []contest.Item) error {
-	rows, err := a.conn.Query(ctx, "select name, id from items") //nolint:rowserrcheck // ForEachRow does
+// checkKeys verifies that the returned keys belong to their rows. It skips rows without a key.
+func (s *Server) checkKeys(ctx context.Context, items []contest.Item) error {
+	rows, err := s.conn.Query(ctx, "select name, id from items") //nolint:rowserrcheck // ForEachRow does
 	if err != nil {
 		return err
 	}
@@ -119,9 +119,9 @@ func (a *Arena) checkKeys(ctx context.Context, items []contest.Item) error {
 	return nil
 }
 
-func (o outcome) differs(other outcome) error {
+func (o effect) differs(other effect) error {
 	if len(o.stored) != len(other.stored) {
-		return fmt.Errorf("%d rows stored, and %d", len(o.stored), len(other.stored))
+		return fmt.Errorf("%d rows stored, not %d", len(o.stored), len(other.stored))
 	}
 	for i := range o.stored {
 		if o.stored[i] != other.stored[i] {
@@ -132,7 +132,7 @@ func (o outcome) differs(other outcome) error {
 	others, okToo := other.returned.([]contest.Item)
 	if !ok || !okToo || len(items) != len(others) {
 		if !reflect.DeepEqual(o.returned, other.returned) {
-			return fmt.Errorf("returned %T of %v, and %T of %v", o.returned, size(o.returned), other.returned, size(other.returned))
+			return fmt.Errorf("returned %T (%v), not %T (%v)", o.returned, size(o.returned), other.returned, size(other.returned))
 		}
 		return nil
 	}

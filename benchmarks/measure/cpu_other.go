@@ -4,5 +4,5 @@ package measure
 
 import "time"
 
-// cpuTime returns 0: this platform does not report it.
+// cpuTime returns 0, because the processor time is not available.
 func cpuTime() time.Duration { return 0 }

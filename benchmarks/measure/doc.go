@@ -1,4 +1,5 @@
-// Package measure compares the contenders of package contest. They use one server, the same rows and pools of the same size. They
-// run in turn, in shuffled rounds, with live and with replayed replies. Before measuring, it checks that all contenders return
-// and store the same.
+// Package measure runs the contenders of package contest on one server, on the same rows and with pools of the same size. They
+// run by turns in shuffled rounds, live and replayed.
+//
+// [Server.Check] verifies that all contenders return and store the same.
 package measure

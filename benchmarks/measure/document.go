@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Replace replaces the text of a file between the lines <!-- NAME --> and <!-- end of NAME -->.
+// Replace replaces the text between the lines <!-- NAME --> and <!-- end of NAME --> of a file.
 func Replace(file, name, text string) error {
 	from, to := "<!-- "+name+" -->\n", "<!-- end of "+name+" -->"
-	old, err := os.ReadFile(file) //nolint:gosec // the caller names it
+	old, err := os.ReadFile(file) //nolint:gosec // chosen by the caller
 	if err != nil {
 		return err
 	}

@@ -11,102 +11,100 @@ import (
 	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
 )
 
-// Options configure the length of a measurement.
+// Options determine how long to measure.
 type Options struct {
 	// Rounds is the number of turns of each contender.
 	Rounds int
-	// Block is the approximate time of a turn. Operations on thousands of rows are called once per turn.
+	// Block is the approximate duration of a turn. Operations on thousands of rows are called once per turn.
 	Block time.Duration
 }
 
-// Spread holds the quartiles over the rounds.
+// Spread holds the quartiles of a value over all rounds.
 type Spread struct{ Low, Median, High float64 }
 
-// Result is the result of one contender for one operation.
+// Result is the measurement of one contender at one operation.
 type Result struct {
 	Operation *contest.Operation
 	Mode      Mode
 	Contender string
-	// Calls is the number of calls in all rounds.
+	// Calls is the total number of calls in all rounds.
 	Calls int
-	// Time is the time per call in nanoseconds.
-	Time Spread
-	// Ratio is Time divided by that of the first contender in the same round.
-	Ratio Spread
-	// More is Time minus that of the first contender, in nanoseconds.
-	More Spread
-	// CPU is the ratio of the client's processor time. Zero means unknown.
+	// Time is in nanoseconds per call. Ratio is its ratio to the first contender's time in the same round.
+	Time, Ratio Spread
+	// Difference is the difference to the first contender's time in the same round, in nanoseconds per call.
+	Difference Spread
+	// CPU is the ratio of the client's processor time, or zero if it is not available.
 	CPU float64
-	// Bytes and Allocs are allocations per call.
+	// Bytes and Allocs are the allocated memory and the allocations per call.
 	Bytes, Allocs float64
 }
 
-// turn holds the measurements of one contender in one round, per call.
+// turn is the measurement of one contender in one round, per call.
 type turn struct{ time, cpu, bytes, allocs float64 }
 
-// Compete measures the contenders of an operation and returns their results in the same order.
-func (a *Arena) Compete(ctx context.Context, op *contest.Operation, mode Mode, opts Options) ([]Result, error) {
-	seats := make([]*Seat, 0, len(op.Contenders))
+// Measure runs the contenders of an operation by turns and returns a result for each, in their order.
+func (s *Server) Measure(ctx context.Context, op *contest.Operation, mode Mode, opts Options) ([]Result, error) {
+	runners := make([]*Runner, 0, len(op.Contenders))
 	defer func() {
-		for _, seat := range seats {
-			seat.Close()
+		for _, runner := range runners {
+			runner.Close()
 		}
 	}()
 	for _, contender := range op.Contenders {
-		seat, err := a.Seat(ctx, op, contender, mode)
+		runner, err := s.Open(ctx, op, contender, mode)
 		if err != nil {
 			return nil, err
 		}
-		seats = append(seats, seat)
+		runners = append(runners, runner)
 	}
 	calls := 1
 	if !op.Single {
-		first, err := seats[0].turn(ctx, 20)
+		first, err := runners[0].turn(ctx, 20)
 		if err != nil {
 			return nil, err
 		}
 		calls = max(1, int(float64(opts.Block)/first.time))
 	}
-	turns := make([][]turn, len(seats))
-	order := make([]int, len(seats))
+	turns := make([][]turn, len(runners))
+	order := make([]int, len(runners))
 	for i := range order {
 		order[i] = i
 	}
 	for range opts.Rounds {
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, i := range order {
-			t, err := seats[i].turn(ctx, calls)
+			t, err := runners[i].turn(ctx, calls)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", op.Slug, seats[i].Name, err)
+				return nil, fmt.Errorf("%s: %s: %w", op.Slug, runners[i].Name, err)
 			}
 			turns[i] = append(turns[i], t)
 		}
 	}
-	results := make([]Result, len(seats))
-	for i, seat := range seats {
-		if err := seat.Err(); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", op.Slug, seat.Name, err)
+	results := make([]Result, len(runners))
+	for i, runner := range runners {
+		if err := runner.Err(); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", op.Slug, runner.Name, err)
 		}
-		results[i] = summarise(turns[i], turns[0])
-		results[i].Operation, results[i].Mode, results[i].Contender, results[i].Calls = op, mode, seat.Name, calls*opts.Rounds
+		results[i] = summarize(turns[i], turns[0])
+		results[i].Operation, results[i].Mode, results[i].Contender, results[i].Calls = op, mode, runner.Name, calls*opts.Rounds
 	}
 	return results, nil
 }
 
-// turn measures some calls after an unmeasured one, which warms caches and validates connections.
-func (s *Seat) turn(ctx context.Context, calls int) (turn, error) {
+// turn measures a block of calls. It makes one call before it, to warm up caches and connections.
+func (r *Runner) turn(ctx context.Context, calls int) (turn, error) {
 	if err := ctx.Err(); err != nil {
 		return turn{}, err
 	}
 	call := func(i int) error {
-		if s.mode == Replay {
+		if r.mode == Replay {
 			i = 0
 		}
-		return s.Session.Call(context.Background(), i) // a cancellable ctx has a different cost for each driver
+		return r.Session.Call(context.Background(), i) // drivers differ in the cost of a ctx that can end
 	}
 	prepare := func() error {
-		err := s.Restore(ctx)
-		s.Session.Prepare()
+		err := r.Restore(ctx)
+		r.Session.Prepare()
 		return err
 	}
 	if err := prepare(); err != nil {
@@ -118,26 +116,26 @@ func (s *Seat) turn(ctx context.Context, calls int) (turn, error) {
 	if err := prepare(); err != nil {
 		return turn{}, err
 	}
-	runtime.GC() //nolint:revive // contenders do not pay for the garbage of others
+	runtime.GC() //nolint:revive // each contender starts without garbage of another
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	cpu, began := cpuTime(), time.Now()
+	cpu, start := cpuTime(), time.Now()
 	for i := range calls {
 		if err := call(i); err != nil {
 			return turn{}, err
 		}
 	}
-	took, used := time.Since(began), cpuTime()-cpu
+	elapsed, used := time.Since(start), cpuTime()-cpu
 	runtime.ReadMemStats(&after)
 	n := float64(calls)
 	return turn{
-		time: float64(took) / n, cpu: float64(used) / n,
+		time: float64(elapsed) / n, cpu: float64(used) / n,
 		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / n,
 		allocs: float64(after.Mallocs-before.Mallocs) / n,
 	}, nil
 }
 
-func summarise(turns, first []turn) Result {
+func summarize(turns, first []turn) Result {
 	each := func(value func(t, first turn) float64) Spread {
 		values := make([]float64, len(turns))
 		for i := range turns {
@@ -146,24 +144,24 @@ func summarise(turns, first []turn) Result {
 		return spreadOf(values)
 	}
 	r := Result{
-		Time:   each(func(t, _ turn) float64 { return t.time }),
-		Ratio:  each(func(t, first turn) float64 { return t.time / first.time }),
-		More:   each(func(t, first turn) float64 { return t.time - first.time }),
-		Bytes:  each(func(t, _ turn) float64 { return t.bytes }).Median,
-		Allocs: each(func(t, _ turn) float64 { return t.allocs }).Median,
+		Time:       each(func(t, _ turn) float64 { return t.time }),
+		Ratio:      each(func(t, first turn) float64 { return t.time / first.time }),
+		Difference: each(func(t, first turn) float64 { return t.time - first.time }),
+		Bytes:      each(func(t, _ turn) float64 { return t.bytes }).Median,
+		Allocs:     each(func(t, _ turn) float64 { return t.allocs }).Median,
 	}
-	// The clock of processor time is coarse, so use sums.
-	var used, anchor float64
+	// The clock of the processor time is too coarse for single turns.
+	var used, base float64
 	for i := range turns {
-		used, anchor = used+turns[i].cpu, anchor+first[i].cpu
+		used, base = used+turns[i].cpu, base+first[i].cpu
 	}
-	if anchor > 0 {
-		r.CPU = used / anchor
+	if base > 0 {
+		r.CPU = used / base
 	}
 	return r
 }
 
-// spreadOf returns the quartiles of the values, which it sorts.
+// spreadOf sorts the values and returns their quartiles.
 func spreadOf(values []float64) Spread {
 	slices.Sort(values)
 	at := func(q float64) float64 {

@@ -8,12 +8,12 @@ import (
 	"github.com/rdsfx-go/rdsfx/benchmarks/contest"
 )
 
-// WriteTable writes the results of one operation as a Markdown table, followed by its goals and whether they are reached.
+// WriteTable writes the results of one operation as Markdown tables, one for each mode.
 func WriteTable(w *strings.Builder, op *contest.Operation, results []Result) {
 	fmt.Fprintf(w, "### %s\n\n", op.Name)
-	per := "allocations"
+	allocsHeader := "allocations"
 	if op.Rows > 1 {
-		per = "allocations a row"
+		allocsHeader = "allocations per row"
 	}
 	for _, mode := range []Mode{Replay, Live} {
 		written := false
@@ -24,7 +24,7 @@ func WriteTable(w *strings.Builder, op *contest.Operation, results []Result) {
 			}
 			if !written {
 				written = true
-				fmt.Fprintf(w, "| %s | ratio | quartiles | time | client CPU | memory | %s |\n|---|---|---|---|---|---|---|\n", mode, per)
+				fmt.Fprintf(w, "| %s | ratio | quartiles | time | client CPU | memory | %s |\n|---|---|---|---|---|---|---|\n", mode, allocsHeader)
 			}
 			cpu := "–"
 			if r.CPU > 0 && mode == Live {
@@ -37,55 +37,46 @@ func WriteTable(w *strings.Builder, op *contest.Operation, results []Result) {
 			w.WriteString("\n")
 		}
 	}
-	for _, goal := range op.Goals {
-		fmt.Fprintf(w, "Goal for %s: %s. %s\n\n", goal.Contender, goal.Text, goalResults(goal, op, results))
-	}
 }
 
-// goalResults returns which parts of a goal are reached, for the modes that were measured.
-func goalResults(goal contest.Goal, op *contest.Operation, results []Result) string {
-	var parts []string
-	report := func(reached bool, format string, args ...any) {
-		word := "**missed**"
-		if reached {
-			word = "reached"
-		}
-		parts = append(parts, fmt.Sprintf(format, args...)+" "+word)
-	}
-	for i := range results {
-		r, first := &results[i], anchor(results, results[i].Mode)
-		if r.Contender != goal.Contender {
-			continue
-		}
-		if limit := goal.Replay; limit > 0 && r.Mode == Replay {
-			report(r.Ratio.Median <= limit, "Replay %.3f of %.2f:", r.Ratio.Median, limit)
-		}
-		if limit := goal.Live; limit > 0 && r.Mode == Live {
-			report(r.Ratio.Median <= limit, "Live %.3f of %.3f:", r.Ratio.Median, limit)
-		}
-		if r.Mode != Replay {
-			continue
-		}
-		if limit := goal.Allocs; limit > 0 {
-			n := r.Allocs / float64(op.Rows)
-			report(n <= limit, "Allocations %s of %g:", allocations(n), limit)
-		}
-		if limit := goal.MoreAllocs; limit > 0 {
-			more := r.Allocs - first.Allocs
-			report(more <= limit-0.5, "Allocations %+.0f of +%g:", more, limit-1)
-		}
-		if limit := goal.MoreTime; limit > 0 {
-			more := r.More.Median
-			report(more <= limit, "Time %+.0f ns of +%g:", more, limit)
+// Exceeded compares the results of one operation with its limits, as far as they were measured. It returns a line for each
+// limit that was exceeded.
+func Exceeded(op *contest.Operation, results []Result) []string {
+	var lines []string
+	for _, limit := range op.Limits {
+		for i := range results {
+			if results[i].Contender == limit.Contender {
+				lines = append(lines, exceeded(limit, op, &results[i], baseline(results, results[i].Mode))...)
+			}
 		}
 	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return strings.Join(parts, "; ") + "."
+	return lines
 }
 
-func anchor(results []Result, mode Mode) *Result {
+func exceeded(limit contest.Limit, op *contest.Operation, r, first *Result) []string {
+	var lines []string
+	check := func(value, limit float64, format string) {
+		if limit > 0 && value > limit {
+			lines = append(lines, fmt.Sprintf("%s: %s: "+format, op.Slug, r.Contender, value, limit))
+		}
+	}
+	if r.Mode == Live {
+		check(r.Ratio.Median, limit.Live, "live ratio %.3f exceeds %.3f")
+		return lines
+	}
+	check(r.Ratio.Median, limit.Replay, "replay ratio %.3f exceeds %.3f")
+	check(r.Allocs/float64(op.Rows), limit.Allocs, "%.2f allocations per row exceed %g")
+	check(r.Difference.Median, limit.ExtraTime, "%.0f ns more than the first contender exceed %g ns")
+	// ExtraAllocs counts from one; half an allocation is background noise.
+	if extra := r.Allocs - first.Allocs; limit.ExtraAllocs > 0 && extra > limit.ExtraAllocs-0.5 {
+		lines = append(lines, fmt.Sprintf("%s: %s: %.0f allocations more than the first contender exceed %g",
+			op.Slug, r.Contender, extra, limit.ExtraAllocs-1))
+	}
+	return lines
+}
+
+// baseline returns the first contender's result.
+func baseline(results []Result, mode Mode) *Result {
 	for i := range results {
 		if results[i].Mode == mode {
 			return &results[i]
@@ -94,7 +85,7 @@ func anchor(results []Result, mode Mode) *Result {
 	return nil
 }
 
-// WriteBench writes results in the format of go test -bench, for benchstat.
+// WriteBench writes the results in the format of go test -bench, for benchstat.
 func WriteBench(w *strings.Builder, results []Result) {
 	for i := range results {
 		r := &results[i]

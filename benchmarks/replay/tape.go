@@ -25,7 +25,7 @@ type Tape struct {
 	names   map[string]string  // texts of prepared statements
 	conns   map[*player]struct{}
 	err     error
-	excused string
+	ignored string
 }
 
 // record holds the replies to an exchange, one for each time that it was recorded.
@@ -99,12 +99,12 @@ func (t *Tape) Served() int64 {
 	return n
 }
 
-// Excuse makes [Tape.Err] ignore unrecorded exchanges that contain text. Use it for background queries of a client that
+// IgnoreUnrecorded makes [Tape.Err] ignore unrecorded exchanges that contain text. Use it for background queries of a client that
 // tolerates their failure. The client still gets an error.
-func (t *Tape) Excuse(text string) {
+func (t *Tape) IgnoreUnrecorded(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.excused = text
+	t.ignored = text
 }
 
 // keep stores an exchange.
@@ -134,10 +134,10 @@ func (t *Tape) fail(err error) error {
 // unknown returns the error of an exchange that was not recorded.
 func (t *Tape) unknown(written []byte) error {
 	t.mu.Lock()
-	what, excused := describe(written, t.names), t.excused
+	what, ignored := describe(written, t.names), t.ignored
 	t.mu.Unlock()
 	err := fmt.Errorf("replay: exchange not recorded:%s", what)
-	if excused != "" && strings.Contains(what, excused) {
+	if ignored != "" && strings.Contains(what, ignored) {
 		return err
 	}
 	return t.fail(err)

@@ -36,21 +36,21 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	arena, err := measure.NewArena(ctx)
+	server, err := measure.NewServer(ctx)
 	if err != nil {
 		return err
 	}
-	defer arena.Close()
+	defer server.Close()
 	report := func(what string, n int) { _, _ = fmt.Fprintln(progress, what, n) }
-	cost, memory, err := growth.Rows(ctx, arena.URL(), *rows, report)
+	cost, memory, err := growth.Rows(ctx, server.URL(), *rows, report)
 	if err != nil {
 		return err
 	}
-	statementTimes, err := growth.Statements(ctx, arena.URL(), *statements, report)
+	statementTimes, err := growth.Statements(ctx, server.URL(), *statements, report)
 	if err != nil {
 		return err
 	}
-	waits, err := growth.Acquire(ctx, arena.URL(), []int{1, 8, 64, 512}, report)
+	waits, err := growth.Acquire(ctx, server.URL(), []int{1, 8, 64, 512}, report)
 	if err != nil {
 		return err
 	}

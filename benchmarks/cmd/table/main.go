@@ -1,5 +1,5 @@
 // Command table compares rdsfx with its peers. For each operation it prints the time relative to hand-written pgx with its
-// quartiles, memory, allocations and the goals of the library.
+// quartiles, memory and allocations. It logs each limit of package contest that was exceeded.
 //
 //	go run ./benchmarks/cmd/table                   all operations, in some minutes
 //	go run ./benchmarks/cmd/table -op '^get$' -mode replay
@@ -81,16 +81,16 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	arena, err := measure.NewArena(ctx)
+	server, err := measure.NewServer(ctx)
 	if err != nil {
 		return err
 	}
-	defer arena.Close()
+	defer server.Close()
 	report := func(what ...string) { _, _ = io.WriteString(progress, strings.Join(what, " ")+"\n") }
 	var table strings.Builder
 	if s.format == "table" {
 		fmt.Fprintf(&table, "%s, %s/%s, %d processors, PostgreSQL %s; load before %s; %d rounds.\n\n",
-			runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), arena.Version(), load(), s.opts.Rounds)
+			runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), server.Version(), load(), s.opts.Rounds)
 	}
 	operations := contest.Operations()
 	for i := range operations {
@@ -100,14 +100,14 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		}
 		if s.check {
 			report(op.Slug, "check")
-			if err := arena.Check(ctx, op); err != nil {
+			if err := server.Check(ctx, op); err != nil {
 				return err
 			}
 		}
 		var results []measure.Result
 		for _, mode := range s.modes {
 			report(op.Slug, string(mode))
-			found, err := arena.Compete(ctx, op, mode, s.opts)
+			found, err := server.Measure(ctx, op, mode, s.opts)
 			if err != nil {
 				return err
 			}
@@ -117,6 +117,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 			measure.WriteBench(&table, results)
 		} else {
 			measure.WriteTable(&table, op, results)
+		}
+		for _, line := range measure.Exceeded(op, results) {
+			report("limit exceeded:", line)
 		}
 	}
 	if s.format == "table" {
