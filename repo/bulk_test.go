@@ -15,11 +15,11 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-func TestCreateManyMatchesWhatComesBackToItsRow(t *testing.T) {
+func TestCreateMany_AssignsResultsToTheRightRows(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string][]repo.Option{
-		"keys of the database":    nil,
-		"keys of the application": {repo.WithKeys(uuid.New)},
+		"database keys":    nil,
+		"application keys": {repo.WithKeys(uuid.New)},
 	} {
 		_, users := newUsers(t, opts...)
 		rows := make([]User, 1001)
@@ -39,11 +39,11 @@ func TestCreateManyMatchesWhatComesBackToItsRow(t *testing.T) {
 	}
 }
 
-func TestCreateManyHasNoLimitOfParametersAndAllOrNothing(t *testing.T) {
+func TestCreateMany_IsAtomicBeyondTheParameterLimit(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
-	const n = 6500 // rows of eleven arguments: more than fit into one statement
+	const n = 6500 // with 11 arguments per row, more than 65,535 parameters
 	rows := make([]User, n)
 	for i := range rows {
 		rows[i] = User{Email: strconv.Itoa(i)}
@@ -52,12 +52,12 @@ func TestCreateManyHasNoLimitOfParametersAndAllOrNothing(t *testing.T) {
 	err := users.CreateMany(ctx, rows)
 	var constraint *repo.ConstraintError
 	require.ErrorAs(t, err, &constraint)
-	assert.Equal(t, n-1, constraint.Index, "the bad row is named")
+	assert.Equal(t, n-1, constraint.Index, "the error names the invalid row")
 	count, err := users.Count(ctx)
 	require.NoError(t, err)
-	assert.Zero(t, count, "nothing is half-written")
+	assert.Zero(t, count, "no row is stored")
 	for i := range rows {
-		require.Zero(t, rows[i].Version, "nor brought back")
+		require.Zero(t, rows[i].Version, "the structs are unchanged")
 		rows[i].ID = uuid.New()
 	}
 	rows[n-1].Email = "x"
@@ -68,7 +68,7 @@ func TestCreateManyHasNoLimitOfParametersAndAllOrNothing(t *testing.T) {
 	require.NoError(t, users.CreateMany(ctx, nil))
 }
 
-func TestARowThatATriggerSuppressesUndoesTheOthers(t *testing.T) {
+func TestCreateMany_SuppressedRowStoresNothing(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, itemsDDL, `create function suppress() returns trigger language plpgsql as $$ begin return null; end $$;
 		create trigger suppress before insert on items for each row when (new.name = 'no') execute function suppress();
@@ -92,13 +92,13 @@ func TestARowThatATriggerSuppressesUndoesTheOthers(t *testing.T) {
 	}
 }
 
-// Made has a key that the database makes.
+// Made has a key that the database generates.
 type Made struct {
 	ID   int `db:"id,pk,default"`
 	Name *string
 }
 
-func TestAKeyTwiceInOneBatchIsFoundBeforeTheServerDoes(t *testing.T) {
+func TestCreateMany_RejectsDuplicateKeysLocally(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table pairs (left_id bigint, right_id text, note text not null, primary key (left_id, right_id))")
 	r := newRepo[LeftRight, pairKey](t, m, "pairs")
@@ -112,11 +112,11 @@ type Code struct {
 	N    int
 }
 
-func TestKeysThatComeBackChangedAreStillTheirRows(t *testing.T) {
+func TestCreateMany_ToleratesKeysChangedByTheServer(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table codes (code char(5) primary key, n int)")
 	r := newRepo[Code, string](t, m, "codes")
-	for _, n := range []int{2, 40, 300} { // a statement each, and those that tell rows by their keys in vain
+	for _, n := range []int{2, 40, 300} { // one statement per row, then staging, where keys can't identify the rows
 		rows := make([]Code, n)
 		for i := range rows {
 			rows[i] = Code{Code: fmt.Sprintf("%d%c", n-i, 'a'+n%7), N: i}
@@ -136,7 +136,7 @@ type Defaults struct {
 	Note string `db:"note,default"`
 }
 
-func TestRowsOfNothingButDefaults(t *testing.T) {
+func TestCreate_RowWithOnlyDefaults(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table defaults (id bigint primary key generated always as identity, note text not null default 'x')")
 	r := newRepo[Defaults, int64](t, m, "defaults")

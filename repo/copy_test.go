@@ -19,7 +19,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-// Blob is a row of any size.
+// Blob has values of arbitrary size.
 type Blob struct {
 	ID    int64 `db:"id,pk"`
 	Words string
@@ -28,8 +28,8 @@ type Blob struct {
 
 const blobsDDL = "create table blobs (id bigint primary key, words text not null, bytes bytea)"
 
-// given hands out rows.
-func given[T any](rows ...T) iter.Seq2[T, error] {
+// sequenceOf returns a sequence of rows.
+func sequenceOf[T any](rows ...T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for _, row := range rows {
 			if !yield(row, nil) {
@@ -39,11 +39,11 @@ func given[T any](rows ...T) iter.Seq2[T, error] {
 	}
 }
 
-func TestRowsOfAllSizesAreCopied(t *testing.T) {
+func TestImport_CopiesRowsOfAllSizes(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, blobsDDL)
 	blobs := newRepo[Blob, int64](t, m, "blobs")
-	const buffer = 65531 // what the driver sends at once
+	const buffer = 65531 // the size of the chunks that pgx sends
 	var rows []Blob
 	for _, size := range []int{0, 1, 100, buffer - 100, buffer, 3 * buffer, 10, 1 << 20, 5, 5} {
 		for near := range 70 {
@@ -54,7 +54,7 @@ func TestRowsOfAllSizesAreCopied(t *testing.T) {
 		}
 	}
 	rows[3].Bytes = nil
-	n, err := blobs.Import(t.Context(), given(rows...))
+	n, err := blobs.Import(t.Context(), sequenceOf(rows...))
 	require.NoError(t, err)
 	assert.Equal(t, int64(len(rows)), n)
 	for got, err := range blobs.All(t.Context(), repo.Asc("id")) {
@@ -64,25 +64,25 @@ func TestRowsOfAllSizesAreCopied(t *testing.T) {
 	}
 }
 
-func TestACopyGoesByTheColumnsAsTheyAreNow(t *testing.T) {
+func TestImport_FollowsColumnTypes(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, thingsDDL)
 	things := newRepo[Thing, int64](t, m, "things")
 	for i, typ := range []string{"bigint", "double precision", "numeric", "smallint"} {
 		require.NoError(t, second(m.Exec(t.Context(), "alter table things alter column count type "+typ+" using count::"+typ)))
 		id := int64(i)
-		require.NoError(t, second(things.Import(t.Context(), given(Thing{ID: id, Count: 1000 + id}))))
+		require.NoError(t, second(things.Import(t.Context(), sequenceOf(Thing{ID: id, Count: 1000 + id}))))
 		values, err := repo.Pluck[string](t.Context(), m, "select count::text from things where id = $1", id)
 		require.NoError(t, err)
 		assert.Equal(t, []string{strconv.Itoa(1000 + i)}, values, typ)
 	}
 }
 
-func TestACopyThatFailsStoresNothing(t *testing.T) {
+func TestImport_FailureStoresNothing(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, thingsDDL)
 	things := newRepo[Thing, int64](t, m, "things")
-	mine := errors.New("mine")
+	failure := errors.New("failing sequence")
 	fail := func(rows int64, err error) iter.Seq2[Thing, error] {
 		return func(yield func(Thing, error) bool) {
 			for i := range rows {
@@ -94,21 +94,21 @@ func TestACopyThatFailsStoresNothing(t *testing.T) {
 		}
 	}
 	for _, rows := range []int64{0, 1, 20_000} {
-		_, err := things.Import(t.Context(), fail(rows, mine))
-		require.ErrorIs(t, err, mine)
+		_, err := things.Import(t.Context(), fail(rows, failure))
+		require.ErrorIs(t, err, failure)
 		_, err = things.Import(t.Context(), fail(rows, nil))
 		require.ErrorContains(t, err, "a value can't be sent as its column's type")
 		require.NotContains(t, err.Error(), "1099511627776")
 	}
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
-		return second(things.Import(ctx, given(Thing{ID: 1})))
+		return second(things.Import(ctx, sequenceOf(Thing{ID: 1})))
 	}))
 	n, err := things.Count(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, int64(1), n)
 }
 
-func TestACopyWhoseConnectionIsLostTakesNoMoreRows(t *testing.T) {
+func TestImport_ConnectionLossEndsTheSequence(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, thingsDDL)
 	things := newRepo[Thing, int64](t, m, "things")
@@ -117,9 +117,9 @@ func TestACopyWhoseConnectionIsLostTakesNoMoreRows(t *testing.T) {
 		running = true
 		defer func() { running = false }()
 		for i := range int64(1 << 40) {
-			if i%10_000 == 9_999 { // the server may not have begun at the first time
+			if i%10_000 == 9_999 { // the server may not have started the COPY the first time
 				_, err := m.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like 'copy%' and pid <> pg_backend_pid()")
-				assert.NoError(t, err) //nolint:testifylint // on another goroutine
+				assert.NoError(t, err) //nolint:testifylint // runs on another goroutine
 			}
 			if !yield(Thing{ID: i}, nil) {
 				return
@@ -133,9 +133,8 @@ func TestACopyWhoseConnectionIsLostTakesNoMoreRows(t *testing.T) {
 	assert.Zero(t, n)
 }
 
-// What a sequence does happens on the driver's goroutine, where a panic would end the process, and where the driver would wait for
-// ever for a goroutine that has ended.
-func TestAPanicOrTheEndOfTheGoroutineInASequenceIsTheCallers(t *testing.T) {
+// pgx reads the sequence on its own goroutine. There, a panic would end the process, and Goexit would block the import forever.
+func TestImport_PanicAndGoexitReachTheCaller(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, thingsDDL)
 	things := newRepo[Thing, int64](t, m, "things")
@@ -168,13 +167,13 @@ func TestAPanicOrTheEndOfTheGoroutineInASequenceIsTheCallers(t *testing.T) {
 	assert.Eventually(t, func() bool { return m.DB().Pool().Stat().AcquiredConns() == 0 }, waitTimeout, time.Millisecond)
 }
 
-func TestACopyIsSeenByTracers(t *testing.T) {
+func TestImport_IsVisibleToTracers(t *testing.T) {
 	t.Parallel()
 	count := &counter{}
 	m := managerOf(t, newDB(t, tracer(count)), thingsDDL)
 	things := newRepo[Thing, int64](t, m, "things")
 	count.drain()
-	require.NoError(t, second(things.Import(t.Context(), given(Thing{ID: 1}))))
+	require.NoError(t, second(things.Import(t.Context(), sequenceOf(Thing{ID: 1}))))
 	assert.Equal(t, []string{"copy " + pgx.Identifier{"things"}.Sanitize()}, count.drain())
 	statements := m.DB().Statements()
 	assert.Contains(t, statementTexts(statements), `copy "things" from stdin`)

@@ -25,11 +25,11 @@ func TestCopyMany_StoresWhatCreateStores(t *testing.T) {
 		rows[i].ID = uuid.New()
 	}
 	stored := func() []string {
-		texts, err := repo.Pluck[string](t.Context(), m, "select e::text from events e order by id")
+		list, err := repo.Pluck[string](t.Context(), m, "select e::text from events e order by id")
 		require.NoError(t, err)
 		_, err = m.Exec(t.Context(), "truncate events")
 		require.NoError(t, err)
-		return texts
+		return list
 	}
 	for i := range rows {
 		row := rows[i]
@@ -62,20 +62,20 @@ func TestCopyMany_NamesTheRefusedRowAndStoresNothing(t *testing.T) {
 		}))
 	duplicate := uuid.New()
 	for name, c := range map[string]struct {
-		spoil func(*Event)
-		want  string
+		modify func(*Event)
+		want   string
 	}{
-		"validator":   {func(e *Event) { e.Kind = "invalid" }, "repo: invalid row for events at index %d: refused"},
-		"check":       {func(e *Event) { e.Kind = "bad" }, "repo: check constraint events_kind_check of events violated by the row at index %d"},
-		"duplicate":   {func(e *Event) { e.ID = duplicate }, "repo: unique constraint events_pkey of events (id) violated by the row at index %d"},
-		"unsendable":  {func(e *Event) { e.At = time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC) }, `repo: row at index %d for events, column "at": `},
-		"not text":    {func(e *Event) { e.Kind = "\xff" }, `repo: row at index %d for events, column "kind": `},
-		"not allowed": {func(e *Event) { e.Payload.Theme = "a\x00" }, `repo: row at index %d for events, column "payload": `},
+		"validator":     {func(e *Event) { e.Kind = "invalid" }, "repo: invalid row for events at index %d: refused"},
+		"check":         {func(e *Event) { e.Kind = "bad" }, "repo: check constraint events_kind_check of events violated by the row at index %d"},
+		"duplicate":     {func(e *Event) { e.ID = duplicate }, "repo: unique constraint events_pkey of events (id) violated by the row at index %d"},
+		"not encodable": {func(e *Event) { e.At = time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC) }, `repo: row at index %d for events, column "at": `},
+		"not text":      {func(e *Event) { e.Kind = "\xff" }, `repo: row at index %d for events, column "kind": `},
+		"not allowed":   {func(e *Event) { e.Payload.Theme = "a\x00" }, `repo: row at index %d for events, column "payload": `},
 	} {
 		for _, n := range []int{2, 100, 3000} {
 			rows := manyEvents(n)
 			rows[0].ID = duplicate
-			c.spoil(&rows[n-1])
+			c.modify(&rows[n-1])
 			_, err := events.CopyMany(t.Context(), rows)
 			require.ErrorContains(t, err, fmt.Sprintf(c.want, n-1), name)
 			require.NotContains(t, err.Error(), "300000")
@@ -121,7 +121,7 @@ func TestCopyMany_FillsAutomaticColumns(t *testing.T) {
 	require.Len(t, stored, 2)
 	for _, user := range stored {
 		assert.NotZero(t, user.ID)
-		assert.Equal(t, "new", user.Status, "left to the database")
+		assert.Equal(t, "new", user.Status, "set by the database default")
 		assert.EqualValues(t, 1, user.Version)
 		assert.True(t, user.CreatedAt.After(before))
 		assert.Equal(t, user.CreatedAt, user.UpdatedAt)

@@ -23,7 +23,7 @@ import (
 
 type rank int16
 
-// Sent has fields of common types, and columns of types other than the fields' own.
+// Sent has fields of common types. Some columns have types other than the fields' default.
 type Sent struct {
 	ID     uuid.UUID `db:"id,pk"`
 	Text   string
@@ -65,7 +65,7 @@ func sentRows() []Sent {
 	return rows
 }
 
-// arguments are those of the statements that a tracer has seen.
+// arguments is a tracer that records the arguments of statements.
 type arguments struct {
 	counter
 
@@ -79,9 +79,8 @@ func (a *arguments) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.T
 	return ctx
 }
 
-// TestSingleWritesStoreTheSameHoweverTheyAreSent writes rows one by one in every exec mode, and compares what is stored
-// with what CreateMany stores, whose arguments are values.
-func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
+// This test writes rows one by one in each exec mode. The stored rows must equal those of CreateMany.
+func TestWrites_StoreTheSameInEveryExecMode(t *testing.T) {
 	t.Parallel()
 	stored := func(t *testing.T, m *txn.Manager) []string {
 		t.Helper()
@@ -92,19 +91,19 @@ func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
 	m := newManager(t, sentDDL...)
 	require.NoError(t, newRepo[Sent, uuid.UUID](t, m, "sent").CreateMany(t.Context(), sentRows()))
 	want := stored(t, m)
-	for name, way := range map[string]struct {
+	for name, mode := range map[string]struct {
 		config pgfx.Config
 		opts   []pgfx.Option
 		inside bool
-		seen   bool
+		traced bool
 	}{
-		"ordinary":         {},
+		"default":          {},
 		"in a transaction": {inside: true},
-		"seen by a tracer": {seen: true},
+		"with a tracer":    {traced: true},
 		"stock codecs":     {config: pgfx.Config{DisableFastCodecs: true}},
 		"cache describe":   {config: pgfx.Config{ExecMode: pgfx.ExecCacheDescribe}},
 		"simple protocol":  {config: pgfx.Config{ExecMode: pgfx.ExecSimple}},
-		"another mode than the configuration's": {opts: []pgfx.Option{pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
+		"mode set on the connection": {opts: []pgfx.Option{pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
 			cc.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 			return nil
 		})}},
@@ -112,11 +111,11 @@ func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var seen arguments
-			if way.seen {
-				way.opts = append(way.opts, pgfx.WithTracer(&seen))
+			if mode.traced {
+				mode.opts = append(mode.opts, pgfx.WithTracer(&seen))
 			}
-			way.config.Pool.MaxConns = 1 // so that the second write knows what the first has learnt
-			m := managerOf(t, fxtest.DB(t, fxtest.Config(way.config), fxtest.Pool(way.opts...)), sentDDL...)
+			mode.config.Pool.MaxConns = 1 // so the second write uses the statements that the first has prepared
+			m := managerOf(t, fxtest.DB(t, fxtest.Config(mode.config), fxtest.Pool(mode.opts...)), sentDDL...)
 			sent := newRepo[Sent, uuid.UUID](t, m, "sent")
 			write := func(ctx context.Context) error {
 				for i, row := range sentRows() {
@@ -130,23 +129,23 @@ func TestSingleWritesStoreTheSameHoweverTheyAreSent(t *testing.T) {
 					require.Equal(t, []repo.UpsertResult{repo.Updated, repo.Inserted, repo.Inserted}[i%3], outcome)
 					require.NoError(t, sent.Update(ctx, &row))
 					require.True(t, given.At.Equal(row.At))
-					row.At, row.Day = given.At, given.Day // in another zone, and without the time of day
+					row.At, row.Day = given.At, given.Day // the database returns another time zone, and no time of day
 					require.Equal(t, given, row)
 				}
 				return nil
 			}
-			if way.inside {
+			if mode.inside {
 				require.NoError(t, m.Do(t.Context(), write))
 			} else {
 				require.NoError(t, write(t.Context()))
 			}
 			assert.Equal(t, want, stored(t, m))
-			assert.Equal(t, way.seen, len(seen.seen) > 0)
+			assert.Equal(t, mode.traced, len(seen.seen) > 0)
 		})
 	}
 }
 
-func TestAWriteThatFailsAtTheEndLeavesTheRowAlone(t *testing.T) {
+func TestWrites_FailureAtCommitLeavesTheStruct(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table plain (id bigint primary key, name text unique deferrable initially deferred)")
 	type Plain struct {
@@ -154,26 +153,26 @@ func TestAWriteThatFailsAtTheEndLeavesTheRowAlone(t *testing.T) {
 		Name   string
 		Unsent int `db:"-"`
 	}
-	type Whole struct {
+	type Complete struct {
 		ID   int64 `db:"id,pk"`
 		Name string
 	}
-	plain, whole := newRepo[Plain, int64](t, m, "plain"), newRepo[Whole, int64](t, m, "plain")
+	plain, complete := newRepo[Plain, int64](t, m, "plain"), newRepo[Complete, int64](t, m, "plain")
 	ctx := t.Context()
 	require.NoError(t, plain.Create(ctx, &Plain{ID: 1, Name: "taken"}))
 	_, err := m.Exec(ctx, `create function shout() returns trigger language plpgsql as $$ begin new.name = upper(new.name); return new; end $$;
 		create trigger shout before insert or update on plain for each row execute function shout()`)
 	require.NoError(t, err)
-	require.NoError(t, whole.Create(ctx, &Whole{ID: 2, Name: "other"}))
+	require.NoError(t, complete.Create(ctx, &Complete{ID: 2, Name: "other"}))
 	for round := range int64(3) {
-		row := Whole{ID: 10 + round, Name: "Other"}
+		row := Complete{ID: 10 + round, Name: "Other"}
 		given := row
-		require.ErrorIs(t, whole.Create(ctx, &row), repo.ErrConstraint)
-		_, err := whole.Upsert(ctx, &row)
+		require.ErrorIs(t, complete.Create(ctx, &row), repo.ErrConstraint)
+		_, err := complete.Upsert(ctx, &row)
 		require.ErrorIs(t, err, repo.ErrConstraint)
 		row.ID = 1
 		given.ID = 1
-		require.ErrorIs(t, whole.Update(ctx, &row), repo.ErrConstraint)
+		require.ErrorIs(t, complete.Update(ctx, &row), repo.ErrConstraint)
 		assert.Equal(t, given, row)
 		good := Plain{ID: 20 + round, Name: fmt.Sprint("fine ", round), Unsent: 5}
 		require.NoError(t, plain.Create(ctx, &good))
@@ -181,7 +180,7 @@ func TestAWriteThatFailsAtTheEndLeavesTheRowAlone(t *testing.T) {
 	}
 }
 
-func TestConcurrentWritesDoNotMixTheirRows(t *testing.T) {
+func TestWrites_AreIndependentWhenConcurrent(t *testing.T) {
 	t.Parallel()
 	sent := newRepo[Sent, uuid.UUID](t, newManager(t, sentDDL...), "sent")
 	const writers, each = 8, 20

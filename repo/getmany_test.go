@@ -17,7 +17,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-func TestGetManyKeepsTheOrderAndTellsWhatIsMissing(t *testing.T) {
+func TestGetMany_KeepsOrderAndReportsMissingKeys(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -50,7 +50,7 @@ type Moment struct {
 	Note string
 }
 
-func TestGetManyByKeysThatCannotBeCompared(t *testing.T) {
+func TestGetMany_SupportsAllKeyTypes(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table moments (at timestamptz primary key, note text not null)",
 		"create table pairs (left_id bigint, right_id text, note text not null, primary key (left_id, right_id))")
@@ -74,7 +74,7 @@ func TestGetManyByKeysThatCannotBeCompared(t *testing.T) {
 	assert.EqualValues(t, 1, n)
 }
 
-func TestAllStreamsAndGivesTheConnectionBackWhenTheLoopEndsEarly(t *testing.T) {
+func TestAll_ReleasesTheConnectionWhenTheLoopEnds(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	ctx := t.Context()
@@ -86,7 +86,7 @@ func TestAllStreamsAndGivesTheConnectionBackWhenTheLoopEndsEarly(t *testing.T) {
 	}
 	assert.Equal(t, []string{"a", "b", "c"}, got)
 
-	for range 10 { // more often than there are connections
+	for range 10 { // more loops than connections
 		for user, err := range users.All(ctx, repo.Asc("email")) {
 			require.NoError(t, err)
 			assert.Equal(t, "a", user.Email)
@@ -109,7 +109,7 @@ func TestAllStreamsAndGivesTheConnectionBackWhenTheLoopEndsEarly(t *testing.T) {
 		}
 		count, err := users.Count(ctx)
 		require.NoError(t, err)
-		assert.EqualValues(t, 3, count, "the transaction goes on")
+		assert.EqualValues(t, 3, count, "the transaction is usable")
 		return nil
 	}))
 
@@ -130,7 +130,7 @@ func TestAllStreamsAndGivesTheConnectionBackWhenTheLoopEndsEarly(t *testing.T) {
 	require.ErrorContains(t, failures(users, repo.Asc("email")), "cannot scan NULL")
 }
 
-func TestColumnReadsOneColumn(t *testing.T) {
+func TestColumn_ReadsOneColumn(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	create(t, users, "a", "b", "c")
@@ -146,7 +146,7 @@ func TestColumnReadsOneColumn(t *testing.T) {
 	require.ErrorContains(t, err, "repo: read users: ")
 }
 
-func TestWorkersClaimDifferentRows(t *testing.T) {
+func TestClaim_WorkersGetDifferentRows(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	ctx := t.Context()
@@ -172,7 +172,7 @@ func TestWorkersClaimDifferentRows(t *testing.T) {
 	require.ErrorContains(t, err, "Lock needs a transaction")
 }
 
-func TestPatchChangesSomeColumns(t *testing.T) {
+func TestPatch_ChangesSomeColumns(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -210,9 +210,9 @@ func TestPatchChangesSomeColumns(t *testing.T) {
 	}
 }
 
-func TestUpdateWhereAndDeleteWhereWantAFilter(t *testing.T) {
+func TestUpdateWhere_RequiresAFilter(t *testing.T) {
 	t.Parallel()
-	for name, opts := range map[string][]repo.Option{"server's clock": nil, "own clock": {repo.WithClock(time.Now)}} {
+	for name, opts := range map[string][]repo.Option{"server clock": nil, "application clock": {repo.WithClock(time.Now)}} {
 		m, users := newUsers(t, opts...)
 		ctx := t.Context()
 		create(t, users, "a", "b", "c")
@@ -247,7 +247,7 @@ func TestUpdateWhereAndDeleteWhereWantAFilter(t *testing.T) {
 	}
 }
 
-func TestUpdateManyIsAllOrNothing(t *testing.T) {
+func TestUpdateMany_IsAtomic(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -260,31 +260,31 @@ func TestUpdateManyIsAllOrNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, found, rows)
 
-	for want, spoil := range map[string]func([]User){
+	for want, modify := range map[string]func([]User){
 		"repo: row at index 2 for users: stale":              func(rows []User) { rows[2].Version-- },
 		"repo: row at index 1 for users: no such row in":     func(rows []User) { rows[1].ID = uuid.New() },
 		"check constraint users_age_check of users violated": func(rows []User) { rows[3].Age = -1 },
 		"invalid row for users at index":                     func(rows []User) { rows[3].ID = rows[0].ID },
 		"violated by the row at index 0":                     func(rows []User) { rows[0].Age = -1 },
 	} {
-		spoilt := slices.Clone(rows)
-		for i := range spoilt {
-			spoilt[i].Email += "!"
+		changed := slices.Clone(rows)
+		for i := range changed {
+			changed[i].Email += "!"
 		}
-		spoil(spoilt)
-		kept := slices.Clone(spoilt)
-		require.ErrorContains(t, users.UpdateMany(ctx, spoilt), want)
-		assert.Equal(t, kept, spoilt)
+		modify(changed)
+		kept := slices.Clone(changed)
+		require.ErrorContains(t, users.UpdateMany(ctx, changed), want)
+		assert.Equal(t, kept, changed)
 		now, err := users.Find(ctx, repo.Asc("email"))
 		require.NoError(t, err)
-		assert.Equal(t, found, now, "nothing is half-written")
+		assert.Equal(t, found, now, "no row is changed")
 	}
 	require.NoError(t, users.UpdateMany(ctx, nil))
 	tags := newRepo[Tag, string](t, newManager(t), "tags")
 	require.ErrorIs(t, tags.UpdateMany(ctx, []Tag{{"x"}}), repo.ErrQuery)
 }
 
-func TestUpsertManyTellsWhatBecameOfEachRow(t *testing.T) {
+func TestUpsertMany_ReturnsOneResultPerRow(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t, repo.OnConflict("email"))
 	ctx := t.Context()
@@ -321,7 +321,7 @@ func TestUpsertManyTellsWhatBecameOfEachRow(t *testing.T) {
 	assert.Empty(t, none)
 }
 
-func TestConcurrentBulkWritesInRandomOrderDoNotDeadlock(t *testing.T) {
+func TestBulkWrites_ConcurrentOrdersDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t, repo.OnConflict("email"))
 	rows := make([]User, 200)
@@ -350,7 +350,7 @@ func TestConcurrentBulkWritesInRandomOrderDoNotDeadlock(t *testing.T) {
 		rand.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
 		wait.Go(func() {
 			n, err := users.DeleteMany(t.Context(), mine)
-			assert.NoError(t, err) //nolint:testifylint // require is for the test's own goroutine
+			assert.NoError(t, err) //nolint:testifylint // require must run on the test goroutine
 			mu.Lock()
 			defer mu.Unlock()
 			total += n

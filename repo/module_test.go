@@ -14,10 +14,10 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// creator is what an application may ask for instead of a repository.
-type creator interface{ String() string }
+// stringer is an interface that an application requests instead of a repository.
+type stringer interface{ String() string }
 
-func TestProvideGivesTheRepositoryToEveryoneAndItsModelToTheCheck(t *testing.T) {
+func TestProvide_ProvidesRepositoryAndModel(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, usersDDL)
 	var got struct {
@@ -25,13 +25,13 @@ func TestProvideGivesTheRepositoryToEveryoneAndItsModelToTheCheck(t *testing.T) 
 
 		Users  *repo.Repository[User, uuid.UUID]
 		Others *repo.Repository[User, uuid.UUID] `name:"others"`
-		Own    creator
+		Own    stringer
 		Models []repo.Model `group:"repo.models"`
 	}
 	app := fx.New(fx.NopLogger, fx.Supply(m),
 		repo.Provide[User, uuid.UUID]("users"), repo.Provide[User, uuid.UUID]("others", repo.WithName("others")),
 		repo.Provide[Plain, int64]("plain", repo.WithDatabase("reporting")),
-		fx.Provide(func(r *repo.Repository[User, uuid.UUID]) creator { return r }),
+		fx.Provide(func(r *repo.Repository[User, uuid.UUID]) stringer { return r }),
 		fx.Populate(&got))
 	require.NoError(t, app.Err())
 	require.NoError(t, got.Users.Create(t.Context(), &User{Email: "ada"}))
@@ -41,10 +41,10 @@ func TestProvideGivesTheRepositoryToEveryoneAndItsModelToTheCheck(t *testing.T) 
 	for _, model := range got.Models {
 		tables[model.Table()] = model.Database()
 	}
-	assert.Equal(t, map[string]string{"users": "", "others": "", "plain": "reporting"}, tables, "also of those nobody asked for")
+	assert.Equal(t, map[string]string{"users": "", "others": "", "plain": "reporting"}, tables, "including the models of repositories that weren't requested")
 }
 
-func TestANamedDatabaseHasItsOwnRepositories(t *testing.T) {
+func TestProvide_NamedDatabase(t *testing.T) {
 	t.Parallel()
 	reporting := func(m *txn.Manager, want string) error {
 		return fx.New(fx.NopLogger, fx.Supply(fx.Annotate(m, fx.ResultTags(`name:"reporting"`))),
@@ -55,19 +55,19 @@ func TestANamedDatabaseHasItsOwnRepositories(t *testing.T) {
 	require.ErrorContains(t, reporting(newManager(t), "other"), "missing")
 }
 
-func TestWhatIsWrongWithAModelFailsTheApplication(t *testing.T) {
+func TestProvide_InvalidModelFailsTheApplication(t *testing.T) {
 	t.Parallel()
 	err := fx.New(fx.NopLogger, repo.Provide[Node, int]("nodes")).Err()
 	require.ErrorContains(t, err, "repo: type repo_test.Node: field Parent")
 }
 
-func TestUnavailableErrorsPassThrough(t *testing.T) {
+func TestRepository_KeepsUnavailableErrors(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
-	m.DB().Internals().Gate().Close(errors.New("away"))
+	m.DB().Internals().Gate().Close(errors.New("database is unavailable"))
 	_, err := users.Find(t.Context())
 	require.ErrorIs(t, err, pgfx.ErrUnavailable)
-	assert.Regexp(t, "^pgfx: ", err.Error(), "the prefix is there once")
+	assert.Regexp(t, "^pgfx: ", err.Error(), "there is one prefix")
 	require.ErrorIs(t, users.Create(t.Context(), &User{}), pgfx.ErrUnavailable)
 	require.ErrorIs(t, users.CreateMany(t.Context(), []User{{}}), pgfx.ErrUnavailable)
 	require.ErrorIs(t, users.Delete(t.Context(), uuid.New()), pgfx.ErrUnavailable)

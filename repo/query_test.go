@@ -23,13 +23,13 @@ type sqlizer struct {
 
 func (s sqlizer) ToSql() (string, []any, error) { return s.sql, s.args, s.err } //nolint:revive,staticcheck // squirrel's name
 
-// Noted has a value of any kind as JSON.
+// Noted has a JSON column for any value.
 type Noted struct {
 	ID   int `db:"id,pk"`
 	Note any `db:"note,json"`
 }
 
-func TestAFilterComparesWithAColumnOfJSONAsTheFieldIsWritten(t *testing.T) {
+func TestFilter_EncodesJSONLikeTheField(t *testing.T) {
 	t.Parallel()
 	rows := newRepo[Noted, int](t, newManager(t, "create table noted (id int primary key, note jsonb)"), "noted")
 	for i, note := range []any{"5", 5.0, map[string]any{"a": 1.0}, nil} {
@@ -40,7 +40,7 @@ func TestAFilterComparesWithAColumnOfJSONAsTheFieldIsWritten(t *testing.T) {
 	}
 }
 
-func TestFiltersPickTheRowsTheyDescribe(t *testing.T) {
+func TestFilter_SelectsRows(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -62,7 +62,7 @@ func TestFiltersPickTheRowsTheyDescribe(t *testing.T) {
 		{"eq invalid null type", repo.Eq("name", sql.NullString{}), []string{"c"}},
 		{"eq nil slice", repo.Eq("tags", []string(nil)), []string{"d"}},
 		{"in with an invalid null type", repo.In("name", sql.NullString{String: "Ada", Valid: true}, sql.NullString{}), []string{"a", "c"}},
-		{"not eq takes null for different", repo.NotEq("name", "Ada"), []string{"b", "c", "d"}},
+		{"not eq treats null as different", repo.NotEq("name", "Ada"), []string{"b", "c", "d"}},
 		{"not eq nil", repo.NotEq("name", nil), []string{"a", "b", "d"}},
 		{"lt", repo.Lt("age", 2), []string{"a"}},
 		{"lte", repo.Lte("age", 2), []string{"a", "b"}},
@@ -75,7 +75,7 @@ func TestFiltersPickTheRowsTheyDescribe(t *testing.T) {
 		{"in nil slice", repo.In("age", []int(nil)...), []string{}},
 		{"in with nil", repo.In("name", new("Ada"), nil), []string{"a", "c"}},
 		{"not in", repo.NotIn("age", 1, 3), []string{"b", "d"}},
-		{"not in takes null for different", repo.NotIn("name", "Ada"), []string{"b", "c", "d"}},
+		{"not in treats null as different", repo.NotIn("name", "Ada"), []string{"b", "c", "d"}},
 		{"not in with nil", repo.NotIn("name", new("Ada"), nil), []string{"b", "d"}},
 		{"not in nothing", repo.NotIn[int]("age"), []string{"a", "b", "c", "d"}},
 		{"is null", repo.IsNull("name"), []string{"c"}},
@@ -95,7 +95,7 @@ func TestFiltersPickTheRowsTheyDescribe(t *testing.T) {
 		{"and nothing", repo.And(), []string{"a", "b", "c", "d"}},
 		{"or", repo.Or(repo.Eq("age", 1), repo.Eq("age", 4)), []string{"a", "d"}},
 		{"or nothing", repo.Or(), []string{}},
-		{"not takes unknown for no", repo.Not(repo.Eq("name", "Ada")), []string{"b", "c", "d"}},
+		{"not treats unknown as false", repo.Not(repo.Eq("name", "Ada")), []string{"b", "c", "d"}},
 		{"not and", repo.Not(repo.And(repo.Gt("age", 1), repo.Lt("age", 4))), []string{"a", "d"}},
 		{"raw", repo.Where("age = $1 or age = $2", 1, 2), []string{"a", "b"}},
 		{"raw reuses", repo.Where("age = $1 or age = $2 + $1", 2, 2), []string{"b", "d"}},
@@ -115,11 +115,11 @@ func TestFiltersPickTheRowsTheyDescribe(t *testing.T) {
 		assert.Equal(t, c.want, emails(found), c.name)
 		again, err := users.Find(ctx, repo.Or(c.filter, repo.Or()), repo.Asc("age"))
 		require.NoError(t, err, c.name)
-		assert.Equal(t, c.want, emails(again), "inside of another: "+c.name)
+		assert.Equal(t, c.want, emails(again), "nested: "+c.name)
 	}
 }
 
-func TestAMalformedQueryIsRefusedBeforeItIsSent(t *testing.T) {
+func TestQuery_RejectsMalformedOptions(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -167,9 +167,10 @@ func TestAMalformedQueryIsRefusedBeforeItIsSent(t *testing.T) {
 	require.ErrorIs(t, err, boom)
 }
 
+// second returns the error of a call with two results.
 func second[V any](_ V, err error) error { return err }
 
-func TestOrderLimitAndOffset(t *testing.T) {
+func TestFind_OrderLimitAndOffset(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -198,32 +199,32 @@ func TestOrderLimitAndOffset(t *testing.T) {
 	first, err := users.First(ctx, repo.Desc("email"))
 	require.NoError(t, err)
 	assert.Equal(t, "c", first.Email)
-	_, err = users.First(ctx, repo.Eq("email", "nobody"))
+	_, err = users.First(ctx, repo.Eq("email", "missing"))
 	require.ErrorIs(t, err, repo.ErrNotFound)
 	require.EqualError(t, err, "repo: no such row in users")
 }
 
-func TestTheSameCallHasTheSameText(t *testing.T) {
+func TestStatements_AreStableAcrossArguments(t *testing.T) {
 	t.Parallel()
 	count := &counter{}
 	m := managerOf(t, newDB(t, tracer(count)), usersDDL)
 	users := newRepo[User, uuid.UUID](t, m, "users")
 	ctx := t.Context()
-	texts := map[string]bool{}
+	statements := map[string]bool{}
 	count.drain()
 	for n := range 5 {
 		_, err := users.Find(ctx, repo.In("age", make([]int, n)...), repo.Eq("email", time.Now().String()), repo.Limit(n), repo.Offset(n))
 		require.NoError(t, err)
 		require.NoError(t, users.Create(ctx, &User{Email: uuid.NewString()}))
 	}
-	for _, text := range count.drain() {
-		texts[text] = true
-		assert.NotContains(t, text, "*")
+	for _, statement := range count.drain() {
+		statements[statement] = true
+		assert.NotContains(t, statement, "*")
 	}
-	assert.Len(t, texts, 2)
+	assert.Len(t, statements, 2)
 }
 
-func TestARowLockKeepsOthersOut(t *testing.T) {
+func TestForUpdate_LocksRows(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	ctx := t.Context()

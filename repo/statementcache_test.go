@@ -11,30 +11,30 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-func TestAStatementThatWasWrittenBeforeIsTheSameString(t *testing.T) {
+func TestStatementCache_ReturnsTheSameString(t *testing.T) {
 	t.Parallel()
-	var texts repo.Texts
-	first := texts.Text("select 1")
+	var cache repo.Texts
+	first := cache.Text("select 1")
 	assert.Equal(t, "select 1", first)
-	assert.Same(t, unsafe.StringData(first), unsafe.StringData(texts.Text("select 1")))
-	made := texts.Made("key", func() string { return "select 2" })
+	assert.Same(t, unsafe.StringData(first), unsafe.StringData(cache.Text("select 1")))
+	made := cache.Made("key", func() string { return "select 2" })
 	assert.Equal(t, "select 2", made)
-	assert.Equal(t, "select 2", texts.Made("key", func() string { return "another" }))
-	assert.Equal(t, "select 1", texts.Text("select 1"))
+	assert.Equal(t, "select 2", cache.Made("key", func() string { return "another" }))
+	assert.Equal(t, "select 1", cache.Text("select 1"))
 }
 
-func TestManyStatementsStayApartForManyGoroutines(t *testing.T) {
+func TestStatementCache_IsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
-	var texts repo.Texts
-	var all sync.WaitGroup
+	var cache repo.Texts
+	var group sync.WaitGroup
 	for range 4 {
-		all.Go(func() {
+		group.Go(func() {
 			for i := range 4 * repo.KnownTexts {
 				text := strconv.Itoa(i)
-				assert.Equal(t, text, texts.Text(text))
-				assert.Equal(t, "made "+text, texts.Made("m"+text, func() string { return "made " + text }))
+				assert.Equal(t, text, cache.Text(text))
+				assert.Equal(t, "made "+text, cache.Made("m"+text, func() string { return "made " + text }))
 			}
 		})
 	}
-	all.Wait()
+	group.Wait()
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-func TestUpsertTellsInsertedFromUpdated(t *testing.T) {
+func TestUpsert_DistinguishesInsertAndUpdate(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t, repo.OnConflict("email"))
 	ctx := t.Context()
@@ -26,9 +26,9 @@ func TestUpsertTellsInsertedFromUpdated(t *testing.T) {
 	outcome, err = users.Upsert(ctx, again)
 	require.NoError(t, err)
 	assert.Equal(t, repo.Updated, outcome)
-	assert.Equal(t, ada.ID, again.ID, "the key stays and comes back")
+	assert.Equal(t, ada.ID, again.ID, "the existing key is returned")
 	assert.Equal(t, 2, again.Age)
-	assert.Equal(t, "old", again.Status, "what was left to the database is left alone")
+	assert.Equal(t, "old", again.Status, "a column left to its default keeps its value")
 	assert.EqualValues(t, 2, again.Version)
 	assert.Equal(t, ada.CreatedAt, again.CreatedAt)
 	assert.True(t, again.UpdatedAt.After(ada.UpdatedAt))
@@ -38,7 +38,7 @@ func TestUpsertTellsInsertedFromUpdated(t *testing.T) {
 	assert.EqualValues(t, 1, count)
 }
 
-func TestUpsertIntoPartitionsTellsInsertedFromUpdated(t *testing.T) {
+func TestUpsert_SupportsPartitionedTables(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, `create schema "o'neil";
 		create table "o'neil".items (id int primary key, "group" int, name text, rank int, doc jsonb) partition by range (id);
@@ -64,7 +64,7 @@ func TestUpsertIntoPartitionsTellsInsertedFromUpdated(t *testing.T) {
 	assert.Zero(t, outcome)
 }
 
-func TestUpsertByKeyByConstraintAndOnAPartialIndex(t *testing.T) {
+func TestUpsert_SupportsAllConflictTargets(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	ctx := t.Context()
@@ -81,7 +81,7 @@ func TestUpsertByKeyByConstraintAndOnAPartialIndex(t *testing.T) {
 	require.ErrorIs(t, err, repo.ErrQuery)
 	require.ErrorContains(t, err, `conflict column "id" is left to the database`)
 	_, err = users.Upsert(ctx, &User{ID: id, Email: "bob"})
-	require.ErrorIs(t, err, repo.ErrConstraint, "another constraint than the target")
+	require.ErrorIs(t, err, repo.ErrConstraint, "the violated constraint isn't the target")
 
 	_, err = m.Exec(ctx, `alter table users drop constraint users_email_key;
 		create unique index on users (email) where deleted_at is null`)
@@ -99,10 +99,10 @@ func TestUpsertByKeyByConstraintAndOnAPartialIndex(t *testing.T) {
 	require.NoError(t, users.Delete(ctx, bob.ID))
 	outcome, err = users.Upsert(ctx, &User{Email: "bob"}, partial)
 	require.NoError(t, err)
-	assert.Equal(t, repo.Inserted, outcome, "the deleted one isn't in the index")
+	assert.Equal(t, repo.Inserted, outcome, "the partial index doesn't contain the deleted row")
 }
 
-func TestUpsertRevivesNoDeletedRowByAccident(t *testing.T) {
+func TestUpsert_RestoresDeletedRowsOnlyOnRequest(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t, repo.OnConflict("email"))
 	ctx := t.Context()
@@ -116,16 +116,16 @@ func TestUpsertRevivesNoDeletedRowByAccident(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 0, got.Age)
 
-	revived := &User{Email: "ada", Age: 9}
-	outcome, err := users.Upsert(ctx, revived, repo.RestoreDeleted())
+	restored := &User{Email: "ada", Age: 9}
+	outcome, err := users.Upsert(ctx, restored, repo.RestoreDeleted())
 	require.NoError(t, err)
 	assert.Equal(t, repo.Updated, outcome)
 	got, err = users.Get(ctx, ada.ID)
 	require.NoError(t, err)
-	assert.Equal(t, revived, got)
+	assert.Equal(t, restored, got)
 }
 
-func TestDoNothingReturnsTheRowThatIsThere(t *testing.T) {
+func TestDoNothing_ReturnsTheExistingRow(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t, repo.OnConflict("email"))
 	ctx := t.Context()
@@ -143,7 +143,7 @@ func TestDoNothingReturnsTheRowThatIsThere(t *testing.T) {
 	outcome, err = users.Upsert(ctx, third, repo.DoNothing(), repo.OnConstraint("users_email_key"))
 	require.NoError(t, err)
 	assert.Equal(t, repo.Unchanged, outcome)
-	assert.Equal(t, ada, *third, "the constraint's columns are known from the catalog")
+	assert.Equal(t, ada, *third, "the columns of the constraint come from the catalog")
 	many := []User{{Email: "cleo"}, {Email: "ada"}}
 	outcomes, err := users.UpsertMany(ctx, many, repo.DoNothing(), repo.OnConstraint("users_email_key"))
 	require.NoError(t, err)
@@ -162,7 +162,7 @@ func TestDoNothingReturnsTheRowThatIsThere(t *testing.T) {
 	require.ErrorIs(t, err, repo.ErrQuery)
 }
 
-func TestConcurrentUpsertsInsertOnce(t *testing.T) {
+func TestUpsert_ConcurrentCallsInsertOnce(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t, repo.OnConflict("email"))
 	var (
@@ -191,7 +191,7 @@ type Tag struct {
 	Name string `db:"name,pk"`
 }
 
-func TestUpsertOfARowThatIsNothingButItsKey(t *testing.T) {
+func TestUpsert_SupportsRowsWithOnlyAKey(t *testing.T) {
 	t.Parallel()
 	r := newRepo[Tag, string](t, newManager(t, `create table tags (name text primary key)`), "tags")
 	for _, want := range []repo.UpsertResult{repo.Inserted, repo.Updated} {
@@ -231,7 +231,7 @@ func must(ok bool, rule string) error {
 	return ruleError(rule)
 }
 
-func TestValidationRunsBeforeEveryWriteOfAWholeRow(t *testing.T) {
+func TestValidation_RunsBeforeEveryFullWrite(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table checked (id int primary key, note text not null)", "create table accounts (id int primary key, balance int)")
 	checked := newRepo[Checked, int](t, m, "checked", repo.WithValidator(func(_ context.Context, c *Checked) error {
@@ -242,7 +242,7 @@ func TestValidationRunsBeforeEveryWriteOfAWholeRow(t *testing.T) {
 	for _, err := range []error{checked.Create(ctx, &Checked{}), checked.Update(ctx, &Checked{}), upsertErr} {
 		require.ErrorIs(t, err, repo.ErrInvalid)
 		require.ErrorIs(t, err, ruleError("Note is empty"))
-		require.ErrorIs(t, err, ruleError("ID must be positive"), "all at once")
+		require.ErrorIs(t, err, ruleError("ID must be positive"), "all errors are returned")
 	}
 	err := checked.CreateMany(ctx, []Checked{{ID: 1, Note: "x"}, {ID: 2}})
 	var invalid *repo.InvalidError
@@ -258,7 +258,7 @@ func TestValidationRunsBeforeEveryWriteOfAWholeRow(t *testing.T) {
 	require.NoError(t, accounts.Create(ctx, &Account{ID: 1, Balance: 1}))
 }
 
-func TestUpsertsOnDifferentTargetsAreDifferentStatements(t *testing.T) {
+func TestUpsert_TargetsHaveSeparateStatements(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	row := create(t, users, "a")[0]
