@@ -1,5 +1,10 @@
 package fxtest
 
+import (
+	"io/fs"
+	"testing"
+)
+
 // Exports for tests.
 var (
 	IsStale            = isStale
@@ -8,3 +13,9 @@ var (
 	HostTag            = hostTag
 	ServerURL          = serverURL
 )
+
+// MigrationLocksError returns the error of [MigrationLocks] instead of failing the test.
+func MigrationLocksError(tb testing.TB, files, seeds fs.FS) (*LockReport, error) {
+	tb.Helper()
+	return migrationLocks(tb, files, seeds, &lockSettings{})
+}

@@ -2,15 +2,19 @@ package fxtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rdsfx-go/rdsfx/internal/goosefile"
 )
 
 // migration is one step in building a template. Its name and content are part of the template's identity.
@@ -28,7 +32,26 @@ func script(name, text string) migration {
 }
 
 // downMarker matches the line that starts the down migration in files of migration tools.
-var downMarker = regexp.MustCompile(`(?mi)^[ \t]*--[ \t]*(\+goose[ \t]+down|\+migrate[ \t]+down|migrate:down|-- create above / drop below)\b`)
+var downMarker = regexp.MustCompile(`(?mi)^[ \t]*--[ \t]*(\+migrate[ \t]+down|migrate:down|-- create above / drop below)\b`)
+
+// gooseScript runs the up part of a goose migration as goose does: in one transaction, or statement by statement.
+func gooseScript(file goosefile.File, text string) migration {
+	return migration{name: file.Name, content: text, run: func(ctx context.Context, conn *pgx.Conn) error {
+		if !file.Transaction {
+			return runStatements(ctx, conn, file)
+		}
+		return pgx.BeginFunc(ctx, conn, func(pgx.Tx) error { return runStatements(ctx, conn, file) })
+	}}
+}
+
+func runStatements(ctx context.Context, conn *pgx.Conn, file goosefile.File) error {
+	for _, statement := range file.Up {
+		if _, err := conn.PgConn().Exec(ctx, statement.SQL).ReadAll(); err != nil {
+			return fmt.Errorf("%s, line %d: %q: %w", file.Name, statement.Line, lineAt(statement.SQL, 0), err)
+		}
+	}
+	return nil
+}
 
 // readScripts returns the *.sql files of a directory, except down migrations, in the order of their names.
 func readScripts(option string, files fs.FS) ([]migration, error) {
@@ -43,6 +66,7 @@ func readScripts(option string, files fs.FS) ([]migration, error) {
 		return nil, fmt.Errorf("%s: no *.sql file in the directory", option)
 	}
 	found := make([]migration, 0, len(names))
+	goose := map[string]int64{} // versions by name
 	for _, name := range names {
 		if strings.HasSuffix(name, ".down.sql") {
 			continue
@@ -51,11 +75,23 @@ func readScripts(option string, files fs.FS) ([]migration, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", option, err)
 		}
+		if goosefile.HasAnnotations(string(text)) {
+			file, err := goosefile.Parse(name, string(text))
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", option, err)
+			}
+			goose[name] = file.Version
+			found = append(found, gooseScript(file, string(text)))
+			continue
+		}
 		if marker := downMarker.Find(text); marker != nil {
 			return nil, fmt.Errorf("%s: %s contains a down migration (%s): call the migration tool's own runner in Migrate",
 				option, name, bytes.TrimSpace(marker))
 		}
 		found = append(found, script(name, strings.TrimPrefix(string(text), "\ufeff")))
+	}
+	if len(goose) == len(found) { // goose orders by version and not by name
+		slices.SortStableFunc(found, func(a, b migration) int { return cmp.Compare(goose[a.name], goose[b.name]) })
 	}
 	return found, nil
 }

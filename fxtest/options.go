@@ -95,8 +95,11 @@ func Fx(opts ...fx.Option) Option {
 // Migrations applies the *.sql files of a directory, in the order of their names, to the template of the test's database.
 // Each file is sent as one script. PostgreSQL runs it in one transaction unless the script controls transactions itself.
 //
-// Subdirectories are ignored; select one with fs.Sub. Files named *.down.sql are ignored as well. A file that holds both
-// the up and the down migration (goose, dbmate, sql-migrate, tern) is an error: call the tool's own runner in [Migrate].
+// Files in goose's format run in the order of their versions, and only the part after "-- +goose Up". They run in a
+// transaction unless they contain "-- +goose NO TRANSACTION". Package pgfx/migrate applies the same files in production.
+//
+// Subdirectories are ignored; select one with fs.Sub. Files named *.down.sql are ignored as well. A file with the
+// up and the down migration of another tool (dbmate, sql-migrate, tern) is an error. Call that tool's runner in [Migrate].
 func Migrations(files fs.FS) Option {
 	return func(s *settings) error {
 		found, err := readScripts("migrations", files)

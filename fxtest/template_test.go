@@ -97,7 +97,8 @@ func TestOptions_ReportInvalidInput(t *testing.T) {
 		},
 		"missing directory":  {fxtest.Migrations(os.DirFS("no/such/dir")), []string{"migrations", "read the directory", "no such file"}},
 		"no migration":       {fxtest.Migrations(fstest.MapFS{"readme.md": sql("")}), []string{"no *.sql file"}},
-		"goose":              {fxtest.Migrations(fstest.MapFS{"1.sql": sql("-- +goose Up\n-- +goose Down")}), []string{"1.sql contains a down migration (-- +goose Down)"}},
+		"empty goose file":   {fxtest.Migrations(fstest.MapFS{"1_a.sql": sql("-- +goose Up\n-- +goose Down")}), []string{"1_a.sql has no statement"}},
+		"failing goose file": {fxtest.Migrations(fstest.MapFS{"1_a.sql": sql("-- +goose Up\nselect 1;\nselect 1/0;")}), []string{"1_a.sql, line 3", "division by zero"}},
 		"dbmate":             {fxtest.Seeds(fstest.MapFS{"1.sql": sql("--migrate:down transaction:false")}), []string{"seeds: 1.sql contains a down migration (--migrate:down)"}},
 		"tern":               {fxtest.Migrations(fstest.MapFS{"1.sql": sql("select 1;\n\n---- create above / drop below ----\n")}), []string{"call the migration tool's own runner"}},
 		"empty URL":          {fxtest.At(""), []string{"at: the URL is empty"}},
@@ -161,4 +162,15 @@ func TestTemplate_IsBuiltOnceForParallelTests(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() { assert.EqualValues(t, 1, runs.Load()) })
+}
+
+func TestMigrations_RunGooseFiles(t *testing.T) {
+	t.Parallel()
+	db := fxtest.DB(t, fxtest.Migrations(fstest.MapFS{
+		"9_a.sql":  sql("-- +goose Up\ncreate table a (id int);\n-- +goose Down\ndrop table a;\n"),
+		"10_b.sql": sql("-- +goose NO TRANSACTION\n-- +goose Up\ncreate index concurrently a_id on a (id);\n"),
+	}))
+	var count int
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "select count(*) from pg_indexes where indexname = 'a_id'").Scan(&count))
+	assert.Equal(t, 1, count)
 }

@@ -4,21 +4,21 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"io/fs"
+	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 
 	"github.com/rdsfx-go/rdsfx"
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/pgfx/migrate"
 )
 
 // docs: module
-
-//go:embed testdata/migrations/*.sql
-var migrations embed.FS
-
 func NewApp(yours ...fx.Option) *fx.App {
 	return fx.New(
 		fx.Options(yours...),
@@ -26,6 +26,19 @@ func NewApp(yours ...fx.Option) *fx.App {
 		migrate.Module(migrations, migrate.WithDir("testdata/migrations")),
 		fx.StartTimeout(2*time.Minute), // time for migrations
 	)
+}
+
+//go:embed testdata/migrations/*.sql
+var migrations embed.FS
+
+// docs: end
+
+// docs: locks
+func TestMigrations_DoNotBlock(t *testing.T) {
+	t.Parallel()
+	files, err := fs.Sub(migrations, "testdata/migrations")
+	require.NoError(t, err)
+	fxtest.MigrationLocks(t, files, nil).AssertGolden(t, "testdata/locks.golden")
 }
 
 // docs: end

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/migrate"
 )
@@ -139,4 +140,12 @@ func TestRun_EndsWhenLockIsLost(t *testing.T) {
 		where application_name like '%/migration-lock' and datname = current_database()`))
 	require.ErrorIs(t, <-done, migrate.ErrLockLost)
 	assert.False(t, value[bool](t, db, "select to_regclass('a') is not null"))
+}
+
+func TestRun_WithTableLeaseBehindPooler(t *testing.T) {
+	t.Parallel()
+	db := fxtest.DB(t, fxtest.Config(pgfx.Config{Pooler: pgfx.PoolerTransaction}))
+	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs))
+	assert.Equal(t, 2, value[int](t, db, "select count(*) from runs"))
+	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs))
 }

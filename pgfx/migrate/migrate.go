@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -225,7 +226,7 @@ func wrapRead(err error) error {
 
 func (m *migrator) nameOf(source *goose.Source) string {
 	if f, ok := m.files[source.Version]; ok {
-		return f.name
+		return f.Name
 	}
 	return fmt.Sprintf("Go migration %d", source.Version)
 }
@@ -278,7 +279,7 @@ func (m *migrator) adopt(ctx context.Context) error {
 	}
 	for _, f := range m.unrecorded(ctx, checksums) {
 		if err := m.store.record(ctx, m.sql, f); err != nil {
-			return fmt.Errorf("migrate: record the checksum of %s: %w", f.name, err)
+			return fmt.Errorf("migrate: record the checksum of %s: %w", f.Name, err)
 		}
 	}
 	return nil
@@ -295,7 +296,7 @@ func (m *migrator) unrecorded(ctx context.Context, checksums map[int64]string) [
 			files = append(files, f)
 		}
 	}
-	return slices.SortedFunc(slices.Values(files), func(a, b file) int { return int(a.version - b.version) })
+	return slices.SortedFunc(slices.Values(files), func(a, b file) int { return cmp.Compare(a.Version, b.Version) })
 }
 
 // applyNext applies the next pending migration. It repeats a migration whose statement timed out waiting for a lock, because its
@@ -336,15 +337,17 @@ func (m *migrator) applyNext(ctx context.Context) error {
 // hasTransaction reports whether a migration runs in a transaction, and so can be repeated.
 func (m *migrator) hasTransaction(version int64) bool {
 	f, ok := m.files[version]
-	return !ok || !noTransaction.MatchString(f.text)
+	return !ok || f.Transaction
 }
 
 func (m *migrator) statementError(ctx context.Context, name string, partial *goose.PartialError) error {
-	e := &StatementError{File: name, Line: m.files[partial.Failed.Source.Version].lineOf(m.statements.failed), err: partial.Err}
+	e := &StatementError{File: name, Line: m.files[partial.Failed.Source.Version].lineOf(m.statements.count), err: partial.Err}
 	switch {
 	case ctx.Err() != nil:
 		e.err = errors.Join(context.Cause(ctx), partial.Err)
 		e.hint = "the start's time ended: raise fx.StartTimeout, or run migrations in a job and use the mode check"
+	case isCode(partial.Err, activeTransaction):
+		e.hint = "put \"-- +goose NO TRANSACTION\" into the file, with this statement alone"
 	case !m.hasTransaction(partial.Failed.Source.Version):
 		e.hint = "the file runs without a transaction: statements before this one are kept, so undo or complete them before the next start"
 		if invalid := m.invalidIndexes(ctx); len(invalid) > 0 {

@@ -130,6 +130,14 @@ func TestRun_FailingFileWithoutTransaction(t *testing.T) {
 	require.ErrorContains(t, err, "invalid indexes, which an interrupted CREATE INDEX CONCURRENTLY leaves: [a_id]")
 }
 
+func TestRun_HintsAtNoTransaction(t *testing.T) {
+	t.Parallel()
+	db, _ := setup(t)
+	err := migrate.Run(t.Context(), db, files("1_a.sql", "-- +goose Up\ncreate table a (id int);\ncreate index concurrently on a (id);\n"))
+	require.ErrorContains(t, err, `1_a.sql, line 3`)
+	require.ErrorContains(t, err, `put "-- +goose NO TRANSACTION" into the file`)
+}
+
 func TestRun_RejectsFiles(t *testing.T) {
 	t.Parallel()
 	db, _ := setup(t)
@@ -139,11 +147,11 @@ func TestRun_RejectsFiles(t *testing.T) {
 		want  string
 	}{
 		"no version":      {files("users.sql", up), "users.sql has no version; name it like 00001_users.sql"},
-		"two of one":      {files("1_a.sql", up, "01_b.sql", up), "01_b.sql and 1_a.sql have the same version 1"},
-		"no annotation":   {files("1_a.sql", "select 1;"), `1_a.sql has no up migration; begin it with the line "-- +goose Up"`},
+		"two of one":      {files("1_a.sql", up, "01_b.sql", up), "01_b.sql and 1_a.sql have the same version"},
+		"no annotation":   {files("1_a.sql", "select 1;"), `1_a.sql has no statement after "-- +goose Up"`},
 		"no statement":    {files("1_a.sql", "-- +goose Up\n-- later\n-- +goose Down\ndrop table a;\n"), "1_a.sql has no statement"},
 		"empty directory": {files(), "no migration in directory ."},
-		"no semicolon":    {files("1_a.sql", "-- +goose Up\nselect 1\n"), "1_a.sql"},
+		"no semicolon":    {files("1_a.sql", "-- +goose Up\nselect 1\n"), "1_a.sql: line 2: the last statement has no semicolon"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

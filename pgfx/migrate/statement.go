@@ -19,6 +19,9 @@ import (
 // lockNotAvailable is the SQLSTATE of a statement that did not get a lock within lock_timeout.
 const lockNotAvailable = "55P03"
 
+// activeTransaction is the SQLSTATE of a statement that cannot run inside a transaction.
+const activeTransaction = "25001"
+
 // statusIdle is the transaction status of a connection outside a transaction (PostgreSQL manual, "Message Formats").
 const statusIdle = 'I'
 
@@ -92,7 +95,6 @@ type statementRunner struct {
 	inspect  func(ctx context.Context, pid uint32) []Session
 
 	count    int       // of its statements that succeeded
-	failed   string    // its statement that failed
 	attempts int       // of the current migration that ended in a lock timeout
 	began    time.Time // of the first of them
 	blockers []Session // of the latest of them
@@ -100,7 +102,7 @@ type statementRunner struct {
 
 // begin starts the accounts of another migration.
 func (r *statementRunner) begin() {
-	r.count, r.failed, r.attempts, r.began, r.blockers = 0, "", 0, time.Now(), nil
+	r.count, r.attempts, r.began, r.blockers = 0, 0, time.Now(), nil
 }
 
 // exec runs a statement. Outside a transaction it repeats one that timed out waiting for a lock, because such a statement has
@@ -118,7 +120,6 @@ func (r *statementRunner) exec(ctx context.Context, c *conn, query string, args 
 			r.count++
 			return result, nil
 		}
-		r.failed = query
 		if !isLockTimeout(err) {
 			return nil, err //nolint:wrapcheck // applyNext adds file and line
 		}
@@ -129,9 +130,11 @@ func (r *statementRunner) exec(ctx context.Context, c *conn, query string, args 
 	}
 }
 
-func isLockTimeout(err error) bool {
+func isLockTimeout(err error) bool { return isCode(err, lockNotAvailable) }
+
+func isCode(err error, code string) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pgErr.Code == lockNotAvailable
+	return ok && pgErr.Code == code
 }
 
 // pause waits before another attempt. It returns false when there is no time for one.

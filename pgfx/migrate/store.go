@@ -66,7 +66,7 @@ func (s *store) Delete(ctx context.Context, db database.DBTxConn, version int64)
 
 func (s *store) record(ctx context.Context, db database.DBTxConn, f file) error {
 	_, err := db.ExecContext(own(ctx), "insert into "+s.checksumTable()+" (version, file, checksum) values ($1, $2, $3) "+
-		"on conflict (version) do update set file = excluded.file, checksum = excluded.checksum", f.version, f.name, f.checksum)
+		"on conflict (version) do update set file = excluded.file, checksum = excluded.checksum", f.Version, f.Name, f.checksum)
 	return err //nolint:wrapcheck // goose wraps it
 }
 
