@@ -230,7 +230,7 @@ func (b *Batch) failedCall(index int, err error) int {
 	early, ok := errors.AsType[pgx.ErrPreprocessingBatch](err)
 	if !ok {
 		cause := sqlstate.CauseOf(err)
-		if isOurs(err) || errors.Is(err, context.Canceled) || cause != sqlstate.Unknown && cause != sqlstate.ReadOnly {
+		if fromLowerLayer(err) || errors.Is(err, context.Canceled) || cause != sqlstate.Unknown && cause != sqlstate.ReadOnly {
 			return -1
 		}
 		return index

@@ -125,7 +125,7 @@ func TestBatch_FailureNamesTheCallAndWritesNothing(t *testing.T) {
 	}{
 		{"constraint", func(b *repo.Batch) { parts.In(b).Create(&Part{"s", 1, "again"}) }, "Create of parts", repo.ErrConstraint, "parts_pkey"},
 		{"invalid value", func(b *repo.Batch) { parts.In(b).Count(repo.Where("1 / (place - 1) > 0")) }, "Count of parts", nil, "SQLSTATE 22012"},
-		{"missing table", func(b *repo.Batch) { lost.In(b).Find() }, "Find of things", nil, "table doesn't exist"},
+		{"missing table", func(b *repo.Batch) { lost.In(b).Find() }, "Find of things", nil, `relation "things" does not exist`},
 		{"invalid argument", func(b *repo.Batch) { users.In(b).Find(repo.Eq("age", struct{}{})) }, "Find of users", nil, "can't be sent"},
 		{"invalid filter", func(b *repo.Batch) { users.In(b).Exists(repo.Eq("colour", 1)) }, "Exists of users", repo.ErrQuery, "no column"},
 		{"invalid option", func(b *repo.Batch) { users.In(b).GetMany([]uuid.UUID{{}}, repo.Limit(1)) }, "GetMany of users", repo.ErrQuery, "not an order"},

@@ -158,10 +158,11 @@ func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStateme
 	} else {
 		err = w.repository.tx.Do(ctx, send)
 	}
-	if err == nil {
-		w.applyReturned()
+	if err != nil {
+		return w.explainBatch(statements, err)
 	}
-	return err
+	w.applyReturned()
+	return nil
 }
 
 // begin forgets what an attempt has left behind.

@@ -46,16 +46,6 @@ func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, column
 	return c.tag.RowsAffected(), err
 }
 
-// encodeError is what the driver said of a value that can't be sent.
-type encodeError struct {
-	column string
-	err    error
-}
-
-func (e *encodeError) Error() string { return "a value can't be sent as its column's type" }
-
-func (e *encodeError) Unwrap() error { return e.err }
-
 // errBroken is what the server is told when the source has failed: its own error may hold values, and the server would log it.
 var errSourceFailed = errors.New("the source of the rows has failed")
 

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 var (
@@ -200,7 +203,7 @@ func (d *descriptor) wrap(op string, err error, index int) error {
 
 // wrapError is wrap for a statement that may be of no model: label is then empty.
 func wrapError(op, label string, constraints map[string]error, err error, index int) error {
-	if err == nil || isOurs(err) {
+	if err == nil || isComplete(err) {
 		return err
 	}
 	pg, ok := pgError(err)
@@ -223,38 +226,60 @@ func wrapError(op, label string, constraints map[string]error, err error, index 
 // pgError returns the server's answer in an error.
 func pgError(err error) (*pgconn.PgError, bool) { return errors.AsType[*pgconn.PgError](err) }
 
-// isOurs reports whether err says already all there is to say: an error of this library, or the caller's ctx.
-func isOurs(err error) bool {
-	if err == context.Canceled || err == context.DeadlineExceeded { //nolint:errorlint // wrapped ones are the driver's
+// isComplete reports whether an error needs no context added: one of this package, of a lower layer of this library, or the
+// bare error of the caller's ctx.
+func isComplete(err error) bool {
+	switch err.(type) { //nolint:errorlint // a wrapped one gets its context
+	case *notFoundError, *MissingError, *StaleError, *InvalidError, *ConstraintError, *RowError, *BatchError, *queryError, *statementError:
 		return true
 	}
-	text := err.Error()
-	return strings.HasPrefix(text, "repo: ") || strings.HasPrefix(text, "txn: ") || strings.HasPrefix(text, "pgfx: ")
+	//nolint:errorlint // wrapped ones are the driver's
+	return err == ErrDeleted || err == context.Canceled || err == context.DeadlineExceeded || fromLowerLayer(err)
 }
 
-// serverText tells what the server said. Messages about data (class 22) quote it, so that only their code is told; save two
-// that name a type's limit or nothing.
+// lowerLayerErrors are the sentinel errors of packages pgfx and txn that statements can return.
+var lowerLayerErrors = []error{ //nolint:gochecknoglobals // never changed
+	pgfx.ErrUnavailable, pgfx.ErrAcquireTimeout, pgfx.ErrClosed, pgfx.ErrNotStarted,
+	txn.ErrTxDone, txn.ErrConcurrentUse, txn.ErrPoolInTransaction, txn.ErrRollbackOnly, txn.ErrOutcomeUnknown,
+	txn.ErrOptionMismatch, txn.ErrManagedTx, txn.ErrNoTransaction, txn.ErrInTransaction,
+}
+
+// fromLowerLayer reports whether an error is one of packages pgfx and txn, which carries its own context.
+func fromLowerLayer(err error) bool {
+	if _, ok := errors.AsType[*pgfx.RetryError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*txn.CommittedError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*txn.FailedStatementError](err); ok {
+		return true
+	}
+	return slices.ContainsFunc(lowerLayerErrors, func(known error) bool { return errors.Is(err, known) })
+}
+
+// serverText returns the server's message. Messages about data (class 22) quote values, so only the code is shown, except for
+// two that name a type's limit or nothing.
 func serverText(label string, pg *pgconn.PgError) string {
 	switch {
-	case pg.Code == sqlstate.UndefinedTable && label != "" && strings.Contains(pg.Message, label):
-		return "the table doesn't exist; create it (a migration, or a setup step of group pgfx.setup) or correct the name " +
-			"given to the repository (SQLSTATE " + pg.Code + ")"
+	case pg.Code == sqlstate.UndefinedTable && label != "":
+		return pg.Message + " (SQLSTATE " + pg.Code + "): create it in a migration or a setup step, or correct the table's name"
 	case strings.HasPrefix(pg.Code, "22") && pg.Code != sqlstate.StringTooLong && pg.Code != sqlstate.DivisionByZero:
 		return "the server refused a value (SQLSTATE " + pg.Code + ")"
 	}
 	return pg.Message + " (SQLSTATE " + pg.Code + ")"
 }
 
-// driverText tells what the driver said. Its messages about encoding quote the argument, so that only its number is told.
+// driverText returns the text of an error that isn't the server's. That of an argument that can't be encoded quotes the
+// argument.
 func driverText(err error) string {
-	text := err.Error()
-	if number, found := unsent(err); found {
-		return "argument " + strconv.Itoa(number) + " (counted from 0) can't be sent as its column's type"
+	if unsent, ok := errors.AsType[*encodeError](err); ok {
+		return unsent.Error()
 	}
-	if before, _, found := strings.Cut(text, "unable to encode"); found {
-		return before + "a value can't be sent as its column's type"
+	if _, early := errors.AsType[pgx.ErrPreprocessingBatch](err); early && mayBeEncoding(err) {
+		return "a value can't be sent as its parameter's type"
 	}
-	return text
+	return err.Error()
 }
 
 // constraintColumns returns the columns that the server names: in a field for not null, else in the detail, of which the

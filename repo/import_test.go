@@ -101,5 +101,5 @@ func TestImport_IsAtomicAndNamesTheInvalidRow(t *testing.T) {
 	_, err = checked.Import(ctx, sequence(3, func(i int) (Checked, error) { return Checked{ID: i, Note: "x"[:1-i/2]}, nil }))
 	require.ErrorContains(t, err, "at index 2: Note is empty")
 	_, err = newRepo[Checked, int](t, m, "nothing").Import(ctx, sequence(1, func(i int) (Checked, error) { return Checked{ID: i, Note: "x"}, nil }))
-	require.ErrorContains(t, err, "repo: import nothing: the table doesn't exist")
+	require.ErrorContains(t, err, "repo: import nothing: relation \"nothing\" does not exist")
 }

@@ -78,6 +78,9 @@ func (r *Repository[T, K]) keyArgs(args []any, key K) []any {
 // exec runs a statement and returns how many rows it has changed.
 func (r *Repository[T, K]) exec(ctx context.Context, sql string, args []any) (int64, error) {
 	tag, err := r.tx.Exec(ctx, sql, args...)
+	if err != nil {
+		err = explainSend(ctx, r.tx, sql, args, err)
+	}
 	return tag.RowsAffected(), err
 }
 

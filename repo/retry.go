@@ -39,13 +39,18 @@ func isStaleStatement(err error) bool {
 
 // query runs a query and passes its rows to read, which must close them.
 func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
-	return retryStale(ctx, r.tx, func() (bool, error) {
+	sent := false
+	err := retryStale(ctx, r.tx, func() (bool, error) {
 		rows, err := r.tx.Query(ctx, sql, args...) //nolint:rowserrcheck // read checks it
-		if err != nil {
+		if sent = err == nil; !sent {
 			return r.isRefusedValue(err), err
 		}
 		return false, read(rows)
 	})
+	if err != nil && !sent {
+		return explainSend(ctx, r.tx, sql, args, err)
+	}
+	return err
 }
 
 // isRefusedValue reports whether an error of Query may come from the driver, which could not encode an argument. Query doesn't

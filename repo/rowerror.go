@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // RowError says which row made a bulk write fail. Nothing has been written. It unwraps to what was wrong: [ErrNotFound],
@@ -59,49 +58,13 @@ func (d *descriptor) rowError(op string, err error, index int) error {
 	return &RowError{Table: d.label, Index: index, err: d.wrap(op, err, index)}
 }
 
-// numberBehind returns the number that follows words in the driver's text.
-func numberBehind(text, words string) (uint64, bool) {
-	_, rest, found := strings.Cut(text, words)
-	if !found {
-		return 0, false
-	}
-	end := 0
-	for end < len(rest) && isDigit(rest[end]) {
-		end++
-	}
-	n, err := strconv.ParseUint(rest[:end], 10, 32)
-	return n, err == nil
-}
-
-// unsent reads the driver's words about an argument that it couldn't encode and returns its number.
-func unsent(err error) (arg int, ok bool) {
-	n, ok := numberBehind(err.Error(), "failed to encode args[")
-	return int(n), ok //nolint:gosec // it has 32 bits
-}
-
-// unsentError is wrapRow for what the driver said of a value, which it quotes.
-func (d *descriptor) unsentError(op string, err error, index int, column string) error {
-	unsent := &statementError{text: "repo: " + op + " " + d.label + ": " + (&encodeError{}).Error(), err: err}
+// wrapEncode wraps an encodeError. index is the row's position, or -1.
+func (d *descriptor) wrapEncode(op string, err *encodeError, index int, column string) error {
+	wrapped := &statementError{text: "repo: " + op + " " + d.label + ": " + (&encodeError{}).Error(), err: err}
 	if index < 0 {
-		return unsent
+		return wrapped
 	}
-	return &RowError{Table: d.label, Index: index, Column: column, err: unsent}
-}
-
-// encodedAs returns the type that a value was to be encoded as, 0 when the driver doesn't tell.
-func encodedAs(err error) uint32 {
-	oid, _ := numberBehind(err.Error(), "(OID ")
-	return uint32(oid) //nolint:gosec // it has 32 bits
-}
-
-// encodes reports whether a value can be sent as a type that the driver knows from the start.
-func encodes(types *pgtype.Map, oid uint32, value any) bool {
-	for _, format := range []int16{pgtype.BinaryFormatCode, pgtype.TextFormatCode} {
-		if _, err := types.Encode(oid, format, value, nil); err == nil {
-			return true
-		}
-	}
-	return false
+	return &RowError{Table: d.label, Index: index, Column: column, err: wrapped}
 }
 
 // wrapCopy turns an error of a COPY into what a repository returns. position tells the position of a row by its number in the
@@ -119,7 +82,7 @@ func (d *descriptor) wrapCopy(op string, err error, position func(number int) in
 		return nil
 	}
 	if unsent, ok := errors.AsType[*encodeError](err); ok {
-		return d.unsentError(op, unsent.err, position(-1), name(unsent.column))
+		return d.wrapEncode(op, unsent, position(-1), name(unsent.column))
 	}
 	pg, ok := pgError(err)
 	if !ok {

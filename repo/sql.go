@@ -168,7 +168,7 @@ func run(ctx context.Context, q Querier, sql string, args []any, read func(pgx.R
 	err := retryStale(ctx, q, func() (refused bool, err error) {
 		rows, err := q.Query(ctx, sql, args...) //nolint:rowserrcheck // read checks it
 		if err != nil {
-			return false, err //nolint:wrapcheck // wrapped below
+			return false, explainSend(ctx, q, sql, args, err)
 		}
 		defer rows.Close()
 		return false, read(rows)

@@ -35,10 +35,12 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	}
 	singly := func(ctx context.Context) error {
 		statements := make([]bulkStatement, 0, len(rows))
+		columns := r.d.columnsAt(slices.Concat(r.d.statements.updateColumns, r.d.key))
 		for _, i := range w.positions(w.matcher) {
 			statements = append(statements, bulkStatement{
 				sql: r.d.statements.update, row: i, args: len(r.d.statements.updateColumns) + len(r.d.key) + 2, //nolint:mnd // version and time
 				appendArgs: func(_ []any, position int) []any { return r.d.updateArgs(w.values.Index(position)) },
+				columns:    columns,
 			})
 		}
 		return w.sendInTx(ctx, statements)

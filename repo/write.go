@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -19,6 +20,9 @@ func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
 	var room [layoutCapacity]byte
 	form := r.d.insertLayout(room[:0], v)
 	fresh, err := r.one(ctx, r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form))
+	if err != nil {
+		err = nameColumn(err, r.d.argColumns(form))
+	}
 	return r.setReturned("create", row, fresh, err)
 }
 
@@ -69,6 +73,9 @@ func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
 	fresh, err := r.one(ctx, r.d.statements.update, r.d.updateArgs(v))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r.notUpdatedError(ctx, v)
+	}
+	if err != nil {
+		err = nameColumn(err, r.d.columnsAt(slices.Concat(r.d.statements.updateColumns, r.d.key)))
 	}
 	return r.setReturned("update", row, fresh, err)
 }

@@ -307,7 +307,7 @@ func TestAMissingTableIsNamed(t *testing.T) {
 	t.Parallel()
 	r := newRepo[Plain, int64](t, newManager(t), "app.nothing")
 	_, err := r.Find(t.Context())
-	require.ErrorContains(t, err, "repo: read app.nothing: the table doesn't exist; create it")
+	require.ErrorContains(t, err, "repo: read app.nothing: relation \"app.nothing\" does not exist")
 }
 
 func TestAWriteThatATriggerSuppressesIsAnError(t *testing.T) {
