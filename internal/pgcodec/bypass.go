@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Origin tells where the codec for a column type comes from.
+// Origin is where the codec for a column type comes from.
 type Origin uint8
 
 const (
@@ -24,7 +24,7 @@ const (
 	Fast
 	// Enum is pgx's codec for an enum that the application has registered.
 	Enum
-	// Unknown is a type that the map doesn't know, such as an enum that is not registered. pgx then goes by the Go type.
+	// Unknown is a type that the map has no codec for, such as an enum that is not registered. pgx then chooses by the Go type.
 	Unknown
 )
 

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// jsonCodec copies a document into a json.RawMessage, where pgx has json.Unmarshal parse it twice to do the same. The
-// server has checked the document already.
+// jsonCodec copies a document into a json.RawMessage. pgx lets json.Unmarshal parse it twice for the same result. The server has
+// already checked the document.
 type jsonCodec struct{ *pgtype.JSONCodec }
 
 func (c jsonCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
@@ -18,7 +18,7 @@ func (c jsonCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any)
 	return c.JSONCodec.PlanScan(m, oid, format, target)
 }
 
-// jsonbCodec is jsonCodec for jsonb, whose binary form has a version in front.
+// jsonbCodec is jsonCodec for jsonb, whose binary format begins with a version.
 type jsonbCodec struct{ *pgtype.JSONBCodec }
 
 const jsonbVersion = 1
@@ -34,7 +34,7 @@ func (c jsonbCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any
 	return plan
 }
 
-// planRaw returns a plan for a target that wants the document as it is, nil for others.
+// planRaw returns a plan for a target that holds the unparsed document, or nil.
 func planRaw(target any) pgtype.ScanPlan {
 	switch target.(type) {
 	case *json.RawMessage:
@@ -53,7 +53,7 @@ func (scanRaw) Scan(src []byte, target any) error {
 		*raw = nil
 		return nil
 	}
-	document := bytes.Trim(src, " \t\r\n") // type json keeps the white space around a document, json.Unmarshal doesn't
+	document := bytes.Trim(src, " \t\r\n") // json.Unmarshal drops the white space that type json keeps
 	if len(document) == 0 {
 		return json.Unmarshal(src, raw) //nolint:wrapcheck // pgx names the column and wraps
 	}
@@ -61,7 +61,7 @@ func (scanRaw) Scan(src []byte, target any) error {
 	return nil
 }
 
-// scanRawPointer makes SQL's NULL and JSON's null a nil pointer, as pgx does.
+// scanRawPointer reads SQL's NULL and JSON's null as a nil pointer, as pgx does.
 type scanRawPointer struct{}
 
 func (scanRawPointer) Scan(src []byte, target any) error {
@@ -87,7 +87,7 @@ func (p scanBinaryJSONB) Scan(src []byte, target any) error {
 	switch {
 	case src == nil:
 		return p.document.Scan(nil, target) //nolint:wrapcheck // pgx names the column and wraps
-	case len(src) == 0 || src[0] != jsonbVersion: // pgx says what is wrong
+	case len(src) == 0 || src[0] != jsonbVersion: // pgx reports the error
 		return p.stock.PlanScan(nil, pgtype.JSONBOID, pgtype.BinaryFormatCode, target).Scan(src, target) //nolint:wrapcheck // as above
 	}
 	return p.document.Scan(src[1:], target) //nolint:wrapcheck // as above

@@ -23,9 +23,10 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Register makes a connection's map use the codecs, also for arrays of their types: pgx's array codec scans elements with the
-// element codec that it was made with. Ranges, multiranges and records look up the element's codec by its OID and need no
-// registration. Register sends nothing to the server.
+// Register makes a connection's map use the codecs. It sends nothing to the server.
+//
+// Arrays of the types are registered too, because pgx's array codec scans elements with the codec that it was made with. Ranges,
+// multiranges and records look up the codec of their elements by OID.
 //
 // A Map belongs to one connection and is not safe for concurrent use. The registered types keep no state and are shared by all
 // maps.

@@ -61,7 +61,7 @@ func samples() []string {
 		"array[row("+id+"::uuid, null::timestamptz)]")
 }
 
-func TestValuesAndAnyStayWhatPgxMakesOfThem(t *testing.T) {
+func TestRegister_KeepsValuesAndAnyOfPgx(t *testing.T) {
 	t.Parallel()
 	ours, stock := connected(t)
 	read := func(conn *pgx.Conn, sample string, mode pgx.QueryExecMode) (values []any, dest any, failure string) {
@@ -92,7 +92,7 @@ func TestValuesAndAnyStayWhatPgxMakesOfThem(t *testing.T) {
 // address is what pgx prints of a target.
 var address = regexp.MustCompile("0x[0-9a-f]+")
 
-func TestResultsAreThoseOfPgxInEveryFormat(t *testing.T) {
+func TestRegister_ReadsWhatPgxReadsInEveryFormat(t *testing.T) {
 	t.Parallel()
 	ours, stock := connected(t)
 	id, at, raw := uuid.Max, time.Unix(1, 2), json.RawMessage("before")
@@ -134,7 +134,7 @@ func TestResultsAreThoseOfPgxInEveryFormat(t *testing.T) {
 	assert.Greater(t, seen, 100)
 }
 
-func TestArgumentsArriveAsTheyAre(t *testing.T) {
+func TestRegister_SendsArgumentsUnchanged(t *testing.T) {
 	t.Parallel()
 	ours, stock := connected(t)
 	id := uuid.New()
@@ -191,7 +191,7 @@ func TestArgumentsArriveAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestCopyTakesUUIDsAndTheirTexts(t *testing.T) {
+func TestRegister_CopiesUUIDsAndTheirText(t *testing.T) {
 	t.Parallel()
 	ours, _ := connected(t)
 	_, err := ours.Exec(t.Context(), "create table t (id uuid, ids uuid[], at timestamptz, doc jsonb)")
@@ -210,7 +210,7 @@ func TestCopyTakesUUIDsAndTheirTexts(t *testing.T) {
 	assert.EqualValues(t, len(rows), n)
 }
 
-func TestCompositesAndDomainsOfThemWork(t *testing.T) {
+func TestRegister_SupportsCompositesAndDomains(t *testing.T) {
 	t.Parallel()
 	ours, _ := connected(t)
 	_, err := ours.Exec(t.Context(), "create domain key as uuid; create type visit as (id uuid, at timestamptz, doc jsonb, keys uuid[], key key)")
@@ -232,7 +232,7 @@ func TestCompositesAndDomainsOfThemWork(t *testing.T) {
 	assert.Equal(t, want, got)
 }
 
-func TestUsualValuesTakeNoAllocations(t *testing.T) { //nolint:paralleltest // counts allocations
+func TestRegister_ConvertsCommonValuesWithoutAllocation(t *testing.T) { //nolint:paralleltest // counts allocations
 	ours, _ := both()
 	buf := make([]byte, 0, 64)
 	for name, c := range map[string]struct {
@@ -268,7 +268,7 @@ func TestUsualValuesTakeNoAllocations(t *testing.T) { //nolint:paralleltest // c
 	}
 }
 
-func TestBrokenBytesAreToldAsPgxDoes(t *testing.T) {
+func TestRegister_ReportsInvalidBytesAsPgxDoes(t *testing.T) {
 	t.Parallel()
 	for _, src := range []string{"", "\x02{}", "\x01", "\x01 "} {
 		for _, target := range []func() any{fresh(json.RawMessage("before")), fresh(document{})} {
@@ -280,7 +280,7 @@ func TestBrokenBytesAreToldAsPgxDoes(t *testing.T) {
 	sameScanned(t, pgtype.TimestamptzOID, pgtype.BinaryFormatCode, []byte("short"), fresh(time.Time{}))
 }
 
-func TestAPointerToANilUUIDIsNull(t *testing.T) {
+func TestRegister_SendsNilPointerAsNull(t *testing.T) {
 	t.Parallel()
 	ours, _ := both() // pgx alone calls Value on the nil pointer and panics
 	none := (*uuid.UUID)(nil)

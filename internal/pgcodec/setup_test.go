@@ -148,7 +148,7 @@ func (refuses) Value() (driver.Value, error) { return nil, errors.New("no value"
 // named is a string type.
 type named string
 
-// ownBytes has elements of a type of its own.
+// ownBytes has elements of a named byte type.
 type (
 	ownByte  byte
 	ownBytes [16]ownByte

@@ -7,22 +7,22 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// slice shows the elements of a slice to pgx's array codec by their addresses, which go into an interface without an
-// allocation, where pgx's own wrappers copy each element to the heap.
+// slice passes the elements of a slice to pgx's array codec by address, which needs no allocation. pgx's own wrappers copy each
+// element to the heap.
 type slice[T any] []T
 
 func (s slice[T]) Dimensions() []pgtype.ArrayDimension {
 	if s == nil {
 		return nil
 	}
-	return []pgtype.ArrayDimension{{Length: int32(len(s)), LowerBound: 1}} //nolint:gosec // the wire has no room for more, either
+	return []pgtype.ArrayDimension{{Length: int32(len(s)), LowerBound: 1}} //nolint:gosec // the protocol has the same limit
 }
 
 func (s slice[T]) Index(i int) any { return &s[i] }
 
 func (slice[T]) IndexType() any { return (*T)(nil) }
 
-// wrapSlice is one of pgx's wrapper functions: it finds a way to encode a value that no codec takes as it is.
+// wrapSlice is a wrapper function in pgx's sense: it converts a value that no codec encodes.
 func wrapSlice(value any) (plan pgtype.WrappedEncodePlanNextSetter, next any, ok bool) {
 	switch value := value.(type) {
 	case []uuid.UUID:

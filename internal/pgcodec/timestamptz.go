@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// timestamptzCodec writes a time.Time as the eight bytes it is, where pgx wraps it into two interface values first.
+// timestamptzCodec encodes a time.Time directly. pgx wraps it into two interface values first.
 type timestamptzCodec struct{ *pgtype.TimestamptzCodec }
 
 // A timestamptz is the number of microseconds from 2000-01-01 UTC (PostgreSQL's src/include/datatype/timestamp.h).
@@ -20,8 +20,8 @@ const (
 	y2kSeconds      = 946_684_800               // from 1970-01-01 to 2000-01-01
 	firstMicros     = -211_813_488_000_000_000  // 4714-11-24 BC, the first timestamp
 	endMicros       = 9_223_371_331_200_000_000 // 294277-01-01, the end of timestamps
-	infinity        = int64(math.MaxInt64)      // the wire's 'infinity'
-	minusInfinity   = int64(math.MinInt64)      // the wire's '-infinity'
+	infinity        = int64(math.MaxInt64)      // 'infinity' on the wire
+	minusInfinity   = int64(math.MinInt64)      // '-infinity' on the wire
 	timestampBytes  = 8
 )
 
@@ -60,10 +60,10 @@ func (encodeTimePointer) Encode(value any, buf []byte) ([]byte, error) {
 	return appendTime(buf, *t), nil
 }
 
-// appendTime drops what is below a microsecond, as pgx does.
+// appendTime truncates to microseconds, as pgx does.
 func appendTime(buf []byte, t time.Time) []byte {
 	micros := (t.Unix()-y2kSeconds)*microsPerSecond + int64(t.Nanosecond())/nanosPerMicro
-	return binary.BigEndian.AppendUint64(buf, uint64(micros)) //nolint:gosec // the wire's two's complement
+	return binary.BigEndian.AppendUint64(buf, uint64(micros)) //nolint:gosec // two's complement on the wire
 }
 
 type scanTime struct{}
@@ -73,11 +73,11 @@ func (scanTime) Scan(src []byte, target any) error {
 		return errors.New("cannot scan NULL into *time.Time")
 	}
 	if len(src) != timestampBytes {
-		var t pgtype.Timestamptz // pgx says what is wrong
+		var t pgtype.Timestamptz // pgx reports the error
 		plan := new(pgtype.TimestamptzCodec).PlanScan(nil, pgtype.TimestamptzOID, pgtype.BinaryFormatCode, &t)
 		return plan.Scan(src, &t) //nolint:wrapcheck // pgx names the column and wraps
 	}
-	micros := int64(binary.BigEndian.Uint64(src)) //nolint:gosec // the wire's two's complement
+	micros := int64(binary.BigEndian.Uint64(src)) //nolint:gosec // two's complement on the wire
 	switch {
 	case micros == infinity:
 		return errors.New("cannot scan Infinity into *time.Time")

@@ -29,7 +29,7 @@ func (c uuidCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any
 		return encodeUUIDPointer{text: format == pgtype.TextFormatCode}
 	case uuid.NullUUID:
 		return encodeNullUUID{text: format == pgtype.TextFormatCode}
-	case answered, pgtype.SkipUnderlyingTypePlanner:
+	case driverValue, pgtype.SkipUnderlyingTypePlanner:
 		return c.UUIDCodec.PlanEncode(m, oid, format, value)
 	}
 	if plan := c.UUIDCodec.PlanEncode(m, oid, format, value); plan != nil || format != pgtype.BinaryFormatCode {
@@ -73,7 +73,7 @@ func (c uuidCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any)
 	return c.UUIDCodec.PlanScan(m, oid, format, target)
 }
 
-// isBytes reports whether t is an array of sixteen bytes.
+// isBytes reports whether t is an array of 16 bytes.
 func isBytes(t reflect.Type) bool {
 	return t != nil && t.Kind() == reflect.Array && t.Len() == uuidBytes && t.Elem().Kind() == reflect.Uint8 && t.Elem().PkgPath() == ""
 }
@@ -98,8 +98,8 @@ func putText(dst, id []byte) {
 	dst[8], dst[13], dst[18], dst[23] = '-', '-', '-', '-'
 }
 
-// parseText reads the canonical text of a UUID, in upper or lower case. PostgreSQL and pgx take more forms: for those the
-// caller goes their way.
+// parseText parses the canonical text of a UUID, in upper or lower case. PostgreSQL and pgx accept other forms too, which it
+// leaves to them.
 func parseText[T string | []byte](text T) (id uuid.UUID, ok bool) {
 	if len(text) != uuidText || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
 		return uuid.UUID{}, false

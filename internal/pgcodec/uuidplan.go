@@ -57,8 +57,8 @@ func (encodeArray) Encode(value any, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// encodeUUIDString is for strings in binary: elements of arrays and rows of COPY. Where it gives up pgx takes its other way,
-// which is to let the server read the text.
+// encodeUUIDString is for strings in the binary format: elements of arrays and rows of COPY. If it fails, pgx sends the text, and
+// the server parses it.
 type encodeUUIDString struct{}
 
 func (encodeUUIDString) Encode(value any, buf []byte) ([]byte, error) {
@@ -70,29 +70,29 @@ func (encodeUUIDString) Encode(value any, buf []byte) ([]byte, error) {
 	return append(buf, id[:]...), nil
 }
 
-// encodeValuer asks a driver.Valuer and saves pgx's detour for the usual answer, the canonical text.
+// encodeValuer calls a driver.Valuer and encodes the usual result, the canonical text, without pgx's detour.
 type encodeValuer struct {
 	m   *pgtype.Map
 	oid uint32
 }
 
 func (p encodeValuer) Encode(value any, buf []byte) ([]byte, error) {
-	answer, err := value.(driver.Valuer).Value() //nolint:forcetypeassert // the plan was made for this type
-	if err != nil || answer == nil {
+	result, err := value.(driver.Valuer).Value() //nolint:forcetypeassert // the plan was made for this type
+	if err != nil || result == nil {
 		return nil, err //nolint:wrapcheck // pgx names the argument and wraps
 	}
-	if text, ok := answer.(string); ok {
+	if text, ok := result.(string); ok {
 		if id, ok := parseText(text); ok {
 			return append(buf, id[:]...), nil
 		}
 	}
-	return p.m.Encode(p.oid, pgtype.BinaryFormatCode, answered{answer}, buf) //nolint:wrapcheck // as above
+	return p.m.Encode(p.oid, pgtype.BinaryFormatCode, driverValue{result}, buf) //nolint:wrapcheck // as above
 }
 
-// answered hands a Valuer's answer to pgx. PlanEncode has no plan for it but pgx's own.
-type answered struct{ answer driver.Value }
+// driverValue passes the result of a Valuer to pgx. PlanEncode returns pgx's plan for it.
+type driverValue struct{ value driver.Value }
 
-func (a answered) Value() (driver.Value, error) { return a.answer, nil }
+func (v driverValue) Value() (driver.Value, error) { return v.value, nil }
 
 type scanUUID struct{}
 
@@ -119,7 +119,7 @@ func (scanNullUUID) Scan(src []byte, target any) error {
 	return nil
 }
 
-// scanOther deals with what isn't a UUID in binary: NULL, or an error.
+// scanOther reads NULL, and returns an error for other values.
 func scanOther(src []byte, target interface{ Scan(value any) error }) error {
 	if src == nil {
 		return target.Scan(nil)
@@ -137,7 +137,7 @@ func (scanUUIDFromText) Scan(src []byte, target any) error {
 		return id.Scan(nil) //nolint:wrapcheck // pgx names the column and wraps
 	}
 	parsed, ok := parseText(src)
-	if !ok { // not what a server sends: pgx's way
+	if !ok { // a form that no server sends
 		var stock pgtype.UUID
 		if err := stock.Scan(string(src)); err != nil {
 			return err //nolint:wrapcheck // pgx names the column and wraps

@@ -13,16 +13,16 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// decoder reads a value into a field whose field it gets and which is zero. It returns false, and has written nothing, for what
-// it leaves to pgx: errors, and what is rare. src is nil for NULL.
+// decoder reads a value into the zero field at this address and reports whether it did. It returns false, without writing
+// anything, for values that it leaves to pgx: invalid and rare ones. src is nil for NULL.
 type decoder func(src []byte, field unsafe.Pointer, a *arena) bool
 
 type integer interface {
 	~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64
 }
 
-// put stores an integer if the field can hold it.
-func put[T integer](value int64, field unsafe.Pointer) bool {
+// setInteger stores an integer if the field can hold it.
+func setInteger[T integer](value int64, field unsafe.Pointer) bool {
 	narrow := T(value)
 	if int64(narrow) != value || (narrow < 0) != (value < 0) {
 		return false
@@ -32,15 +32,15 @@ func put[T integer](value int64, field unsafe.Pointer) bool {
 }
 
 func decodeInt2[T integer](src []byte, field unsafe.Pointer, _ *arena) bool {
-	return len(src) == 2 && put[T](int64(int16(binary.BigEndian.Uint16(src))), field) //nolint:gosec // two's complement on the wire
+	return len(src) == 2 && setInteger[T](int64(int16(binary.BigEndian.Uint16(src))), field) //nolint:gosec // two's complement on the wire
 }
 
 func decodeInt4[T integer](src []byte, field unsafe.Pointer, _ *arena) bool {
-	return len(src) == 4 && put[T](int64(int32(binary.BigEndian.Uint32(src))), field) //nolint:gosec // two's complement on the wire
+	return len(src) == 4 && setInteger[T](int64(int32(binary.BigEndian.Uint32(src))), field) //nolint:gosec // two's complement on the wire
 }
 
 func decodeInt8[T integer](src []byte, field unsafe.Pointer, _ *arena) bool {
-	return len(src) == 8 && put[T](int64(binary.BigEndian.Uint64(src)), field) //nolint:gosec // two's complement on the wire
+	return len(src) == 8 && setInteger[T](int64(binary.BigEndian.Uint64(src)), field) //nolint:gosec // two's complement on the wire
 }
 
 func decodeBool(src []byte, field unsafe.Pointer, _ *arena) bool {
@@ -89,7 +89,7 @@ func decodeText(src []byte, field unsafe.Pointer, a *arena) bool {
 	return true
 }
 
-// decodeJSON copies a document in text. The white space that type json keeps around one is not part of it.
+// decodeJSON copies a document without the surrounding white space that type json keeps.
 func decodeJSON(src []byte, field unsafe.Pointer, a *arena) bool {
 	if src == nil {
 		return true
@@ -105,13 +105,13 @@ func decodeJSON(src []byte, field unsafe.Pointer, a *arena) bool {
 	return true
 }
 
-// decodeJSONPointer makes SQL's NULL and JSON's null a nil pointer.
+// decodeJSONPointer reads SQL's NULL and JSON's null as a nil pointer.
 func decodeJSONPointer(src []byte, field unsafe.Pointer, a *arena) bool {
 	if src == nil || string(src) == "null" {
 		return true
 	}
 	raw := new(json.RawMessage)
-	if !decodeJSON(src, unsafe.Pointer(raw), a) { //nolint:gosec // it is what decodeJSON writes
+	if !decodeJSON(src, unsafe.Pointer(raw), a) { //nolint:gosec // decodeJSON writes this type
 		return false
 	}
 	*(**json.RawMessage)(field) = raw
@@ -143,8 +143,8 @@ func decodeUUIDText(src []byte, field unsafe.Pointer, a *arena) bool {
 	return true
 }
 
-// Times count from 2000-01-01, timestamps in microseconds and dates in days. The largest and the smallest number are
-// infinities, for which a time.Time has no room (PostgreSQL's src/include/datatype/timestamp.h and src/include/utils/date.h).
+// Timestamps count microseconds from 2000-01-01, and dates count days. Numbers outside these bounds are infinities, which a
+// time.Time can't hold (PostgreSQL's src/include/datatype/timestamp.h and src/include/utils/date.h).
 const (
 	microsPerSecond = 1_000_000
 	nanosPerMicro   = 1_000
@@ -192,11 +192,11 @@ func decodeDate(src []byte, field unsafe.Pointer, _ *arena) bool {
 	return true
 }
 
-// maxValues is how many values behind pointers are made at once.
+// maxValues is the largest number of pointers' targets that are allocated together.
 const maxValues = 16
 
-// pointer makes the value that a decoder writes, and leaves a nil pointer for NULL. T is the value's type or one of the same
-// memory layout. The first row of a result has its value to itself; the values of others are made several at once.
+// pointer returns the decoder for a pointer to the type that decode writes. NULL stays a nil pointer. T is that type or one of the
+// same memory layout. The target in the first row of a result is allocated alone, later ones are allocated several at once.
 func pointer[T any](decode decoder) decoder {
 	var (
 		free   []T
@@ -224,7 +224,8 @@ func pointer[T any](decode decoder) decoder {
 	}
 }
 
-// valid makes the decoder for a struct of package sql whose first field decode writes and whose field Valid tells it from NULL.
+// valid returns the decoder for a type of package sql: decode writes the first field, and field Valid is set unless the value is
+// NULL.
 func valid[N any](decode decoder) decoder {
 	f, _ := reflect.TypeFor[N]().FieldByName("Valid")
 	return func(src []byte, field unsafe.Pointer, a *arena) bool {

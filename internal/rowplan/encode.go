@@ -13,9 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Encoder writes rows in the binary format of COPY. It decides as a Plan does: pgx's type map is asked how a column is to be
-// encoded, and only where the answer is what pgx or package pgcodec has for a common pair of types, a function of ours does
-// it. Everything else is boxed and goes through pgx. An Encoder belongs to one COPY.
+// Encoder writes rows in the binary format of COPY. Values of the types in the table are written directly, under the conditions in
+// the documentation of package pgcodec. pgx encodes all others. An Encoder belongs to one COPY.
 type Encoder struct {
 	columns []encodeColumn
 	types   *pgtype.Map
@@ -23,7 +22,7 @@ type Encoder struct {
 
 // Column is a column of a COPY and the field whose value it gets.
 type Column struct {
-	// Path leads to the field, as reflect.Value.FieldByIndex takes it; Boxed says that the value can only be had as an argument.
+	// Path is the field's index path. Boxed marks a column whose value is not the field's, so that it must come as an argument.
 	Path  []int
 	Boxed bool
 	// OID is the column's type.
@@ -31,16 +30,16 @@ type Column struct {
 }
 
 type encodeColumn struct {
-	encode encoder // nil: pgx does it
+	encode encoder // nil: pgx encodes the column
 	offset uintptr
 	oid    uint32
 }
 
-// encoder appends the length and the value of a field whose field it gets, -1 for NULL. It returns false, and what it was
-// given, for what it leaves to pgx.
+// encoder appends the length and the value of the field at this address; the length of NULL is -1. It returns false and buf
+// unchanged for values that it leaves to pgx.
 type encoder func(buf []byte, field unsafe.Pointer) ([]byte, bool)
 
-// NewEncoder makes an encoder for rows of a struct type.
+// NewEncoder returns an encoder for rows of a struct type.
 func NewEncoder(types *pgtype.Map, typ reflect.Type, columns []Column) *Encoder {
 	e := &Encoder{types: types, columns: make([]encodeColumn, len(columns))}
 	for i, column := range columns {
@@ -54,7 +53,7 @@ func NewEncoder(types *pgtype.Map, typ reflect.Type, columns []Column) *Encoder 
 	return e
 }
 
-// Direct returns how many of the columns are written without pgx.
+// Direct returns the number of columns that have an encoder.
 func (e *Encoder) Direct() int {
 	n := 0
 	for i := range e.columns {
@@ -65,8 +64,8 @@ func (e *Encoder) Direct() int {
 	return n
 }
 
-// Append appends a row, a struct of the encoder's type at this address. boxed returns the value of a column as an argument;
-// it is asked for what pgx has to encode. An error comes with the position of the column whose value can't be sent.
+// Append appends the row at this address, a struct of the encoder's type. boxed returns the value of a column as an argument. It is
+// called for values that pgx has to encode. With an error, Append returns the position of the column whose value can't be sent.
 func (e *Encoder) Append(buf []byte, row unsafe.Pointer, boxed func(column int) any) ([]byte, int, error) {
 	buf = binary.BigEndian.AppendUint16(buf, uint16(len(e.columns))) //nolint:gosec // a table has at most 1600 columns
 	for i := range e.columns {
@@ -88,15 +87,15 @@ func (e *Encoder) Append(buf []byte, row unsafe.Pointer, boxed func(column int) 
 
 const null = math.MaxUint32 // the length of NULL, -1
 
-// appendValue does what pgx does with a value that is copied: what can't be encoded in binary, such as a text for a number, is
-// read as the column's type first.
+// appendValue encodes a value as pgx's CopyFrom does. A value that can't be encoded in binary, such as text for a number, is first
+// parsed as the column's type.
 func appendValue(m *pgtype.Map, buf []byte, oid uint32, value any) ([]byte, error) {
 	start := len(buf)
 	buf = binary.BigEndian.AppendUint32(buf, null)
 	longer, err := m.Encode(oid, pgtype.BinaryFormatCode, value, buf)
 	if err != nil {
-		var again error
-		if longer, again = throughText(m, buf, oid, value); again != nil {
+		var textErr error
+		if longer, textErr = encodeParsed(m, buf, oid, value); textErr != nil {
 			return nil, err //nolint:wrapcheck // the caller wraps it with the column
 		}
 	}
@@ -106,7 +105,7 @@ func appendValue(m *pgtype.Map, buf []byte, oid uint32, value any) ([]byte, erro
 	return setLength(longer, start)
 }
 
-var errTooLong = errors.New("the value is longer than PostgreSQL takes")
+var errTooLong = errors.New("the value is longer than PostgreSQL allows")
 
 func setLength(buf []byte, start int) ([]byte, error) {
 	n := len(buf) - start - 4
@@ -117,12 +116,12 @@ func setLength(buf []byte, start int) ([]byte, error) {
 	return buf, nil
 }
 
-func throughText(m *pgtype.Map, buf []byte, oid uint32, value any) ([]byte, error) {
+func encodeParsed(m *pgtype.Map, buf []byte, oid uint32, value any) ([]byte, error) {
 	text, ok := value.(string)
 	if !ok {
 		encoded, err := m.Encode(oid, pgtype.TextFormatCode, value, nil)
 		if err != nil {
-			return nil, fmt.Errorf("no text either: %w", err)
+			return nil, fmt.Errorf("encode as text: %w", err)
 		}
 		text = string(encoded)
 	}
@@ -130,7 +129,7 @@ func throughText(m *pgtype.Map, buf []byte, oid uint32, value any) ([]byte, erro
 		if _, ok := typ.Codec.(*pgtype.ArrayCodec); ok {
 			var array pgtype.Array[any] // keeps the dimensions
 			if m.Scan(oid, pgtype.TextFormatCode, []byte(text), &array) == nil {
-				return m.Encode(oid, pgtype.BinaryFormatCode, array, buf) //nolint:wrapcheck // the caller has a better error
+				return m.Encode(oid, pgtype.BinaryFormatCode, array, buf) //nolint:wrapcheck // the caller returns the first error
 			}
 		}
 	}
@@ -141,7 +140,7 @@ func throughText(m *pgtype.Map, buf []byte, oid uint32, value any) ([]byte, erro
 	return m.Encode(oid, pgtype.BinaryFormatCode, parsed, buf) //nolint:wrapcheck // as above
 }
 
-// encodePointer makes the encoder for a pointer to the type that encode writes.
+// encodePointer returns the encoder for a pointer to the type that encode writes.
 func encodePointer(encode encoder) encoder {
 	return func(buf []byte, field unsafe.Pointer) ([]byte, bool) {
 		target := *(*unsafe.Pointer)(field)
@@ -152,7 +151,7 @@ func encodePointer(encode encoder) encoder {
 	}
 }
 
-// integerValue returns an integer if it fits into an int64.
+// integerValue returns an integer and whether it fits into an int64.
 func integerValue[T integer](field unsafe.Pointer) (int64, bool) {
 	value := *(*T)(field)
 	n := int64(value)
@@ -203,7 +202,7 @@ func encodeFloat8(buf []byte, field unsafe.Pointer) ([]byte, bool) {
 	return appendEight(buf, math.Float64bits(*(*float64)(field))), true
 }
 
-// encodeTimestamptz drops what is below a microsecond, as pgx does.
+// encodeTimestamptz truncates to microseconds, as pgx does.
 func encodeTimestamptz(buf []byte, field unsafe.Pointer) ([]byte, bool) {
 	at := (*time.Time)(field)
 	n := (at.Unix()-y2kSeconds)*microsPerSecond + int64(at.Nanosecond())/nanosPerMicro
@@ -233,7 +232,7 @@ func encodeBytes(buf []byte, field unsafe.Pointer) ([]byte, bool) {
 	return append(binary.BigEndian.AppendUint32(buf, uint32(len(value))), value...), true //nolint:gosec // it fits
 }
 
-// encodeJSONB writes a document with jsonb's version in front.
+// encodeJSONB writes jsonb's version and a document.
 func encodeJSONB(buf []byte, field unsafe.Pointer) ([]byte, bool) {
 	value := *(*json.RawMessage)(field)
 	switch {

@@ -19,15 +19,15 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
-// valuer writes its text by itself.
+// valuer encodes itself.
 type valuer string
 
 func (v valuer) Value() (driver.Value, error) { return strings.ToLower(string(v)), nil }
 
-// writer is a kind of field that is written by every way there is.
+// writer encodes fields of one type in all ways.
 type writer struct {
 	typ reflect.Type
-	// write returns whether there was an encoder of our own, and what it wrote.
+	// write returns whether there is an encoder, and the bytes that pgx sends.
 	write func(t *testing.T, m *pgtype.Map, oid uint32, data []byte) (direct bool, sent []byte)
 }
 
@@ -41,7 +41,7 @@ func writerOf[V any]() writer {
 		got, bad, err := e.Append([]byte("before"), unsafe.Pointer(&row), func(int) any { return row.V })
 		want, wantErr := rowplan.AppendValue(m, oid, row.V)
 		if (err == nil) != (wantErr == nil) || err != nil && bad != 0 {
-			t.Fatalf("%#v for %d: the encoder says %v for column %d, pgx %v", row.V, oid, err, bad, wantErr)
+			t.Fatalf("%#v for %d: the encoder returns %v for column %d, pgx %v", row.V, oid, err, bad, wantErr)
 		}
 		if err == nil && string(got) != "before\x00\x01"+string(want) {
 			t.Fatalf("%#v for %d: the encoder writes %q, pgx %q", row.V, oid, got, want)
@@ -51,11 +51,11 @@ func writerOf[V any]() writer {
 	return writer{reflect.TypeFor[V](), write}
 }
 
-// fill makes a value of bytes.
+// fill sets a value from bytes.
 func fill(v reflect.Value, data []byte) {
-	var room [9]byte
-	copy(room[:], data)
-	n := binary.BigEndian.Uint64(room[1:])
+	var padded [9]byte
+	copy(padded[:], data)
+	n := binary.BigEndian.Uint64(padded[1:])
 	switch v.Kind() {
 	case reflect.Bool:
 		v.SetBool(n%2 == 1)
@@ -68,22 +68,22 @@ func fill(v reflect.Value, data []byte) {
 	case reflect.String:
 		v.SetString(string(data))
 	case reflect.Slice:
-		if v.Type().Elem().Kind() == reflect.Uint8 && room[0] > 0 {
+		if v.Type().Elem().Kind() == reflect.Uint8 && padded[0] > 0 {
 			v.SetBytes(append([]byte{}, data...))
-		} else if room[0] > 0 {
+		} else if padded[0] > 0 {
 			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 			fill(v.Index(0), data[1:])
 		}
 	case reflect.Array:
-		reflect.Copy(v, reflect.ValueOf(append(room[:], room[:]...)[:v.Len()]).Convert(reflect.SliceOf(v.Type().Elem())))
+		reflect.Copy(v, reflect.ValueOf(append(padded[:], padded[:]...)[:v.Len()]).Convert(reflect.SliceOf(v.Type().Elem())))
 	case reflect.Pointer:
-		if room[0] > 0 {
+		if padded[0] > 0 {
 			v.Set(reflect.New(v.Type().Elem()))
 			fill(v.Elem(), data[1:])
 		}
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
-			v.Set(reflect.ValueOf(time.Unix(int64(n>>24), int64(n%1e9)).In(time.FixedZone("x", int(room[0])*60))))
+			v.Set(reflect.ValueOf(time.Unix(int64(n>>24), int64(n%1e9)).In(time.FixedZone("x", int(padded[0])*60))))
 			return
 		}
 		for _, f := range v.Fields() {
@@ -111,7 +111,7 @@ var writers = []writer{
 	writerOf[*json.RawMessage](), writerOf[**string](), writerOf[**time.Time](),
 	writerOf[name](), writerOf[level](), writerOf[flag](), writerOf[blob](), writerOf[id16](), writerOf[ratio](), writerOf[counter](),
 	writerOf[*name](), writerOf[*level](), writerOf[*blob](), writerOf[*id16](), writerOf[*counter](),
-	writerOf[mood](), writerOf[*mood](), writerOf[label](), writerOf[*label](),
+	writerOf[color](), writerOf[*color](), writerOf[label](), writerOf[*label](),
 	writerOf[opaque](), writerOf[valuer](), writerOf[*valuer](), writerOf[document](),
 	writerOf[map[string]any](), writerOf[any](), writerOf[uuid.NullUUID](), writerOf[pgtype.Text](), writerOf[pgtype.Int8](),
 	writerOf[pgtype.Timestamptz](), writerOf[pgtype.UUID](), writerOf[[]string](), writerOf[[]int32](), writerOf[[]uuid.UUID](),
@@ -131,8 +131,8 @@ func dataSamples() [][]byte {
 	}
 }
 
-// TestEncoderWritesWhatPgxWrites tries every kind of field for every type.
-func TestEncoderWritesWhatPgxWrites(t *testing.T) {
+// TestEncoder_WritesWhatPgxWrites tries every Go type with every column type.
+func TestEncoder_WritesWhatPgxWrites(t *testing.T) {
 	t.Parallel()
 	for _, makeMap := range append(slices.Clone(maps), foreignEncoders, foreignEncodeWrappers) {
 		m := makeMap()
@@ -163,7 +163,7 @@ func foreignEncoders() *pgtype.Map {
 	return m
 }
 
-// quiet is an application's codec for text.
+// quiet is an application's codec for text that writes lower case.
 type quiet struct{ pgtype.TextCodec }
 
 func (quiet) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
@@ -179,7 +179,7 @@ func (writeQuiet) Encode(value any, buf []byte) ([]byte, error) {
 	return append(buf, strings.ToLower(value.(string))...), nil
 }
 
-func TestCommonColumnsAreWrittenWithoutPgx(t *testing.T) {
+func TestEncoder_EncodesCommonTypesWithoutPgx(t *testing.T) {
 	t.Parallel()
 	some := []byte("\x01\x00\x00\x00\x00\x00\x00\x00\x01")
 	for _, one := range []struct {
@@ -195,7 +195,7 @@ func TestCommonColumnsAreWrittenWithoutPgx(t *testing.T) {
 		{writerOf[*ratio](), pgtype.Float8OID},
 		{writerOf[string](), pgtype.TextOID},
 		{writerOf[*name](), pgtype.VarcharOID},
-		{writerOf[mood](), unregistered},
+		{writerOf[color](), unregistered},
 		{writerOf[[]byte](), pgtype.ByteaOID},
 		{writerOf[uuid.UUID](), pgtype.UUIDOID},
 		{writerOf[*uuid.UUID](), pgtype.UUIDOID},
@@ -218,7 +218,7 @@ func TestCommonColumnsAreWrittenWithoutPgx(t *testing.T) {
 	}
 }
 
-// FuzzEncoder holds the encoder to what pgx writes.
+// FuzzEncoder compares the encoder with pgx.
 func FuzzEncoder(f *testing.F) {
 	for i, data := range dataSamples() {
 		f.Add(uint8(i), uint8(i), uint8(i), data)

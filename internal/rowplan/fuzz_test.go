@@ -22,7 +22,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
-// The kinds of fields: what decoders take, the same under other names, and what must not be mistaken for it.
+// Types of fields: those that decoders support, named types of the same kinds, and types that must be left to pgx.
 
 type (
 	name    string
@@ -34,19 +34,19 @@ type (
 	counter uint32
 )
 
-// shouts reads its text by itself.
+// shouts is a sql.Scanner.
 type shouts string
 
 func (s *shouts) Scan(value any) error {
 	text, ok := value.(string)
 	if !ok {
-		return fmt.Errorf("no text but %T", value)
+		return fmt.Errorf("expected text, got %T", value)
 	}
 	*s = shouts(strings.ToUpper(text))
 	return nil
 }
 
-// halves reads its number by itself, by pgx's interface.
+// halves is a pgtype.Int64Scanner.
 type halves int64
 
 func (h *halves) ScanInt64(v pgtype.Int8) error {
@@ -58,7 +58,7 @@ func (h *halves) ScanInt64(v pgtype.Int8) error {
 	return nil
 }
 
-// byText reads any text by pgx's interface.
+// byText is a pgtype.TextScanner.
 type byText string
 
 func (b *byText) ScanText(v pgtype.Text) error {
@@ -66,17 +66,17 @@ func (b *byText) ScanText(v pgtype.Text) error {
 	return nil
 }
 
-// opaque forbids pgx to look at what it is made of.
+// opaque is a pgtype.SkipUnderlyingTypePlanner.
 type opaque string
 
 func (opaque) SkipUnderlyingTypePlan() {}
 
-// mood is an enum that can print itself, which no codec uses.
-type mood string
+// color is a fmt.Stringer, which takes no part in a conversion.
+type color string
 
-func (m mood) String() string { return "mood " + string(m) }
+func (m color) String() string { return "the color " + string(m) }
 
-// label is a string that reads and writes its text itself, which pgx ignores.
+// label is an encoding.TextUnmarshaler, which pgx ignores.
 type label string
 
 func (l label) MarshalText() ([]byte, error) { return []byte("text " + string(l)), nil }
@@ -91,17 +91,17 @@ type document struct {
 	B string `json:"b"`
 }
 
-// box has a field between two others, which nobody may touch.
+// box has a field between two others, which must not change.
 type box[V any] struct {
 	Before [3]byte `db:"-"`
 	V      V       `db:"v"`
 	After  [9]byte `db:"-"`
 }
 
-// kind reads a value into a field of one type, by every way there is.
+// kind reads values into fields of one type in all ways.
 type kind struct {
 	typ reflect.Type
-	// read returns whether the plan has a decoder of its own and whether the value could be read.
+	// read returns whether the plan has a decoder, and whether the value could be read.
 	read func(t *testing.T, m *pgtype.Map, d pgconn.FieldDescription, src []byte) (direct, ok bool)
 }
 
@@ -110,7 +110,7 @@ func kindOf[V any]() kind {
 	return kind{reflect.TypeFor[V](), func(t *testing.T, m *pgtype.Map, d pgconn.FieldDescription, src []byte) (direct, ok bool) {
 		t.Helper()
 		if src == nil && fmt.Sprintf("%T", m.PlanScan(d.DataTypeOID, d.Format, new(V))) == "*pgtype.scanPlanFail" {
-			// pgx tries the types it knows in any order, until one takes NULL: it says this today and that tomorrow.
+			// pgx tries its types in random order until one accepts NULL, so the outcome varies.
 			return false, false
 		}
 		d.Name = "v"
@@ -125,12 +125,12 @@ func kindOf[V any]() kind {
 		}
 		ok = rowplan.Scan(plan, [][]byte{sent}, &got)
 		for i := range sent {
-			sent[i] = '#' // it belongs to the connection
+			sent[i] = '#' // the connection reuses the memory
 		}
 		err := pgx.ScanRow(m, descriptions, [][]byte{src}, &want.V)
 		what := fmt.Sprintf("%v from %d in format %d: %q", reflect.TypeFor[V](), d.DataTypeOID, d.Format, src)
 		if ok != (err == nil) {
-			t.Fatalf("%s: the plan says %v, pgx %v", what, ok, err)
+			t.Fatalf("%s: the plan returns %v, pgx %v", what, ok, err)
 		}
 		if ok && !same(reflect.ValueOf(got), reflect.ValueOf(want)) {
 			t.Fatalf("%s: the plan reads %#v, pgx %#v", what, got, want)
@@ -143,7 +143,7 @@ func kindOf[V any]() kind {
 	}}
 }
 
-// oneRow is what scany gets.
+// oneRow is a result of one row for scany.
 type oneRow struct {
 	pgx.Rows
 
@@ -158,7 +158,7 @@ func (r *oneRow) Scan(dest ...any) error {
 	return pgx.ScanRow(r.types, r.descriptions, r.values, dest...)
 }
 
-// same compares as == does, but for numbers that aren't any, which must have the same bits.
+// same compares as reflect.DeepEqual does, but floating-point numbers by their bits.
 func same(a, b reflect.Value) bool {
 	switch a.Kind() {
 	case reflect.Float32, reflect.Float64:
@@ -204,7 +204,7 @@ var kinds = []kind{
 	kindOf[name](), kindOf[level](), kindOf[flag](), kindOf[blob](), kindOf[id16](), kindOf[ratio](), kindOf[counter](),
 	kindOf[*name](), kindOf[*level](), kindOf[*flag](), kindOf[*blob](), kindOf[*id16](), kindOf[*ratio](), kindOf[*counter](),
 	kindOf[shouts](), kindOf[*shouts](), kindOf[halves](), kindOf[*halves](), kindOf[byText](), kindOf[*byText](), kindOf[opaque](),
-	kindOf[*opaque](), kindOf[mood](), kindOf[*mood](), kindOf[label](), kindOf[*label](),
+	kindOf[*opaque](), kindOf[color](), kindOf[*color](), kindOf[label](), kindOf[*label](),
 	kindOf[document](), kindOf[*document](), kindOf[map[string]any](), kindOf[any](),
 	kindOf[uuid.NullUUID](), kindOf[sql.NullString](), kindOf[sql.NullInt64](), kindOf[sql.NullTime](), kindOf[sql.Null[string]](),
 	kindOf[sql.NullBool](), kindOf[sql.NullInt16](), kindOf[sql.NullInt32](), kindOf[sql.NullFloat64](),
@@ -214,7 +214,7 @@ var kinds = []kind{
 	kindOf[time.Duration](), kindOf[netip.Addr](), kindOf[netip.Prefix](), kindOf[pgtype.Range[pgtype.Int4]](),
 }
 
-// unregistered is the OID of a type that no map knows, as an enum that nobody has registered.
+// unregistered is the OID of a type that is in no map, such as an enum that is not registered.
 const unregistered = 99999
 
 var oids = []uint32{
@@ -261,7 +261,7 @@ func foreignWrappers() *pgtype.Map {
 	return m
 }
 
-// negated is an application's codec for int8.
+// negated is an application's codec for int8 that changes the sign.
 type negated struct{ pgtype.Int8Codec }
 
 func (negated) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
@@ -281,7 +281,7 @@ func (scanNegated) Scan(src []byte, target any) error {
 	return nil
 }
 
-// trimmed is an application's codec for character(n).
+// trimmed is an application's codec for character(n) that trims blanks.
 type trimmed struct{ pgtype.TextCodec }
 
 func (trimmed) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
@@ -298,7 +298,7 @@ func (scanTrimmed) Scan(src []byte, target any) error {
 	return nil
 }
 
-// exclaimed is an application's wrapper.
+// exclaimed is the scan plan of an application's wrapper function.
 type exclaimed struct{ next pgtype.ScanPlan }
 
 func (p *exclaimed) SetNext(next pgtype.ScanPlan) { p.next = next }
@@ -312,7 +312,7 @@ func (p *exclaimed) Scan(src []byte, target any) error {
 	return nil
 }
 
-// samples are values as servers send them.
+// samples returns values as servers send them.
 func samples() [][]byte {
 	m := pgtype.NewMap()
 	found := [][]byte{
@@ -372,8 +372,8 @@ func samples() [][]byte {
 	return found
 }
 
-// TestPlanReadsWhatPgxAndScanyRead tries every kind of field with every type and format, and samples of all kinds.
-func TestPlanReadsWhatPgxAndScanyRead(t *testing.T) {
+// TestPlan_ReadsWhatPgxAndScanyRead tries every Go type with every column type and format.
+func TestPlan_ReadsWhatPgxAndScanyRead(t *testing.T) {
 	t.Parallel()
 	values := samples()
 	for round, makeMap := range maps {
@@ -393,7 +393,7 @@ func TestPlanReadsWhatPgxAndScanyRead(t *testing.T) {
 	}
 }
 
-// FuzzPlan holds the plan to what pgx's Scan and scany make of the same bytes: the same value, or an error each.
+// FuzzPlan compares the plan with pgx's Scan and scany: all must read the same value, or all must fail.
 func FuzzPlan(f *testing.F) {
 	for i, src := range samples() {
 		f.Add(uint8(i), uint8(i), uint8(i), uint8(i%2), src == nil, src)

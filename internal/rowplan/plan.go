@@ -1,20 +1,25 @@
-// Package rowplan reads rows of a result straight into structs. What a struct's fields are is compiled once, how its columns
-// get there is worked out once for each connection and result description and kept with the connection, and a row then is a
-// loop over its columns: the place of the field by its offset, and a decoder that writes there.
+// Package rowplan reads the rows of a result into structs without reflection or interface values for common types. Its [Encoder]
+// does the reverse for COPY.
 //
-// # What decides
+// A struct type is compiled once into a [Model]. Each connection keeps a [Plan] for a model and the columns of a result. A row is
+// then a loop over its columns: the address of the field, and a decoder that writes there.
 //
-// How a column is read is pgx's decision: the plan asks the connection's type map as Rows.Scan does, so that codecs that
-// somebody has registered, Scanners of a field's type and wrappers come to their right. Only when what the map chooses is to the letter
-// what pgx (or package pgcodec) chooses for a common pair of types, a decoder of our own does the same work without an
-// interface value. Whatever a decoder doesn't take (a NULL, a value out of range, a wrong length) goes to pgx's plan, and when
-// that fails the row is left to Rows.Scan, whose errors people know.
+// # When pgx's codecs are bypassed
 //
-// # What is checked on every use, and what is trusted
+// For each column, a plan gets a scan plan from pgx's type map, as Rows.Scan does. A decoder replaces it only under
+// the conditions in the documentation of package pgcodec, and only for the types in one table (see fastTypes). If a decoder
+// declines a value, such as NULL or a number out of range, pgx's scan plan reads it. If that fails too, the caller reads the row
+// in another way, which also gives the error.
 //
-// On every use: the number of columns, the OID and format of each, the identity of the types that the map has registered
-// for these OIDs, and of its list of wrappers. Trusted is what pgx's documentation forbids to change: a registered Type
-// isn't mutated, nor is the list of wrappers in place. One result is read at a time on a connection.
+// # What is checked, and what is trusted
+//
+// A plan checks these each time it is used:
+//   - the number of columns, and the type and format of each
+//   - the identity of the types that the map returns for them
+//   - the identity of the map's list of wrapper functions
+//
+// pgx forbids changing registered types and the list of wrappers in place, so that is not checked. A connection reads one result
+// at a time.
 package rowplan
 
 import (
@@ -26,7 +31,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Model is a struct type and the fields that hold columns. It doesn't change and is safe for concurrent use.
+// Model is a struct type and the fields that hold columns. It is immutable and safe for concurrent use.
 type Model struct {
 	typ    reflect.Type
 	fields []field
@@ -37,50 +42,50 @@ type field struct {
 	typ    reflect.Type
 }
 
-// NewModel compiles a struct type. The paths lead to the fields of its columns, in the order in which results have them. It
-// returns nil when one of them leads through a pointer: where such a field is can't be known before there is a row.
+// NewModel compiles a struct type. paths are the index paths of the fields, in the order of the columns in results. It returns
+// nil if a path leads through a pointer, because the field then has no fixed offset.
 func NewModel(typ reflect.Type, paths [][]int) *Model {
 	m := &Model{typ: typ, fields: make([]field, len(paths))}
 	for i, path := range paths {
-		at := typ
-		for _, step := range path {
-			if at.Kind() == reflect.Pointer {
+		current := typ
+		for _, index := range path {
+			if current.Kind() == reflect.Pointer {
 				return nil
 			}
-			f := at.Field(step)
+			f := current.Field(index)
 			m.fields[i].offset += f.Offset
-			at = f.Type
+			current = f.Type
 		}
-		m.fields[i].typ = at
+		m.fields[i].typ = current
 	}
 	return m
 }
 
-// Plan reads the rows of one result into structs of a model. It belongs to a connection, and is used by whoever reads from it.
+// Plan reads the rows of a result into structs of a model. It belongs to a connection and must not be used concurrently.
 type Plan struct {
 	model   *Model
 	columns []column
 	known   []known
-	// wrappers is the type map's list as it was.
+	// wrappers is the type map's list when the plan was made.
 	wrappers []pgtype.TryWrapScanPlanFunc
 	arena    arena
 }
 
-// column is how one column gets into its field.
+// column describes how one column is read into its field.
 type column struct {
-	decode decoder // nil: pgx's plan does it
+	decode decoder // nil: scan reads the column
 	offset uintptr
 	oid    uint32
 	format int16
-	shares bool // decode takes memory from texts
+	shares bool // decode allocates from the arena
 	typ    reflect.Type
 	scan   pgtype.ScanPlan
 }
 
-// known is what the type map said about a type when the plan was made.
+// known is a type that the map returned when the plan was made.
 type known struct {
 	oid    uint32
-	target any // asked for by value where the map doesn't know the OID
+	target any // looked up by value if the map has no type for the OID
 	typ    *pgtype.Type
 }
 
@@ -92,17 +97,17 @@ func (k *known) holds(m *pgtype.Map) bool {
 	return typ == k.typ
 }
 
-// cacheKey is where a connection has its plans.
+// cacheKey is the key of a connection's plans in its custom data.
 const cacheKey = "github.com/rdsfx-go/rdsfx/internal/rowplan"
 
-// maxPlans is how many plans a connection keeps. A program has one model for each table; that there be so many has another
-// reason, and then it is better to begin anew than to grow.
+// maxPlans is how many plans a connection keeps. Applications have a model for each table or query. If there are more models, they
+// are made at run time, and discarding all plans is better than growing.
 const maxPlans = 512
 
 type cache map[*Model]*Plan
 
-// For returns the plan for a result whose first columns are the model's, with so many others behind them. It is nil when
-// there can be none. The result must have its description: a row has been read, or Next has returned false.
+// For returns the connection's plan for a result whose columns are the model's, followed by this number of other columns. It
+// returns nil if the result has another number of columns or no connection. Next must have been called.
 func (m *Model) For(rows pgx.Rows, others int) *Plan {
 	conn, types, descriptions := rows.Conn(), rows.TypeMap(), rows.FieldDescriptions()
 	if conn == nil || types == nil || len(descriptions) != len(m.fields)+others {
@@ -123,10 +128,10 @@ func (m *Model) For(rows pgx.Rows, others int) *Plan {
 	return p
 }
 
-// begin prepares for a result.
+// begin prepares the plan for a result.
 func (p *Plan) begin() { p.arena = arena{result: p.arena.result + 1} }
 
-// fits reports whether the plan may be used for a result.
+// fits reports whether the plan can be used for a result.
 func (p *Plan) fits(types *pgtype.Map, descriptions []pgconn.FieldDescription) bool {
 	return p.describes(descriptions) && p.holds(types)
 }
@@ -141,7 +146,7 @@ func (p *Plan) describes(descriptions []pgconn.FieldDescription) bool {
 	return true
 }
 
-// holds reports whether the type map says what it said when the plan was made.
+// holds reports whether the type map returns the same types and has the same wrappers as when the plan was made.
 func (p *Plan) holds(types *pgtype.Map) bool {
 	for i := range p.known {
 		if !p.known[i].holds(types) {
@@ -151,7 +156,7 @@ func (p *Plan) holds(types *pgtype.Map) bool {
 	return same(types.TryWrapScanPlanFuncs, p.wrappers)
 }
 
-// same reports whether two lists are one.
+// same reports whether two lists have the same memory.
 func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
 func (m *Model) plan(types *pgtype.Map, descriptions []pgconn.FieldDescription) *Plan {
@@ -175,7 +180,7 @@ func (m *Model) plan(types *pgtype.Map, descriptions []pgconn.FieldDescription) 
 	return p
 }
 
-// Direct returns how many of the columns are read without pgx's plans.
+// Direct returns the number of columns that have a decoder.
 func (p *Plan) Direct() int {
 	n := 0
 	for i := range p.columns {
@@ -186,9 +191,8 @@ func (p *Plan) Direct() int {
 	return n
 }
 
-// Scan reads the row's values into a struct of the plan's model, all of whose columns are zero. When it returns false
-// something was in the way, the struct may be filled in part, and pgx's Scan has the word. values need to stay as they are
-// only during the call.
+// Scan reads the values of a row into a struct of the plan's model, whose fields must be zero. It reports whether it could read
+// all of them. If not, some fields may be set, and the caller must read the row in another way. values may be reused afterwards.
 func Scan[T any](p *Plan, values [][]byte, row *T) bool {
 	if reflect.TypeFor[T]() != p.model.typ || len(values) < len(p.columns) {
 		return false
@@ -196,7 +200,7 @@ func Scan[T any](p *Plan, values [][]byte, row *T) bool {
 	return p.scan(values, unsafe.Pointer(row)) //nolint:gosec // the struct's type is the model's, whose offsets are the plan's
 }
 
-// ScanValue is Scan for a struct, which can be addressed, of a type that is known at run time only.
+// ScanValue is like [Scan], for an addressable struct whose type is known only at run time.
 func ScanValue(p *Plan, values [][]byte, row reflect.Value) bool {
 	if row.Type() != p.model.typ || len(values) < len(p.columns) {
 		return false

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { fxtest.Main(m) }
 
-// person has columns of the common kinds.
+// person has fields of common types.
 type person struct {
 	ID     uuid.UUID
 	Name   string
@@ -36,7 +36,7 @@ type person struct {
 	Born   time.Time
 	Died   *time.Time
 	Nested struct{ Score *float64 }
-	Mood   mood
+	Color  color
 }
 
 func personModel() *rowplan.Model {
@@ -45,9 +45,9 @@ func personModel() *rowplan.Model {
 
 const selectPeople = `select gen_random_uuid(), 'Ada ' || n, case when n % 2 = 0 then 'nick ' || n end, n, ('bytes ' || n)::bytea,
 	('{"n": ' || n || '}')::jsonb, timestamptz '2000-01-01 00:00:00Z' + n * interval '1 s', case when n % 3 = 0 then now() end,
-	n::float8, ('mood ' || n)::varchar from generate_series(1, $1::int) n`
+	n::float8, ('color ' || n)::varchar from generate_series(1, $1::int) n`
 
-// conn gives a connection of the pool.
+// conn calls fn with a connection of a pool.
 func conn(t *testing.T, fn func(conn *pgx.Conn)) {
 	t.Helper()
 	require.NoError(t, fxtest.DB(t).AcquireFunc(t.Context(), func(_ context.Context, conn *pgx.Conn) error {
@@ -66,7 +66,7 @@ func planFor(t *testing.T, conn *pgx.Conn, m *rowplan.Model, others int, sql str
 	return m.For(rows, others)
 }
 
-func TestCommonColumnsNeedNoPlanOfPgx(t *testing.T) {
+func TestPlan_DecodesCommonTypesWithoutPgx(t *testing.T) {
 	t.Parallel()
 	conn(t, func(conn *pgx.Conn) {
 		plan := planFor(t, conn, personModel(), 0, selectPeople, 1)
@@ -88,7 +88,7 @@ func TestCommonColumnsNeedNoPlanOfPgx(t *testing.T) {
 		{kindOf[*ratio](), pgtype.Float8OID, 1, make([]byte, 8)},
 		{kindOf[name](), pgtype.BPCharOID, 0, []byte("x")},
 		{kindOf[string](), pgtype.TextOID, 1, []byte("x")},
-		{kindOf[*mood](), unregistered, 0, []byte("x")},
+		{kindOf[*color](), unregistered, 0, []byte("x")},
 		{kindOf[pgtype.Text](), pgtype.VarcharOID, 0, []byte("x")},
 		{kindOf[blob](), pgtype.ByteaOID, 1, []byte("x")},
 		{kindOf[sql.NullString](), pgtype.VarcharOID, 0, []byte("x")},
@@ -140,25 +140,25 @@ func TestPlan_LeavesForeignConversionsToPgx(t *testing.T) {
 		assert.False(t, direct, one.name)
 	}
 	direct, _ := kindOf[int32]().read(t, foreignCodecs(), pgconn.FieldDescription{DataTypeOID: pgtype.Int4OID, Format: 1}, []byte{0, 0, 0, 1})
-	assert.True(t, direct, "a codec for another column type doesn't matter")
+	assert.True(t, direct, "a codec for another column type has no effect")
 	m := ours()
 	m.RegisterDefaultPgType(new(name), "text")
 	direct, _ = kindOf[name]().read(t, m, pgconn.FieldDescription{DataTypeOID: unregistered}, []byte("x"))
 	assert.False(t, direct, "a column type for the Go type")
 }
 
-func TestAPlanIsKeptWithTheConnectionAsLongAsItFits(t *testing.T) {
+func TestModel_CachesPlanWhileItFits(t *testing.T) {
 	t.Parallel()
 	type thing struct {
 		Text   string
 		Number int64
-		Mood   string
+		Color  string
 	}
 	m := rowplan.NewModel(reflect.TypeFor[thing](), [][]int{{0}, {1}, {2}})
 	conn(t, func(conn *pgx.Conn) {
-		_, err := conn.Exec(t.Context(), "create type mood as enum ('happy')")
+		_, err := conn.Exec(t.Context(), "create type color as enum ('happy')")
 		require.NoError(t, err)
-		const sql = "select 'a'::text, 1::bigint, 'happy'::mood, true"
+		const sql = "select 'a'::text, 1::bigint, 'happy'::color, true"
 		first := planFor(t, conn, m, 1, sql)
 		require.NotNil(t, first)
 		same := func() bool {
@@ -168,7 +168,7 @@ func TestAPlanIsKeptWithTheConnectionAsLongAsItFits(t *testing.T) {
 			return was == next
 		}
 		assert.True(t, same())
-		assert.NotSame(t, first, planFor(t, conn, m, 1, "select 'a'::text, 1::integer, 'happy'::mood, true"), "another type")
+		assert.NotSame(t, first, planFor(t, conn, m, 1, "select 'a'::text, 1::integer, 'happy'::color, true"), "another type")
 		assert.False(t, same())
 		assert.True(t, same())
 		assert.NotSame(t, first, planFor(t, conn, m, 1, sql, pgx.QueryExecModeSimpleProtocol), "another format")
@@ -186,12 +186,12 @@ func TestAPlanIsKeptWithTheConnectionAsLongAsItFits(t *testing.T) {
 	})
 }
 
-func TestAConnectionKeepsOnlySoManyPlans(t *testing.T) {
+func TestModel_LimitsPlansOfConnection(t *testing.T) {
 	t.Parallel()
 	conn(t, func(conn *pgx.Conn) {
 		models := make([]*rowplan.Model, rowplan.MaxPlans+1)
 		plans := make([]*rowplan.Plan, len(models))
-		rows, err := conn.Query(t.Context(), "select 1") //nolint:rowserrcheck // only its description is wanted
+		rows, err := conn.Query(t.Context(), "select 1") //nolint:rowserrcheck // only the description is used
 		require.NoError(t, err)
 		defer rows.Close()
 		require.True(t, rows.Next())
@@ -199,12 +199,12 @@ func TestAConnectionKeepsOnlySoManyPlans(t *testing.T) {
 			models[i] = rowplan.NewModel(reflect.TypeFor[struct{ N int }](), [][]int{{0}})
 			plans[i] = models[i].For(rows, 0)
 		}
-		assert.NotSame(t, plans[0], models[0].For(rows, 0), "there was no more room")
+		assert.NotSame(t, plans[0], models[0].For(rows, 0), "all plans were discarded")
 		assert.Same(t, plans[rowplan.MaxPlans], models[rowplan.MaxPlans].For(rows, 0))
 	})
 }
 
-func TestWhatAPlanCanNotTakeIsLeftToOthers(t *testing.T) {
+func TestModel_HasNoPlanForOtherResults(t *testing.T) {
 	t.Parallel()
 	type inner struct{ N int }
 	type outer struct {
@@ -223,7 +223,7 @@ func TestWhatAPlanCanNotTakeIsLeftToOthers(t *testing.T) {
 	assert.Nil(t, m.For(rows, -1), "no connection")
 }
 
-func TestShortValuesShareMemoryAndLongOnesDoNot(t *testing.T) { //nolint:paralleltest // it counts allocations
+func TestArena_SharesMemoryOfShortValues(t *testing.T) { //nolint:paralleltest // it counts allocations
 	type row struct {
 		A string
 		B []byte
@@ -241,7 +241,7 @@ func TestShortValuesShareMemoryAndLongOnesDoNot(t *testing.T) { //nolint:paralle
 	first := read()
 	assert.Equal(t, row{"short", []byte("bytes"), string(values[2]), []byte("others")}, first)
 	first.B = append(first.B, "XX"...)
-	assert.Equal(t, "others", string(first.D), "an append doesn't reach what is behind")
+	assert.Equal(t, "others", string(first.D), "an append doesn't change the next value")
 	assert.Equal(t, "short", first.A)
 	assert.Equal(t, row{"short", []byte("bytes"), string(values[2]), []byte("others")}, read())
 	const rows = 1000
@@ -255,9 +255,8 @@ func TestShortValuesShareMemoryAndLongOnesDoNot(t *testing.T) { //nolint:paralle
 	assert.Less(t, allocations, float64(2*rows+2*rows*bytes/rowplan.MaxBlock+200), "a row, its long text, and the blocks")
 }
 
-// TestRowsSurviveTheCollector reads many rows while the garbage collector runs all the time, and looks whether what was read
-// is still there.
-func TestRowsSurviveTheCollector(t *testing.T) { //nolint:paralleltest // it changes the collector for all
+// TestPlan_RowsSurviveGarbageCollection reads many rows while the garbage collector runs, and compares them afterwards.
+func TestPlan_RowsSurviveGarbageCollection(t *testing.T) { //nolint:paralleltest // it changes the collector for all
 	defer debug.SetGCPercent(debug.SetGCPercent(1))
 	m := personModel()
 	conn(t, func(conn *pgx.Conn) {
@@ -285,13 +284,13 @@ func TestRowsSurviveTheCollector(t *testing.T) { //nolint:paralleltest // it cha
 				require.Equal(t, "bytes "+number, string(p.Tags))
 				require.JSONEq(t, `{"n": `+number+`}`, string(p.Doc))
 				require.InEpsilon(t, float64(i+1), *p.Nested.Score, 0)
-				require.Equal(t, mood("mood "+number), p.Mood)
+				require.Equal(t, color("color "+number), p.Color)
 			}
 		}
 	})
 }
 
-func TestOneValueIsReadOnlyWhenItIsWhatWasExpected(t *testing.T) {
+func TestValue_ReadsOnlyExpectedTypes(t *testing.T) {
 	t.Parallel()
 	conn(t, func(conn *pgx.Conn) {
 		read := func(sql string, args ...any) (n int64, yes, number, flag, other bool) {

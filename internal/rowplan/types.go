@@ -12,8 +12,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
-// fastType is a row of the table of types: a Go type and the column types that its values are converted from and to without
-// pgx's codecs. Named types of the same kind without methods that take part, and pointers, are derived from it.
+// fastType is a row of the table of types: a Go type, and the column types that are converted without pgx's codecs. Pointers and
+// named types of the same kind are derived from the row.
 type fastType struct {
 	goType  reflect.Type
 	sqlType string // proposed type of a column, in SQL
@@ -22,21 +22,21 @@ type fastType struct {
 	pointer func(decode decoder) decoder
 }
 
-// columnType is how one column type is converted from and to a Go type.
+// columnType describes how one column type is converted from and to a Go type.
 type columnType struct {
 	oid    uint32 // enumOID: enums and unknown types
 	format format // of the values that decode reads
 	decode decoder
 	encode encoder // writes the binary format; nil leaves that to pgx
-	// exact excludes derived types. It is for JSON, where pgx unmarshals into any type that it doesn't know.
+	// exact excludes derived types. For JSON, pgx unmarshals into them instead.
 	exact bool
-	// parsed says that pgx's own codec parses the values, so the row holds for package pgcodec's only.
+	// parsed excludes pgx's own codec, which parses the values. The entry is valid for package pgcodec's codec only.
 	parsed bool
-	// shares says that decode allocates from the arena.
+	// shares is set if decode allocates from the arena.
 	shares bool
 }
 
-// enumOID stands for enums, registered or not, and for other types that a map doesn't know. No type has it.
+// enumOID stands for enums, registered or not, and for other types that a map has no type for. It is not a valid OID.
 const enumOID = 0
 
 type format uint8
@@ -90,8 +90,8 @@ var fastTypes = byGoType( //nolint:gochecknoglobals // a table, never changed
 		columnType{oid: enumOID, format: textFormat, decode: decodeText, shares: true})...),
 )
 
-// nullTypes are the rows of package sql's types that can be NULL. Their Scan methods get what the codec decodes, so they are fast
-// only for column types whose values they store unchanged.
+// nullTypes are the rows of the nullable types of package sql. Their Scan methods receive decoded values, so they are fast only
+// for column types whose values they store unchanged.
 var nullTypes = byGoType( //nolint:gochecknoglobals // a table, never changed
 	nullable[sql.NullBool, bool](pgtype.BoolOID),
 	nullable[sql.NullInt16, int16](pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID),
@@ -114,7 +114,7 @@ func row[T any](sqlType string, columns ...columnType) *fastType {
 	return &fastType{goType: reflect.TypeFor[T](), sqlType: sqlType, columns: columns, pointer: pointer[T]}
 }
 
-// nullable makes the row of a type of package sql from the row of the type that it holds in its first field.
+// nullable returns the row of a type of package sql, derived from the row of its first field's type.
 func nullable[N, V any](oids ...uint32) *fastType {
 	value := fastTypes[reflect.TypeFor[V]()]
 	null := row[N](value.sqlType)
@@ -137,7 +137,7 @@ func integers[T integer]() []columnType {
 	}
 }
 
-// characters returns the column types whose values are text in both formats.
+// characters returns the column types whose values are the same in text and in binary.
 func characters(decode decoder, encode encoder) []columnType {
 	var columns []columnType
 	for _, oid := range []uint32{pgtype.TextOID, pgtype.VarcharOID, pgtype.BPCharOID, pgtype.NameOID} {
@@ -155,7 +155,7 @@ func (t *fastType) column(oid uint32) *columnType {
 	return nil
 }
 
-// rowOf returns the row of a type, or the one that the type is derived from.
+// rowOf returns the row of a type, or the row that the type is derived from, or nil. exact is set if the row is the type's.
 func rowOf(typ reflect.Type) (found *fastType, exact bool) {
 	if found = fastTypes[typ]; found == nil {
 		found = nullTypes[typ]
@@ -169,13 +169,13 @@ func rowOf(typ reflect.Type) (found *fastType, exact bool) {
 	return fastTypes[underlying(typ)], false
 }
 
-// find returns how a map's columns of a type are converted from and to a Go type; nil leaves that to pgx. behindPointer says that
-// the row is that of the pointer's target.
-func find(types *pgtype.Map, typ reflect.Type, oid uint32) (found *fastType, column *columnType, behindPointer bool) {
+// find returns the entry for a column type and a Go type, or nil to leave the conversion to pgx. isPointer is set if the entry is
+// that of the pointer's target.
+func find(types *pgtype.Map, typ reflect.Type, oid uint32) (found *fastType, column *columnType, isPointer bool) {
 	found, exact := rowOf(typ)
 	if found == nil && typ.Kind() == reflect.Pointer {
 		found, exact = rowOf(typ.Elem())
-		behindPointer = true
+		isPointer = true
 	}
 	if found == nil {
 		return nil, nil, false
@@ -191,16 +191,16 @@ func find(types *pgtype.Map, typ reflect.Type, oid uint32) (found *fastType, col
 		column = found.column(oid)
 	case pgcodec.Foreign:
 	}
-	if column == nil || column.exact && (!exact || behindPointer) {
+	if column == nil || column.exact && (!exact || isPointer) {
 		return nil, nil, false
 	}
-	return found, column, behindPointer
+	return found, column, isPointer
 }
 
-// decoderFor returns the decoder for the columns of a type that are read into a Go type, and whether it allocates from the arena;
-// nil leaves them to pgx's plan.
+// decoderFor returns the decoder for a column type and a Go type, or nil to leave the column to pgx. shares reports whether it
+// allocates from the arena.
 func decoderFor(types *pgtype.Map, typ reflect.Type, oid uint32, format int16) (decode decoder, shares bool) {
-	found, column, behindPointer := find(types, typ, oid)
+	found, column, isPointer := find(types, typ, oid)
 	if column == nil || !column.format.has(format) || !pgcodec.HasStockScanWrappers(types) {
 		return nil, false
 	}
@@ -211,13 +211,13 @@ func decoderFor(types *pgtype.Map, typ reflect.Type, oid uint32, format int16) (
 			}
 		}
 	}
-	if behindPointer {
+	if isPointer {
 		return found.pointer(column.decode), column.shares
 	}
 	return column.decode, column.shares
 }
 
-// targets are the values whose types pgx may look up when it plans a scan into a Go type.
+// targets returns the values for whose types pgx searches its map when it plans a scan into a Go type.
 func targets(typ reflect.Type) []any {
 	found := []any{reflect.New(typ).Interface()}
 	if typ.Kind() == reflect.Pointer {
@@ -226,9 +226,9 @@ func targets(typ reflect.Type) []any {
 	return found
 }
 
-// encoderFor returns the encoder that writes a Go type in the binary format of a column type; nil leaves it to pgx.
+// encoderFor returns the encoder for a Go type and a column type, or nil to leave the column to pgx.
 func encoderFor(types *pgtype.Map, typ reflect.Type, oid uint32) encoder {
-	_, column, behindPointer := find(types, typ, oid)
+	_, column, isPointer := find(types, typ, oid)
 	if column == nil || column.encode == nil || !pgcodec.HasStockEncodeWrappers(types) {
 		return nil
 	}
@@ -239,13 +239,13 @@ func encoderFor(types *pgtype.Map, typ reflect.Type, oid uint32) encoder {
 			}
 		}
 	}
-	if behindPointer {
+	if isPointer {
 		return encodePointer(column.encode)
 	}
 	return column.encode
 }
 
-// kinds are the types without a name, by kind.
+// kinds are the predeclared types by kind.
 var kinds = map[reflect.Kind]reflect.Type{
 	reflect.Bool: reflect.TypeFor[bool](), reflect.String: reflect.TypeFor[string](),
 	reflect.Int: reflect.TypeFor[int](), reflect.Int8: reflect.TypeFor[int8](), reflect.Int16: reflect.TypeFor[int16](),
@@ -255,7 +255,7 @@ var kinds = map[reflect.Kind]reflect.Type{
 	reflect.Float32: reflect.TypeFor[float32](), reflect.Float64: reflect.TypeFor[float64](),
 }
 
-// underlying returns the type without a name that a type of the same memory layout is made of, nil for others.
+// underlying returns the type in the table that has the same underlying type, or nil.
 func underlying(typ reflect.Type) reflect.Type {
 	switch {
 	case typ.Kind() == reflect.Slice && typ.Elem() == reflect.TypeFor[byte]():
@@ -266,11 +266,11 @@ func underlying(typ reflect.Type) reflect.Type {
 	return kinds[typ.Kind()]
 }
 
-// SQLType proposes the type of a column for a Go type in the table or derived from it, "" for others.
+// SQLType returns the proposed column type, in SQL, for a Go type in the table or derived from it, "" for others.
 func SQLType(typ reflect.Type) string {
 	found, _ := rowOf(typ)
 	if found == nil {
-		found = fastTypes[underlying(typ)] // methods don't matter here
+		found = fastTypes[underlying(typ)] // methods don't change the proposal
 	}
 	if found == nil {
 		return ""

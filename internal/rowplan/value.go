@@ -10,9 +10,9 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
-// Value reads a row of one bigint or boolean column, such as a count, and reports whether it did. It returns false for other
-// results, for values other than *int64 and *bool, for NULL, and when the application has registered a codec for the column's
-// type. pgx's Scan then applies.
+// Value reads the current row of one bigint or boolean column, such as a count, and reports whether it did. It returns false for
+// other results, for targets other than *int64 and *bool, and for NULL. It also returns false if the application has registered
+// a codec for the column's type. The caller then uses Rows.Scan.
 func Value[V any](rows pgx.Rows, value *V) bool {
 	descriptions, values := rows.FieldDescriptions(), rows.RawValues()
 	if len(descriptions) != 1 || len(values) != 1 {
@@ -32,7 +32,7 @@ func Value[V any](rows pgx.Rows, value *V) bool {
 	return false
 }
 
-// Bool reads the value of a boolean column and reports whether it did, as [Value] does.
+// Bool reads the value of a boolean column and reports whether it did. See [Value].
 func Bool(types *pgtype.Map, description *pgconn.FieldDescription, src []byte, value *bool) bool {
 	if len(src) != 1 || !isStock(types, description, pgtype.BoolOID) {
 		return false
