@@ -8,7 +8,7 @@ import (
 )
 
 // LockKey returns the number of the advisory lock for a key: the first eight bytes of the key's SHA-256, big-endian, as a signed
-// integer. Other programs can take the same lock with
+// integer. Other programs can acquire the same lock with
 //
 //	select pg_advisory_lock(('x' || left(encode(sha256('key'), 'hex'), 16))::bit(64)::bigint)
 //
@@ -18,10 +18,11 @@ func LockKey(key string) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:])) //nolint:gosec // all 64 bits, including the sign
 }
 
-// AdvisoryLock takes the advisory lock of this key until the end of the transaction that ctx carries, the innermost one of any
-// database (PostgreSQL manual, "Advisory Locks"). It waits until the lock is free or ctx ends. If it is called in a [Nested]
-// scope that is rolled back, the lock is released then. A transaction may take the same lock again. The error is
-// [ErrNoTransaction] outside a transaction.
+// AdvisoryLock acquires the advisory lock of this key (PostgreSQL manual, "Advisory Locks"). The lock is held until the end of
+// the innermost transaction that ctx carries, of any database. If it was acquired in a [Nested] scope that is rolled back, it
+// is released then. A transaction may acquire the same lock again.
+//
+// AdvisoryLock waits until the lock is free or ctx ends. The error is [ErrNoTransaction] outside a transaction.
 func AdvisoryLock(ctx context.Context, key string) error {
 	s, err := activeScope(ctx)
 	if err != nil {

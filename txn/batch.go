@@ -31,9 +31,10 @@ var errNoTransactionID = errors.New("the ID of a transaction that is sent in one
 // If the manager's defaults need an explicit BEGIN (see [WithDefaults]), for example an isolation level or [Retry], DoBatch uses
 // [Manager.Do]. That takes two more round trips and may call both functions again.
 //
-// Errors: that of the statement that failed; then nothing was committed. [*CommittedError] if only read failed; in the
-// transaction of ctx, the error of read itself. [*OutcomeUnknownError] if the connection was lost: the ID of an implicit
-// transaction is not known, so only [ByMarker] can resolve it. After any other error nothing was committed.
+// If a statement fails, DoBatch returns its error, and nothing is committed. If only read fails, DoBatch returns a
+// [*CommittedError]; in the transaction of ctx it returns the error of read. If the connection is lost, DoBatch returns an
+// [*OutcomeUnknownError] unless [ByMarker] resolves the outcome, because the ID of an implicit transaction is not known. After
+// any other error nothing is committed.
 func (m *Manager) DoBatch(ctx context.Context, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
 	current, err := m.current(ctx)
 	if err != nil {
@@ -127,8 +128,8 @@ func (t *transaction) resolveImplicit(lost error) error {
 	return err
 }
 
-// completeResults read the result of each statement to its end, even if a row can't be scanned. So the error of Close is that
-// of a statement, not of Scan, and tells whether the batch was committed. pgx's own results stop at the first failed Scan.
+// completeResults read the result of each statement to its end, even if a row can't be scanned. So Close returns an error only
+// if a statement has failed and the batch was not committed. pgx's own results stop at the first failed Scan.
 type completeResults struct{ pgx.BatchResults }
 
 // Query reads the result of the next statement.

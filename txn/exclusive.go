@@ -7,16 +7,16 @@ import (
 
 // exclusive lets one goroutine at a time use the connection of a transaction, and none once the transaction has ended.
 //
-// A connection is idle, busy or done. It is busy while a call is running and while a result is open, which is read by several
-// calls: begin begins a call on an idle connection, pause ends a call and leaves the connection busy, resume begins the next
-// call, and finish ends the last one. end makes the connection done.
+// A connection is idle, busy or done. It is busy while a call is running and while a result is open, because several calls read
+// the result. begin starts a call on an idle connection. pause ends a call and leaves the connection busy. resume starts the
+// next call, and finish ends the last one. end makes the connection done.
 type exclusive struct {
 	call sync.Mutex  // locked while a call is running
 	open bool        // a result is open; guarded by call
-	done atomic.Bool // whoever locks call afterwards must not touch the connection
+	done atomic.Bool // a goroutine that locks call afterwards must not touch the connection
 }
 
-// begin begins a call on an idle connection. The error is ErrConcurrentUse or ErrTxDone.
+// begin starts a call on an idle connection. The error is ErrConcurrentUse or ErrTxDone.
 func (e *exclusive) begin() error {
 	if !e.call.TryLock() {
 		if e.done.Load() {
@@ -41,7 +41,7 @@ func (e *exclusive) pause() {
 	e.call.Unlock()
 }
 
-// resume begins another call on an open result. The error is ErrTxDone.
+// resume starts another call on an open result. The error is ErrTxDone.
 func (e *exclusive) resume() error {
 	e.call.Lock()
 	if e.done.Load() {

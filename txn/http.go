@@ -35,7 +35,7 @@ const (
 )
 
 // ErrStreaming is returned to a handler inside [Manager.Middleware] that flushes or hijacks its response, or writes more than
-// HTTPConfig.MaxResponse, because the response is buffered until the commit.
+// HTTPConfig.MaxResponse. The middleware buffers the response until the commit.
 var ErrStreaming = errors.New("txn: the transaction middleware buffers the response until the commit, so it can't be streamed: " +
 	"serve this route without the middleware, or raise HTTPConfig.MaxResponse")
 

@@ -16,7 +16,7 @@ const (
 
 // WithLongTxThreshold sets how long a transaction may stay open before it is reported as long-running. The time is counted from
 // when the transaction has its connection. The manager then logs one warning with the transaction's age, the stack that began
-// it and the text of its last statement without values; it counts the transaction in [Stats] and logs its end. It doesn't end
+// it and the text of its last statement without values. It counts the transaction in [Stats] and logs its end. It doesn't end
 // the transaction: use [Timeout] and [IdleTimeout] for that.
 //
 // This threshold replaces that of long-held leases (pgfx's Config.Stats.LongLease) for connections in a transaction. If

@@ -15,15 +15,15 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// Manager runs transactions on one database. It also has the query methods of a pgxpool.Pool, which run in the transaction that
-// their context carries, or on the pool if it carries none. So it satisfies the DBTX interface that sqlc generates.
+// Manager runs transactions on one database. It also has the query methods of a pgxpool.Pool and so satisfies the DBTX interface
+// that sqlc generates. These methods run in the transaction that their context carries, or on the pool if it carries none.
 //
 // A Manager is safe for concurrent use; a transaction is not. Managers of the same database share their transactions.
 // Transactions of different databases in one context are independent.
 //
 // Outside a transaction, a statement is retried only if no connection could be made, so nothing was sent. The retry policy is
-// that of the database (pgfx's Config.Retry). It also applies to the beginning of a transaction. What was sent is never sent
-// again, because the manager can't know what a statement does. For a read that should survive a lost connection use a
+// that of the database (pgfx's Config.Retry). It also applies to the beginning of a transaction. A statement that was sent is
+// never sent again, because the manager can't know its effects. For a read that should survive a lost connection use a
 // repository, pgfx.Retry with pgfx.Idempotent, or a [ReadOnly] transaction with [Retry].
 type Manager struct {
 	db       *pgfx.DB
@@ -89,9 +89,8 @@ type ManagerOption struct {
 	database string
 }
 
-// For returns a copy of o that applies only to the manager of the named database (see rdsfx.ModuleFor). Without For, an option
-// that is passed to [NewManager] applies to that manager, and an option that is provided to Fx applies to the manager of the
-// default database.
+// For returns a copy of o that applies only to the manager of the named database (see rdsfx.ModuleFor). An option without For
+// applies to the manager that it is passed to. If it is provided to Fx, it applies to the manager of the default database.
 func (o ManagerOption) For(database string) ManagerOption {
 	o.database = database
 	return o
@@ -302,9 +301,9 @@ func (m *Manager) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 	return s.t.CopyFrom(ctx, table, columns, rows)
 }
 
-// AcquireFunc calls fn with the connection of the transaction that ctx carries, or with a connection of the pool, for features
-// of pgx that the manager has no method for. fn must read its results to the end, must not end the transaction and must not
-// keep the connection. ctx bounds the acquire and is passed to fn.
+// AcquireFunc calls fn with the connection of the transaction that ctx carries, or with a connection of the pool. Use it for
+// features of pgx that the manager has no method for. fn must read its results to the end, must not end the transaction and
+// must not keep the connection. ctx bounds the acquire and is passed to fn.
 func (m *Manager) AcquireFunc(ctx context.Context, fn func(ctx context.Context, conn *pgx.Conn) error) error {
 	s, err := m.current(ctx)
 	if err != nil {

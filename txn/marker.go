@@ -71,7 +71,7 @@ func (r *resolver) ensureMarkerTable(ctx context.Context, conn *pgx.Conn) error 
 	return nil
 }
 
-// checkMarkerTable has the table created again if err says that it was dropped.
+// checkMarkerTable has the table created again if err reports that it was dropped.
 func (r *resolver) checkMarkerTable(err error) {
 	if sqlstate.Code(err) == sqlstate.UndefinedTable {
 		r.tableExists.Store(false)
@@ -144,8 +144,8 @@ func (r *resolver) queryMarker(ctx context.Context, id *txIdentity, grace time.T
 }
 
 // insertAborted inserts the marker as that of an aborted transaction unless the marker exists. Both statements are one message
-// and so one transaction. The timeout is set in it because a pooler may give the session to another client afterwards, and
-// there is no separate COMMIT that could be lost.
+// and so one transaction. The timeout is local to it, because a pooler may give the session to another client afterwards. No
+// separate COMMIT can be lost.
 func (id *txIdentity) insertAborted(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.PgConn().Exec(ctx, fmt.Sprintf("set local statement_timeout = %d; "+
 		"insert into %s (id, aborted) values ('%x', true) on conflict do nothing",

@@ -63,8 +63,8 @@ func ReadWrite() Option {
 	return Option{func(s *settings) error { s.mode.AccessMode = pgx.ReadWrite; return nil }}
 }
 
-// Deferrable makes a serializable read-only transaction wait at its first statement until it has a snapshot that can't cause
-// a serialization failure (PostgreSQL manual, "SET TRANSACTION"). It has no effect on other transactions.
+// Deferrable makes a serializable read-only transaction wait for a snapshot that can't cause a serialization failure. It waits
+// at its first statement (PostgreSQL manual, "SET TRANSACTION"). Deferrable has no effect on other transactions.
 func Deferrable() Option {
 	return Option{func(s *settings) error { s.mode.DeferrableMode = pgx.Deferrable; return nil }}
 }

@@ -37,8 +37,8 @@ func propagate(p propagation) Option {
 func Required() Option { return propagate(required) }
 
 // RequiresNew begins a separate transaction on a second connection, whether or not the context carries one. Both end
-// independently. The new transaction doesn't see the changes of the outer one, and it waits for the outer one's locks without
-// end, because PostgreSQL can't detect this deadlock. The pool needs a spare connection for each transaction that does this.
+// independently. The new transaction doesn't see the changes of the outer one. If it needs a lock of the outer one, it waits
+// without end, because PostgreSQL can't detect this deadlock. The pool needs a spare connection for each such transaction.
 func RequiresNew() Option { return propagate(requiresNew) }
 
 // Nested runs the closure in an inner scope, which begins at a savepoint of the transaction that the context carries. If the

@@ -23,20 +23,20 @@ import (
 type CommitResolution uint8
 
 const (
-	// ByWitness asks the server for the status of the transaction ID. It trusts the status "committed" only if a witness proves
-	// that the server has not crashed in between: after a crash or a failover, PostgreSQL reuses the ID of a commit that was
-	// not yet on disk. The witness is a connection of the manager, outside the pool, that was open before BEGIN and is still
-	// served by the same server process. Without a witness, and behind a transaction pooler, the outcome stays unknown.
-	// ByWitness is the default.
+	// ByWitness queries the status of the transaction ID on the server. The status alone proves nothing: after a crash or a
+	// failover, PostgreSQL reuses the ID of a commit that was not yet on disk. So ByWitness accepts "committed" only if a
+	// witness proves that the server has not crashed in between. The witness is a connection of the manager outside the pool
+	// that was open before BEGIN and is still served by the same server process. Without a witness, and behind a transaction
+	// pooler, the outcome stays unknown. ByWitness is the default.
 	//
-	// Price: the transaction takes about 20 % longer. It also gets a transaction ID and a commit record even if it writes
-	// nothing, and above read committed its snapshot is taken at BEGIN, for example before a LOCK TABLE.
+	// Price: the transaction takes about 20 % longer. It gets a transaction ID and a commit record even if it writes nothing.
+	// Above read committed, its snapshot is taken at BEGIN, for example before a LOCK TABLE.
 	//
 	// A failover can lose commits that the old primary had acknowledged. ByWitness can't protect against that either.
 	ByWitness CommitResolution = iota + 1
-	// ByMarker inserts a row in every transaction and looks for this row afterwards, which also resolves commits across crashes
-	// and failovers. The manager creates the table rdsfx_txn_markers in the first schema of the search path when it first
-	// needs it, and deletes rows that are older than a day.
+	// ByMarker inserts a row in every transaction and queries this row afterwards, which also resolves commits across crashes
+	// and failovers. The table is rdsfx_txn_markers in the first schema of the search path. The manager creates it when it is
+	// first needed, and deletes rows that are older than a day.
 	//
 	// Price: the transaction takes about 35 % longer.
 	ByMarker

@@ -25,11 +25,11 @@ const (
 //   - if the server accepts no writes (25006), as a demoted writer does, and the transaction isn't [ReadOnly],
 //   - if no connection could be made.
 //
-// With policy.Idempotency set to pgfx.Idempotent, it also retries if the connection was lost before COMMIT was sent, or if an
+// If policy.Idempotency is pgfx.Idempotent, it also retries after a connection was lost before COMMIT was sent, and after an
 // in-doubt commit was resolved as rolled back. Nothing is committed in these cases either, but an outage causes them in every
 // transaction at once.
 //
-// Zero fields of the policy mean 10 attempts, a first wait of at most 10 ms and later waits of at most 1 s; pgfx.RetryPolicy
+// Zero fields of the policy mean 10 attempts, a first wait of at most 10 ms and later waits of at most 1 s. pgfx.RetryPolicy
 // documents the other fields. policy.Budget limits all retries. Without it, the budget of the pool (see pgfx.DB.RetryPolicy)
 // limits those that an outage causes. Serialization failures and deadlocks are exempt, because they resolve when the
 // transactions run one after another.

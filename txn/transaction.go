@@ -238,8 +238,8 @@ func (t *transaction) rollBack() {
 	}
 }
 
-// stopUse ends every use of the connection. It returns an error if the closure has left a call running, which is interrupted,
-// or a result open, whose connection is closed because the size of the rest is unknown.
+// stopUse ends every use of the connection. It returns an error if the closure has left a call running or a result open. The
+// call is interrupted. The connection of an open result is closed, because the size of the rest is unknown.
 func (t *transaction) stopUse() error {
 	busy, calling := t.use.end()
 	if !busy {

@@ -136,7 +136,7 @@ func (w *witness) close(ctx context.Context) {
 	_ = w.conn.Close(ctx) // the socket is closed in any case
 }
 
-// resolveByWitness asks for the status of the transaction until it is final.
+// resolveByWitness queries the status of the transaction until it is final.
 func (r *resolver) resolveByWitness(ctx context.Context, id *txIdentity) (outcome, error) {
 	grace := time.Now().Add(inProgressGrace)
 	for {
