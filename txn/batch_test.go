@@ -16,7 +16,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// inserting queues inserts of these names, which return them.
+// inserting queues one insert for each name, which returns the name.
 func inserting(names ...string) func(*pgx.Batch) {
 	return func(batch *pgx.Batch) {
 		for _, name := range names {
@@ -25,7 +25,7 @@ func inserting(names ...string) func(*pgx.Batch) {
 	}
 }
 
-// readNames reads results of one name each.
+// readNames reads two results of one name each.
 func readNames(into *[]string) func(pgx.BatchResults) error {
 	return func(results pgx.BatchResults) error {
 		*into = nil
@@ -40,7 +40,7 @@ func readNames(into *[]string) func(pgx.BatchResults) error {
 	}
 }
 
-func TestABatchIsATransactionOfOneRoundTrip(t *testing.T) {
+func TestDoBatch_TakesOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, terms := range [][]txn.Option{nil, {txn.ResolveCommit(txn.ByMarker)}, {txn.LockTimeout(time.Second)}} {
 		m := managerOf(t, newDB(t), txn.WithDefaults(terms...))
@@ -48,7 +48,7 @@ func TestABatchIsATransactionOfOneRoundTrip(t *testing.T) {
 		var names []string
 		require.NoError(t, m.DoBatch(t.Context(), inserting("a", "b"), readNames(&names)))
 		least := math.MaxInt
-		for range 5 { // at first there are old markers to be swept
+		for range 5 { // the first transaction deletes old markers
 			require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
 				_, err := m.Exec(ctx, "delete from entries where name in ('c', 'd')")
 				return err
@@ -64,11 +64,11 @@ func TestABatchIsATransactionOfOneRoundTrip(t *testing.T) {
 			return m.DoBatch(ctx, inserting("g"), func(pgx.BatchResults) error { return nil })
 		}))
 		assert.Equal(t, []string{"a", "b", "c", "d", "e", "f", "g"}, entries(t, m.DB()))
-		settled(t, m.DB())
+		requireReleased(t, m.DB())
 	}
 }
 
-func TestABatchWithTermsThatNeedABeginGetsThem(t *testing.T) {
+func TestDoBatch_UsesDoIfDefaultsNeedBegin(t *testing.T) {
 	t.Parallel()
 	m := managerOf(t, newDB(t), txn.WithDefaults(txn.Serializable()))
 	level := ""
@@ -77,7 +77,7 @@ func TestABatchWithTermsThatNeedABeginGetsThem(t *testing.T) {
 	assert.Equal(t, "serializable", level)
 }
 
-func TestABatchThatFailsIsNotCommitted(t *testing.T) {
+func TestDoBatch_FailureIsNotCommitted(t *testing.T) {
 	t.Parallel()
 	m := managerOf(t, newDB(t))
 	var names []string
@@ -85,10 +85,10 @@ func TestABatchThatFailsIsNotCommitted(t *testing.T) {
 		name  string
 		queue func(*pgx.Batch)
 	}{
-		{"at once", inserting("a", "a")},
-		{"behind what is read", inserting("a", "b", "b")},
-		{"because it can't be prepared", func(batch *pgx.Batch) { inserting("a", "b")(batch); batch.Queue("nonsense") }},
-		{"because an argument can't be sent", func(batch *pgx.Batch) { inserting("a")(batch); batch.Queue("select $1::int", struct{}{}) }},
+		{"the first result fails", inserting("a", "a")},
+		{"a result that is not read fails", inserting("a", "b", "b")},
+		{"a statement can't be prepared", func(batch *pgx.Batch) { inserting("a", "b")(batch); batch.Queue("nonsense") }},
+		{"an argument can't be encoded", func(batch *pgx.Batch) { inserting("a")(batch); batch.Queue("select $1::int", struct{}{}) }},
 	} {
 		err := m.DoBatch(t.Context(), c.queue, readNames(&names))
 		require.Error(t, err, c.name)
@@ -101,10 +101,10 @@ func TestABatchThatFailsIsNotCommitted(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, m.DoBatch(ctx, inserting("a"), readNames(&names)), context.Canceled)
 	assert.Empty(t, entries(t, m.DB()))
-	settled(t, m.DB())
+	requireReleased(t, m.DB())
 }
 
-func TestABatchThatIsCommittedSaysSoWhenItCanNotBeRead(t *testing.T) {
+func TestDoBatch_ReadFailureIsCommittedError(t *testing.T) {
 	t.Parallel()
 	m := managerOf(t, newDB(t))
 	wrong := func(results pgx.BatchResults) error {
@@ -128,11 +128,11 @@ func TestABatchThatIsCommittedSaysSoWhenItCanNotBeRead(t *testing.T) {
 	require.ErrorIs(t, m.Do(t.Context(), func(ctx context.Context) error {
 		return m.DoBatch(ctx, inserting("e"), func(pgx.BatchResults) error { return mine })
 	}), mine)
-	assert.Equal(t, []string{"a", "b", "c"}, entries(t, m.DB()), "in a transaction it is undone")
-	settled(t, m.DB())
+	assert.Equal(t, []string{"a", "b", "c"}, entries(t, m.DB()), "inside a transaction the insert is rolled back")
+	requireReleased(t, m.DB())
 }
 
-func TestABatchWhoseAnswerIsLostIsNeverReportedWrongly(t *testing.T) {
+func TestDoBatch_InDoubtCommitIsResolved(t *testing.T) {
 	t.Parallel()
 	for _, by := range []txn.CommitResolution{txn.ByWitness, txn.ByMarker} {
 		for _, stored := range []bool{true, false} {
@@ -156,7 +156,7 @@ func TestABatchWhoseAnswerIsLostIsNeverReportedWrongly(t *testing.T) {
 			var pid int
 			require.Eventually(t, func() bool {
 				return assert.NoError(t, direct.QueryRow(t.Context(), waiting).Scan(&pid)) && pid > 0
-			}, patience, time.Millisecond, "the batch is being carried out")
+			}, waitTimeout, time.Millisecond, "the batch waits for the lock")
 			if stored {
 				proxy.BlackHole()
 				_, err = direct.Exec(t.Context(), "select pg_advisory_unlock(7)")
@@ -164,7 +164,7 @@ func TestABatchWhoseAnswerIsLostIsNeverReportedWrongly(t *testing.T) {
 				require.Eventually(t, func() bool {
 					var n int
 					return assert.NoError(t, direct.QueryRow(t.Context(), "select count(*) from entries").Scan(&n)) && n > 0
-				}, patience, time.Millisecond, "it is committed")
+				}, waitTimeout, time.Millisecond, "the batch is committed")
 				proxy.ResetConnections()
 			} else {
 				_, err = direct.Exec(t.Context(), "select pg_terminate_backend($1)", pid)
@@ -182,7 +182,7 @@ func TestABatchWhoseAnswerIsLostIsNeverReportedWrongly(t *testing.T) {
 				require.ErrorContains(t, err, "the server has rolled back")
 				require.NotErrorIs(t, err, txn.ErrOutcomeUnknown)
 			}
-			settled(t, m.DB())
+			requireReleased(t, m.DB())
 		}
 	}
 }

@@ -26,7 +26,7 @@ func transfers(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = server.Stop(ctx) }()
-	db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Pool: pgfx.PoolConfig{MaxConns: 1}}) // one, for its temporary table
+	db, err := pgfx.Open(pgfx.Config{URL: server.URL(), Pool: pgfx.PoolConfig{MaxConns: 1}}) // one connection, because the table is temporary
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func transfers(ctx context.Context) error {
 		return err
 	}
 
-	// add doesn't know whether it runs in a transaction.
+	// add works inside and outside a transaction.
 	add := func(ctx context.Context, id string, amount int) error {
 		_, err := tx.Exec(ctx, "update example_accounts set balance = balance + $2 where id = $1", id, amount)
 		return err

@@ -16,12 +16,12 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// What docs/transactions.md shows.
+// The code between "docs" comments is shown in docs/transactions.md.
 
 // docs: join
 type accounts struct{ tx *txn.Manager }
 
-// add doesn't know whether it runs in a transaction.
+// add works inside and outside a transaction.
 func (a accounts) add(ctx context.Context, id string, amount int) error {
 	_, err := a.tx.Exec(ctx, "update accounts set balance = balance + $2 where id = $1", id, amount)
 	return err
@@ -52,7 +52,7 @@ func balance(t *testing.T, tx *txn.Manager, id string) (n int) {
 	return n
 }
 
-func TestTheGuidesTransferIsAllOrNothing(t *testing.T) {
+func TestGuide_TransferIsAtomic(t *testing.T) {
 	t.Parallel()
 	tx, a := guide(t)
 	require.NoError(t, a.transfer(t.Context(), "ann", "bob", 70))
@@ -60,27 +60,27 @@ func TestTheGuidesTransferIsAllOrNothing(t *testing.T) {
 	assert.Equal(t, 70, balance(t, tx, "bob"))
 }
 
-func TestTheGuidesRetriedTransactionTellsWhenItIsCommitted(t *testing.T) {
+func TestGuide_RetryNotifiesAfterCommit(t *testing.T) {
 	t.Parallel()
 	tx, a := guide(t)
-	ctx, told := t.Context(), 0
-	notify := func(context.Context) { told++ }
+	ctx, notified := t.Context(), 0
+	notify := func(context.Context) { notified++ }
 	// docs: retry
 	err := tx.Do(ctx, func(ctx context.Context) error {
 		if err := a.add(ctx, "bob", 10); err != nil {
 			return err
 		}
-		return txn.AfterCommit(ctx, func(ctx context.Context) { notify(ctx) }) // once, and not for attempts that failed
+		return txn.AfterCommit(ctx, func(ctx context.Context) { notify(ctx) }) // once, not for failed attempts
 	}, txn.Serializable(), txn.Retry(pgfx.RetryPolicy{}), txn.Timeout(5*time.Second), txn.LockTimeout(time.Second))
 	// docs: end
 	require.NoError(t, err)
-	assert.Equal(t, 1, told)
+	assert.Equal(t, 1, notified)
 }
 
-// errBusy is what the guide's client gets when nobody knows.
-var errBusy = errors.New("look before doing it again")
+// errBusy is returned to the client of the guide if the outcome is unknown.
+var errBusy = errors.New("check whether the order exists before you retry")
 
-func TestTheGuideTellsTheThreeEndsApart(t *testing.T) {
+func TestGuide_DistinguishesOutcomes(t *testing.T) {
 	t.Parallel()
 	tx, a := guide(t)
 	order := func(ctx context.Context, id int) error {
@@ -92,10 +92,10 @@ func TestTheGuideTellsTheThreeEndsApart(t *testing.T) {
 			return a.add(ctx, "bob", 5)
 		}, txn.ResolveCommit(txn.ByMarker))
 		switch {
-		case err == nil: // it is committed
-		case errors.Is(err, txn.ErrOutcomeUnknown): // it may be committed
+		case err == nil: // committed
+		case errors.Is(err, txn.ErrOutcomeUnknown): // may be committed
 			return errBusy
-		default: // it is not committed
+		default: // not committed
 			return err
 		}
 		// docs: end
@@ -106,7 +106,7 @@ func TestTheGuideTellsTheThreeEndsApart(t *testing.T) {
 	assert.Equal(t, 5, balance(t, tx, "bob"))
 }
 
-func TestTheGuidesRequestIsATransaction(t *testing.T) {
+func TestGuide_RequestIsTransaction(t *testing.T) {
 	t.Parallel()
 	tx, a := guide(t)
 	// docs: http

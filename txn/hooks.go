@@ -91,7 +91,7 @@ func (s *scope) promoteHooks() {
 func (t *transaction) beforeCommit() error {
 	for i := 0; ; i++ {
 		hook := t.beforeCommitHook(i)
-		if hook == nil || t.root.Err() != nil || t.root.commitBlocker() != nil {
+		if hook == nil || !t.root.canCommit() {
 			return nil
 		}
 		if err := hook(&t.root); err != nil {

@@ -12,11 +12,11 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// diary notes which hooks have run, in their order.
-type diary []string
+// hookLog records which hooks have run, in order.
+type hookLog []string
 
-// hook adds one hook of each kind to the transaction of ctx.
-func (d *diary) hook(ctx context.Context, t *testing.T, name string) {
+// hook registers one hook of each kind with the transaction of ctx.
+func (d *hookLog) hook(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
 	require.NoError(t, txn.BeforeCommit(ctx, func(context.Context) error { *d = append(*d, name+" before"); return nil }))
 	require.NoError(t, txn.AfterCommit(ctx, func(context.Context) { *d = append(*d, name+" after") }))
@@ -25,46 +25,46 @@ func (d *diary) hook(ctx context.Context, t *testing.T, name string) {
 	}))
 }
 
-func TestHooksOfACommitRunInTheirOrder(t *testing.T) {
+func TestHooks_RunInOrderOnCommit(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	var d diary
-	inside(t, m, func(ctx context.Context) {
+	var d hookLog
+	inTx(t, m, func(ctx context.Context) {
 		d.hook(ctx, t, "a")
 		d.hook(ctx, t, "b")
 		require.NoError(t, m.Do(ctx, func(ctx context.Context) error { d.hook(ctx, t, "joined"); return nil }))
 	})
-	assert.Equal(t, diary{"a before", "b before", "joined before", "a after", "b after", "joined after"}, d)
+	assert.Equal(t, hookLog{"a before", "b before", "joined before", "a after", "b after", "joined after"}, d)
 }
 
-func TestHooksOfARollbackRunBackwards(t *testing.T) {
+func TestHooks_RunInReverseOnRollback(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	var d diary
+	var d hookLog
 	require.Error(t, m.Do(t.Context(), func(ctx context.Context) error {
 		d.hook(ctx, t, "a")
 		d.hook(ctx, t, "b")
 		return errTest
 	}))
-	assert.Equal(t, diary{"b rolled back: " + errTest.Error(), "a rolled back: " + errTest.Error()}, d)
+	assert.Equal(t, hookLog{"b rolled back: " + errTest.Error(), "a rolled back: " + errTest.Error()}, d)
 }
 
-func TestHooksAreRefusedOutsideOfATransaction(t *testing.T) {
+func TestHooks_NeedTransaction(t *testing.T) {
 	t.Parallel()
 	require.ErrorIs(t, txn.BeforeCommit(t.Context(), nil), txn.ErrNoTransaction)
 	require.ErrorIs(t, txn.AfterCommit(t.Context(), nil), txn.ErrNoTransaction)
 	require.ErrorIs(t, txn.AfterRollback(t.Context(), nil), txn.ErrNoTransaction)
 	m := newManager(t, maxConns(1))
 	var leaked context.Context
-	inside(t, m, func(ctx context.Context) { leaked = ctx }) //nolint:fatcontext // on purpose
+	inTx(t, m, func(ctx context.Context) { leaked = ctx }) //nolint:fatcontext // on purpose
 	require.ErrorIs(t, txn.AfterCommit(leaked, nil), txn.ErrTxDone)
 }
 
-func TestHooksFollowTheirSavepoint(t *testing.T) {
+func TestHooks_FollowTheirScope(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	var d diary
-	inside(t, m, func(ctx context.Context) {
+	var d hookLog
+	inTx(t, m, func(ctx context.Context) {
 		require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
 			d.hook(ctx, t, "released")
 			require.Error(t, m.Do(ctx, func(ctx context.Context) error {
@@ -77,31 +77,31 @@ func TestHooksFollowTheirSavepoint(t *testing.T) {
 		d.hook(ctx, t, "outer")
 		require.NoError(t, m.Do(ctx, func(ctx context.Context) error { d.hook(ctx, t, "last"); return nil }, txn.Nested()))
 	})
-	assert.Equal(t, diary{
+	assert.Equal(t, hookLog{
 		"inside rolled back: " + errTest.Error(), "undone rolled back: " + errTest.Error(),
 		"released before", "outer before", "last before", "released after", "outer after", "last after",
 	}, d)
 }
 
-func TestBeforeCommitTakesPartInTheTransaction(t *testing.T) {
+func TestBeforeCommit_RunsInTransaction(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	var d diary
-	inside(t, m, func(ctx context.Context) {
+	var d hookLog
+	inTx(t, m, func(ctx context.Context) {
 		require.NoError(t, txn.BeforeCommit(ctx, func(ctx context.Context) error {
 			d.hook(ctx, t, "added by a hook")
 			return insert(ctx, m, "by a hook")
 		}))
 	})
-	assert.Equal(t, diary{"added by a hook before", "added by a hook after"}, d)
+	assert.Equal(t, hookLog{"added by a hook before", "added by a hook after"}, d)
 	assert.Equal(t, []string{"by a hook"}, entries(t, m.DB()))
 }
 
-func TestBeforeCommitMayFailTheTransaction(t *testing.T) {
+func TestBeforeCommit_ErrorRollsBack(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
-		var d diary
+	requireUnharmed(t, m, func() {
+		var d hookLog
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			require.NoError(t, insert(ctx, m, "gone"))
 			require.NoError(t, txn.BeforeCommit(ctx, func(context.Context) error { return errTest }))
@@ -109,7 +109,7 @@ func TestBeforeCommitMayFailTheTransaction(t *testing.T) {
 			return nil
 		})
 		require.ErrorIs(t, err, errTest)
-		assert.Equal(t, diary{"a rolled back: " + errTest.Error()}, d)
+		assert.Equal(t, hookLog{"a rolled back: " + errTest.Error()}, d)
 
 		assert.PanicsWithValue(t, "hook", func() {
 			_ = m.Do(t.Context(), func(ctx context.Context) error {
@@ -120,25 +120,25 @@ func TestBeforeCommitMayFailTheTransaction(t *testing.T) {
 	})
 }
 
-func TestBeforeCommitIsNotAskedAboutALostCause(t *testing.T) {
+func TestBeforeCommit_IsSkippedIfCommitIsImpossible(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for name, lose := range map[string]func(ctx context.Context){
 		"an inner error":     func(ctx context.Context) { _ = m.Do(ctx, func(context.Context) error { return errTest }) },
 		"a failed statement": func(ctx context.Context) { _, _ = m.Exec(ctx, "select 1/0") },
 	} {
-		var d diary
+		var d hookLog
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			d.hook(ctx, t, "a")
 			lose(ctx)
 			return nil
 		})
 		require.Error(t, err, name)
-		assert.Equal(t, diary{"a rolled back: " + err.Error()}, d, name)
+		assert.Equal(t, hookLog{"a rolled back: " + err.Error()}, d, name)
 	}
 }
 
-func TestAfterCommitRunsOutsideOfTheTransaction(t *testing.T) {
+func TestAfterCommit_RunsOutsideTransaction(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -147,8 +147,8 @@ func TestAfterCommitRunsOutsideOfTheTransaction(t *testing.T) {
 	require.NoError(t, m.Do(ctx, func(inner context.Context) error {
 		return txn.AfterCommit(inner, func(hook context.Context) {
 			ran = true
-			assert.Equal(t, ctx, hook, "it gets the caller's context")
-			assert.NoError(t, insert(hook, m, "after"), "the connection is back in the pool")
+			assert.Equal(t, ctx, hook, "the hook receives the caller's context")
+			assert.NoError(t, insert(hook, m, "after"), "the connection is released")
 			assert.NoError(t, m.Do(hook, func(ctx context.Context) error { return insert(ctx, m, "in a new one") }))
 		})
 	}))
@@ -156,27 +156,27 @@ func TestAfterCommitRunsOutsideOfTheTransaction(t *testing.T) {
 	assert.Equal(t, []string{"after", "in a new one"}, entries(t, m.DB()))
 }
 
-func TestAPanicInAfterCommitUndoesNothingAndStopsNoOtherHook(t *testing.T) {
+func TestAfterCommit_PanicStopsNoOtherHook(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	var d diary
+	var d hookLog
 	assert.PanicsWithValue(t, "hook", func() {
-		inside(t, m, func(ctx context.Context) {
+		inTx(t, m, func(ctx context.Context) {
 			require.NoError(t, insert(ctx, m, "kept"))
 			require.NoError(t, txn.AfterCommit(ctx, func(context.Context) { panic("hook") }))
 			d.hook(ctx, t, "a")
 		})
 	})
-	assert.Equal(t, diary{"a before", "a after"}, d)
+	assert.Equal(t, hookLog{"a before", "a after"}, d)
 	assert.Equal(t, []string{"kept"}, entries(t, m.DB()))
 	assert.EqualValues(t, 1, m.Stats().Committed)
-	settled(t, m.DB())
+	requireReleased(t, m.DB())
 }
 
-func TestAPanicAndAGoexitRunTheRollbacksHooks(t *testing.T) {
+func TestAfterRollback_RunsAfterPanicAndGoexit(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	var d diary
+	var d hookLog
 	assert.Panics(t, func() {
 		_ = m.Do(t.Context(), func(ctx context.Context) error {
 			d.hook(ctx, t, "panic")
@@ -193,7 +193,7 @@ func TestAPanicAndAGoexitRunTheRollbacksHooks(t *testing.T) {
 		})
 	}()
 	<-done
-	assert.Equal(t, diary{
+	assert.Equal(t, hookLog{
 		"panic rolled back: the closure panicked or called runtime.Goexit",
 		"goexit rolled back: the closure panicked or called runtime.Goexit",
 	}, d)

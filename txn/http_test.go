@@ -16,7 +16,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// serve answers one request with a handler in the middleware. It returns the status and the body.
+// serve serves one request with a handler inside the middleware.
 func serve(m *txn.Manager, config txn.HTTPConfig, r *http.Request, handler http.HandlerFunc) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	m.Middleware(config)(handler).ServeHTTP(w, r)
@@ -28,7 +28,7 @@ func post(t *testing.T) *http.Request {
 	return httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(""))
 }
 
-func TestARequestIsCommittedByItsStatus(t *testing.T) {
+func TestMiddleware_CommitsByStatus(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(2))
 	for status, stored := range map[int]bool{0: true, 200: true, 201: true, 303: true, 400: false, 404: false, 500: false} {
@@ -43,7 +43,7 @@ func TestARequestIsCommittedByItsStatus(t *testing.T) {
 			}
 			_, err := io.WriteString(w, "body")
 			assert.NoError(t, err)
-			assert.NotContains(t, entries(t, m.DB()), name, "nothing is committed yet")
+			assert.NotContains(t, entries(t, m.DB()), name, "nothing is committed before the handler returns")
 		})
 		assert.Equal(t, max(status, 200), w.Code)
 		assert.Equal(t, "body", w.Body.String())
@@ -52,7 +52,7 @@ func TestARequestIsCommittedByItsStatus(t *testing.T) {
 	}
 }
 
-func TestReadingRequestsCantWrite(t *testing.T) {
+func TestMiddleware_GetIsReadOnly(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for method, readOnly := range map[string]string{
@@ -70,10 +70,10 @@ func TestReadingRequestsCantWrite(t *testing.T) {
 	}
 }
 
-func TestAPanicOfAHandlerRollsBackAndGoesOn(t *testing.T) {
+func TestMiddleware_PanicRollsBackAndContinues(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		assert.PanicsWithValue(t, http.ErrAbortHandler, func() {
 			serve(m, txn.HTTPConfig{}, post(t), func(_ http.ResponseWriter, r *http.Request) {
 				assert.NoError(t, insert(r.Context(), m, "gone"))
@@ -83,10 +83,10 @@ func TestAPanicOfAHandlerRollsBackAndGoesOn(t *testing.T) {
 	})
 }
 
-func TestARequestWhoseClientHasGoneIsRolledBack(t *testing.T) {
+func TestMiddleware_DisconnectRollsBack(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		w := serve(m, txn.HTTPConfig{}, post(t).WithContext(ctx), func(_ http.ResponseWriter, r *http.Request) {
 			assert.NoError(t, insert(r.Context(), m, "gone"))
@@ -96,7 +96,7 @@ func TestARequestWhoseClientHasGoneIsRolledBack(t *testing.T) {
 	})
 }
 
-func TestNobodyIsToldOfASuccessThatDidntHappen(t *testing.T) {
+func TestMiddleware_FailedCommitReplacesResponse(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	swallow := func(w http.ResponseWriter, r *http.Request) {
@@ -118,7 +118,7 @@ func TestNobodyIsToldOfASuccessThatDidntHappen(t *testing.T) {
 	require.ErrorIs(t, got, txn.ErrRollbackOnly)
 }
 
-func TestARequestWithoutADatabaseIsAskedToComeBack(t *testing.T) {
+func TestMiddleware_UnavailableDatabaseIs503(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	m.DB().Internals().Gate().Close(errTest)
@@ -128,7 +128,7 @@ func TestARequestWithoutADatabaseIsAskedToComeBack(t *testing.T) {
 	m.DB().Internals().Gate().Open()
 }
 
-func TestStreamingResponsesAreRefused(t *testing.T) {
+func TestMiddleware_RefusesStreaming(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for name, stream := range map[string]func(w http.ResponseWriter) error{
@@ -143,7 +143,7 @@ func TestStreamingResponsesAreRefused(t *testing.T) {
 			return err
 		},
 	} {
-		unharmed(t, m, func() {
+		requireUnharmed(t, m, func() {
 			w := serve(m, txn.HTTPConfig{MaxResponse: 10}, post(t), func(w http.ResponseWriter, r *http.Request) {
 				assert.NoError(t, insert(r.Context(), m, "gone"))
 				assert.ErrorIs(t, stream(w), txn.ErrStreaming, name)
@@ -153,18 +153,18 @@ func TestStreamingResponsesAreRefused(t *testing.T) {
 	}
 }
 
-func TestAHandlerReachesTheDeadlinesOfItsConnection(t *testing.T) {
+func TestMiddleware_ResponseControllerSetsDeadlines(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	w := serve(m, txn.HTTPConfig{}, post(t), func(w http.ResponseWriter, _ *http.Request) {
-		assert.ErrorIs(t, http.NewResponseController(w).EnableFullDuplex(), errors.ErrUnsupported, "the recorder was asked")
+		assert.ErrorIs(t, http.NewResponseController(w).EnableFullDuplex(), errors.ErrUnsupported, "the call reaches the recorder")
 	})
 	assert.Equal(t, http.StatusOK, w.Code)
 }
 
-func TestARequestIsServedOnce(t *testing.T) {
+func TestMiddleware_NeverRetries(t *testing.T) {
 	t.Parallel()
-	m := managerOf(t, newDB(t, maxConns(1)), txn.WithDefaults(eager))
+	m := managerOf(t, newDB(t, maxConns(1)), txn.WithDefaults(fastPolicy))
 	calls := 0
 	w := serve(m, txn.HTTPConfig{}, post(t), func(_ http.ResponseWriter, r *http.Request) {
 		calls++

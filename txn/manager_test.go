@@ -2,6 +2,7 @@ package txn_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -10,10 +11,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// dbtx is what sqlc generates for pgx/v5, with its options for batches and COPY.
+// dbtx is the interface that sqlc generates for pgx/v5 with its options for batches and COPY.
 type dbtx interface { //nolint:interfacebloat // generated code has this one
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
@@ -24,7 +26,7 @@ type dbtx interface { //nolint:interfacebloat // generated code has this one
 
 var _ dbtx = (*txn.Manager)(nil)
 
-// store writes and reads with every querying method. It returns what it can see.
+// store writes and reads with every query method. It returns the names that are visible to it.
 func store(ctx context.Context, q dbtx, prefix string) ([]string, error) {
 	if _, err := q.Exec(ctx, "insert into entries (name) values ($1)", prefix+"exec"); err != nil {
 		return nil, err
@@ -63,27 +65,27 @@ func store(ctx context.Context, q dbtx, prefix string) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-func TestDoCommitsWhenTheClosureReturnsNil(t *testing.T) {
+func TestDo_CommitsAfterNil(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "kept") }))
 	assert.Equal(t, []string{"kept"}, entries(t, m.DB()))
-	settled(t, m.DB())
+	requireReleased(t, m.DB())
 }
 
-func TestDoRollsBackWhenTheClosureFails(t *testing.T) {
+func TestDo_RollsBackAfterError(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	err := m.Do(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, insert(ctx, m, "gone"))
 		return errTest
 	})
-	assert.Equal(t, errTest, err, "the closure's error comes back as it is")
+	assert.Equal(t, errTest, err, "the closure's error is returned unchanged")
 	assert.Empty(t, entries(t, m.DB()))
-	settled(t, m.DB())
+	requireReleased(t, m.DB())
 }
 
-func TestEveryQueryingMethodFollowsTheContext(t *testing.T) {
+func TestManager_QueryMethodsFollowContext(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	want := func(prefix string) []string {
@@ -93,21 +95,21 @@ func TestEveryQueryingMethodFollowsTheContext(t *testing.T) {
 	seen, err := store(t.Context(), m, "outside-")
 	require.NoError(t, err)
 	require.Equal(t, want("outside-"), seen)
-	require.Equal(t, want("outside-"), entries(t, m.DB()), "outside of a transaction everything is done at once")
+	require.Equal(t, want("outside-"), entries(t, m.DB()), "outside a transaction every statement takes effect immediately")
 
 	err = m.Do(t.Context(), func(ctx context.Context) error {
 		seen, err := store(ctx, m, "inside-")
 		require.NoError(t, err)
 		assert.Equal(t, want("inside-"), seen)
-		assert.Equal(t, want("outside-"), entries(t, m.DB()), "nobody else sees it before the commit")
+		assert.Equal(t, want("outside-"), entries(t, m.DB()), "other sessions don't see the rows before the commit")
 		return errTest
 	})
 	require.ErrorIs(t, err, errTest)
-	assert.Equal(t, want("outside-"), entries(t, m.DB()), "all of it was rolled back")
-	settled(t, m.DB())
+	assert.Equal(t, want("outside-"), entries(t, m.DB()), "all rows were rolled back")
+	requireReleased(t, m.DB())
 }
 
-func TestATransactionRunsOnOneConnection(t *testing.T) {
+func TestDo_UsesOneConnection(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
@@ -117,7 +119,7 @@ func TestATransactionRunsOnOneConnection(t *testing.T) {
 	assert.Len(t, entries(t, m.DB()), 6)
 }
 
-func TestDoValueReturnsTheValueOfACommitOnly(t *testing.T) {
+func TestDoValue_ReturnsValueOnlyAfterCommit(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	n, err := txn.DoValue(t.Context(), m, func(ctx context.Context) (int, error) {
@@ -133,7 +135,7 @@ func TestDoValueReturnsTheValueOfACommitOnly(t *testing.T) {
 	assert.Zero(t, n)
 }
 
-func TestTransactionsOfTwoDatabasesDontMix(t *testing.T) {
+func TestManager_DatabasesHaveSeparateTransactions(t *testing.T) {
 	t.Parallel()
 	one, other := newManager(t), newManager(t)
 	err := one.Do(t.Context(), func(ctx context.Context) error {
@@ -158,7 +160,7 @@ func TestTransactionsOfTwoDatabasesDontMix(t *testing.T) {
 	assert.Equal(t, []string{"in other", "in other's transaction"}, entries(t, other.DB()))
 }
 
-func TestManagersOfOneDatabaseShareItsTransactions(t *testing.T) {
+func TestManager_SameDatabaseSharesTransactions(t *testing.T) {
 	t.Parallel()
 	one := newManager(t, maxConns(1))
 	other := managerOf(t, one.DB())
@@ -170,7 +172,7 @@ func TestManagersOfOneDatabaseShareItsTransactions(t *testing.T) {
 	assert.Empty(t, entries(t, one.DB()))
 }
 
-func TestTxIsTheTransactionOfTheContext(t *testing.T) {
+func TestManager_TxReturnsTransactionOfContext(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	_, ok := m.Tx(t.Context())
@@ -197,7 +199,7 @@ func TestTxIsTheTransactionOfTheContext(t *testing.T) {
 	assert.Len(t, entries(t, m.DB()), 7)
 }
 
-func TestCodeThatBeginsOnATxGetsSavepoints(t *testing.T) {
+func TestManager_TxBeginSetsSavepoint(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	err := m.Do(t.Context(), func(ctx context.Context) error {
@@ -221,7 +223,7 @@ func TestCodeThatBeginsOnATxGetsSavepoints(t *testing.T) {
 	assert.Equal(t, []string{"afterwards", "released", "released inside"}, entries(t, m.DB()))
 }
 
-func TestTermsOfATransactionReachTheServer(t *testing.T) {
+func TestOptions_ReachServer(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	for _, tt := range []struct {
@@ -242,7 +244,7 @@ func TestTermsOfATransactionReachTheServer(t *testing.T) {
 	}
 }
 
-func TestDefaultsOfAManagerGiveWayToOptionsOfACall(t *testing.T) {
+func TestWithDefaults_OptionsOfDoTakePrecedence(t *testing.T) {
 	t.Parallel()
 	m := managerOf(t, newDB(t), txn.WithDefaults(txn.Serializable(), txn.ReadOnly()), txn.WithLogger(nil), txn.ManagerOption{})
 	level := func(opts ...txn.Option) (got string) {
@@ -256,7 +258,7 @@ func TestDefaultsOfAManagerGiveWayToOptionsOfACall(t *testing.T) {
 	assert.Equal(t, "serializable off", level(txn.ReadWrite()))
 }
 
-func TestAValueThatIsNoneIsRefused(t *testing.T) {
+func TestOptions_RejectInvalidValues(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	called := false
@@ -268,4 +270,61 @@ func TestAValueThatIsNoneIsRefused(t *testing.T) {
 	_, err := txn.NewManager(m.DB(), txn.WithDefaults(txn.Isolation("chaos")))
 	require.ErrorContains(t, err, `"chaos"`)
 	assert.False(t, called)
+}
+
+func TestManager_AcquireFuncUsesTransactionOrPool(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	ctx := t.Context()
+	mine := errors.New("mine")
+	inTransaction := func(ctx context.Context, conn *pgx.Conn) error {
+		assert.Equal(t, byte('T'), conn.PgConn().TxStatus())
+		_, err := m.Exec(ctx, "select 1")
+		require.ErrorIs(t, err, txn.ErrConcurrentUse, "fn uses the connection")
+		_, err = conn.Exec(ctx, "insert into entries (name) values ('raw')")
+		return err
+	}
+	require.NoError(t, m.AcquireFunc(ctx, func(_ context.Context, conn *pgx.Conn) error {
+		assert.Equal(t, byte('I'), conn.PgConn().TxStatus())
+		return nil
+	}))
+	require.ErrorIs(t, m.AcquireFunc(ctx, func(context.Context, *pgx.Conn) error { return mine }), mine)
+	var ended context.Context
+	require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
+		ended = ctx //nolint:fatcontext // used after the end
+		return m.AcquireFunc(ctx, inTransaction)
+	}))
+	require.ErrorIs(t, m.AcquireFunc(ended, inTransaction), txn.ErrTxDone)
+	err := m.Do(ctx, func(ctx context.Context) error {
+		_ = m.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "select 1 / 0")
+			return err
+		})
+		return nil
+	})
+	var failed *txn.FailedStatementError
+	require.ErrorAs(t, err, &failed)
+	require.ErrorContains(t, failed.Cause, "division by zero")
+}
+
+func TestManager_ClosedPoolIsErrClosed(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	m.DB().Pool().Close() // the gate is still open
+	_, err := m.Exec(t.Context(), "select 1")
+	require.EqualError(t, err, "closed pool")
+	require.NoError(t, m.DB().Close(t.Context()))
+	calls := map[string]func(context.Context) error{
+		"Do":   func(ctx context.Context) error { return m.Do(ctx, func(context.Context) error { return nil }) },
+		"Exec": func(ctx context.Context) error { _, err := m.Exec(ctx, "select 1"); return err },
+		"Query": func(ctx context.Context) error {
+			rows, err := m.Query(ctx, "select 1")
+			rows.Close()
+			return errors.Join(err, rows.Err())
+		},
+	}
+	for name, call := range calls {
+		require.ErrorIs(t, call(t.Context()), pgfx.ErrClosed, name)
+		require.ErrorIs(t, call(t.Context()), pgfx.ErrUnavailable, name)
+	}
 }

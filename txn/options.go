@@ -154,10 +154,10 @@ func (s *settings) mismatch(wanted *settings) error {
 }
 
 func formatTimeout(d time.Duration) string {
-	switch d {
-	case 0:
+	if d == 0 {
 		return ""
-	case pgfx.Off:
+	}
+	if d == pgfx.Off {
 		return "off"
 	}
 	return d.String()
@@ -181,10 +181,10 @@ func (s *settings) queueTimeouts(ctx context.Context, batch *pgx.Batch) {
 
 // milliseconds returns a timeout as the server expects it, nil if it isn't set.
 func milliseconds(timeout time.Duration) any {
-	switch timeout {
-	case 0:
+	if timeout == 0 {
 		return nil
-	case pgfx.Off:
+	}
+	if timeout == pgfx.Off {
 		return "0"
 	}
 	return strconv.FormatInt(timeout.Milliseconds(), 10)

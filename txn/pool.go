@@ -68,7 +68,7 @@ func (m *Manager) poolQuery(ctx context.Context, sql string, args []any) (pgx.Ro
 }
 
 func (m *Manager) poolQueryRow(ctx context.Context, sql string, args []any) pgx.Row {
-	rows, err := m.poolQuery(ctx, sql, args) //nolint:sqlclosecheck // Scan closes them
+	rows, err := m.poolQuery(ctx, sql, args)
 	if err != nil {
 		return failedRow(err)
 	}

@@ -12,18 +12,18 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// inside runs fn in a transaction that is committed.
-func inside(t *testing.T, m *txn.Manager, fn func(ctx context.Context)) {
+// inTx runs fn in a transaction that is committed.
+func inTx(t *testing.T, m *txn.Manager, fn func(ctx context.Context)) {
 	t.Helper()
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { fn(ctx); return nil }))
 }
 
-func unreachable(t *testing.T) func(context.Context) error {
+func neverCalled(t *testing.T) func(context.Context) error {
 	t.Helper()
 	return func(context.Context) error { t.Error("the closure ran"); return nil }
 }
 
-func TestRequiresNewCommitsByItself(t *testing.T) {
+func TestRequiresNew_CommitsIndependently(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	err := m.Do(t.Context(), func(ctx context.Context) error {
@@ -31,34 +31,34 @@ func TestRequiresNewCommitsByItself(t *testing.T) {
 		require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
 			var n int
 			require.NoError(t, m.QueryRow(ctx, "select count(*) from entries").Scan(&n))
-			assert.Zero(t, n, "the new transaction doesn't see the outer one's work")
+			assert.Zero(t, n, "the new transaction doesn't see changes of the outer one")
 			return insert(ctx, m, "new")
 		}, txn.RequiresNew()))
 		require.ErrorIs(t, m.Do(ctx, func(ctx context.Context) error {
 			require.NoError(t, insert(ctx, m, "new and failed"))
 			return errTest
 		}, txn.RequiresNew(), txn.Serializable()), errTest)
-		require.NoError(t, insert(ctx, m, "outer goes on"), "the failure was the new one's only")
+		require.NoError(t, insert(ctx, m, "outer goes on"), "the outer transaction is not affected")
 		return errTest
 	})
 	require.ErrorIs(t, err, errTest)
 	assert.Equal(t, []string{"new"}, entries(t, m.DB()))
 }
 
-func TestRequiresNewSaysSoWhenThereCanBeNoSecondConnection(t *testing.T) {
+func TestRequiresNew_NeedsSecondConnection(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	inside(t, m, func(ctx context.Context) {
-		require.ErrorContains(t, m.Do(ctx, unreachable(t), txn.RequiresNew()), "MaxConns")
+	inTx(t, m, func(ctx context.Context) {
+		require.ErrorContains(t, m.Do(ctx, neverCalled(t), txn.RequiresNew()), "MaxConns")
 	})
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }, txn.RequiresNew()))
 	assert.Equal(t, []string{"x"}, entries(t, m.DB()))
 }
 
-func TestANestedScopeIsUndoneAlone(t *testing.T) {
+func TestNested_RollsBackAlone(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	inside(t, m, func(ctx context.Context) {
+	inTx(t, m, func(ctx context.Context) {
 		require.NoError(t, insert(ctx, m, "outer"))
 		require.NoError(t, m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "kept") }, txn.Nested()))
 		require.ErrorIs(t, m.Do(ctx, func(ctx context.Context) error {
@@ -74,7 +74,7 @@ func TestANestedScopeIsUndoneAlone(t *testing.T) {
 	assert.Equal(t, []string{"kept", "outer", "the failed statement's scope is gone"}, entries(t, m.DB()))
 }
 
-func TestNestedBeginsATransactionWhenThereIsNone(t *testing.T) {
+func TestNested_BeginsTransactionIfThereIsNone(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	require.ErrorIs(t, m.Do(t.Context(), func(ctx context.Context) error {
@@ -84,10 +84,10 @@ func TestNestedBeginsATransactionWhenThereIsNone(t *testing.T) {
 	assert.Empty(t, entries(t, m.DB()))
 }
 
-func TestANestedPanicThatIsRecoveredIsUndoneAlone(t *testing.T) {
+func TestNested_RecoveredPanicRollsBackAlone(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	inside(t, m, func(ctx context.Context) {
+	inTx(t, m, func(ctx context.Context) {
 		func() {
 			defer func() { assert.Equal(t, "nested", recover()) }()
 			_ = m.Do(ctx, func(ctx context.Context) error {
@@ -100,10 +100,10 @@ func TestANestedPanicThatIsRecoveredIsUndoneAlone(t *testing.T) {
 	assert.Equal(t, []string{"kept"}, entries(t, m.DB()))
 }
 
-func TestANestedScopeOfACancelledContextIsUndoneAlone(t *testing.T) {
+func TestNested_CancelledContextRollsBackAlone(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	inside(t, m, func(ctx context.Context) {
+	inTx(t, m, func(ctx context.Context) {
 		short, cancel := context.WithCancel(ctx)
 		require.ErrorIs(t, m.Do(short, func(ctx context.Context) error {
 			require.NoError(t, insert(ctx, m, "undone"))
@@ -115,10 +115,10 @@ func TestANestedScopeOfACancelledContextIsUndoneAlone(t *testing.T) {
 	assert.Equal(t, []string{"kept"}, entries(t, m.DB()))
 }
 
-func TestASwallowedErrorInANestedScopeUndoesTheScopeOnly(t *testing.T) {
+func TestNested_IgnoredErrorRollsBackAlone(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	inside(t, m, func(ctx context.Context) {
+	inTx(t, m, func(ctx context.Context) {
 		err := m.Do(ctx, func(ctx context.Context) error {
 			require.NoError(t, insert(ctx, m, "undone"))
 			require.Error(t, m.Do(ctx, func(context.Context) error { return errTest }))
@@ -138,7 +138,7 @@ func TestASwallowedErrorInANestedScopeUndoesTheScopeOnly(t *testing.T) {
 	assert.Equal(t, []string{"kept"}, entries(t, m.DB()))
 }
 
-func TestANestedScopeThatCantBeUndoneForbidsTheCommit(t *testing.T) {
+func TestNested_FailedRollbackMakesRollbackOnly(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	err := m.Do(t.Context(), func(ctx context.Context) error {
@@ -151,16 +151,16 @@ func TestANestedScopeThatCantBeUndoneForbidsTheCommit(t *testing.T) {
 	})
 	require.ErrorIs(t, err, txn.ErrRollbackOnly)
 	require.ErrorIs(t, err, errTest)
-	require.ErrorContains(t, err, "3B001", "it says what became of the savepoint")
+	require.ErrorContains(t, err, "3B001", "the error names the missing savepoint")
 	assert.Empty(t, entries(t, m.DB()))
 }
 
-func TestAResultLeftOpenInANestedScopeForbidsTheCommit(t *testing.T) {
+func TestNested_OpenResultMakesRollbackOnly(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	err := m.Do(t.Context(), func(ctx context.Context) error {
 		row := m.QueryRow(ctx, "select 1")
-		require.ErrorIs(t, m.Do(ctx, unreachable(t), txn.Nested()), txn.ErrConcurrentUse, "no savepoint while a result is open")
+		require.ErrorIs(t, m.Do(ctx, neverCalled(t), txn.Nested()), txn.ErrConcurrentUse, "no savepoint while a result is open")
 		require.NoError(t, row.Scan(new(int)))
 		require.ErrorIs(t, m.Do(ctx, func(ctx context.Context) error {
 			m.QueryRow(ctx, "select 1")
@@ -171,38 +171,38 @@ func TestAResultLeftOpenInANestedScopeForbidsTheCommit(t *testing.T) {
 	require.ErrorIs(t, err, txn.ErrConcurrentUse)
 }
 
-func TestTheContextOfANestedScopeIsUselessAfterIt(t *testing.T) {
+func TestNested_ContextIsUnusableAfterwards(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	inside(t, m, func(ctx context.Context) {
+	inTx(t, m, func(ctx context.Context) {
 		var leaked context.Context
 		require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
 			leaked = ctx //nolint:fatcontext // on purpose
 			return nil
 		}, txn.Nested()))
-		refused(leaked, t, m, nil, txn.ErrTxDone)
+		requireRefused(leaked, t, m, nil, txn.ErrTxDone)
 		require.ErrorIs(t, txn.AfterCommit(leaked, func(context.Context) {}), txn.ErrTxDone)
 		require.NoError(t, insert(ctx, m, "kept"))
 	})
 	assert.Equal(t, []string{"kept"}, entries(t, m.DB()))
 }
 
-func TestTwoNestedScopesCantBeOpenSideBySide(t *testing.T) {
+func TestNested_RefusesTwoOpenScopes(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	inside(t, m, func(outer context.Context) {
+	inTx(t, m, func(outer context.Context) {
 		require.NoError(t, m.Do(outer, func(context.Context) error {
-			require.ErrorIs(t, m.Do(outer, unreachable(t), txn.Nested()), txn.ErrConcurrentUse)
+			require.ErrorIs(t, m.Do(outer, neverCalled(t), txn.Nested()), txn.ErrConcurrentUse)
 			return nil
 		}, txn.Nested()))
 		require.NoError(t, m.Do(outer, func(context.Context) error { return nil }, txn.Nested()))
 	})
 }
 
-func TestMandatoryNeedsATransaction(t *testing.T) {
+func TestMandatory_NeedsTransaction(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	require.ErrorIs(t, m.Do(t.Context(), unreachable(t), txn.Mandatory()), txn.ErrNoTransaction)
+	require.ErrorIs(t, m.Do(t.Context(), neverCalled(t), txn.Mandatory()), txn.ErrNoTransaction)
 	err := m.Do(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "gone") }, txn.Mandatory()))
 		return errTest
@@ -211,7 +211,7 @@ func TestMandatoryNeedsATransaction(t *testing.T) {
 	assert.Empty(t, entries(t, m.DB()))
 }
 
-func TestSupportsTakesWhatThereIs(t *testing.T) {
+func TestSupports_JoinsOrRunsWithout(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	require.ErrorIs(t, m.Do(t.Context(), func(ctx context.Context) error {
@@ -228,7 +228,7 @@ func TestSupportsTakesWhatThereIs(t *testing.T) {
 	assert.Equal(t, []string{"without"}, entries(t, m.DB()))
 }
 
-func TestNotSupportedStepsOutOfTheTransaction(t *testing.T) {
+func TestNotSupported_RunsOutsideTransaction(t *testing.T) {
 	t.Parallel()
 	m, other := newManager(t), newManager(t)
 	type key struct{}
@@ -240,19 +240,19 @@ func TestNotSupportedStepsOutOfTheTransaction(t *testing.T) {
 				_, ok := m.Tx(ctx)
 				assert.False(t, ok)
 				_, ok = other.Tx(ctx)
-				assert.True(t, ok, "the other database's transaction is not concerned")
-				assert.NoError(t, txn.AfterRollback(ctx, func(context.Context, error) {}), "which is the innermost one now")
+				assert.True(t, ok, "the transaction of the other database stays visible")
+				assert.NoError(t, txn.AfterRollback(ctx, func(context.Context, error) {}), "it is now the innermost one")
 				require.NoError(t, insert(ctx, m, "out"))
-				require.NoError(t, m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "in one of its own") }))
+				require.NoError(t, m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "in a separate one") }))
 				return errTest
 			}, txn.NotSupported()), errTest)
 			return errTest
 		})
 	})
 	require.ErrorIs(t, err, errTest)
-	assert.Equal(t, []string{"in one of its own", "out"}, entries(t, m.DB()))
+	assert.Equal(t, []string{"in a separate one", "out"}, entries(t, m.DB()))
 
-	inside(t, m, func(ctx context.Context) {
+	inTx(t, m, func(ctx context.Context) {
 		require.NoError(t, m.Do(ctx, func(ctx context.Context) error {
 			assert.ErrorIs(t, txn.AfterCommit(ctx, func(context.Context) {}), txn.ErrNoTransaction)
 			return nil
@@ -261,17 +261,17 @@ func TestNotSupportedStepsOutOfTheTransaction(t *testing.T) {
 	require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }, txn.NotSupported()))
 }
 
-func TestNeverRefusesATransaction(t *testing.T) {
+func TestNever_RefusesTransaction(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }, txn.Never()))
 	assert.Equal(t, []string{"x"}, entries(t, m.DB()))
-	inside(t, m, func(ctx context.Context) {
-		require.ErrorIs(t, m.Do(ctx, unreachable(t), txn.Never()), txn.ErrInTransaction)
+	inTx(t, m, func(ctx context.Context) {
+		require.ErrorIs(t, m.Do(ctx, neverCalled(t), txn.Never()), txn.ErrInTransaction)
 	})
 }
 
-func TestPropagationsThatContradictAreRefused(t *testing.T) {
+func TestPropagation_RefusesContradictions(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, opts := range [][]txn.Option{
@@ -279,14 +279,14 @@ func TestPropagationsThatContradictAreRefused(t *testing.T) {
 		{txn.Never(), txn.Serializable()},
 		{txn.NotSupported(), txn.ReadOnly()},
 	} {
-		require.Error(t, m.Do(t.Context(), unreachable(t), opts...))
+		require.Error(t, m.Do(t.Context(), neverCalled(t), opts...))
 	}
 	_, err := txn.NewManager(m.DB(), txn.WithDefaults(txn.Mandatory()))
 	require.ErrorContains(t, err, "Mandatory")
 	require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }, txn.Required(), txn.Required()))
 }
 
-func TestADetachedContextCarriesValuesAndNothingElse(t *testing.T) {
+func TestDetach_KeepsOnlyValues(t *testing.T) {
 	t.Parallel()
 	m, other := newManager(t, maxConns(2)), newManager(t)
 	type key struct{}
@@ -310,7 +310,7 @@ func TestADetachedContextCarriesValuesAndNothingElse(t *testing.T) {
 	assert.Equal(t, []string{"in the background"}, entries(t, m.DB()))
 }
 
-func TestErrorsSayWhatToDo(t *testing.T) {
+func TestErrors_NameTheFix(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	err := m.Do(t.Context(), func(ctx context.Context) error {

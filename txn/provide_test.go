@@ -33,7 +33,7 @@ func TestProvideOptions_ApplyToTheNamedDatabase(t *testing.T) {
 	require.Equal(t, 1, witnesses(t, m))
 	app.RequireStop()
 	other := managerOf(t, openDB(t, url))
-	require.Eventually(t, func() bool { return witnesses(t, other) == 0 }, patience, time.Millisecond, "the stop closes the manager")
+	require.Eventually(t, func() bool { return witnesses(t, other) == 0 }, waitTimeout, time.Millisecond, "the stop closes the manager")
 }
 
 func TestProvideOptions_InvalidOptionFailsNew(t *testing.T) {

@@ -19,8 +19,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// doubtful returns a manager whose COMMITs can be tampered with, and which has its witness.
-func doubtful(t *testing.T, opts ...txn.ManagerOption) (*txn.Manager, *faults.Proxy) {
+// newProxiedManager returns a manager that has its witness, and the proxy between the manager and the server.
+func newProxiedManager(t *testing.T, opts ...txn.ManagerOption) (*txn.Manager, *faults.Proxy) {
 	t.Helper()
 	proxy := newProxy(t)
 	m := managerOf(t, openDB(t, proxy.URL(), maxConns(2)), opts...)
@@ -28,7 +28,7 @@ func doubtful(t *testing.T, opts ...txn.ManagerOption) (*txn.Manager, *faults.Pr
 	return m, proxy
 }
 
-// losses are the two ways in which the answer to a COMMIT can be lost.
+// losses are the two ways to lose the reply to a COMMIT.
 var losses = []struct {
 	stored bool
 	lose   func(*faults.Proxy)
@@ -37,10 +37,10 @@ var losses = []struct {
 	{false, (*faults.Proxy).DropCommit},
 }
 
-func TestALostCommitIsReportedAsWhatItWas(t *testing.T) {
+func TestResolveCommit_ReturnsOutcome(t *testing.T) {
 	t.Parallel()
 	for _, by := range []txn.CommitResolution{txn.ByWitness, txn.ByMarker} {
-		m, proxy := doubtful(t, txn.WithDefaults(txn.ResolveCommit(by)))
+		m, proxy := newProxiedManager(t, txn.WithDefaults(txn.ResolveCommit(by)))
 		for _, loss := range losses {
 			loss.lose(proxy)
 			name, ran := strconv.FormatBool(loss.stored), ""
@@ -63,13 +63,13 @@ func TestALostCommitIsReportedAsWhatItWas(t *testing.T) {
 		assert.Equal(t, txn.InDoubt{Committed: 1, Aborted: 1}, stats.InDoubt)
 		assert.EqualValues(t, 2, stats.Committed)
 		assert.EqualValues(t, 1, stats.RolledBack.ConnLost)
-		settled(t, m.DB())
+		requireReleased(t, m.DB())
 	}
 }
 
-func TestACommitThatWasRolledBackIsRetriedWhenThePolicySaysSo(t *testing.T) {
+func TestResolveCommit_RolledBackIsRetriedIfIdempotent(t *testing.T) {
 	t.Parallel()
-	m, proxy := doubtful(t)
+	m, proxy := newProxiedManager(t)
 	for _, loss := range losses {
 		loss.lose(proxy)
 		calls := 0
@@ -77,7 +77,7 @@ func TestACommitThatWasRolledBackIsRetriedWhenThePolicySaysSo(t *testing.T) {
 			calls++
 			_, err := m.Exec(ctx, "insert into entries values ('x', 1) on conflict (name) do update set n = entries.n + 1")
 			return err
-		}, repeatable))
+		}, idempotentPolicy))
 		if loss.stored {
 			assert.Equal(t, 1, calls)
 		} else {
@@ -86,28 +86,28 @@ func TestACommitThatWasRolledBackIsRetriedWhenThePolicySaysSo(t *testing.T) {
 	}
 	var n int
 	require.NoError(t, m.QueryRow(t.Context(), "select n from entries").Scan(&n))
-	assert.Equal(t, 2, n, "nothing was done twice")
+	assert.Equal(t, 2, n, "no row was inserted twice")
 }
 
-func TestAnOutcomeIsUnknownWhenResolutionIsOff(t *testing.T) {
+func TestResolveCommit_UnresolvedIsUnknown(t *testing.T) {
 	t.Parallel()
-	m, proxy := doubtful(t)
+	m, proxy := newProxiedManager(t)
 	for _, loss := range losses {
 		loss.lose(proxy)
 		err := m.Do(t.Context(), func(ctx context.Context) error {
-			require.NoError(t, txn.AfterCommit(ctx, func(context.Context) { t.Error("nobody knows that") }))
-			require.NoError(t, txn.AfterRollback(ctx, func(context.Context, error) { t.Error("nobody knows that") }))
+			require.NoError(t, txn.AfterCommit(ctx, func(context.Context) { t.Error("a hook ran although the outcome is unknown") }))
+			require.NoError(t, txn.AfterRollback(ctx, func(context.Context, error) { t.Error("a hook ran although the outcome is unknown") }))
 			return insertOnce(ctx, m)
-		}, txn.ResolveCommit(txn.Unresolved), eager)
+		}, txn.ResolveCommit(txn.Unresolved), fastPolicy)
 		require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
 		require.ErrorContains(t, err, "disabled by txn.Unresolved")
-		assert.False(t, pgfx.CanRetry(err, pgfx.Idempotent), "whatever the work is said to be")
+		assert.False(t, pgfx.CanRetry(err, pgfx.Idempotent), "not even idempotent work")
 	}
 	assert.Equal(t, txn.InDoubt{Unknown: 2}, m.Stats().InDoubt)
-	settled(t, m.DB())
+	requireReleased(t, m.DB())
 }
 
-func TestBehindAPoolerOnlyAMarkerTells(t *testing.T) {
+func TestResolveCommit_PoolerNeedsMarker(t *testing.T) {
 	t.Parallel()
 	proxy := newProxy(t)
 	db := openDB(t, proxy.URL(), maxConns(2), func(c *pgfx.Config) { c.Pooler = pgfx.PoolerTransaction })
@@ -121,14 +121,14 @@ func TestBehindAPoolerOnlyAMarkerTells(t *testing.T) {
 	loss := losses[0]
 	loss.lose(proxy)
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insertOnce(ctx, m) }, txn.ResolveCommit(txn.ByMarker)))
-	assert.Zero(t, witnesses(t, m), "none is kept, for it would prove nothing")
-	err := m.WithSessionLock(t.Context(), "key", func(context.Context) error { t.Error("without a lock"); return nil })
+	assert.Zero(t, witnesses(t, m), "behind a pooler a witness would prove nothing")
+	err := m.WithSessionLock(t.Context(), "key", func(context.Context) error { t.Error("the closure ran without a lock"); return nil })
 	require.ErrorIs(t, err, pgfx.ErrNoSession)
 }
 
-func TestAnOutcomeIsUnknownWithoutAWitness(t *testing.T) {
+func TestWitness_LossLeavesOutcomeUnknown(t *testing.T) {
 	t.Parallel()
-	m, proxy := doubtful(t)
+	m, proxy := newProxiedManager(t)
 	for _, stage := range []string{"before", "during"} {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			proxy.DropCommitAck()
@@ -150,15 +150,15 @@ func TestAnOutcomeIsUnknownWithoutAWitness(t *testing.T) {
 	}
 	assert.Equal(t, []string{"before", "during"}, entries(t, m.DB()))
 
-	// The one after that has a witness again as soon as it is there.
+	// Later transactions have a witness as soon as another one is open.
 	require.Eventually(t, func() bool {
 		_ = m.Do(t.Context(), func(context.Context) error { return nil })
 		return witnesses(t, m) == 1
-	}, patience, time.Millisecond)
+	}, waitTimeout, time.Millisecond)
 	proxy.DropCommitAck()
 	require.Eventually(t, func() bool {
 		return m.Do(t.Context(), insertOnceIn(m)) == nil
-	}, patience, time.Millisecond)
+	}, waitTimeout, time.Millisecond)
 }
 
 func insertOnceIn(m *txn.Manager) func(context.Context) error {
@@ -175,35 +175,35 @@ func witnesses(t *testing.T, m *txn.Manager) (n int) {
 	return n
 }
 
-// killWitness ends the session of the manager's witness.
+// killWitness terminates the session of the manager's witness.
 func killWitness(t *testing.T, m *txn.Manager) {
 	t.Helper()
 	_, err := m.DB().Pool().Exec(t.Context(), "select pg_terminate_backend(pid) "+witnessSessions)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return witnesses(t, m) == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return witnesses(t, m) == 0 }, waitTimeout, time.Millisecond)
 }
 
-func TestACommitThatNeverArrivedIsEndedOnTheServer(t *testing.T) {
+func TestResolveCommit_TerminatesSessionOfUnsentCommit(t *testing.T) {
 	t.Parallel()
 	for _, by := range []txn.CommitResolution{txn.ByWitness, txn.ByMarker} {
-		m, proxy := doubtful(t, txn.WithDefaults(txn.ResolveCommit(by)), txn.WithOutcomeTimeout(patience))
+		m, proxy := newProxiedManager(t, txn.WithDefaults(txn.ResolveCommit(by)), txn.WithOutcomeTimeout(waitTimeout))
 		proxy.OnCommit(func() faults.CommitFault { return faults.CommitHalfOpen })
 		err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 		require.ErrorContains(t, err, "the server has rolled back")
 		require.NotErrorIs(t, err, txn.ErrOutcomeUnknown)
 		proxy.OnCommit(nil)
-		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }), "its locks are gone")
+		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }), "its locks are released")
 	}
 }
 
-func TestAnAnswerThatNeverComesIsResolvedAtTheDeadline(t *testing.T) {
+func TestResolveCommit_ResolvesAfterDeadline(t *testing.T) {
 	t.Parallel()
-	m, proxy := doubtful(t)
+	m, proxy := newProxiedManager(t)
 	proxy.BlackHoleCommitAck()
 	ctx, expire := testctx.Expiring(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "x") }) }()
-	require.Eventually(t, func() bool { return len(entries(t, m.DB())) == 1 }, patience, time.Millisecond, "it is committed")
+	require.Eventually(t, func() bool { return len(entries(t, m.DB())) == 1 }, waitTimeout, time.Millisecond, "the transaction is committed")
 	assert.Empty(t, ended)
 	expire()
 	require.NoError(t, <-ended)
@@ -211,7 +211,7 @@ func TestAnAnswerThatNeverComesIsResolvedAtTheDeadline(t *testing.T) {
 	assert.Equal(t, []string{"x"}, entries(t, m.DB()))
 }
 
-func TestAReaderPaysNothingForResolution(t *testing.T) {
+func TestResolveCommit_ReadOnlyCostsNothing(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	hasXID := func(opts ...txn.Option) (assigned bool) {
@@ -222,12 +222,12 @@ func TestAReaderPaysNothingForResolution(t *testing.T) {
 	}
 	assert.False(t, hasXID(txn.ReadOnly()))
 	assert.False(t, hasXID(txn.ResolveCommit(txn.Unresolved)))
-	assert.Zero(t, witnesses(t, m), "nobody has needed a witness yet")
+	assert.Zero(t, witnesses(t, m), "no transaction has needed a witness yet")
 	assert.True(t, hasXID())
 	assert.Equal(t, 1, witnesses(t, m))
 }
 
-func TestManyManagersMakeTheMarkersTableAtOnce(t *testing.T) {
+func TestMarker_ManagersCreateTableConcurrently(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	errs := make(chan error)
@@ -240,12 +240,12 @@ func TestManyManagersMakeTheMarkersTableAtOnce(t *testing.T) {
 	}
 }
 
-func TestOldMarkersAreSwept(t *testing.T) {
+func TestMarker_OldRowsAreDeleted(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	one := managerOf(t, db, txn.WithDefaults(txn.ResolveCommit(txn.ByMarker)))
 	require.NoError(t, one.Do(t.Context(), func(context.Context) error { return nil }))
-	require.NoError(t, one.Close(t.Context()), "waits for the first sweep")
+	require.NoError(t, one.Close(t.Context()), "Close waits for the first deletion")
 	_, err := db.Pool().Exec(t.Context(), "update rdsfx_txn_markers set written = now() - interval '2 days'")
 	require.NoError(t, err)
 	other := managerOf(t, db, txn.WithDefaults(txn.ResolveCommit(txn.ByMarker)))
@@ -254,19 +254,19 @@ func TestOldMarkersAreSwept(t *testing.T) {
 		var n int
 		require.NoError(t, db.Pool().QueryRow(t.Context(), "select count(*) from rdsfx_txn_markers").Scan(&n))
 		return n == 1
-	}, patience, time.Millisecond)
+	}, waitTimeout, time.Millisecond)
 }
 
-func TestAMarkersTableThatCantBeMadeFailsTheBegin(t *testing.T) {
+func TestMarker_MissingTableFailsBegin(t *testing.T) {
 	t.Parallel()
 	m := managerOf(t, newDB(t, maxConns(1)), txn.WithDefaults(txn.ResolveCommit(txn.ByMarker)))
 	_, err := m.Exec(t.Context(), "drop schema public cascade")
 	require.NoError(t, err)
-	require.ErrorContains(t, m.Do(t.Context(), unreachable(t)), "txn: begin: create table rdsfx_txn_markers")
-	settled(t, m.DB())
+	require.ErrorContains(t, m.Do(t.Context(), neverCalled(t)), "txn: begin: create table rdsfx_txn_markers")
+	requireReleased(t, m.DB())
 }
 
-func TestATransactionBeginsWithoutAWitnessWhenThereCanBeNone(t *testing.T) {
+func TestWitness_IsOptionalForBegin(t *testing.T) {
 	t.Parallel()
 	proxy := newProxy(t)
 	db := fxtest.DB(t, fxtest.At(proxy.URL()), fxtest.Pool(pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
@@ -286,20 +286,20 @@ func TestATransactionBeginsWithoutAWitnessWhenThereCanBeNone(t *testing.T) {
 	assert.ErrorContains(t, err, "no witness")
 }
 
-func TestAnOutcomeThatIsNoneIsRefused(t *testing.T) {
+func TestResolveCommit_RejectsInvalidValues(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	require.ErrorContains(t, m.Do(t.Context(), unreachable(t), txn.ResolveCommit(0)), "txn: ResolveCommit(0)")
+	require.ErrorContains(t, m.Do(t.Context(), neverCalled(t), txn.ResolveCommit(0)), "txn: ResolveCommit(0)")
 	_, err := txn.NewManager(m.DB(), txn.WithOutcomeTimeout(0))
 	require.ErrorContains(t, err, "txn: WithOutcomeTimeout(0s)")
 }
 
-func TestAClosedManagerStillWorks(t *testing.T) {
+func TestManager_IsUsableAfterClose(t *testing.T) {
 	t.Parallel()
-	m, proxy := doubtful(t)
+	m, proxy := newProxiedManager(t)
 	require.NoError(t, m.Close(t.Context()))
 	require.NoError(t, m.Close(t.Context()))
-	require.Eventually(t, func() bool { return witnesses(t, m) == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return witnesses(t, m) == 0 }, waitTimeout, time.Millisecond)
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }))
 	proxy.DropCommitAck()
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "y") })
@@ -307,21 +307,21 @@ func TestAClosedManagerStillWorks(t *testing.T) {
 	assert.ErrorContains(t, err, "no witness")
 }
 
-func TestAWitnessIsCheckedNowAndThen(t *testing.T) {
+func TestWitness_IsCheckedRegularly(t *testing.T) {
 	t.Parallel()
-	m, _ := doubtful(t)
+	m, _ := newProxiedManager(t)
 	for _, kill := range []bool{false, true} {
 		m.ExpireWitness()
 		if kill {
 			killWitness(t, m)
 		}
 		require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }))
-		require.Eventually(t, m.HasCheckedWitness, patience, time.Millisecond)
+		require.Eventually(t, m.HasCheckedWitness, waitTimeout, time.Millisecond)
 		require.Equal(t, 1, witnesses(t, m))
 	}
 }
 
-func TestAWitnessOfAnotherServerIsNone(t *testing.T) {
+func TestWitness_OfAnotherServerIsDiscarded(t *testing.T) {
 	t.Parallel()
 	cluster := faults.NewCluster(t)
 	primary, standby := faults.NewProxy(t, cluster.Primary().URL()), faults.NewProxy(t, cluster.Standby().URL())
@@ -330,10 +330,10 @@ func TestAWitnessOfAnotherServerIsNone(t *testing.T) {
 	m := managerOf(t, db)
 	_, err := m.Exec(t.Context(), makeEntries)
 	require.NoError(t, err)
-	require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }), "now there is a witness")
+	require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }), "opens the witness")
 	require.NoError(t, cluster.AwaitReplay(t.Context()))
 
-	cluster.Promote() // the old primary lives on, and the witness with it
+	cluster.Promote() // the old primary keeps running, and the witness with it
 	name.Point(standby.URL())
 	db.Reset()
 	standby.DropCommitAck()
@@ -342,15 +342,15 @@ func TestAWitnessOfAnotherServerIsNone(t *testing.T) {
 	require.ErrorContains(t, err, "no witness")
 	assert.Equal(t, []string{"x"}, entries(t, db))
 
-	require.Eventually(t, func() bool { // the next one has a witness there
+	require.Eventually(t, func() bool { // later transactions have a witness on the new primary
 		standby.DropCommitAck()
 		return m.Do(t.Context(), insertOnceIn(m)) == nil
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 }
 
-func TestAWitnessServedByAnotherSessionIsNone(t *testing.T) {
+func TestWitness_OfAnotherSessionIsDiscarded(t *testing.T) {
 	t.Parallel()
-	m, proxy := doubtful(t)
+	m, proxy := newProxiedManager(t)
 	m.MoveWitness()
 	proxy.DropCommitAck()
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })

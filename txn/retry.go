@@ -25,9 +25,9 @@ const (
 //   - if the server accepts no writes (25006), as a demoted writer does, and the transaction isn't [ReadOnly],
 //   - if no connection could be made.
 //
-// If policy.Idempotency is pgfx.Idempotent, it also retries after a connection was lost before COMMIT was sent, and after an
-// in-doubt commit was resolved as rolled back. Nothing is committed in these cases either, but an outage causes them in every
-// transaction at once.
+// If policy.Idempotency is pgfx.Idempotent, it also retries if the connection was lost before COMMIT was sent, or if an
+// in-doubt commit was rolled back. Nothing is committed in these cases either, but an outage causes them in every transaction
+// at once.
 //
 // Zero fields of the policy mean 10 attempts, a first wait of at most 10 ms and later waits of at most 1 s. pgfx.RetryPolicy
 // documents the other fields. policy.Budget limits all retries. Without it, the budget of the pool (see pgfx.DB.RetryPolicy)

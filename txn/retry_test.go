@@ -21,38 +21,40 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// eager is a policy for tests: it gives up late and waits little.
-var eager = txn.Retry(pgfx.RetryPolicy{MaxAttempts: 1000, MaxElapsed: patience, Delay: time.Millisecond, MaxDelay: 20 * time.Millisecond})
+// fastPolicy allows many attempts with short waits.
+var fastPolicy = txn.Retry(pgfx.RetryPolicy{
+	MaxAttempts: 1000, MaxElapsed: waitTimeout, Delay: time.Millisecond, MaxDelay: 20 * time.Millisecond,
+})
 
-// fail makes the server answer with a SQLSTATE.
+// fail runs a statement that fails with this SQLSTATE.
 func fail(ctx context.Context, m *txn.Manager, code string) error {
 	_, err := m.Exec(ctx, fmt.Sprintf(`do $$ begin raise exception 'made up' using errcode = '%s'; end $$`, code))
 	return err
 }
 
-func TestAConflictIsRetriedFromTheStart(t *testing.T) {
+func TestRetry_RunsWholeClosureAgain(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, code := range []string{"40001", "40P01"} {
 		var (
-			d        diary
+			d        hookLog
 			attempts []int
 		)
 		name := "x" + code
 		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
 			attempts = append(attempts, txn.Attempt(ctx))
 			d.hook(ctx, t, strconv.Itoa(txn.Attempt(ctx)))
-			require.NoError(t, insert(ctx, m, name), "nothing of the attempt before is left")
+			require.NoError(t, insert(ctx, m, name), "the previous attempt left no changes")
 			if txn.Attempt(ctx) < 3 {
 				err := fail(ctx, m, code)
 				require.Error(t, err)
 				return err
 			}
 			return nil
-		}, eager))
+		}, fastPolicy))
 		assert.Equal(t, []int{1, 2, 3}, attempts)
 		assert.Len(t, d, 4)
-		assert.Equal(t, diary{"3 before", "3 after"}, d[2:], "the hooks of the attempts before are gone")
+		assert.Equal(t, hookLog{"3 before", "3 after"}, d[2:], "the hooks of failed attempts are dropped")
 	}
 	assert.Equal(t, []string{"x40001", "x40P01"}, entries(t, m.DB()))
 	assert.EqualValues(t, 4, m.Stats().Retried)
@@ -60,7 +62,7 @@ func TestAConflictIsRetriedFromTheStart(t *testing.T) {
 	assert.Zero(t, txn.Attempt(t.Context()))
 }
 
-func TestAConflictThatTheClosureHidesIsRetriedToo(t *testing.T) {
+func TestRetry_DetectsHiddenSerializationFailure(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, result := range []error{nil, errTest} {
@@ -71,12 +73,12 @@ func TestAConflictThatTheClosureHidesIsRetriedToo(t *testing.T) {
 				return result
 			}
 			return nil
-		}, eager))
+		}, fastPolicy))
 		assert.Equal(t, 2, calls)
 	}
 }
 
-func TestOnlyConflictsAreRetried(t *testing.T) {
+func TestRetry_OnlySerializationFailures(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for name, closure := range map[string]func(ctx context.Context) error{
@@ -87,18 +89,18 @@ func TestOnlyConflictsAreRetried(t *testing.T) {
 			_, err := m.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
 			return err
 		},
-		"an error that a savepoint has made good": func(ctx context.Context) error {
+		"an error that was rolled back to a savepoint": func(ctx context.Context) error {
 			_ = m.Do(ctx, func(ctx context.Context) error { return fail(ctx, m, "40001") }, txn.Nested())
 			return errTest
 		},
 	} {
 		calls := 0
-		require.Error(t, m.Do(t.Context(), func(ctx context.Context) error { calls++; return closure(ctx) }, eager), name)
+		require.Error(t, m.Do(t.Context(), func(ctx context.Context) error { calls++; return closure(ctx) }, fastPolicy), name)
 		assert.Equal(t, 1, calls, name)
 	}
 }
 
-func TestNothingIsRetriedUnlessAskedFor(t *testing.T) {
+func TestRetry_IsOffByDefault(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, opts := range [][]txn.Option{nil, {txn.Retry(pgfx.RetryPolicy{MaxAttempts: 1})}} {
@@ -109,7 +111,7 @@ func TestNothingIsRetriedUnlessAskedFor(t *testing.T) {
 	}
 }
 
-func TestRetriesEndWithTheirPolicy(t *testing.T) {
+func TestRetry_EndsWithItsPolicy(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	calls := 0
@@ -140,7 +142,7 @@ func TestRetriesEndWithTheirPolicy(t *testing.T) {
 	require.ErrorContains(t, err, "40001", "a cancelled wait ends with what went wrong")
 }
 
-func TestOnlyTheOutermostDoRetries(t *testing.T) {
+func TestRetry_OnlyOutermostDo(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, opt := range []txn.Option{txn.Required(), txn.Nested()} {
@@ -154,22 +156,22 @@ func TestOnlyTheOutermostDoRetries(t *testing.T) {
 					return fail(ctx, m, "40001")
 				}
 				return nil
-			}, opt, eager)
-		}, eager))
+			}, opt, fastPolicy)
+		}, fastPolicy))
 		assert.Equal(t, 2, outer)
 		assert.Equal(t, 2, inner)
 	}
 }
 
-// repeatable is a policy for tests that survives lost connections.
-var repeatable = txn.Retry(pgfx.RetryPolicy{Delay: time.Millisecond, Idempotency: pgfx.Idempotent})
+// idempotentPolicy also retries after lost connections.
+var idempotentPolicy = txn.Retry(pgfx.RetryPolicy{Delay: time.Millisecond, Idempotency: pgfx.Idempotent})
 
 func terminated(ctx context.Context, m *txn.Manager) error {
 	_, err := m.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
 	return err
 }
 
-func TestLostConnectionsAreRetriedWhenThePolicySaysSo(t *testing.T) {
+func TestRetry_LostConnectionIfIdempotent(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for name, lose := range map[string]func(ctx context.Context) error{
@@ -182,37 +184,37 @@ func TestLostConnectionsAreRetriedWhenThePolicySaysSo(t *testing.T) {
 		},
 		"read-only server": func(ctx context.Context) error { return fail(ctx, m, "25006") },
 	} {
-		calls, before := 0, connected(m.DB())
+		calls, before := 0, openedConns(m.DB())
 		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
 			require.NoError(t, insert(ctx, m, name))
 			if calls++; calls == 1 {
 				return lose(ctx)
 			}
 			return nil
-		}, repeatable), name)
+		}, idempotentPolicy), name)
 		assert.Equal(t, 2, calls, name)
-		assert.Equal(t, before+1, connected(m.DB()), "%s: the next attempt has another connection", name)
+		assert.Equal(t, before+1, openedConns(m.DB()), "%s: the next attempt has another connection", name)
 	}
 	assert.Len(t, entries(t, m.DB()), 3)
 
 	calls := 0
-	err := m.Do(t.Context(), func(context.Context) error { calls++; return io.ErrUnexpectedEOF }, repeatable)
+	err := m.Do(t.Context(), func(context.Context) error { calls++; return io.ErrUnexpectedEOF }, idempotentPolicy)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	assert.Equal(t, 1, calls, "the closure has lost a connection of its own")
+	assert.Equal(t, 1, calls, "the closure has lost another connection")
 }
 
-func TestAServerThatTakesNoWritesIsLeftForAnother(t *testing.T) {
+func TestRetry_LeavesReadOnlyServer(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, tt := range []struct {
 		opts  []txn.Option
 		calls int
 	}{
-		{[]txn.Option{eager}, 2},
-		{[]txn.Option{eager, txn.ReadOnly()}, 1}, // there the closure is to blame
+		{[]txn.Option{fastPolicy}, 2},
+		{[]txn.Option{fastPolicy, txn.ReadOnly()}, 1}, // a read-only transaction fails on every server
 		{nil, 1},
 	} {
-		calls, before := 0, connected(m.DB())
+		calls, before := 0, openedConns(m.DB())
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			if calls++; calls == 1 {
 				return fail(ctx, m, "25006")
@@ -221,11 +223,11 @@ func TestAServerThatTakesNoWritesIsLeftForAnother(t *testing.T) {
 		}, tt.opts...)
 		assert.Equal(t, tt.calls, calls)
 		assert.Equal(t, tt.calls == 2, err == nil)
-		assert.EqualValues(t, tt.calls-1, connected(m.DB())-before)
+		assert.EqualValues(t, tt.calls-1, openedConns(m.DB())-before)
 	}
 }
 
-func TestThePoolsBudgetHoldsTheRetriesOfAnOutageAndNotThoseOfConflicts(t *testing.T) {
+func TestRetry_PoolBudgetLimitsOutagesOnly(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	attempts := func(policy pgfx.RetryPolicy, lose func(ctx context.Context) error) (calls int) {
@@ -237,14 +239,14 @@ func TestThePoolsBudgetHoldsTheRetriesOfAnOutageAndNotThoseOfConflicts(t *testin
 	for range 5 {
 		assert.Equal(t, 2*pgfx.DefaultRetryReserve, attempts(pgfx.RetryPolicy{}, conflict))
 	}
-	assert.Equal(t, 2, attempts(pgfx.RetryPolicy{Budget: pgfx.NewRetryBudget(0, 1)}, conflict), "a budget of its own holds all")
+	assert.Equal(t, 2, attempts(pgfx.RetryPolicy{Budget: pgfx.NewRetryBudget(0, 1)}, conflict), "a separate budget limits all retries")
 	assert.Zero(t, m.DB().Stats().Retries.Retries)
 	attempts(pgfx.RetryPolicy{Idempotency: pgfx.Idempotent}, func(ctx context.Context) error { return terminated(ctx, m) })
 	attempts(pgfx.RetryPolicy{Idempotency: pgfx.Idempotent}, func(ctx context.Context) error { return terminated(ctx, m) })
 	assert.Positive(t, m.DB().Stats().Retries.Refused)
 }
 
-func TestWhatWasNeverSentIsTriedAgainOutsideOfATransaction(t *testing.T) {
+func TestManager_RetriesUnsentStatements(t *testing.T) {
 	t.Parallel()
 	proxy := newProxy(t)
 	m := managerOf(t, openDB(t, proxy.URL(), maxConns(1), func(c *pgfx.Config) {
@@ -278,7 +280,7 @@ func TestWhatWasNeverSentIsTriedAgainOutsideOfATransaction(t *testing.T) {
 		proxy.ResetConnections()
 		m.DB().Reset()
 		before := proxy.Accepted()
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 		done := make(chan error, 1)
 		go func() { done <- work(ctx) }()
 		awaited := proxy.AwaitAccepted(ctx, before+3)
@@ -286,12 +288,12 @@ func TestWhatWasNeverSentIsTriedAgainOutsideOfATransaction(t *testing.T) {
 		require.NoError(t, <-done, name)
 		require.NoError(t, awaited, name)
 		cancel()
-		settled(t, m.DB())
+		requireReleased(t, m.DB())
 	}
-	assert.Len(t, entries(t, m.DB()), 6, "each once")
+	assert.Len(t, entries(t, m.DB()), 6, "each row once")
 }
 
-func TestWhatMayHaveBeenDoneIsNeverSentAgain(t *testing.T) {
+func TestManager_NeverRetriesSentStatements(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	_, err := m.Exec(t.Context(), "create sequence calls")
@@ -306,17 +308,17 @@ func TestWhatMayHaveBeenDoneIsNeverSentAgain(t *testing.T) {
 	assert.Zero(t, m.DB().Stats().Retries.Retries)
 }
 
-func TestAPolicyThatMakesNoSenseIsRefused(t *testing.T) {
+func TestRetry_RejectsInvalidPolicy(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, policy := range []pgfx.RetryPolicy{
 		{MaxAttempts: -2}, {MaxElapsed: -2}, {Delay: -1}, {MaxDelay: -1}, {Multiplier: 0.5}, {Multiplier: math.NaN()},
 	} {
-		require.ErrorContains(t, m.Do(t.Context(), unreachable(t), txn.Retry(policy)), "txn: Retry")
+		require.ErrorContains(t, m.Do(t.Context(), neverCalled(t), txn.Retry(policy)), "txn: Retry")
 	}
 }
 
-func TestNoUpdateIsLostAmongSerializableWriters(t *testing.T) {
+func TestRetry_SerializableWritersLoseNoUpdate(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(8))
 	require.NoError(t, insert(t.Context(), m, "counter"))
@@ -335,7 +337,7 @@ func TestNoUpdateIsLostAmongSerializableWriters(t *testing.T) {
 						}
 						_, err := m.Exec(ctx, "update entries set n = $1 where name = 'counter'", n+1)
 						return err
-					}, level, eager))
+					}, level, fastPolicy))
 				}
 			})
 		}
@@ -344,10 +346,10 @@ func TestNoUpdateIsLostAmongSerializableWriters(t *testing.T) {
 		require.NoError(t, m.QueryRow(t.Context(), "select n from entries").Scan(&n))
 		assert.Equal(t, workers*rounds, n)
 	}
-	assert.Positive(t, m.Stats().Retried, "there was a conflict to be retried")
+	assert.Positive(t, m.Stats().Retried, "a serialization failure was retried")
 }
 
-func TestWriteSkewIsImpossible(t *testing.T) {
+func TestRetry_PreventsWriteSkew(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(8))
 	ctx := t.Context()
@@ -356,7 +358,7 @@ func TestWriteSkewIsImpossible(t *testing.T) {
 		require.NoError(t, err)
 		var wg, both sync.WaitGroup
 		both.Add(2)
-		for _, name := range []string{"ann", "bob"} { // each goes off duty when the other one stays
+		for _, name := range []string{"ann", "bob"} { // each goes off duty if the other one stays
 			wg.Go(func() {
 				assert.NoError(t, m.Do(ctx, func(ctx context.Context) error {
 					var onDuty int
@@ -365,14 +367,14 @@ func TestWriteSkewIsImpossible(t *testing.T) {
 					}
 					if txn.Attempt(ctx) == 1 {
 						both.Done()
-						both.Wait() // both have looked before either writes
+						both.Wait() // both read before either writes
 					}
 					if onDuty < 2 {
 						return nil
 					}
 					_, err := m.Exec(ctx, "update entries set n = 0 where name = $1", name)
 					return err
-				}, txn.Serializable(), eager))
+				}, txn.Serializable(), fastPolicy))
 			})
 		}
 		wg.Wait()
@@ -382,7 +384,7 @@ func TestWriteSkewIsImpossible(t *testing.T) {
 	}
 }
 
-func TestADeadlockEndsWellForBoth(t *testing.T) {
+func TestRetry_ResolvesDeadlock(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(4))
 	ctx := t.Context()
@@ -406,12 +408,12 @@ func TestADeadlockEndsWellForBoth(t *testing.T) {
 					}
 				}
 				return nil
-			}, eager))
+			}, fastPolicy))
 		})
 	}
 	wg.Wait()
 	var sum int
 	require.NoError(t, m.QueryRow(ctx, "select sum(n) from entries").Scan(&sum))
 	assert.Equal(t, 4, sum)
-	assert.Positive(t, m.Stats().RolledBack.Serialization) // more than one when the victim is back before the other one has woken up
+	assert.Positive(t, m.Stats().RolledBack.Serialization) // more than one if the victim retries before the other one continues
 }

@@ -114,7 +114,7 @@ func (r firstRow) Scan(dest ...any) error {
 		return pgx.ErrNoRows
 	}
 	if err := r.rows.Scan(dest...); err != nil {
-		return err
+		return err //nolint:wrapcheck // the caller's own statement
 	}
 	r.rows.Close()
 	return r.rows.Err()
@@ -173,7 +173,7 @@ func (b *batchResults) query() (*rows, error) {
 		defer b.t.use.pause()
 	}
 	var err error
-	r.Rows, err = b.BatchResults.Query()
+	r.Rows, err = b.BatchResults.Query() //nolint:gocritic // the rows are passed on
 	r.closed = err != nil
 	return r, err //nolint:wrapcheck // the caller's own statement
 }

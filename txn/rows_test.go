@@ -19,13 +19,13 @@ type pair struct{ a, b int }
 
 func (p *pair) ScanRow(rows pgx.Rows) error { return rows.Scan(&p.a, &p.b) }
 
-// fragile panics when it is scanned.
+// fragile panics when a value is scanned into it.
 type fragile struct{}
 
 func (*fragile) Scan(any) error { panic(errTest) }
 
-// TestARowIsScannedAsPgxScansIt compares with the pool's own rows, in a transaction and outside of one.
-func TestARowIsScannedAsPgxScansIt(t *testing.T) {
+// The results are compared with those of the pool, inside and outside a transaction.
+func TestQueryRow_ScansAsPgxDoes(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	for name, c := range map[string]struct {
@@ -78,7 +78,7 @@ func TestARowIsScannedAsPgxScansIt(t *testing.T) {
 	}
 }
 
-func TestBytesThatAreGoneAfterQueryRowAreRefused(t *testing.T) {
+func TestQueryRow_RefusesDriverBytes(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	scan := func(ctx context.Context) error {
@@ -89,10 +89,10 @@ func TestBytesThatAreGoneAfterQueryRowAreRefused(t *testing.T) {
 	require.NoError(t, m.Do(t.Context(), scan))
 }
 
-func TestAPanicWhileARowIsScannedLeavesTheConnection(t *testing.T) {
+func TestQueryRow_PanicInScanKeepsConnection(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		scan := func(ctx context.Context) error {
 			return m.QueryRow(ctx, "select generate_series(1, 9)").Scan(new(fragile))
 		}
@@ -101,7 +101,7 @@ func TestAPanicWhileARowIsScannedLeavesTheConnection(t *testing.T) {
 	})
 }
 
-func TestATransactionHasAnyNumberOfResults(t *testing.T) {
+func TestQuery_ManyResultsInOneTransaction(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
@@ -114,7 +114,7 @@ func TestATransactionHasAnyNumberOfResults(t *testing.T) {
 			assert.Equal(t, i, n)
 			all = append(all, rows) // they are closed
 		}
-		for _, rows := range all { // each is its own, for as long as somebody keeps it
+		for _, rows := range all { // closed rows stay readable while later results are read
 			require.NoError(t, rows.Err())
 			assert.EqualValues(t, 1, rows.CommandTag().RowsAffected())
 		}
@@ -122,7 +122,7 @@ func TestATransactionHasAnyNumberOfResults(t *testing.T) {
 	}))
 }
 
-func TestRowsOfAnEndedTransactionHoldNothingButThat(t *testing.T) {
+func TestQuery_AfterEndReturnsErrTxDone(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	ended, err := txn.DoValue(t.Context(), m, func(ctx context.Context) (context.Context, error) { return ctx, nil })
@@ -143,7 +143,7 @@ func TestRowsOfAnEndedTransactionHoldNothingButThat(t *testing.T) {
 	require.ErrorIs(t, m.QueryRow(ended, "select 1").Scan(new(int)), txn.ErrTxDone)
 }
 
-// seventh is a codec for bigint that reads nothing but sevens.
+// seventh is a codec for bigint that decodes every value as 7.
 type seventh struct{ pgtype.Int8Codec }
 
 func (seventh) PlanScan(*pgtype.Map, uint32, int16, any) pgtype.ScanPlan { return seventh{} }
@@ -153,7 +153,7 @@ func (seventh) Scan(_ []byte, dst any) error {
 	return nil
 }
 
-func TestACodecOfTheApplicationReadsARow(t *testing.T) {
+func TestQueryRow_UsesRegisteredCodec(t *testing.T) {
 	t.Parallel()
 	m := managerOf(t, fxtest.DB(t, fxtest.Pool(pgfx.WithAfterConnect(func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{Name: "int8", OID: pgtype.Int8OID, Codec: seventh{}})

@@ -149,6 +149,9 @@ func (s *scope) commitBlocker() error {
 	return nil
 }
 
+// canCommit reports whether nothing is known to prevent the commit.
+func (s *scope) canCommit() bool { return s.Err() == nil && s.commitBlocker() == nil }
+
 // rollBack rolls back to the savepoint. If that fails, the parent becomes rollback-only.
 func (s *scope) rollBack(cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.Context), cleanupTimeout)

@@ -19,20 +19,20 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// patience bounds waits for events that come at once when everything is right.
-const patience = 20 * time.Second
+// waitTimeout bounds waits for events that normally happen within milliseconds.
+const waitTimeout = 20 * time.Second
 
 var errTest = errors.New("the closure's own error")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newDB returns a started database of the test's own, with a table entries.
+// newDB returns a started database for this test only, with a table entries.
 func newDB(tb testing.TB, opts ...func(*pgfx.Config)) *pgfx.DB {
 	tb.Helper()
 	return openDB(tb, fxtest.URL(tb), opts...)
 }
 
-// openDB returns the database at an address, with a table entries.
+// openDB returns the started database at this URL, with a table entries.
 func openDB(tb testing.TB, url string, opts ...func(*pgfx.Config)) *pgfx.DB {
 	tb.Helper()
 	var config pgfx.Config
@@ -47,13 +47,13 @@ func openDB(tb testing.TB, url string, opts ...func(*pgfx.Config)) *pgfx.DB {
 
 const makeEntries = "create table if not exists entries (name text primary key, n int not null default 0)"
 
-// newProxy returns a proxy in front of a database of the test's own.
+// newProxy returns a proxy in front of a database for this test only.
 func newProxy(tb testing.TB) *faults.Proxy {
 	tb.Helper()
 	return faults.NewProxy(tb, fxtest.URL(tb))
 }
 
-// newManager returns a manager on a database of its own.
+// newManager returns a manager of a separate database.
 func newManager(tb testing.TB, opts ...func(*pgfx.Config)) *txn.Manager {
 	tb.Helper()
 	return managerOf(tb, newDB(tb, opts...))
@@ -64,7 +64,7 @@ func managerOf(tb testing.TB, db *pgfx.DB, opts ...txn.ManagerOption) *txn.Manag
 	m, err := txn.NewManager(db, opts...)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 		defer cancel()
 		assert.NoError(tb, m.Close(ctx))
 	})
@@ -80,7 +80,7 @@ func insert(ctx context.Context, m *txn.Manager, name string) error {
 	return err
 }
 
-// entries returns what is stored, as everybody else sees it.
+// entries returns the committed names.
 func entries(tb testing.TB, db *pgfx.DB) []string {
 	tb.Helper()
 	rows, err := db.Pool().Query(context.Background(), "select name from entries order by name")
@@ -90,21 +90,21 @@ func entries(tb testing.TB, db *pgfx.DB) []string {
 	return names
 }
 
-// connected returns how many connections the pool has opened so far.
-func connected(db *pgfx.DB) int64 { return db.Stats().Pool.Connected }
+// openedConns returns the number of connections that the pool has opened so far.
+func openedConns(db *pgfx.DB) int64 { return db.Stats().Pool.Connected }
 
-// settled waits until nobody holds a connection.
-func settled(tb testing.TB, db *pgfx.DB) {
+// requireReleased waits until every connection is released.
+func requireReleased(tb testing.TB, db *pgfx.DB) {
 	tb.Helper()
-	require.Eventually(tb, func() bool { return db.Stats().Pool.InUse == 0 }, patience, time.Millisecond, "a connection is still held")
+	require.Eventually(tb, func() bool { return db.Stats().Pool.InUse == 0 }, waitTimeout, time.Millisecond, "a connection was not released")
 }
 
-// number returns the value of an environment variable.
-func number(tb testing.TB, name string, usually uint64) uint64 {
+// envNumber returns the value of an environment variable, or fallback if it is not set.
+func envNumber(tb testing.TB, name string, fallback uint64) uint64 {
 	tb.Helper()
 	text, ok := os.LookupEnv(name)
 	if !ok {
-		return usually
+		return fallback
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	require.NoError(tb, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-func TestStatsTellHowTransactionsEnded(t *testing.T) {
+func TestStats_CountEndsByReason(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	_, err := m.Exec(t.Context(), `create table children (parent text references entries deferrable initially deferred)`)
@@ -43,7 +43,7 @@ func TestStatsTellHowTransactionsEnded(t *testing.T) {
 		return err
 	})
 	do(func(ctx context.Context) error {
-		_, err := m.Exec(ctx, "insert into children values ('nobody')")
+		_, err := m.Exec(ctx, "insert into children values ('missing')")
 		return err
 	})
 	do(func(ctx context.Context) error {
@@ -52,12 +52,12 @@ func TestStatsTellHowTransactionsEnded(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	_ = m.Do(ctx, func(context.Context) error { cancel(); return nil })
-	_ = m.Do(ctx, unreachable(t))
+	_ = m.Do(ctx, neverCalled(t))
 
 	stats := m.Stats()
 	assert.EqualValues(t, 11, stats.Duration.Count)
 	assert.Positive(t, stats.Duration.Max)
-	stats.Duration = m.DB().Stats().Use // not compared
+	stats.Duration = m.DB().Stats().Use // excluded from the comparison
 	assert.Equal(t, txn.Stats{
 		Begun: 11, Committed: 1, Duration: stats.Duration,
 		RolledBack: txn.RolledBack{

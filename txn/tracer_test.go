@@ -14,7 +14,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// statements are what a tracer has seen of one goroutine's statements, with their tags or with that they have failed.
+// statements is a tracer that records each statement with its command tag, or with "failed".
 type statements struct{ seen []string }
 
 type statementKey struct{}
@@ -31,7 +31,7 @@ func (s *statements) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.Tr
 	s.seen = append(s.seen, fmt.Sprintf("%v: %s", ctx.Value(statementKey{}), what))
 }
 
-func TestATracerSeesTheBeginningAndTheEndOfATransaction(t *testing.T) {
+func TestTracer_SeesBeginAndCommit(t *testing.T) {
 	t.Parallel()
 	s := &statements{}
 	db := fxtest.DB(t, fxtest.Pool(pgfx.WithTracer(s)))

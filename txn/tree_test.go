@@ -17,8 +17,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// A tree is a random program of scopes in scopes. It is run on the server and on a model, which must agree about what is
-// stored, which hooks have run and whether the whole succeeded.
+// A tree is a random nesting of calls of Do. It runs on the server and on a model. Both must agree about the stored rows, the
+// hooks that ran, and the result of the outermost Do.
 
 type (
 	tree struct {
@@ -26,12 +26,12 @@ type (
 		steps       []step
 		end         ending
 	}
-	// step is one thing that a closure does.
+	// step is one action of a closure.
 	step struct {
 		kind  stepKind
 		id    int
 		child *tree
-		catch bool // the child's failure is swallowed
+		catch bool // the child's error is ignored
 	}
 	stepKind int
 	ending   int
@@ -75,7 +75,7 @@ const (
 	never
 )
 
-// grow makes a random tree.
+// grow returns a random tree.
 func grow(r *rand.Rand, depth int, ids *int) *tree {
 	often := []int{required, required, required, nested, nested, nested, requiresNew, mandatory, supports, notSupported, never}
 	t := &tree{propagation: often[r.IntN(len(often))]}
@@ -127,7 +127,7 @@ type realRun struct {
 	events []string
 }
 
-// call runs a tree in its own goroutine, so that it may end it, and returns how it ended; nil is success.
+// call runs a tree in a separate goroutine, which the tree may end by runtime.Goexit. It returns nil if the tree succeeded.
 func (r *realRun) call(ctx context.Context, t *tree) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -183,26 +183,26 @@ func (r *realRun) hook(ctx context.Context, id int) {
 	_ = txn.AfterRollback(ctx, func(context.Context, error) { note("rollback ") })
 }
 
-// modelRun runs trees on paper.
+// modelRun runs trees on the model.
 type modelRun struct {
 	rows   []int
 	events []string
 }
 
-// modelTx is a transaction: its scopes, the whole first.
+// modelTx is a transaction with its open scopes, outermost first.
 type modelTx struct {
 	scopes []*modelScope
 	failed bool
 }
 
 type modelScope struct {
-	rows, hooks []int
-	forbidden   bool
+	rows, hooks  []int
+	rollbackOnly bool
 }
 
 func (tx *modelTx) scope() *modelScope { return tx.scopes[len(tx.scopes)-1] }
 
-// call returns whether the tree succeeds. dead tells whether its context has ended.
+// call reports whether the tree succeeds. dead reports whether its context has ended.
 func (m *modelRun) call(tx *modelTx, dead bool, t *tree) bool {
 	if tx == nil {
 		switch t.propagation {
@@ -212,7 +212,7 @@ func (m *modelRun) call(tx *modelTx, dead bool, t *tree) bool {
 			ok, _ := m.body(nil, dead, t)
 			return ok
 		}
-		return m.own(dead, t)
+		return m.begin(dead, t)
 	}
 	switch t.propagation {
 	case never:
@@ -221,26 +221,26 @@ func (m *modelRun) call(tx *modelTx, dead bool, t *tree) bool {
 		ok, _ := m.body(nil, dead, t)
 		return ok
 	case requiresNew:
-		return m.own(dead, t)
+		return m.begin(dead, t)
 	case nested:
 		return m.nest(tx, dead, t)
 	}
 	ok, _ := m.body(tx, dead, t)
 	if !ok {
-		tx.scope().forbidden = true
+		tx.scope().rollbackOnly = true
 	}
 	return ok
 }
 
-// own runs a transaction.
-func (m *modelRun) own(dead bool, t *tree) bool {
+// begin runs a tree in a new transaction.
+func (m *modelRun) begin(dead bool, t *tree) bool {
 	if dead {
 		return false
 	}
 	tx := &modelTx{scopes: []*modelScope{{}}}
 	ok, dead := m.body(tx, dead, t)
 	root := tx.scope()
-	if ok = ok && !dead && !root.forbidden && !tx.failed; !ok {
+	if ok = ok && !dead && !root.rollbackOnly && !tx.failed; !ok {
 		m.rollback(root)
 		return false
 	}
@@ -258,7 +258,7 @@ func (m *modelRun) nest(tx *modelTx, dead bool, t *tree) bool {
 	tx.scopes = append(tx.scopes, s)
 	ok, dead := m.body(tx, dead, t)
 	tx.scopes = tx.scopes[:len(tx.scopes)-1]
-	if ok = ok && !dead && !s.forbidden && !tx.failed; !ok {
+	if ok = ok && !dead && !s.rollbackOnly && !tx.failed; !ok {
 		tx.failed = false
 		m.rollback(s)
 		return false
@@ -280,7 +280,7 @@ func (m *modelRun) note(kind string, ids []int) {
 	}
 }
 
-// body returns whether the closure returns nil, and whether its context has ended.
+// body reports whether the closure returns nil, and whether its context has ended.
 func (m *modelRun) body(tx *modelTx, dead bool, t *tree) (ok, ended bool) {
 	for _, s := range t.steps {
 		switch s.kind {
@@ -311,14 +311,14 @@ func (m *modelRun) body(tx *modelTx, dead bool, t *tree) (ok, ended bool) {
 	return t.end == endOK, dead
 }
 
-func TestRandomTreesOfScopesDoWhatTheModelSays(t *testing.T) {
+func TestDo_RandomTreesMatchModel(t *testing.T) {
 	t.Parallel()
-	trees, seed := int(number(t, "RDSFX_TXN_TREES", 1000)), number(t, "RDSFX_TXN_SEED", rand.Uint64())
+	trees, seed := int(envNumber(t, "RDSFX_TXN_TREES", 1000)), envNumber(t, "RDSFX_TXN_SEED", rand.Uint64())
 	t.Logf("seed %d: run again with RDSFX_TXN_SEED=%d", seed, seed)
 	m := newManager(t, maxConns(8))
 	_, err := m.Exec(t.Context(), "create table rows (tree int, id int, primary key (tree, id))")
 	require.NoError(t, err)
-	before := connected(m.DB())
+	before := openedConns(m.DB())
 	for i := range trees {
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		ids := 0
@@ -335,6 +335,6 @@ func TestRandomTreesOfScopesDoWhatTheModelSays(t *testing.T) {
 		require.Equal(t, model.rows, slices.Clip(append([]int(nil), stored...)), "tree %d\n%s", i, tree)
 		require.Equal(t, model.events, actual.events, "tree %d\n%s", i, tree)
 	}
-	settled(t, m.DB())
-	require.LessOrEqual(t, connected(m.DB())-before, int64(7), "connections were lost and replaced")
+	requireReleased(t, m.DB())
+	require.LessOrEqual(t, openedConns(m.DB())-before, int64(7), "connections were lost and replaced")
 }

@@ -74,7 +74,7 @@ func (t *transaction) query(ctx context.Context, sql string, args []any) (r *row
 			t.use.pause()
 		}
 	}()
-	r.Rows, err = t.tx.Query(ctx, sql, args...)
+	r.Rows, err = t.tx.Query(ctx, sql, args...) //nolint:gocritic // the rows are passed on
 	r.closed = err != nil
 	t.noteFailure(err)
 	return r, err //nolint:wrapcheck // the caller's own statement

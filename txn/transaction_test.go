@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,25 +18,25 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// unharmed runs fn, which ends transactions in some unusual way, and checks that nothing was committed, no connection was
-// lost and none is held.
-func unharmed(t *testing.T, m *txn.Manager, fn func()) {
+// requireUnharmed runs fn, which ends transactions in an unusual way. It checks that nothing was committed, and that every
+// connection is still open and released.
+func requireUnharmed(t *testing.T, m *txn.Manager, fn func()) {
 	t.Helper()
-	require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil })) // the pool has a connection
-	before := connected(m.DB())
+	require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil })) // opens a connection
+	before := openedConns(m.DB())
 	fn()
-	settled(t, m.DB())
+	requireReleased(t, m.DB())
 	assert.Empty(t, entries(t, m.DB()))
-	assert.Equal(t, before, connected(m.DB()), "connections were lost and replaced")
+	assert.Equal(t, before, openedConns(m.DB()), "connections were lost and replaced")
 }
 
 //go:noinline
 func panicDeepInside() { panic(errTest) }
 
-func TestAPanicRollsBackAndGoesOnWithItsValueAndStack(t *testing.T) {
+func TestDo_PanicRollsBackAndKeepsValueAndStack(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		for range 5 {
 			func() {
 				defer func() {
@@ -52,10 +53,10 @@ func TestAPanicRollsBackAndGoesOnWithItsValueAndStack(t *testing.T) {
 	})
 }
 
-func TestGoexitNeverCommits(t *testing.T) {
+func TestDo_GoexitRollsBack(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		for range 5 {
 			done := make(chan struct{})
 			go func() {
@@ -71,10 +72,10 @@ func TestGoexitNeverCommits(t *testing.T) {
 	})
 }
 
-func TestACancelledContextRollsBackAndCostsNoConnection(t *testing.T) {
+func TestDo_CancelledContextKeepsConnection(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		for range 5 {
 			ctx, cancel := context.WithCancel(t.Context())
 			err := m.Do(ctx, func(ctx context.Context) error {
@@ -87,10 +88,10 @@ func TestACancelledContextRollsBackAndCostsNoConnection(t *testing.T) {
 	})
 }
 
-func TestACancelledContextIsNotCommittedEvenIfTheClosureReturnsNil(t *testing.T) {
+func TestDo_CancelledContextIsNotCommittedAfterNil(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		for range 5 {
 			ctx, cancel := context.WithCancel(t.Context())
 			err := m.Do(ctx, func(ctx context.Context) error {
@@ -104,10 +105,10 @@ func TestACancelledContextIsNotCommittedEvenIfTheClosureReturnsNil(t *testing.T)
 	})
 }
 
-func TestADeadlineDuringAStatementCostsNoConnection(t *testing.T) {
+func TestDo_DeadlineDuringStatementKeepsConnection(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		for range 3 {
 			ctx, expire := testctx.Expiring(t.Context())
 			ended := make(chan error, 1)
@@ -127,7 +128,7 @@ func TestADeadlineDuringAStatementCostsNoConnection(t *testing.T) {
 	})
 }
 
-func TestLocksAreGoneWhenDoReturns(t *testing.T) {
+func TestDo_ReleasesLocksBeforeItReturns(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(2))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -141,10 +142,10 @@ func TestLocksAreGoneWhenDoReturns(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestAContextThatHasEndedBeginsNothing(t *testing.T) {
+func TestDo_EndedContextBeginsNothing(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		err := m.Do(ctx, func(context.Context) error { t.Error("the closure ran"); return nil })
@@ -153,7 +154,7 @@ func TestAContextThatHasEndedBeginsNothing(t *testing.T) {
 	})
 }
 
-func TestBeginFailsFastWhileTheGateIsShut(t *testing.T) {
+func TestDo_FailsFastWhileGateIsClosed(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	m.DB().Internals().Gate().Close(errTest)
@@ -162,7 +163,7 @@ func TestBeginFailsFastWhileTheGateIsShut(t *testing.T) {
 	m.DB().Internals().Gate().Open()
 }
 
-func TestABeginThatTheServerRefusesGivesTheConnectionBack(t *testing.T) {
+func TestDo_FailedBeginReleasesConnection(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	require.NoError(t, m.DB().AcquireFunc(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
@@ -173,17 +174,17 @@ func TestABeginThatTheServerRefusesGivesTheConnectionBack(t *testing.T) {
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }))
 
 	proxy := newProxy(t)
-	behind := managerOf(t, openDB(t, proxy.URL(), maxConns(1)))
+	proxied := managerOf(t, openDB(t, proxy.URL(), maxConns(1)))
 	proxy.ResetConnections()
-	err := behind.Do(t.Context(), func(context.Context) error { t.Error("the closure ran"); return nil })
+	err := proxied.Do(t.Context(), func(context.Context) error { t.Error("the closure ran"); return nil })
 	require.ErrorContains(t, err, "txn: begin: ")
-	settled(t, behind.DB())
+	requireReleased(t, proxied.DB())
 }
 
-func TestASwallowedStatementErrorIsNamed(t *testing.T) {
+func TestDo_IgnoredStatementErrorIsReturned(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		for name, fail := range map[string]func(ctx context.Context) error{
 			"exec": func(ctx context.Context) error {
 				_, err := m.Exec(ctx, "select 1/0")
@@ -215,27 +216,27 @@ func TestASwallowedStatementErrorIsNamed(t *testing.T) {
 				return err
 			},
 		} {
-			var swallowed error
+			var ignored error
 			err := m.Do(t.Context(), func(ctx context.Context) error {
 				require.NoError(t, insert(ctx, m, "gone"), name)
-				swallowed = fail(ctx)
-				require.Error(t, swallowed, name)
+				ignored = fail(ctx)
+				require.Error(t, ignored, name)
 				require.ErrorContains(t, insert(ctx, m, "too late"), "25P02", name)
 				return nil
 			})
 			require.ErrorIs(t, err, pgx.ErrTxCommitRollback, name)
-			require.ErrorIs(t, err, swallowed, name)
+			require.ErrorIs(t, err, ignored, name)
 			failed, ok := errors.AsType[*txn.FailedStatementError](err)
 			require.True(t, ok, name)
-			assert.Equal(t, swallowed, failed.Cause, name)
+			assert.Equal(t, ignored, failed.Cause, name)
 		}
 	})
 }
 
-func TestAFailedStatementPastTheManagerIsNoticedToo(t *testing.T) {
+func TestDo_DetectsFailedStatementOnRawConn(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			tx, _ := m.Tx(ctx)
 			_, err := tx.Conn().Exec(ctx, "select 1/0")
@@ -246,14 +247,14 @@ func TestAFailedStatementPastTheManagerIsNoticedToo(t *testing.T) {
 	})
 }
 
-func TestACommitThatTheServerRefusesRollsBackForCertain(t *testing.T) {
+func TestDo_RefusedCommitIsRolledBack(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	_, err := m.Exec(t.Context(), `create table children (parent text references entries deferrable initially deferred)`)
 	require.NoError(t, err)
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
-			_, err := m.Exec(ctx, "insert into children values ('nobody')")
+			_, err := m.Exec(ctx, "insert into children values ('missing')")
 			return err
 		})
 		require.ErrorContains(t, err, "txn: commit: ")
@@ -264,29 +265,29 @@ func TestACommitThatTheServerRefusesRollsBackForCertain(t *testing.T) {
 	})
 }
 
-func TestAClosureThatCommitsByItselfIsToldSo(t *testing.T) {
+func TestDo_ReportsCommitByClosure(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	before := connected(m.DB())
+	before := openedConns(m.DB())
 	err := m.Do(t.Context(), func(ctx context.Context) error {
 		_, err := m.Exec(ctx, "commit")
 		return err
 	})
 	require.ErrorContains(t, err, "leave commit and rollback to Do")
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") }))
-	assert.Equal(t, before, connected(m.DB()))
+	assert.Equal(t, before, openedConns(m.DB()))
 }
 
-func TestAConnectionLostBeforeCommitIsCertainlyRolledBack(t *testing.T) {
+func TestDo_ConnLostBeforeCommitIsRolledBack(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	for _, swallow := range []bool{false, true} {
+	for _, ignore := range []bool{false, true} {
 		var lost error
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			require.NoError(t, insert(ctx, m, "gone"))
 			_, lost = m.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
 			require.Error(t, lost)
-			if swallow {
+			if ignore {
 				return nil
 			}
 			return lost
@@ -299,11 +300,11 @@ func TestAConnectionLostBeforeCommitIsCertainlyRolledBack(t *testing.T) {
 		return tx.Conn().Close(ctx)
 	})
 	require.ErrorContains(t, err, "the connection was lost before the commit")
-	settled(t, m.DB())
+	requireReleased(t, m.DB())
 	assert.Empty(t, entries(t, m.DB()))
 }
 
-func TestARollbackThatFailsIsNotTheCallersProblem(t *testing.T) {
+func TestDo_FailedRollbackKeepsErrorOfClosure(t *testing.T) {
 	t.Parallel()
 	proxy := newProxy(t)
 	m := managerOf(t, openDB(t, proxy.URL(), maxConns(1)))
@@ -313,6 +314,35 @@ func TestARollbackThatFailsIsNotTheCallersProblem(t *testing.T) {
 		return errTest
 	})
 	assert.Equal(t, errTest, err)
-	settled(t, m.DB())
+	requireReleased(t, m.DB())
 	assert.Empty(t, entries(t, m.DB()))
+}
+
+func TestDo_DetectsTransactionEndedByClosure(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	for _, sql := range []string{"commit and chain", "commit; begin", "commit; start transaction", "commit"} {
+		err := m.Do(t.Context(), func(ctx context.Context) error {
+			_, err := m.Exec(ctx, sql)
+			return err
+		})
+		require.ErrorContains(t, err, "leave commit and rollback to Do", sql)
+	}
+	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+		_, err := m.Exec(ctx, "savepoint s; rollback to s; release s")
+		require.NoError(t, err)
+		_, err = m.Exec(ctx, "begin")
+		return err
+	}))
+	calls := 0
+	err := m.Do(t.Context(), func(ctx context.Context) error {
+		calls++
+		_, err := m.Exec(ctx, "commit and chain")
+		require.NoError(t, err)
+		_, err = m.Exec(ctx, "do $$ begin raise exception 'again' using errcode = '40001'; end $$")
+		return err
+	}, txn.Retry(pgfx.RetryPolicy{MaxAttempts: 3, Delay: time.Millisecond}))
+	require.ErrorContains(t, err, "40001")
+	require.ErrorContains(t, err, "leave commit and rollback to Do")
+	assert.Equal(t, 1, calls, "a closure that has committed must not be retried")
 }

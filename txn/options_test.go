@@ -17,7 +17,7 @@ import (
 const timeouts = `select current_setting('statement_timeout') || ' ' || current_setting('lock_timeout') || ' ' ||
 	current_setting('idle_in_transaction_session_timeout')`
 
-func TestTimeoutsHoldForTheTransactionOnly(t *testing.T) {
+func TestTimeouts_ApplyToTransactionOnly(t *testing.T) {
 	t.Parallel()
 	db := newDB(t, maxConns(1), func(c *pgfx.Config) { c.Timeouts.Lock = 7 * time.Second })
 	for _, m := range []*txn.Manager{managerOf(t, db), managerOf(t, db, txn.WithDefaults(txn.ResolveCommit(txn.Unresolved)))} {
@@ -45,17 +45,17 @@ func timeoutsHold(t *testing.T, m *txn.Manager) {
 		}, tt.opts...))
 		assert.Equal(t, tt.want, got)
 		require.NoError(t, m.QueryRow(t.Context(), timeouts).Scan(&got))
-		assert.Equal(t, "0 7s 0", got, "afterwards the session's are back")
+		assert.Equal(t, "0 7s 0", got, "the session's values apply again")
 	}
 }
 
-func TestTimeoutsCostNoRoundTrip(t *testing.T) {
+func TestTimeouts_CostNoRoundTrip(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	counter := fxtest.Statements(t, m.DB())
 	trips := func(opts ...txn.Option) int {
 		least := math.MaxInt
-		for range 5 { // at first there are old markers to be swept
+		for range 5 { // the first transaction deletes old markers
 			counter.Reset()
 			require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }, opts...))
 			least = min(least, counter.RoundTrips())
@@ -69,7 +69,7 @@ func TestTimeoutsCostNoRoundTrip(t *testing.T) {
 	}
 }
 
-func TestWithinDeadlineTellsTheServer(t *testing.T) {
+func TestWithinDeadline_SetsStatementTimeout(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -86,21 +86,21 @@ func TestWithinDeadlineTellsTheServer(t *testing.T) {
 	assert.LessOrEqual(t, statement(txn.Timeout(time.Minute)), 60000)
 }
 
-func TestTimeoutEndsTheWholeCall(t *testing.T) {
+func TestTimeout_BoundsWholeCall(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			require.NoError(t, insert(ctx, m, "gone"))
 			<-ctx.Done()
 			return nil
-		}, txn.Timeout(3*time.Second)) // time for the insert
+		}, txn.Timeout(3*time.Second)) // long enough for the insert
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.EqualValues(t, 1, m.Stats().RolledBack.Cancelled)
 	})
 }
 
-func TestTheServersTimeoutIsNotTakenForTheContexts(t *testing.T) {
+func TestStatementTimeout_IsNotContextError(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	err := m.Do(t.Context(), func(ctx context.Context) error {
@@ -112,18 +112,18 @@ func TestTheServersTimeoutIsNotTakenForTheContexts(t *testing.T) {
 	assert.EqualValues(t, 1, m.Stats().RolledBack.Error)
 }
 
-func TestTimeoutsThatAreNoneAreRefused(t *testing.T) {
+func TestTimeouts_RejectInvalidValues(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, opt := range []txn.Option{
 		txn.Timeout(0), txn.Timeout(-1), txn.StatementTimeout(0), txn.LockTimeout(time.Microsecond), txn.IdleTimeout(-2),
 		txn.StatementTimeout(1 << 62),
 	} {
-		require.ErrorContains(t, m.Do(t.Context(), unreachable(t), opt), "Timeout(")
+		require.ErrorContains(t, m.Do(t.Context(), neverCalled(t), opt), "Timeout(")
 	}
 }
 
-func TestJoiningWithOtherTimeoutsIsAnError(t *testing.T) {
+func TestTimeouts_MismatchIsAnError(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
@@ -131,8 +131,8 @@ func TestJoiningWithOtherTimeoutsIsAnError(t *testing.T) {
 			txn.Timeout(time.Second), txn.StatementTimeout(pgfx.Off), txn.LockTimeout(time.Second), txn.IdleTimeout(time.Second),
 			txn.WithinDeadline(),
 		} {
-			require.ErrorIs(t, m.Do(ctx, unreachable(t), opt), txn.ErrOptionMismatch)
-			require.ErrorIs(t, m.Do(ctx, unreachable(t), opt, txn.Nested()), txn.ErrOptionMismatch)
+			require.ErrorIs(t, m.Do(ctx, neverCalled(t), opt), txn.ErrOptionMismatch)
+			require.ErrorIs(t, m.Do(ctx, neverCalled(t), opt, txn.Nested()), txn.ErrOptionMismatch)
 		}
 		return m.Do(ctx, func(context.Context) error { return nil }, txn.StatementTimeout(time.Second), txn.Timeout(time.Minute))
 	}, txn.StatementTimeout(time.Second), txn.Timeout(time.Minute)))

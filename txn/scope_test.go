@@ -14,7 +14,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-func TestAnInnerDoJoins(t *testing.T) {
+func TestDo_InnerDoJoins(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
@@ -33,10 +33,10 @@ func TestAnInnerDoJoins(t *testing.T) {
 	assert.Equal(t, []string{"inner", "outer"}, entries(t, m.DB()))
 }
 
-func TestASwallowedInnerErrorEndsInErrRollbackOnly(t *testing.T) {
+func TestRollbackOnly_AfterIgnoredInnerError(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			require.NoError(t, insert(ctx, m, "outer"))
 			require.ErrorIs(t, m.Do(ctx, func(context.Context) error { return errTest }), errTest)
@@ -53,10 +53,10 @@ func TestASwallowedInnerErrorEndsInErrRollbackOnly(t *testing.T) {
 	})
 }
 
-func TestAnInnerErrorThatIsPassedOnStaysItself(t *testing.T) {
+func TestRollbackOnly_ReturnedInnerErrorIsUnchanged(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			return m.Do(ctx, func(context.Context) error { return errTest })
 		})
@@ -64,10 +64,10 @@ func TestAnInnerErrorThatIsPassedOnStaysItself(t *testing.T) {
 	})
 }
 
-func TestAnInnerPanicThatIsRecoveredStillForbidsTheCommit(t *testing.T) {
+func TestRollbackOnly_AfterRecoveredInnerPanic(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			func() {
 				defer func() { assert.Equal(t, "inner", recover()) }()
@@ -82,10 +82,10 @@ func TestAnInnerPanicThatIsRecoveredStillForbidsTheCommit(t *testing.T) {
 	})
 }
 
-func TestAnInnerGoexitForbidsTheCommit(t *testing.T) {
+func TestRollbackOnly_AfterInnerGoexit(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
-	unharmed(t, m, func() {
+	requireUnharmed(t, m, func() {
 		err := m.Do(t.Context(), func(ctx context.Context) error {
 			var wg sync.WaitGroup
 			wg.Go(func() {
@@ -101,7 +101,7 @@ func TestAnInnerGoexitForbidsTheCommit(t *testing.T) {
 	})
 }
 
-func TestJoiningOnOtherTermsIsAnError(t *testing.T) {
+func TestOptionMismatch_IsAnError(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	for _, tt := range []struct {
@@ -116,18 +116,18 @@ func TestJoiningOnOtherTermsIsAnError(t *testing.T) {
 			txn.OptionMismatchError{Option: "isolation level", Running: "repeatable read", Wanted: "serializable"},
 		},
 		{
-			"isolation that nobody set", nil,
+			"isolation that the outer Do did not set", nil,
 			[]txn.Option{txn.Isolation(pgx.ReadCommitted)},
 			txn.OptionMismatchError{Option: "isolation level", Running: "", Wanted: "read committed"},
 		},
 		{
-			"writing in a reader",
+			"read-write inside read-only",
 			[]txn.Option{txn.ReadOnly()},
 			[]txn.Option{txn.ReadWrite()},
 			txn.OptionMismatchError{Option: "access mode", Running: "read only", Wanted: "read write"},
 		},
 		{
-			"reading in a writer", nil,
+			"read-only inside read-write", nil,
 			[]txn.Option{txn.ReadOnly()},
 			txn.OptionMismatchError{Option: "access mode", Running: "", Wanted: "read only"},
 		},
@@ -145,11 +145,11 @@ func TestJoiningOnOtherTermsIsAnError(t *testing.T) {
 			assert.Equal(t, tt.conflict, *conflict, tt.name)
 			assert.ErrorContains(t, err, "set it on the outermost Do", tt.name)
 			return nil
-		}, tt.outer...), "the running transaction is unharmed")
+		}, tt.outer...), "the running transaction continues")
 	}
 }
 
-func TestJoiningOnTheSameTermsIsFine(t *testing.T) {
+func TestOptionMismatch_EqualOptionsJoin(t *testing.T) {
 	t.Parallel()
 	m := managerOf(t, newDB(t, maxConns(1)), txn.WithDefaults(txn.Serializable()))
 	require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
