@@ -46,7 +46,7 @@ func TestLongTx_IsReportedOnceAndAtItsEnd(t *testing.T) {
 		if statement, ok := fields["last_statement"]; ok { // missing if the report came before the first statement
 			assert.Equal(t, "begin", statement)
 		}
-		assert.Contains(t, fields["stack"].([]any)[0], "TestATransactionThatStaysOpenIsReportedOnce")
+		assert.Contains(t, fields["stack"].([]any)[0], "TestLongTx_IsReportedOnce")
 		assert.EqualValues(t, 1, m.Stats().LongRunning)
 
 		// A second transaction is reported separately, and the first one is not reported again.
