@@ -25,7 +25,7 @@ type ConfigProblem struct {
 	Env string
 	// Value is the invalid value as text, masked if it may hold a secret. It is empty if the field is not set.
 	Value string
-	// Fix is the advice what to set instead.
+	// Fix describes what to set instead.
 	Fix string
 }
 

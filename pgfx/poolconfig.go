@@ -2,7 +2,7 @@ package pgfx
 
 import (
 	"crypto/tls"
-	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -63,21 +63,8 @@ func isURL(address string) bool {
 // keywordEscaper escapes a value between single quotes (PostgreSQL manual, "Keyword/Value Connection Strings").
 var keywordEscaper = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 
-// percentEncode escapes every byte except letters, digits and four marks. url.QueryEscape does not fit: it encodes a space as
-// +, which libpq and pgx read as a plus sign.
-func percentEncode(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.', c == '~':
-			b.WriteByte(c)
-		default:
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
-}
+// percentEncode escapes a value in the query of a URL. libpq and pgx read + as a plus sign, so a space must become %20.
+func percentEncode(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 // never is a duration that does not elapse, for pgxpool's durations that cannot be disabled.
 const never = 10 * 365 * 24 * time.Hour
