@@ -16,8 +16,10 @@ import (
 // Proxy is a TCP proxy between a test's clients and a server that makes the network fail on demand. It listens on the
 // loopback interface. Without a fault it forwards everything.
 //
-// Faults can be combined. Each one documents whether it affects existing connections, new connections or both. All last
-// until [Proxy.Heal]. If the server does not accept a connection, the client's connection is accepted and then reset.
+// Faults can be combined. Each one documents whether it affects existing connections, new connections or both. Faults for the
+// next COMMIT apply once; all others last until [Proxy.Heal].
+//
+// If the server does not accept a connection, the client's connection is accepted and then reset.
 //
 // The methods may be called concurrently. Methods that fail end the test, as t.Fatal does.
 type Proxy struct {
