@@ -8,10 +8,10 @@ import (
 )
 
 // acquireCtx is the context that the pool uses for one acquire. It ends with the caller's context, or after
-// Pool.AcquireTimeout. If it ends because of a deadline, its error is an [*AcquireTimeoutError]: only here is it known that
-// the time was spent waiting for a connection and not on a slow statement.
+// Pool.AcquireTimeout. If it ends because of a deadline, its error is an [*AcquireTimeoutError]. That distinguishes a wait for a
+// connection from a slow statement, which ends with the caller's deadline too.
 //
-// The pool may keep it after the acquire, for a connection that it still opens in the background. So each acquire has its own.
+// The pool may keep it after the acquire, for a connection that it still opens in the background. So it is never reused.
 type acquireCtx struct {
 	context.Context //nolint:containedctx // the context that ends this one
 

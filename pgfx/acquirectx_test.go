@@ -19,34 +19,26 @@ func TestAcquireContext_KeepsTheContract(t *testing.T) {
 	t.Parallel()
 	const timeout = 200 * time.Millisecond
 	background := context.WithValue(context.Background(), valueKey{}, "value")
+	type maker func() (context.Context, context.CancelFunc)
+	plain := func() (context.Context, context.CancelFunc) { return background, func() {} }
+	cancellable := func() (context.Context, context.CancelFunc) { return context.WithCancel(background) }
+	within := func(d time.Duration) maker {
+		return func() (context.Context, context.CancelFunc) { return context.WithTimeout(background, d) }
+	}
 	for name, test := range map[string]struct {
 		timeout time.Duration
-		caller  func() (context.Context, context.CancelFunc)
-		cancel  bool  // whether the test cancels the caller's context
-		want    error // after it has ended
-		latest  time.Duration
+		caller  maker
+		cancel  bool // whether the test cancels the caller's context
+		want    error
+		latest  time.Duration // until the deadline
 	}{
-		"timeout, caller without cancellation": {
-			timeout, func() (context.Context, context.CancelFunc) { return background, func() {} }, false, pgfx.ErrAcquireTimeout, timeout,
-		},
-		"timeout, caller with cancellation": {
-			timeout, func() (context.Context, context.CancelFunc) { return context.WithCancel(background) }, false, pgfx.ErrAcquireTimeout, timeout,
-		},
-		"timeout before the caller's deadline": {
-			timeout, func() (context.Context, context.CancelFunc) { return context.WithTimeout(background, time.Hour) }, false, pgfx.ErrAcquireTimeout, timeout,
-		},
-		"caller's deadline before the timeout": {
-			time.Hour, func() (context.Context, context.CancelFunc) { return context.WithTimeout(background, timeout) }, false, pgfx.ErrAcquireTimeout, timeout,
-		},
-		"caller's deadline without timeout": {
-			pgfx.Off, func() (context.Context, context.CancelFunc) { return context.WithTimeout(background, timeout) }, false, pgfx.ErrAcquireTimeout, timeout,
-		},
-		"cancelled by the caller": {
-			time.Hour, func() (context.Context, context.CancelFunc) { return context.WithCancel(background) }, true, context.Canceled, time.Hour,
-		},
-		"cancelled by the caller before its deadline": {
-			2 * time.Hour, func() (context.Context, context.CancelFunc) { return context.WithTimeout(background, time.Hour) }, true, context.Canceled, time.Hour,
-		},
+		"timeout, caller without cancellation": {timeout, plain, false, pgfx.ErrAcquireTimeout, timeout},
+		"timeout, caller with cancellation":    {timeout, cancellable, false, pgfx.ErrAcquireTimeout, timeout},
+		"timeout before the caller's deadline": {timeout, within(time.Hour), false, pgfx.ErrAcquireTimeout, timeout},
+		"caller's deadline before the timeout": {time.Hour, within(timeout), false, pgfx.ErrAcquireTimeout, timeout},
+		"caller's deadline without timeout":    {pgfx.Off, within(timeout), false, pgfx.ErrAcquireTimeout, timeout},
+		"cancelled, without deadline":          {time.Hour, cancellable, true, context.Canceled, time.Hour},
+		"cancelled before the deadline":        {2 * time.Hour, within(time.Hour), true, context.Canceled, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -125,7 +117,8 @@ func TestRefusedContext_HasEnded(t *testing.T) {
 	defer cancel()
 	ctx := pgfx.RefusedContext(caller, refused)
 	<-ctx.Done()
-	assert.Equal(t, ctx.Done(), ctx.Done())
+	done := ctx.Done()
+	assert.Equal(t, done, ctx.Done())
 	assert.Same(t, refused, ctx.Err())
 	assert.Equal(t, "value", ctx.Value(valueKey{}))
 	want, _ := caller.Deadline()

@@ -6,7 +6,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/poolstats"
 )
 
-// connState is what the DB knows about one pooled connection. Only the goroutine that acquires, holds or releases the
+// connState is the DB's state of one pooled connection. Only the goroutine that acquires, holds or releases the
 // connection uses it.
 type connState struct {
 	stats *poolstats.Conn
@@ -20,7 +20,7 @@ type connState struct {
 	validate bool
 	// trimmed reports that the connection was closed as a part of the overflow.
 	trimmed bool
-	// types are the types that the connection knows.
+	// types are the types that are registered on the connection.
 	types *typeSet
 }
 

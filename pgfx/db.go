@@ -17,8 +17,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/poolstats"
 )
 
-// DB is a database: a plain pgx pool with its configuration, its state and its statistics. It has the pool and does not embed
-// it, so code cannot close the pool instead of the DB, or read a password from the pool's configuration, by accident.
+// DB is a database: a plain pgx pool with its configuration, its state and its statistics. It does not embed the pool: you
+// cannot close the pool instead of the DB, or print the password of its configuration, by accident.
 //
 // [Open] returns a DB. Start it once and close it once. In between it is safe for concurrent use.
 type DB struct {
@@ -144,8 +144,8 @@ func (db *DB) Reset() {
 }
 
 // Close closes the gate, waits until every connection has been released, and closes the connections. If ctx ends first, it
-// closes the sockets of the connections that are still held, so the server aborts their work, and returns a
-// [*CloseTimeoutError] that names their holders. You may call Close more than once, and before Start; later calls wait for the
+// closes the sockets of the connections that are still held, and the server aborts their work. The error is then a
+// [*CloseTimeoutError] that names the holders. You may call Close more than once, and before Start; later calls wait for the
 // first.
 func (db *DB) Close(ctx context.Context) error {
 	db.closeOnce.Do(func() {

@@ -65,7 +65,7 @@ func TestGate_FailsFastForUsersOfTheRawPool(t *testing.T) {
 	assert.False(t, db.IsHealthy())
 	assert.True(t, db.IsInitialized())
 
-	db.Pool().Reset() // whoever asks now needs a new connection
+	db.Pool().Reset() // the next acquire needs a new connection
 	db.Internals().Gate().Open()
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
@@ -251,7 +251,7 @@ func TestAcquireTimeout_IsNotASlowStatement(t *testing.T) {
 	waitForSleep(t, admin, "query = $1", "select pg_sleep(60), 'slow'")
 	expire()
 	err := <-failed
-	require.ErrorContains(t, err, "57014", "the server was asked to cancel it")
+	require.ErrorContains(t, err, "57014", "the server was requested to cancel it")
 	require.NotErrorIs(t, err, pgfx.ErrAcquireTimeout)
 }
 

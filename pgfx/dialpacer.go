@@ -8,8 +8,8 @@ import (
 
 // dialPacer bounds how many connections of a pool are being opened at the same time. The limit starts at the pool's size. Every
 // failure halves it, down to one, and every success adds one (additive increase, multiplicative decrease; RFC 5681). After an
-// outage a pool thus opens connections one after the other and then ever faster, so many clients together do not overload a
-// server that has just restarted.
+// outage a pool opens connections one after the other, and then ever faster. Many clients together do not overload a server that
+// has just restarted.
 type dialPacer struct {
 	mu      sync.Mutex
 	max     int

@@ -21,7 +21,7 @@ func TestDialPacer_RampsUpAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := pgfx.NewDialPacer(8)
 		for range 8 {
-			require.NoError(t, p.Begin(t.Context()), "as long as all is well nobody waits")
+			require.NoError(t, p.Begin(t.Context()), "without failures no dial waits")
 		}
 		for range 8 {
 			p.End(errors.New("refused"))
@@ -37,7 +37,7 @@ func TestDialPacer_RampsUpAfterFailures(t *testing.T) {
 				dialing, _, _ := p.Counts()
 				most.Store(max(most.Load(), int32(dialing)))
 				if connected.Load() == 0 {
-					assert.Equal(t, 1, dialing, "the first one goes alone")
+					assert.Equal(t, 1, dialing, "the first one alone")
 				}
 				time.Sleep(time.Second) // connecting takes its time
 				connected.Add(1)
@@ -46,7 +46,7 @@ func TestDialPacer_RampsUpAfterFailures(t *testing.T) {
 		}
 		group.Wait()
 		assert.EqualValues(t, 40, connected.Load())
-		assert.EqualValues(t, 8, most.Load(), "at last as many as the pool may have")
+		assert.EqualValues(t, 8, most.Load(), "finally as many as the pool's size")
 		dialing, limit, waiting := p.Counts()
 		assert.Equal(t, [3]int{0, 8, 0}, [3]int{dialing, limit, waiting})
 	})
@@ -77,7 +77,7 @@ func TestDialPacer_FailedHookEndsItsTurn(t *testing.T) {
 	cfg := serverConfig()
 	cfg.Pool.MaxConns = 2
 	db := started(t, cfg, pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
-		cc.Tracer = nil // must not disturb the pool's bookkeeping
+		cc.Tracer = nil // must not affect the pool's statistics
 		if fail.Load() {
 			return errors.New("not now")
 		}

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Internals is for packages that extend the pool, such as health and txn: it reports failures, guards acquires, opens and
-// closes the gate and finds stalled statements. Applications need none of it.
+// Internals is for packages that extend the pool, such as health and txn. It reports failures, guards acquires, opens and closes
+// the gate, and finds stalled statements. Applications need none of it.
 //
 // An Internals is safe for concurrent use.
 type Internals struct {
@@ -26,8 +26,8 @@ func (db *DB) Internals() *Internals { return &db.internals }
 // constraint violations and cancelled contexts. fn receives pgx's own error and selects what it needs. The health monitor
 // uses it to probe the database as soon as a statement fails.
 //
-// The goroutine that met the error calls fn before it returns the error to its caller, so fn must return quickly and be
-// safe for concurrent use. cancel removes fn and leaves other subscribers in place; it may be called more than once. A call
+// The goroutine with the error calls fn before it returns the error to its caller. So fn must return quickly and be safe for
+// concurrent use. cancel removes fn and leaves other subscribers in place; it may be called more than once. A call
 // of fn that is under way when cancel returns may still finish afterwards.
 func (i *Internals) SubscribeFailures(fn func(err error)) (cancel func()) { return i.failures.add(fn) }
 

@@ -20,7 +20,6 @@ import (
 const (
 	heldMessage     = "connection has been held for a long time; check that it is released on every path"
 	releasedMessage = "long-held connection was released"
-	patience        = 10 * time.Second
 )
 
 // startedWithLog starts a DB. The returned function returns what it has logged with a message.
@@ -56,7 +55,7 @@ func TestLease_LongHeldIsReportedOnceAndWhenItEnds(t *testing.T) {
 	require.NoError(t, err)
 	firstPID, secondPID := pidOf(first), pidOf(second)
 	for _, pid := range []uint32{firstPID, secondPID} {
-		require.Eventually(t, func() bool { return len(linesAbout(lines(heldMessage), pid)) > 0 }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return len(linesAbout(lines(heldMessage), pid)) > 0 }, eventually, time.Millisecond)
 	}
 	require.Len(t, linesAbout(lines(heldMessage), firstPID), 1, "the first is not reported again")
 
@@ -127,7 +126,7 @@ func TestLease_LimitOfItsOwn(t *testing.T) {
 	held, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	db.Internals().LimitLease(held.Conn(), limit)
-	require.Eventually(t, func() bool { return len(lines("exceeded")) == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return len(lines("exceeded")) == 1 }, eventually, time.Millisecond)
 	assert.Empty(t, lines("ended"))
 	held.Release()
 	assert.Len(t, lines("ended"), 1)
@@ -161,5 +160,5 @@ func TestLease_StackIsMissingOnlyForVeryFrequentLeases(t *testing.T) {
 		require.NoError(t, err)
 		conn.Release()
 	}
-	require.Eventually(t, hasStack, patience, 10*time.Millisecond)
+	require.Eventually(t, hasStack, eventually, 10*time.Millisecond)
 }

@@ -42,5 +42,5 @@ func (o *overflow) trim(conn *pgx.Conn, state *connState) {
 	state.trimmed = true
 	ctx, cancel := context.WithTimeout(context.Background(), terminateTimeout)
 	defer cancel()
-	_ = conn.Close(ctx) // the connection is given up: nobody can act on an error
+	_ = conn.Close(ctx) // the connection is given up: its error does not matter
 }

@@ -32,7 +32,7 @@ func TestOverflow_IsClosedOnRelease(t *testing.T) {
 	}
 	assert.Equal(t, 2, db.Stats().Pool.Open, "the regular ones stay")
 
-	db.Reset() // what the pool closes by itself is discounted as well
+	db.Reset() // connections that the pool closes by itself are discounted, too
 	conn, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	conn.Release()

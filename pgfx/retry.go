@@ -39,11 +39,11 @@ const (
 // CanRetry does not use pgconn.SafeToRetry, which reports true for a COMMIT whose reply was lost and for a busy connection.
 func CanRetry(err error, work Idempotency) bool {
 	switch remedyOf(err) {
-	case sqlstate.Reconnect, sqlstate.Refresh, sqlstate.Redo, sqlstate.Evict:
+	case sqlstate.Reconnect, sqlstate.Refresh, sqlstate.RetryTransaction, sqlstate.RetryElsewhere:
 		return true
-	case sqlstate.Repeat:
+	case sqlstate.RetryIdempotent:
 		return work == Idempotent
-	case sqlstate.Never:
+	case sqlstate.NoRetry:
 	}
 	return false
 }
@@ -53,10 +53,10 @@ func remedyOf(err error) sqlstate.Remedy {
 	_, connecting := errors.AsType[*ConnectError](err)
 	connecting = connecting || dialing
 	if _, gaveUp := errors.AsType[*RetryError](err); gaveUp {
-		return sqlstate.Never
+		return sqlstate.NoRetry
 	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrClosed) || errors.Is(err, ErrAcquireTimeout) && !connecting {
-		return sqlstate.Never
+		return sqlstate.NoRetry
 	}
 	return sqlstate.RemedyOf(err, connecting)
 }

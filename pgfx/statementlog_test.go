@@ -21,9 +21,9 @@ func TestStatementLog_HasNoValues(t *testing.T) {
 		level zapcore.Level
 		lines int
 	}{
-		"on":           {true, zapcore.DebugLevel, 3},
-		"off":          {false, zapcore.DebugLevel, 0},
-		"nobody reads": {true, zapcore.InfoLevel, 0},
+		"on":          {true, zapcore.DebugLevel, 3},
+		"off":         {false, zapcore.DebugLevel, 0},
+		"other level": {true, zapcore.InfoLevel, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -8,8 +8,8 @@ type Statement struct {
 	// a statement in a batch begins when its result is read.
 	DurationStats
 
-	// Text is the normalized text: literals and parameters are "?", lists of values and the rows of VALUES after the first are
-	// "…", comments and superfluous white space are left out. It holds no values. It is cut after 2 KB, and then ends with "…".
+	// Text is the normalized text. Literals and parameters are "?". Lists of values, and the rows of VALUES after the first, are
+	// "…". Comments and superfluous white space are left out. It holds no values. It is cut after 2 KB, and then ends with "…".
 	Text string `json:"text"`
 	// Since is when the text was first executed, or executed again after it was dropped in favor of others.
 	Since time.Time `json:"since"`
@@ -22,7 +22,7 @@ type Statement struct {
 }
 
 // Statements returns the totals of the statements of the pool by normalized text, the largest total duration first. It keeps
-// at most Config.Stats.Statements texts. A COPY has a text of its own; the statements of a batch count one by one. It is safe
+// at most Config.Stats.Statements texts. A COPY has a separate text; the statements of a batch count one by one. It is safe
 // for concurrent use.
 func (db *DB) Statements() []Statement {
 	totals := db.stats.Statements()

@@ -7,8 +7,8 @@ type StatsConfig struct {
 	// Slow is the duration from which a statement counts as slow: it is logged, and kept for DB.Slow. Reading the rows is part
 	// of the duration. Default: 1 s. Off disables the detection of slow statements.
 	Slow time.Duration `env:"SLOW" json:"slow,omitempty" koanf:"slow" mapstructure:"slow" yaml:"slow,omitempty"`
-	// LongLease is the duration from which a lease counts as long-held: it is logged with the stack of the acquire and the last
-	// statement, and logged again when the connection is released. Default: 1 min. Off disables the detection.
+	// LongLease is the duration from which a lease counts as long-held. It is logged with the stack of the acquire and the last
+	// statement, and again when the connection is released. Default: 1 min. Off disables the detection.
 	LongLease time.Duration `env:"LONG_LEASE" json:"long_lease,omitempty" koanf:"long_lease" mapstructure:"long_lease" yaml:"long_lease,omitempty"`
 	// Statements is the number of different statement texts that DB.Statements keeps, at most 10000. Each takes about 5 KB. When
 	// there are more, the text with the smallest total time is dropped. Default: 500. Off keeps none.

@@ -26,8 +26,8 @@ var (
 	_ pgx.ConnectTracer     = tracer{}
 )
 
-// poolTracer returns the tracer of the pool: those of the options first, so that the pool sees the context that the DB's own
-// tracer returns for an acquire.
+// poolTracer returns the tracer of the pool. The tracers of options come first, so that the pool uses the context that the
+// DB's own tracer returns for an acquire.
 func (db *DB) poolTracer() pgx.QueryTracer {
 	own := tracer{db.stats.Tracer(), db}
 	if len(db.options.tracers) == 0 {

@@ -47,18 +47,18 @@ func (db *DB) prepareAcquired(ctx context.Context, conn *pgx.Conn) (bool, error)
 }
 
 // validate reports whether a connection may be handed out. The server must answer within Timeouts.Validate, and its answer
-// shows in the same round trip whether it is read-only. A connection that fails is replaced. Connections are validated that
-// were idle, or that were refused a write (SQLSTATE 25006): by the application's own read-only transaction, or because the
-// server was demoted. The caller's ctx does not shorten the wait.
+// shows in the same round trip whether it is read-only. A connection that fails is replaced. A connection is validated if it
+// was idle, or if a write was refused on it (SQLSTATE 25006). The cause of that may be a read-only transaction of the
+// application, or a server that was demoted. The caller's ctx does not shorten the wait.
 //
-// A connection without an answer is taken as evidence against all that were opened before it: the whole pool is reset once, so
-// callers do not run into them one by one. Its socket is closed here, because pgx would wait up to 15 seconds for it to drain,
-// and occupy its slot in the pool meanwhile.
+// If a connection gets no answer, the others that were opened before it are probably dead, too. So the whole pool is reset,
+// once, and callers do not find them one by one. The socket is closed here, because pgx would wait up to 15 seconds for it to
+// drain, and occupy its slot in the pool meanwhile.
 func (db *DB) validate(conn *pgx.Conn, state *connState) bool {
 	state.validate, state.writeRefused = false, false
 	readOnly, err := queryReadOnly(conn, db.validateTimeout)
 	if err != nil {
-		_ = conn.PgConn().Conn().Close() // the connection is given up: nobody can act on an error
+		_ = conn.PgConn().Conn().Close() // the connection is given up: its error does not matter
 		db.reportFailure(err)
 		if db.generation.CompareAndSwap(state.generation, state.generation+1) {
 			db.pool.Reset()
@@ -76,7 +76,7 @@ func (db *DB) requiresWriter() bool {
 	return db.config.Role == RoleAuto || db.config.Role == RoleWriter
 }
 
-// queryReadOnly asks the server whether it is read-only, which costs as much as a ping. The socket's deadline bounds it: if a
+// queryReadOnly returns whether the server is read-only. It costs as much as a ping. The socket's deadline bounds it: if a
 // ctx ended, pgx would request a cancellation over another connection and wait for the answer.
 func queryReadOnly(conn *pgx.Conn, timeout time.Duration) (bool, error) {
 	pg := conn.PgConn()

@@ -23,13 +23,13 @@ func ownServer(t *testing.T) (cfg pgfx.Config, readOnly func(on string)) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, own.Stop(context.Background())) })
 	admin := started(t, pgfx.Config{URL: own.URL(), Role: pgfx.RoleAny})
-	// However slow the machine is, a connection that answers is alive.
+	// The limit is high, so a live connection answers in time on a slow machine.
 	return pgfx.Config{URL: own.URL(), Timeouts: pgfx.TimeoutConfig{Validate: eventually}}, func(on string) {
 		for _, statement := range []string{"alter system set default_transaction_read_only = " + on, "select pg_reload_conf()"} {
 			_, err := admin.Pool().Exec(t.Context(), statement)
 			require.NoError(t, err)
 		}
-		require.Eventually(t, func() bool { // every backend takes the setting over by itself
+		require.Eventually(t, func() bool { // each backend applies the setting at its next command
 			var got string
 			err := admin.Pool().QueryRow(t.Context(), "select current_setting('transaction_read_only')").Scan(&got)
 			return err == nil && got == on
@@ -48,17 +48,17 @@ func TestValidation_ReplacesConnectionsOfADemotedServer(t *testing.T) {
 		readOnly("on")
 		require.Eventually(t, func() bool {
 			_, err := db.Pool().Exec(t.Context(), "select 1")
-			require.NoError(t, err, "what a read-only server can do goes on")
+			require.NoError(t, err, "reads still succeed")
 			return db.Stats().Pool.Connected > before || !replaced
 		}, 10*time.Second, time.Millisecond, role)
 		assert.Equal(t, replaced, db.Stats().Pool.Connected > before, "role %q", role)
 
-		settled := db.Stats().Pool.Connected
+		connected := db.Stats().Pool.Connected
 		for range 3 {
 			_, err := db.Pool().Exec(t.Context(), "select 1")
 			require.NoError(t, err)
 		}
-		assert.Equal(t, settled, db.Stats().Pool.Connected, "what was read-only when it was opened is what it was: role %q", role)
+		assert.Equal(t, connected, db.Stats().Pool.Connected, "a connection that was read-only when it was opened stays: role %q", role)
 		readOnly("off")
 	}
 }
@@ -66,8 +66,8 @@ func TestValidation_ReplacesConnectionsOfADemotedServer(t *testing.T) {
 func TestValidation_FollowsARefusedWrite(t *testing.T) {
 	t.Parallel()
 	cfg, readOnly := ownServer(t)
-	for name, watch := range map[string]pgfx.StatsConfig{"watched": {}, "unwatched": {Disabled: true}} {
-		cfg.Stats = watch
+	for name, stats := range map[string]pgfx.StatsConfig{"statistics": {}, "no statistics": {Disabled: true}} {
+		cfg.Stats = stats
 		db := started(t, cfg)
 		refuse := func() {
 			_, err := db.Pool().Exec(t.Context(), "create table t (n int)")
@@ -86,15 +86,15 @@ func TestValidation_FollowsARefusedWrite(t *testing.T) {
 		assert.Equal(t, before, db.Stats().Pool.Connected, "%s: the server can write, the transaction could not", name)
 
 		readOnly("on")
-		require.Eventually(t, func() bool { // the backend takes the setting over by itself
+		require.Eventually(t, func() bool { // the backend applies the setting at its next command
 			var on string
 			err := db.Pool().QueryRow(t.Context(), "show transaction_read_only").Scan(&on)
 			return err == nil && on == "on"
 		}, eventually, tick, name)
 		refuse()
-		assert.Equal(t, before+1, db.Stats().Pool.Connected, "%s: the server can't: its connection is replaced", name)
+		assert.Equal(t, before+1, db.Stats().Pool.Connected, "%s: the server cannot write, so its connection is replaced", name)
 		refuse()
-		assert.Equal(t, before+1, db.Stats().Pool.Connected, "%s: what it leads to is known from the beginning now", name)
+		assert.Equal(t, before+1, db.Stats().Pool.Connected, "%s: the new connection was read-only from the beginning", name)
 		readOnly("off")
 	}
 }
@@ -109,7 +109,7 @@ func TestValidation_RoleWriterRejectsAReadOnlyServer(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := db.Pool().Exec(t.Context(), "select 1")
 		if err == nil {
-			return false // the backend takes the setting over by itself
+			return false // the backend applies the setting at its next command
 		}
 		var role *pgfx.RoleError
 		return assert.ErrorAs(t, err, &role)
@@ -140,20 +140,19 @@ func TestValidation_ReplacesALostConnection(t *testing.T) {
 	_, err := admin.Pool().Exec(t.Context(), "select pg_terminate_backend($1, 5000)", pid)
 	require.NoError(t, err)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
-	require.NoError(t, err, "the caller never meets the dead one")
+	require.NoError(t, err, "the caller gets a live connection")
 
 	cfg.Timeouts.Validate = pgfx.Off
-	blind := started(t, cfg)
-	blind.ValidateAlways()
-	require.NoError(t, blind.Pool().QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid))
+	unvalidated := started(t, cfg)
+	unvalidated.ValidateAlways()
+	require.NoError(t, unvalidated.Pool().QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid))
 	_, err = admin.Pool().Exec(t.Context(), "select pg_terminate_backend($1, 5000)", pid)
 	require.NoError(t, err)
-	_, err = blind.Pool().Exec(t.Context(), "select 1")
-	require.Error(t, err, "switched off")
+	_, err = unvalidated.Pool().Exec(t.Context(), "select 1")
+	require.Error(t, err, "validation is off")
 }
 
-// TestValidation_ResetsThePoolOnceForHalfOpenConnections: every connection of a full pool swallows what it is sent. The pool learns
-// it from one of them and replaces all.
+// In this test every connection of a full pool is half-open. One failed validation makes the pool replace all of them.
 func TestValidation_ResetsThePoolOnceForHalfOpenConnections(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 4, 10} {
@@ -167,12 +166,12 @@ func TestValidation_ResetsThePoolOnceForHalfOpenConnections(t *testing.T) {
 			var failures atomic.Int32
 			db.Internals().SubscribeFailures(func(error) {
 				failures.Add(1)
-				db.ValidateIdle() // the new one works, and may be slower than the limit
+				db.ValidateIdle() // the new connection works, but may exceed the limit
 			})
 			proxy.BlackHole()
 			_, err := db.Pool().Exec(within(t, 10*time.Second), "select 1")
 			require.NoError(t, err, "the caller gets a connection that works")
-			assert.EqualValues(t, 1, failures.Load(), "one connection was waited for, not %d", size)
+			assert.EqualValues(t, 1, failures.Load(), "one of %d connections was validated", size)
 		})
 	}
 }

@@ -82,7 +82,7 @@ var errNotStaged = errors.New("repo: the rows couldn't be staged")
 // unstaged marks an error of filling a stage, unless the connection or the transaction is what has failed.
 func markNotStaged(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || sqlstate.CauseOf(err) != sqlstate.Unknown ||
-		sqlstate.RemedyOf(err, false) != sqlstate.Never {
+		sqlstate.RemedyOf(err, false) != sqlstate.NoRetry {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errNotStaged, err)

@@ -1,5 +1,4 @@
-// Package caller tells who in the program called: the frames of a stack without those of the machinery between the program
-// and the pool.
+// Package caller finds the application's frames in a stack: those outside this library, pgx and database/sql.
 package caller
 
 import (
@@ -9,26 +8,26 @@ import (
 	"strings"
 )
 
-// Frames returns the frames of a stack, as runtime.Callers gives it, that belong to the program, innermost first.
+// Frames returns the application's frames of a stack from runtime.Callers, innermost first.
 func Frames(pcs []uintptr) []runtime.Frame {
 	if len(pcs) == 0 {
 		return nil
 	}
-	var named []runtime.Frame
-	frames := runtime.CallersFrames(slices.Clone(pcs)) // it keeps them
+	var application []runtime.Frame
+	frames := runtime.CallersFrames(slices.Clone(pcs)) // CallersFrames keeps its argument
 	for {
 		frame, more := frames.Next()
-		if frame.Function != "" && !inside(frame.Function) {
-			named = append(named, frame)
+		if frame.Function != "" && !isLibrary(frame.Function) {
+			application = append(application, frame)
 		}
 		if !more {
-			return named
+			return application
 		}
 	}
 }
 
-// inside reports whether a function belongs to the machinery.
-func inside(function string) bool {
+// isLibrary reports whether a function belongs to this library, pgx or database/sql.
+func isLibrary(function string) bool {
 	if rest, ok := strings.CutPrefix(function, "github.com/rdsfx-go/rdsfx/"); ok {
 		return strings.HasPrefix(rest, "pgfx.") || strings.HasPrefix(rest, "txn.") || strings.HasPrefix(rest, "repo.") ||
 			strings.HasPrefix(rest, "internal/poolstats.")
@@ -36,7 +35,7 @@ func inside(function string) bool {
 	return strings.HasPrefix(function, "github.com/jackc/pgx/") || strings.HasPrefix(function, "database/sql.")
 }
 
-// Position says in one line where a frame is.
+// Position describes a frame in one line.
 func Position(frame runtime.Frame) string {
 	return fmt.Sprintf("%s (%s:%d)", frame.Function, frame.File, frame.Line)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/caller"
 )
 
-// text is a value that notes who asks it for one.
+// text is a driver.Valuer that records the stack of its caller.
 type text struct{ pcs *[]uintptr }
 
 func (x text) Value() (driver.Value, error) {
@@ -21,10 +21,10 @@ func (x text) Value() (driver.Value, error) {
 	return "", nil
 }
 
-func TestTheMachineryIsLeftOut(t *testing.T) {
+func TestFrames_LeaveOutTheLibrary(t *testing.T) {
 	t.Parallel()
 	var pcs []uintptr
-	_, err := sql.Null[text]{V: text{&pcs}, Valid: true}.Value() // through database/sql
+	_, err := sql.Null[text]{V: text{&pcs}, Valid: true}.Value() // called by database/sql
 	require.NoError(t, err)
 	through := false
 	for frames := runtime.CallersFrames(pcs); ; {
@@ -40,11 +40,11 @@ func TestTheMachineryIsLeftOut(t *testing.T) {
 		functions = append(functions, frame.Function)
 	}
 	assert.NotContains(t, functions, "database/sql.Null[...].Value")
-	assert.Contains(t, functions, "github.com/rdsfx-go/rdsfx/internal/caller_test.TestTheMachineryIsLeftOut")
+	assert.Contains(t, functions, "github.com/rdsfx-go/rdsfx/internal/caller_test.TestFrames_LeaveOutTheLibrary")
 	assert.Empty(t, caller.Frames(nil))
 }
 
-func TestAPositionIsALine(t *testing.T) {
+func TestPosition_IsOneLine(t *testing.T) {
 	t.Parallel()
 	frame := runtime.Frame{Function: "app.main", File: "/src/main.go", Line: 7}
 	assert.Equal(t, "app.main (/src/main.go:7)", caller.Position(frame))

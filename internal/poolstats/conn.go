@@ -130,7 +130,7 @@ type execution struct {
 	err   error
 }
 
-// ending tells what a call of endStatement was about.
+// ending is what a call of endStatement has ended.
 type ending int
 
 const (
@@ -164,8 +164,8 @@ const (
 	maxCachedTextLen = 4 << 10
 )
 
-// entry returns the entry of a statement in table. The connection caches the entries of the texts that it executes, because
-// normalizing a text takes longer than all other statistics of a statement, and the table's lock is shared.
+// entry returns the entry of a statement in table. The connection caches entries by the texts that it executes. Normalizing a
+// text would take longer than all other statistics of a statement, and the table's lock is shared.
 func (c *Conn) entry(table *statementTable, text string, at time.Time) *statementEntry {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -39,8 +39,8 @@ type counters struct {
 func (c *Collector) Counts() Counts {
 	n := &c.counters
 	s := Counts{
-		Waiting: n.acquiring.Load(), Acquired: n.acquired.Load(), AcquireErrors: n.acquireErrors.Load(), AcquiresRefused: n.acquiresRefused.Load(),
-		ConnectFailures: n.connectFailures.Load(), LongLeases: c.longLease.Exceeded(),
+		Waiting: n.acquiring.Load(), Acquired: n.acquired.Load(), AcquireErrors: n.acquireErrors.Load(),
+		AcquiresRefused: n.acquiresRefused.Load(), ConnectFailures: n.connectFailures.Load(), LongLeases: c.longLease.Exceeded(),
 		StatementErrors: n.statementErrors.Load(), SlowStatements: c.slow.total(), StatementEvicted: c.statements.evicted(),
 		Waits: n.waits.Summary(), Leases: n.leases.Summary(), Statements: n.statements.Summary(),
 		Prepares: n.prepares.Summary(), Connects: n.connects.Summary(),

@@ -35,11 +35,11 @@ func (s *SlowLog) Add(text string, now time.Time) (log bool, omitted int64) {
 
 // Texts returns the texts that are kept, the latest first.
 func (s *SlowLog) Texts() []string {
-	var texts []string
+	var kept []string
 	for _, e := range s.log.latest() {
-		texts = append(texts, e.Text)
+		kept = append(kept, e.Text)
 	}
-	return texts
+	return kept
 }
 
 // LeaseChecker exports leaseChecker.

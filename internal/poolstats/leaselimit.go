@@ -18,8 +18,8 @@ type LeaseLimit struct {
 	count           atomic.Int64
 }
 
-// NewLeaseLimit returns a limit that logs the message exceeded, as a warning, for a lease that lasts longer than after, and
-// the message ended when such a lease ends. If after is 0 or less, leases with this limit are not reported.
+// NewLeaseLimit returns a limit of after. For a lease that lasts longer it logs the message exceeded as a warning, and the message
+// ended when the lease ends. If after is 0 or less, leases with this limit are not reported.
 func NewLeaseLimit(after time.Duration, logger *zap.Logger, exceeded, ended string) *LeaseLimit {
 	return &LeaseLimit{after: after, logger: logger, exceeded: exceeded, ended: ended}
 }
@@ -96,7 +96,7 @@ const minCheckInterval = time.Millisecond
 // exceed its limit before the shortest limit has passed, so acquires need not arm the timer.
 type leaseChecker struct {
 	check    func() (next time.Duration)
-	shortest atomic.Int64 // limit; 0: there is none
+	shortest atomic.Int64 // the shortest limit, 0 if there is none
 
 	mu      sync.Mutex
 	timer   *time.Timer

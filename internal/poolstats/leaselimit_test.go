@@ -49,7 +49,8 @@ func TestLeaseChecker_ChecksWhenALeaseMayExceedItsLimit(t *testing.T) {
 		began := time.Since(start)
 		assert.Equal(t, []time.Duration{began + time.Minute, began + 2*time.Minute}, checked(2*time.Minute))
 		set(&next, 10*time.Second)
-		assert.Equal(t, []time.Duration{began + 3*time.Minute, began + 3*time.Minute + 10*time.Second}, checked(70*time.Second), "a lease is due in 10 s")
+		third := began + 3*time.Minute
+		assert.Equal(t, []time.Duration{third, third + 10*time.Second}, checked(70*time.Second), "a lease is due in 10 s")
 
 		set(&next, -1)
 		checker.Require(time.Second)

@@ -1,5 +1,5 @@
-// Package poolstats collects the statistics of a pgx pool: durations and numbers of acquires, leases and statements, the
-// current leases with their stacks, slow statements and totals for each statement text.
+// Package poolstats collects the statistics of a pgx pool. It counts and times acquires, leases and statements, keeps totals for
+// each statement text, remembers slow statements and lists the current leases with their stacks.
 //
 // A lease is a connection that is currently checked out of the pool, from its acquire to its release.
 package poolstats
@@ -19,7 +19,7 @@ type Config struct {
 	Disabled bool
 	// Slow is the duration from which a statement counts as slow. 0: no statement does.
 	Slow time.Duration
-	// LongLease is the duration from which a lease is reported. 0: no lease is, unless it has a limit of its own.
+	// LongLease is the duration from which a lease is reported. 0: no lease is, unless LimitLease sets a limit.
 	LongLease time.Duration
 	// Statements is the number of statement texts to keep.
 	Statements int
@@ -123,7 +123,7 @@ func (c *Collector) CloseLeased() {
 		leased := !conn.acquired.IsZero()
 		conn.mu.Unlock()
 		if leased {
-			_ = conn.conn.PgConn().Conn().Close() // the connection is given up: nobody can act on an error
+			_ = conn.conn.PgConn().Conn().Close() // the connection is given up: its error does not matter
 		}
 	}
 }

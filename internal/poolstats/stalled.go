@@ -55,7 +55,7 @@ func (s StalledStatement) Abandon() bool {
 func abort(conn net.Conn) {
 	conn = rawConn(conn)
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // the connection is given up: nobody can act on an error
+		_ = tcp.SetLinger(0) // the connection is given up: its error does not matter
 	}
 	_ = conn.Close() // as above
 }

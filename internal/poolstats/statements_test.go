@@ -43,15 +43,15 @@ func (m *tableModel) record(text string, took time.Duration, choose func(least [
 func TestStatementTable_EvictsTheSmallestValue(t *testing.T) {
 	t.Parallel()
 	for _, capacity := range []int{1, 2, 7, 64} {
-		for _, texts := range []int{capacity + 1, 2 * capacity, 20 * capacity} {
+		for _, distinct := range []int{capacity + 1, 2 * capacity, 20 * capacity} {
 			seed := rand.Uint64()
 			random := rand.New(rand.NewPCG(seed, 0))
-			frequent := rand.NewZipf(random, 1.2, 1, uint64(texts-1))
+			frequent := rand.NewZipf(random, 1.2, 1, uint64(distinct-1))
 			table, model := poolstats.NewStatementTable(capacity), tableModel{capacity: capacity, values: map[string]time.Duration{}}
 			for step := range 1000 {
 				text := strconv.FormatUint(frequent.Uint64(), 10)
 				if step%3 == 0 {
-					text = strconv.Itoa(random.IntN(texts))
+					text = strconv.Itoa(random.IntN(distinct))
 				}
 				took := time.Duration(random.IntN(5)) // often the same, and often none
 				table.Record(text, took)

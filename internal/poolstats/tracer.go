@@ -97,8 +97,8 @@ func (t Tracer) TraceCopyFromEnd(_ context.Context, conn *pgx.Conn, data pgx.Tra
 	t.end(conn, data.CommandTag.RowsAffected(), data.Err)
 }
 
-// TracePrepareStart is called by pgx before it prepares a statement: one that runs for the first time on a connection, or one
-// that the application prepares.
+// TracePrepareStart is called by pgx before it prepares a statement. Either the statement runs for the first time on the
+// connection, or the application prepares it.
 func (t Tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
 	if t.c.cfg.Disabled {
 		return ctx

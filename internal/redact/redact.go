@@ -1,5 +1,4 @@
-// Package redact decides what may be shown. Connection strings reach errors, logs and status pages by many ways; every
-// one of them goes through here first, so that a password is never printed.
+// Package redact masks passwords in connection strings before they are printed in errors, logs or status pages.
 package redact
 
 import (
@@ -9,41 +8,42 @@ import (
 	"strings"
 )
 
-// Mask stands where a secret was.
+// Mask replaces secrets.
 const Mask = "xxxxx"
 
-// secretParams are the connection parameters whose values are secret, in URLs and in keyword/value strings
+// secretParams returns the connection parameters whose values are secret, in URLs and in keyword/value strings
 // (PostgreSQL manual, "Parameter Key Words").
 func secretParams() []string {
 	return []string{"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 }
 
 var (
-	// scheme is what a URL begins with.
+	// scheme matches the scheme of a URL.
 	scheme = regexp.MustCompile(`(?i)^\s*(?:[a-z][a-z0-9+.-]*:)?//`)
-	// credentials stand behind it: all up to the last @ is user and password, white space included, where the colon comes
-	// before the options. Where the scheme was forgotten, a string of keywords has its first = before any colon.
+	// credentials matches user and password after the scheme: everything up to the last @, including white space, if there is a
+	// colon before the options. In a URL without a scheme a colon must come before the first =; otherwise it is a
+	// keyword/value string.
 	credentials           = regexp.MustCompile(`(?s)^([^:?#@]*):(.*)@`)
 	credentialsSchemeless = regexp.MustCompile(`(?s)^([^:=@]*):(.*)@`)
-	// port is where a URL without credentials has its port, or the password when the host was forgotten.
+	// port matches host and port of a URL without credentials, or user and password of a URL without a host.
 	port = regexp.MustCompile(`^([^:/?#@=\[\s]+):([^/?#@]*)`)
-	// ports are ports of one host or, with the hosts between them, of several.
+	// ports matches what is a port and not a password: of one host, or the first of several.
 	ports = regexp.MustCompile(`^\d*(?:,|\s*$)`)
-	// userInfo takes everything up to the last @ before white space: a password with a / or an @ that nobody escaped must
-	// be masked too, above all because it is what makes the URL malformed.
+	// userInfo matches everything up to the last @ before white space. A password with an unescaped / or @ must be masked too:
+	// it makes the URL malformed, so it appears in errors.
 	userInfo = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://[^:/?#@\s]*):(\S*)@`)
-	// urlParam is one key=value of a URL's query; the key may be percent-encoded.
+	// urlParam matches one key=value of a URL's query; the key may be percent-encoded.
 	urlParam = regexp.MustCompile(`([^?&=\s]+)=([^&\s]*)`)
-	// keyword is one key = value of a keyword/value string; the value may be quoted, and a backslash escapes.
+	// keyword matches one key = value of a keyword/value string; the value may be quoted, and a backslash escapes.
 	keyword = regexp.MustCompile(`(\w+)(\s*=\s*)('(?:[^'\\]|\\.)*(?:'|$)|(?:\\.|\S)*)`)
 )
 
-// ConnString returns s, a URL or keyword/value connection string or a text that contains one, with every password in it
-// masked. It goes by pattern and never fails; where a string is ambiguous it masks too much rather than too little.
+// ConnString masks every password in s, which is a URL, a keyword/value connection string or a text that contains one. It uses
+// patterns and never fails. If s is ambiguous it masks too much rather than too little.
 func ConnString(s string) string {
-	begin := scheme.FindString(s)
-	if begin != "" || !strings.Contains(s, "://") {
-		s = begin + address(s[len(begin):], begin != "")
+	prefix := scheme.FindString(s)
+	if prefix != "" || !strings.Contains(s, "://") {
+		s = prefix + maskAddress(s[len(prefix):], prefix != "")
 	}
 	if strings.Contains(s, "://") {
 		s = userInfo.ReplaceAllString(s, "${1}:"+Mask+"@")
@@ -64,19 +64,19 @@ func ConnString(s string) string {
 	})
 }
 
-// ParseError returns what went wrong in an error of pgx's parsers of connection strings, and nothing of what they quote: that
-// may be the password, in a place where no pattern finds it.
+// ParseError returns the reason in an error of pgx's connection string parsers, without the parts of the string that they quote.
+// These may contain the password in a place that no pattern matches.
 func ParseError(err error) string {
-	_, what, found := strings.Cut(err.Error(), "`: ")
+	_, reason, found := strings.Cut(err.Error(), "`: ")
 	if !found {
 		return "it is malformed"
 	}
-	what, _, _ = strings.Cut(what, " (")
-	return what
+	reason, _, _ = strings.Cut(reason, " (")
+	return reason
 }
 
-// address masks what stands between the scheme of a URL, if it has one, and its options.
-func address(s string, hasScheme bool) string {
+// maskAddress masks the password in the part of a URL after its scheme.
+func maskAddress(s string, hasScheme bool) string {
 	pattern := credentials
 	if !hasScheme {
 		pattern = credentialsSchemeless

@@ -10,7 +10,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/redact"
 )
 
-func TestConnStringMasksPasswordsAndKeepsTheRest(t *testing.T) {
+func TestConnString_MasksPasswords(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{
 		"":                                     "",
@@ -53,13 +53,13 @@ func TestConnStringMasksPasswordsAndKeepsTheRest(t *testing.T) {
 	}
 }
 
-func TestAParsersErrorIsShownWithoutWhatItQuotes(t *testing.T) {
+func TestParseError_QuotesNothing(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "failed to parse as URL", redact.ParseError(errors.New("cannot parse `postgres://a:p w@h/d`: failed to parse as URL (\"p w\")")))
 	assert.Equal(t, "it is malformed", redact.ParseError(errors.New("p w is no password")))
 }
 
-func FuzzConnStringNeverShowsThePassword(f *testing.F) {
+func FuzzConnString(f *testing.F) {
 	for _, seed := range []string{"", "@", "/", ":", "%", "a b", "?x=y", "'", `\`} {
 		f.Add(seed, seed)
 	}

@@ -1,5 +1,5 @@
-// Package sqlstate says what an error of a database means: why a connection could not be made or was lost, and what may be
-// done again. It is one table (see [Rows]) over error values; it keeps no state and does no I/O.
+// Package sqlstate classifies database errors: why a connection could not be opened or was lost, and whether the work may be
+// retried. It is one table (see [Rows]); it keeps no state and does no I/O.
 //
 // SQLSTATE codes are those of the PostgreSQL manual, appendix "PostgreSQL Error Codes".
 package sqlstate
@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// The codes that the library acts on, under the manual's condition names.
+// The codes that the library handles, with the condition names of the manual.
 const (
 	ProtocolViolation                 = "08P01"
 	InvalidAuthorizationSpecification = "28000"
@@ -41,7 +41,7 @@ const (
 	InsufficientPrivilege             = "42501"
 )
 
-// Code returns the SQLSTATE in err's tree, or "" when the server did not answer with an error.
+// Code returns the SQLSTATE of the server's error in err's tree, "" if there is none.
 func Code(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code
@@ -49,7 +49,7 @@ func Code(err error) string {
 	return ""
 }
 
-// Class returns the first two characters of the SQLSTATE, "" when there is none.
+// Class returns the first two characters of the SQLSTATE, "" if there is none.
 func Class(err error) string {
 	if code := Code(err); len(code) == len("00000") {
 		return code[:2]
@@ -57,39 +57,39 @@ func Class(err error) string {
 	return ""
 }
 
-// Cause names why a database cannot be used.
+// Cause is why a database cannot be used.
 type Cause string
 
-// The causes, from the nearest to the farthest end of the connection.
+// The causes, ordered from the client to the server.
 const (
 	None            Cause = ""
 	DNS             Cause = "dns"              // the host name does not resolve
-	Refused         Cause = "refused"          // nothing listens at the address
-	Timeout         Cause = "timeout"          // no answer in time
-	TLS             Cause = "tls"              // no trusted, or no encrypted, connection
-	Login           Cause = "login"            // the server refuses the role or its password
+	Refused         Cause = "refused"          // no server listens at the address
+	Timeout         Cause = "timeout"          // no reply in time
+	TLS             Cause = "tls"              // no encrypted or no trusted connection
+	Login           Cause = "login"            // the server refuses the login user or the password
 	DatabaseMissing Cause = "database_missing" // there is no such database
-	StartingUp      Cause = "starting_up"      // the server starts or recovers
-	ShuttingDown    Cause = "shutting_down"    // the server or an administrator ended the connection
+	StartingUp      Cause = "starting_up"      // the server is starting or recovering
+	ShuttingDown    Cause = "shutting_down"    // the server is shutting down, or an administrator terminated the connection
 	ServerFull      Cause = "server_full"      // no connection slot is free
-	Killed          Cause = "killed"           // the connection was closed or reset in the middle
-	ReadOnly        Cause = "read_only"        // the server takes no writes
-	Unknown         Cause = "unknown"          // anything else
+	Killed          Cause = "killed"           // the connection was closed or reset while in use
+	ReadOnly        Cause = "read_only"        // the server accepts no writes
+	Unknown         Cause = "unknown"          // any other error
 )
 
 var (
-	// ErrReadOnly is matched by errors which say that a server is read-only and which the server itself didn't send.
+	// ErrReadOnly matches the library's own errors about a read-only server.
 	ErrReadOnly = errors.New("the server is read-only")
-	// ErrInDoubt is matched by errors which say that nobody knows whether a transaction was committed. Nothing is done again
-	// then, whatever else the error wraps.
+	// ErrInDoubt matches errors after which the outcome of a COMMIT is unknown. Work is never retried then, whatever else the
+	// error wraps.
 	ErrInDoubt = errors.New("the outcome of a commit is unknown")
 )
 
-// CauseOf classifies an error of connecting or of a statement that met a broken connection. A nil err is None; an error
-// that says nothing about the server's availability is Unknown.
+// CauseOf classifies an error of connecting, or of a statement whose connection was lost. It returns None for nil, and Unknown for
+// an error that does not tell whether the server is available.
 func CauseOf(err error) Cause { return Find(err).Cause }
 
-// Hint says what to do about an error of connecting, "" when there is nothing to say.
+// Hint returns what to do about an error of connecting, "" if that is unknown.
 func Hint(err error) string {
 	switch CauseOf(err) {
 	case DNS:
@@ -119,7 +119,7 @@ func Hint(err error) string {
 	return ""
 }
 
-// fullHint says who has no connection to give, by what it said.
+// fullHint returns the hint for the limit that an error text names.
 func fullHint(text string) string {
 	switch {
 	case strings.Contains(text, "max_client_conn"), strings.Contains(text, "query_wait_timeout"):

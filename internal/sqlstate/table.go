@@ -15,152 +15,160 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Remedy is what may be done again after an error.
+// Remedy is how work that has failed with an error may be retried.
 type Remedy uint8
 
 const (
-	// Never is for what would only fail again, and for what may have happened.
-	Never Remedy = iota
-	// Reconnect says that no connection came to be, so that nothing was sent; another attempt may succeed.
+	// NoRetry is for work that would fail again, and for work that may have been done.
+	NoRetry Remedy = iota
+	// Reconnect is for a connection that could not be opened: nothing was sent, and another attempt may succeed.
 	Reconnect
-	// Refresh says that the login was refused; one more attempt may succeed, with fresh credentials.
+	// Refresh is for a refused login: one more attempt with fresh credentials may succeed.
 	Refresh
-	// Redo says that the server has undone the whole transaction, or the one statement outside of one. All of it may be done again.
-	Redo
-	// Evict is Redo on another connection: this one leads to a server that takes no writes.
-	Evict
-	// Repeat says that the connection was lost and nobody knows how far the server came. Only what may happen twice may be done again.
-	Repeat
+	// RetryTransaction is for work that the server has rolled back: a whole transaction, or a statement outside a transaction.
+	// All of it may be retried.
+	RetryTransaction
+	// RetryElsewhere is RetryTransaction on another connection, because the server of this one accepts no writes.
+	RetryElsewhere
+	// RetryIdempotent is for a connection that was lost while the server may have been at work: only idempotent work may be
+	// retried.
+	RetryIdempotent
 )
 
-// Row is one line of the table: a kind of error, what it means and what may be done about it.
+// Row is one row of the table: a kind of error, its cause and its remedies.
 type Row struct {
-	// Code is an SQLSTATE, or a class of them (two characters); "" for what the server didn't send.
+	// Code is an SQLSTATE or the two characters of a class, "" for an error that is not the server's.
 	Code string
-	// Says is a part of the message by which the row differs from others of its code.
-	Says string
-	// Name is the condition's name in the PostgreSQL manual (of a class: the class's), or a description of a Go error.
+	// Routine is the server's function that reports the error, if other errors have the same code, else "".
+	Routine string
+	// Message is a part of the message, if other errors have the same code, else "". It decides only about messages of PgBouncer,
+	// which are never translated, and about Cause.
+	Message string
+	// Name is the name of the condition or the class in the PostgreSQL manual, or a description of a Go error.
 	Name string
-	// Cause is why the database can't be used, Unknown for an error that doesn't say so.
+	// Cause is why the database cannot be used, Unknown if the error does not tell.
 	Cause Cause
-	// Connecting is the remedy while a connection is being made, Using once there was one.
+	// Connecting is the remedy while a connection is being opened, Using the one afterwards.
 	Connecting, Using Remedy
 
-	is func(error) bool // of a row without a code
+	is func(error) bool // for rows without a code
 }
 
-// The table, in the order in which it is looked through. What isn't in it is Unknown and never done again.
+// The table, in the order of precedence. An error without a row has the cause Unknown and the remedy NoRetry.
 var (
-	// verdicts outweigh whatever they wrap.
-	verdicts = []Row{
+	// libraryErrors take precedence over the errors that they wrap.
+	libraryErrors = []Row{
 		{Name: "outcome of a commit unknown", Cause: Unknown, is: is(ErrInDoubt)},
-		{Name: "read-only server, found by asking", Cause: ReadOnly, Connecting: Evict, Using: Evict, is: is(ErrReadOnly)},
+		{Name: "read-only server, found by a query", Cause: ReadOnly, Connecting: RetryElsewhere, Using: RetryElsewhere, is: is(ErrReadOnly)},
 	}
 
-	// answers are what the server says.
-	answers = []Row{
-		{Code: "08000", Name: "connection_exception", Cause: Killed, Connecting: Reconnect, Using: Repeat},
+	// serverErrors are errors that the server or PgBouncer sends.
+	serverErrors = []Row{
+		{Code: "08000", Name: "connection_exception", Cause: Killed, Connecting: Reconnect, Using: RetryIdempotent},
 		{Code: "08001", Name: "sqlclient_unable_to_establish_sqlconnection", Cause: Refused, Connecting: Reconnect},
-		{Code: "08003", Name: "connection_does_not_exist", Cause: Killed, Connecting: Reconnect, Using: Repeat},
+		{Code: "08003", Name: "connection_does_not_exist", Cause: Killed, Connecting: Reconnect, Using: RetryIdempotent},
 		{Code: "08004", Name: "sqlserver_rejected_establishment_of_sqlconnection", Cause: Refused, Connecting: Reconnect},
-		{Code: "08006", Name: "connection_failure", Cause: Killed, Connecting: Reconnect, Using: Repeat},
+		{Code: "08006", Name: "connection_failure", Cause: Killed, Connecting: Reconnect, Using: RetryIdempotent},
 		{Code: "08007", Name: "transaction_resolution_unknown", Cause: Unknown},
-		// PgBouncer gives this code to all that it says, in English: that it doesn't get to its server or hasn't asked it again since
-		// that refused it, that it has no connection to give, and what its server said when it refused it.
-		pooler("server_login_retry", Refused, Repeat),
-		pooler("cannot connect to server", Refused, Repeat),
-		pooler("server conn crashed", Killed, Repeat),
-		pooler("max_client_conn", ServerFull, Never),
-		pooler("query_wait_timeout", ServerFull, Repeat),
-		pooler("too many connections", ServerFull, Never),
-		pooler("too many clients", ServerFull, Never),
-		pooler("connection slots", ServerFull, Never),
-		pooler("the database system is", StartingUp, Never),
+		// PgBouncer sends all its errors with this code. Some report that it cannot reach its server or has no free connection,
+		// others repeat the message with which the server has refused it.
+		pooler("server_login_retry", Refused, RetryIdempotent),
+		pooler("cannot connect to server", Refused, RetryIdempotent),
+		pooler("server conn crashed", Killed, RetryIdempotent),
+		pooler("max_client_conn", ServerFull, NoRetry),
+		pooler("query_wait_timeout", ServerFull, RetryIdempotent),
+		pooler("too many connections", ServerFull, NoRetry),
+		pooler("too many clients", ServerFull, NoRetry),
+		pooler("connection slots", ServerFull, NoRetry),
+		pooler("the database system is", StartingUp, NoRetry),
 		{Code: "08", Name: "Connection Exception", Cause: Unknown},
 		{
-			// The plan of a prepared statement outlived a change of the table. The server refuses before it does anything, and pgx
-			// prepares anew.
-			Code: FeatureNotSupported, Says: "cached plan must not change result type", Name: "feature_not_supported", Cause: Unknown, Using: Redo,
+			// A table has changed since a statement was prepared: "cached plan must not change result type". The server refuses to
+			// execute the statement, and pgx prepares it again the next time.
+			Code: FeatureNotSupported, Routine: "RevalidateCachedQuery", Name: "feature_not_supported", Cause: Unknown, Using: RetryTransaction,
 		},
 		{Code: "0A", Name: "Feature Not Supported", Cause: Unknown},
 		{Code: "22", Name: "Data Exception", Cause: Unknown},
 		{Code: "23", Name: "Integrity Constraint Violation", Cause: Unknown},
-		{Code: ReadOnlySQLTransaction, Name: "read_only_sql_transaction", Cause: ReadOnly, Connecting: Evict, Using: Evict},
+		{Code: ReadOnlySQLTransaction, Name: "read_only_sql_transaction", Cause: ReadOnly, Connecting: RetryElsewhere, Using: RetryElsewhere},
 		{Code: "25", Name: "Invalid Transaction State", Cause: Unknown},
-		// pg_hba.conf wants TLS: rds.force_ssl answers like this.
-		{Code: InvalidAuthorizationSpecification, Says: "no encryption", Name: "invalid_authorization_specification", Cause: TLS},
-		{Code: InvalidAuthorizationSpecification, Says: "SSL off", Name: "invalid_authorization_specification", Cause: TLS},
+		// pg_hba.conf requires TLS, for example by rds.force_ssl.
+		{Code: InvalidAuthorizationSpecification, Message: "no encryption", Name: "invalid_authorization_specification", Cause: TLS},
+		{Code: InvalidAuthorizationSpecification, Message: "SSL off", Name: "invalid_authorization_specification", Cause: TLS},
 		{Code: InvalidAuthorizationSpecification, Name: "invalid_authorization_specification", Cause: Login, Connecting: Refresh},
 		{Code: InvalidPassword, Name: "invalid_password", Cause: Login, Connecting: Refresh},
 		{Code: "28", Name: "Invalid Authorization Specification", Cause: Unknown},
 		{Code: InvalidCatalogName, Name: "invalid_catalog_name", Cause: DatabaseMissing},
 		{Code: "3D", Name: "Invalid Catalog Name", Cause: Unknown},
-		{Code: SerializationFailure, Name: "serialization_failure", Cause: Unknown, Using: Redo},
-		{Code: DeadlockDetected, Name: "deadlock_detected", Cause: Unknown, Using: Redo},
+		{Code: SerializationFailure, Name: "serialization_failure", Cause: Unknown, Using: RetryTransaction},
+		{Code: DeadlockDetected, Name: "deadlock_detected", Cause: Unknown, Using: RetryTransaction},
 		{Code: "40", Name: "Transaction Rollback", Cause: Unknown},
 		{Code: "42", Name: "Syntax Error or Access Rule Violation", Cause: Unknown},
 		{Code: "53100", Name: "disk_full", Cause: Unknown},
 		{Code: TooManyConnections, Name: "too_many_connections", Cause: ServerFull, Connecting: Reconnect},
 		{Code: "53", Name: "Insufficient Resources", Cause: Unknown},
 		{Code: QueryCanceled, Name: "query_canceled", Cause: Unknown},
-		{Code: AdminShutdown, Name: "admin_shutdown", Cause: ShuttingDown, Connecting: Reconnect, Using: Repeat},
-		{Code: CrashShutdown, Name: "crash_shutdown", Cause: ShuttingDown, Connecting: Reconnect, Using: Repeat},
-		{Code: CannotConnectNow, Says: "shutting down", Name: "cannot_connect_now", Cause: ShuttingDown, Connecting: Reconnect, Using: Repeat},
-		{Code: CannotConnectNow, Name: "cannot_connect_now", Cause: StartingUp, Connecting: Reconnect, Using: Repeat},
+		{Code: AdminShutdown, Name: "admin_shutdown", Cause: ShuttingDown, Connecting: Reconnect, Using: RetryIdempotent},
+		{Code: CrashShutdown, Name: "crash_shutdown", Cause: ShuttingDown, Connecting: Reconnect, Using: RetryIdempotent},
+		{
+			Code: CannotConnectNow, Message: "shutting down", Name: "cannot_connect_now", Cause: ShuttingDown,
+			Connecting: Reconnect, Using: RetryIdempotent,
+		},
+		{Code: CannotConnectNow, Name: "cannot_connect_now", Cause: StartingUp, Connecting: Reconnect, Using: RetryIdempotent},
 		{Code: DatabaseDropped, Name: "database_dropped", Cause: DatabaseMissing},
-		{Code: IdleSessionTimeout, Name: "idle_session_timeout", Cause: Unknown, Using: Repeat},
+		{Code: IdleSessionTimeout, Name: "idle_session_timeout", Cause: Unknown, Using: RetryIdempotent},
 		{Code: "57", Name: "Operator Intervention", Cause: Unknown},
 		{Code: "58", Name: "System Error", Cause: Unknown},
 		{Code: "XX", Name: "Internal Error", Cause: Unknown},
 	}
 
-	// troubles are met on the way to the server. That a name doesn't resolve or an address refuses happens while connecting;
-	// but only an error that is known to come from there counts as such.
-	troubles = []Row{
+	// clientErrors are errors of the client and of the network.
+	clientErrors = []Row{
 		{Name: "cancelled by the caller", Cause: Unknown, is: is(context.Canceled)},
-		{Name: "host name not resolved", Cause: DNS, Connecting: Reconnect, Using: Repeat, is: isDNS},
+		{Name: "host name not resolved", Cause: DNS, Connecting: Reconnect, Using: RetryIdempotent, is: isDNS},
 		{Name: "no trusted or no encrypted connection", Cause: TLS, is: isTLS},
-		// A missing Unix socket is a server that isn't there.
-		{Name: "connection refused", Cause: Refused, Connecting: Reconnect, Using: Repeat, is: is(syscall.ECONNREFUSED, os.ErrNotExist)},
-		{Name: "the caller's deadline", Cause: Timeout, Connecting: Reconnect, is: is(context.DeadlineExceeded)},
-		{Name: "no answer, no route", Cause: Timeout, Connecting: Reconnect, Using: Repeat, is: isTimeout},
-		{Name: "connection lost", Cause: Killed, Connecting: Reconnect, Using: Repeat, is: isKilled},
+		// A missing Unix socket means that no server runs.
+		{Name: "connection refused", Cause: Refused, Connecting: Reconnect, Using: RetryIdempotent, is: is(syscall.ECONNREFUSED, os.ErrNotExist)},
+		{Name: "deadline of the caller", Cause: Timeout, Connecting: Reconnect, is: is(context.DeadlineExceeded)},
+		{Name: "no reply or no route", Cause: Timeout, Connecting: Reconnect, Using: RetryIdempotent, is: isTimeout},
+		{Name: "connection lost", Cause: Killed, Connecting: Reconnect, Using: RetryIdempotent, is: isKilled},
 	}
 )
 
-// pooler makes a row for something that PgBouncer says.
-func pooler(says string, cause Cause, using Remedy) Row {
-	return Row{Code: ProtocolViolation, Says: says, Name: "protocol_violation", Cause: cause, Connecting: Reconnect, Using: using}
+// pooler returns the row of a message of PgBouncer.
+func pooler(message string, cause Cause, using Remedy) Row {
+	return Row{Code: ProtocolViolation, Message: message, Name: "protocol_violation", Cause: cause, Connecting: Reconnect, Using: using}
 }
 
 // Rows returns a copy of the table.
-func Rows() []Row { return slices.Concat(verdicts, answers, troubles) }
+func Rows() []Row { return slices.Concat(libraryErrors, serverErrors, clientErrors) }
 
-// Find returns the row that an error falls under, and one that says Unknown and Never when there is none. Of several errors
-// in the tree the server's counts first.
+// Find returns the row of an error. If err's tree has several errors, the server's takes precedence. An error without a row
+// gets one with the cause Unknown and the remedy NoRetry.
 func Find(err error) Row {
 	if err == nil {
 		return Row{Name: "no error"}
 	}
-	met := func(row Row) bool { return row.is(err) }
-	if i := slices.IndexFunc(verdicts, met); i >= 0 {
-		return verdicts[i]
+	matches := func(row Row) bool { return row.is(err) }
+	if i := slices.IndexFunc(libraryErrors, matches); i >= 0 {
+		return libraryErrors[i]
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		i := slices.IndexFunc(answers, func(row Row) bool {
-			return strings.HasPrefix(pg.Code, row.Code) && strings.Contains(pg.Message, row.Says)
+		i := slices.IndexFunc(serverErrors, func(row Row) bool {
+			return strings.HasPrefix(pg.Code, row.Code) && strings.Contains(pg.Message, row.Message) &&
+				(row.Routine == "" || row.Routine == pg.Routine)
 		})
 		if i >= 0 {
-			return answers[i]
+			return serverErrors[i]
 		}
-	} else if i := slices.IndexFunc(troubles, met); i >= 0 {
-		return troubles[i]
+	} else if i := slices.IndexFunc(clientErrors, matches); i >= 0 {
+		return clientErrors[i]
 	}
-	return Row{Name: "anything else", Cause: Unknown}
+	return Row{Name: "any other error", Cause: Unknown}
 }
 
-// RemedyOf returns what may be done again after err. connecting says that err is known to come from making a connection, so
-// that none of the work had begun.
+// RemedyOf returns how work that failed with err may be retried. connecting states that err is an error of opening a connection,
+// so the work has not begun.
 func RemedyOf(err error, connecting bool) Remedy {
 	row := Find(err)
 	if connecting {
@@ -169,11 +177,11 @@ func RemedyOf(err error, connecting bool) Remedy {
 	return row.Using
 }
 
-// RetryConnect reports whether another attempt to connect can succeed without anybody changing something: the server may
-// come up, a slot may become free, a name may resolve. A refused login or a missing database stays as it is.
+// RetryConnect reports whether another attempt to connect may succeed without a change of the configuration. The server may come
+// up, a slot may become free, or a name may resolve. A refused login and a missing database are permanent.
 func RetryConnect(err error) bool {
 	remedy := RemedyOf(err, true)
-	return remedy == Reconnect || remedy == Evict
+	return remedy == Reconnect || remedy == RetryElsewhere
 }
 
 func is(targets ...error) func(error) bool {
@@ -183,8 +191,8 @@ func is(targets ...error) func(error) bool {
 }
 
 func isDNS(err error) bool {
-	_, is := errors.AsType[*net.DNSError](err)
-	return is
+	_, ok := errors.AsType[*net.DNSError](err)
+	return ok
 }
 
 func isTLS(err error) bool {

@@ -21,85 +21,88 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
-const stale = "cached plan must not change result type"
-
-func TestEveryRowOfTheTable(t *testing.T) {
+func TestTable_EveryRow(t *testing.T) {
 	t.Parallel()
 	covered := map[string]bool{}
-	id := func(row sqlstate.Row) string { return strings.Join([]string{row.Code, row.Says, row.Name}, "|") }
+	id := func(row sqlstate.Row) string {
+		return strings.Join([]string{row.Code, row.Routine + row.Message, row.Name}, "|")
+	}
 	for _, test := range []struct {
 		err               error
 		row               string
 		connecting, using sqlstate.Remedy
 	}{
-		{sqlstate.ErrInDoubt, "||outcome of a commit unknown", sqlstate.Never, sqlstate.Never},
-		{errors.Join(sqlstate.ErrInDoubt, io.EOF), "||outcome of a commit unknown", sqlstate.Never, sqlstate.Never},
-		{errors.Join(pg("40001", ""), sqlstate.ErrInDoubt), "||outcome of a commit unknown", sqlstate.Never, sqlstate.Never},
-		{sqlstate.ErrReadOnly, "||read-only server, found by asking", sqlstate.Evict, sqlstate.Evict},
+		{sqlstate.ErrInDoubt, "||outcome of a commit unknown", sqlstate.NoRetry, sqlstate.NoRetry},
+		{errors.Join(sqlstate.ErrInDoubt, io.EOF), "||outcome of a commit unknown", sqlstate.NoRetry, sqlstate.NoRetry},
+		{errors.Join(pg("40001", ""), sqlstate.ErrInDoubt), "||outcome of a commit unknown", sqlstate.NoRetry, sqlstate.NoRetry},
+		{sqlstate.ErrReadOnly, "||read-only server, found by a query", sqlstate.RetryElsewhere, sqlstate.RetryElsewhere},
 
-		{pg("08000", ""), "08000||connection_exception", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("08001", ""), "08001||sqlclient_unable_to_establish_sqlconnection", sqlstate.Reconnect, sqlstate.Never},
-		{pg("08003", ""), "08003||connection_does_not_exist", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("08004", ""), "08004||sqlserver_rejected_establishment_of_sqlconnection", sqlstate.Reconnect, sqlstate.Never},
-		{pg("08006", ""), "08006||connection_failure", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("08007", ""), "08007||transaction_resolution_unknown", sqlstate.Never, sqlstate.Never},
-		{pg("08P01", `server login has been failing, try again later (server_login_retry)`), "08P01|server_login_retry|protocol_violation", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("08P01", `pgbouncer cannot connect to server`), "08P01|cannot connect to server|protocol_violation", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("08P01", `server conn crashed?`), "08P01|server conn crashed|protocol_violation", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("08P01", `no more connections allowed (max_client_conn)`), "08P01|max_client_conn|protocol_violation", sqlstate.Reconnect, sqlstate.Never},
-		{pg("08P01", `query_wait_timeout`), "08P01|query_wait_timeout|protocol_violation", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("08P01", `too many connections for database "x"`), "08P01|too many connections|protocol_violation", sqlstate.Reconnect, sqlstate.Never},
-		{pg("08P01", `sorry, too many clients already`), "08P01|too many clients|protocol_violation", sqlstate.Reconnect, sqlstate.Never},
-		{pg("08P01", `remaining connection slots are reserved`), "08P01|connection slots|protocol_violation", sqlstate.Reconnect, sqlstate.Never},
-		{pg("08P01", `the database system is starting up`), "08P01|the database system is|protocol_violation", sqlstate.Reconnect, sqlstate.Never},
-		{pg("08P01", ""), "08||Connection Exception", sqlstate.Never, sqlstate.Never},
-		{pg("0A000", stale), "0A000|" + stale + "|feature_not_supported", sqlstate.Never, sqlstate.Redo},
-		{pg("0A000", "not yet"), "0A||Feature Not Supported", sqlstate.Never, sqlstate.Never},
-		{pg("22012", "division by zero"), "22||Data Exception", sqlstate.Never, sqlstate.Never},
-		{pg("23505", "duplicate key"), "23||Integrity Constraint Violation", sqlstate.Never, sqlstate.Never},
-		{pg("25006", ""), "25006||read_only_sql_transaction", sqlstate.Evict, sqlstate.Evict},
-		{pg("25P02", ""), "25||Invalid Transaction State", sqlstate.Never, sqlstate.Never},
-		{pg("28000", "no encryption"), "28000|no encryption|invalid_authorization_specification", sqlstate.Never, sqlstate.Never},
-		{pg("28000", "SSL off"), "28000|SSL off|invalid_authorization_specification", sqlstate.Never, sqlstate.Never},
-		{pg("28000", `role "x" does not exist`), "28000||invalid_authorization_specification", sqlstate.Refresh, sqlstate.Never},
-		{pg("28P01", ""), "28P01||invalid_password", sqlstate.Refresh, sqlstate.Never},
-		{pg("28999", ""), "28||Invalid Authorization Specification", sqlstate.Never, sqlstate.Never},
-		{pg("3D000", ""), "3D000||invalid_catalog_name", sqlstate.Never, sqlstate.Never},
-		{pg("3D999", ""), "3D||Invalid Catalog Name", sqlstate.Never, sqlstate.Never},
-		{pg("40001", ""), "40001||serialization_failure", sqlstate.Never, sqlstate.Redo},
-		{pg("40P01", ""), "40P01||deadlock_detected", sqlstate.Never, sqlstate.Redo},
-		{pg("40003", ""), "40||Transaction Rollback", sqlstate.Never, sqlstate.Never},
-		{pg("42601", ""), "42||Syntax Error or Access Rule Violation", sqlstate.Never, sqlstate.Never},
-		{pg("53100", ""), "53100||disk_full", sqlstate.Never, sqlstate.Never},
-		{pg("53300", ""), "53300||too_many_connections", sqlstate.Reconnect, sqlstate.Never},
-		{pg("53200", ""), "53||Insufficient Resources", sqlstate.Never, sqlstate.Never},
-		{pg("57014", ""), "57014||query_canceled", sqlstate.Never, sqlstate.Never},
-		{errors.Join(context.DeadlineExceeded, pg("57014", "")), "57014||query_canceled", sqlstate.Never, sqlstate.Never},
-		{pg("57P01", ""), "57P01||admin_shutdown", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("57P02", ""), "57P02||crash_shutdown", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("57P03", "is shutting down"), "57P03|shutting down|cannot_connect_now", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("57P03", "is starting up"), "57P03||cannot_connect_now", sqlstate.Reconnect, sqlstate.Repeat},
-		{pg("57P04", ""), "57P04||database_dropped", sqlstate.Never, sqlstate.Never},
-		{pg("57P05", ""), "57P05||idle_session_timeout", sqlstate.Never, sqlstate.Repeat},
-		{pg("57000", ""), "57||Operator Intervention", sqlstate.Never, sqlstate.Never},
-		{pg("58030", ""), "58||System Error", sqlstate.Never, sqlstate.Never},
-		{pg("XX000", ""), "XX||Internal Error", sqlstate.Never, sqlstate.Never},
+		{pg("08000", ""), "08000||connection_exception", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("08001", ""), "08001||sqlclient_unable_to_establish_sqlconnection", sqlstate.Reconnect, sqlstate.NoRetry},
+		{pg("08003", ""), "08003||connection_does_not_exist", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("08004", ""), "08004||sqlserver_rejected_establishment_of_sqlconnection", sqlstate.Reconnect, sqlstate.NoRetry},
+		{pg("08006", ""), "08006||connection_failure", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("08007", ""), "08007||transaction_resolution_unknown", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("08P01", `server login has been failing, try again later (server_login_retry)`), "08P01|server_login_retry|protocol_violation", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("08P01", `pgbouncer cannot connect to server`), "08P01|cannot connect to server|protocol_violation", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("08P01", `server conn crashed?`), "08P01|server conn crashed|protocol_violation", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("08P01", `no more connections allowed (max_client_conn)`), "08P01|max_client_conn|protocol_violation", sqlstate.Reconnect, sqlstate.NoRetry},
+		{pg("08P01", `query_wait_timeout`), "08P01|query_wait_timeout|protocol_violation", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("08P01", `too many connections for database "x"`), "08P01|too many connections|protocol_violation", sqlstate.Reconnect, sqlstate.NoRetry},
+		{pg("08P01", `sorry, too many clients already`), "08P01|too many clients|protocol_violation", sqlstate.Reconnect, sqlstate.NoRetry},
+		{pg("08P01", `remaining connection slots are reserved`), "08P01|connection slots|protocol_violation", sqlstate.Reconnect, sqlstate.NoRetry},
+		{pg("08P01", `the database system is starting up`), "08P01|the database system is|protocol_violation", sqlstate.Reconnect, sqlstate.NoRetry},
+		{pg("08P01", ""), "08||Connection Exception", sqlstate.NoRetry, sqlstate.NoRetry},
+		{
+			&pgconn.PgError{Code: "0A000", Routine: "RevalidateCachedQuery"},
+			"0A000|RevalidateCachedQuery|feature_not_supported", sqlstate.NoRetry, sqlstate.RetryTransaction,
+		},
+		{pg("0A000", "not yet"), "0A||Feature Not Supported", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("22012", "division by zero"), "22||Data Exception", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("23505", "duplicate key"), "23||Integrity Constraint Violation", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("25006", ""), "25006||read_only_sql_transaction", sqlstate.RetryElsewhere, sqlstate.RetryElsewhere},
+		{pg("25P02", ""), "25||Invalid Transaction State", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("28000", "no encryption"), "28000|no encryption|invalid_authorization_specification", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("28000", "SSL off"), "28000|SSL off|invalid_authorization_specification", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("28000", `role "x" does not exist`), "28000||invalid_authorization_specification", sqlstate.Refresh, sqlstate.NoRetry},
+		{pg("28P01", ""), "28P01||invalid_password", sqlstate.Refresh, sqlstate.NoRetry},
+		{pg("28999", ""), "28||Invalid Authorization Specification", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("3D000", ""), "3D000||invalid_catalog_name", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("3D999", ""), "3D||Invalid Catalog Name", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("40001", ""), "40001||serialization_failure", sqlstate.NoRetry, sqlstate.RetryTransaction},
+		{pg("40P01", ""), "40P01||deadlock_detected", sqlstate.NoRetry, sqlstate.RetryTransaction},
+		{pg("40003", ""), "40||Transaction Rollback", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("42601", ""), "42||Syntax Error or Access Rule Violation", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("53100", ""), "53100||disk_full", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("53300", ""), "53300||too_many_connections", sqlstate.Reconnect, sqlstate.NoRetry},
+		{pg("53200", ""), "53||Insufficient Resources", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("57014", ""), "57014||query_canceled", sqlstate.NoRetry, sqlstate.NoRetry},
+		{errors.Join(context.DeadlineExceeded, pg("57014", "")), "57014||query_canceled", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("57P01", ""), "57P01||admin_shutdown", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("57P02", ""), "57P02||crash_shutdown", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("57P03", "is shutting down"), "57P03|shutting down|cannot_connect_now", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("57P03", "is starting up"), "57P03||cannot_connect_now", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pg("57P04", ""), "57P04||database_dropped", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("57P05", ""), "57P05||idle_session_timeout", sqlstate.NoRetry, sqlstate.RetryIdempotent},
+		{pg("57000", ""), "57||Operator Intervention", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("58030", ""), "58||System Error", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("XX000", ""), "XX||Internal Error", sqlstate.NoRetry, sqlstate.NoRetry},
 
-		{context.Canceled, "||cancelled by the caller", sqlstate.Never, sqlstate.Never},
-		{errors.Join(io.EOF, context.Canceled), "||cancelled by the caller", sqlstate.Never, sqlstate.Never},
-		{&net.DNSError{}, "||host name not resolved", sqlstate.Reconnect, sqlstate.Repeat},
-		{x509.UnknownAuthorityError{}, "||no trusted or no encrypted connection", sqlstate.Never, sqlstate.Never},
-		{syscall.ECONNREFUSED, "||connection refused", sqlstate.Reconnect, sqlstate.Repeat},
-		{context.DeadlineExceeded, "||the caller's deadline", sqlstate.Reconnect, sqlstate.Never},
-		{os.ErrDeadlineExceeded, "||no answer, no route", sqlstate.Reconnect, sqlstate.Repeat},
-		{syscall.ETIMEDOUT, "||no answer, no route", sqlstate.Reconnect, sqlstate.Repeat},
-		{io.ErrUnexpectedEOF, "||connection lost", sqlstate.Reconnect, sqlstate.Repeat},
-		{pgconn.ErrConnClosed, "||connection lost", sqlstate.Reconnect, sqlstate.Repeat},
+		{context.Canceled, "||cancelled by the caller", sqlstate.NoRetry, sqlstate.NoRetry},
+		{errors.Join(io.EOF, context.Canceled), "||cancelled by the caller", sqlstate.NoRetry, sqlstate.NoRetry},
+		{&net.DNSError{}, "||host name not resolved", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{x509.UnknownAuthorityError{}, "||no trusted or no encrypted connection", sqlstate.NoRetry, sqlstate.NoRetry},
+		{syscall.ECONNREFUSED, "||connection refused", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{context.DeadlineExceeded, "||deadline of the caller", sqlstate.Reconnect, sqlstate.NoRetry},
+		{os.ErrDeadlineExceeded, "||no reply or no route", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{syscall.ETIMEDOUT, "||no reply or no route", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{io.ErrUnexpectedEOF, "||connection lost", sqlstate.Reconnect, sqlstate.RetryIdempotent},
+		{pgconn.ErrConnClosed, "||connection lost", sqlstate.Reconnect, sqlstate.RetryIdempotent},
 
-		{errors.New("conn busy"), "||anything else", sqlstate.Never, sqlstate.Never},
-		{pg("55P03", ""), "||anything else", sqlstate.Never, sqlstate.Never},
-		{errors.New("anything"), "||anything else", sqlstate.Never, sqlstate.Never},
-		{nil, "||no error", sqlstate.Never, sqlstate.Never},
+		{errors.New("conn busy"), "||any other error", sqlstate.NoRetry, sqlstate.NoRetry},
+		{pg("55P03", ""), "||any other error", sqlstate.NoRetry, sqlstate.NoRetry},
+		{errors.New("anything"), "||any other error", sqlstate.NoRetry, sqlstate.NoRetry},
+		{nil, "||no error", sqlstate.NoRetry, sqlstate.NoRetry},
 	} {
 		row := sqlstate.Find(test.err)
 		covered[id(row)] = true
@@ -112,12 +115,12 @@ func TestEveryRowOfTheTable(t *testing.T) {
 		}
 	}
 	for _, row := range sqlstate.Rows() {
-		assert.True(t, covered[id(row)], "no test meets the row %s", id(row))
+		assert.True(t, covered[id(row)], "no test covers the row %s", id(row))
 	}
 }
 
-// TestTheTableUsesTheManualsNames compares the table with errcodes.txt, the file that PostgreSQL's own lists are made from.
-func TestTheTableUsesTheManualsNames(t *testing.T) {
+// TestTable_HasTheNamesOfTheManual compares the table with errcodes.txt, from which PostgreSQL generates its lists.
+func TestTable_HasTheNamesOfTheManual(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("/usr/share/postgresql/*/errcodes.txt")
 	require.NoError(t, err)

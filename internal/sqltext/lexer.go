@@ -35,8 +35,8 @@ type Token struct {
 
 // Lexer splits a statement into tokens. The texts of all tokens put together are the statement.
 //
-// It assumes that standard_conforming_strings is on, the server's default. Operators may be longer than the server's: it
-// ends +- and the like differently, which matters to nobody who doesn't execute them.
+// It assumes that standard_conforming_strings is on, which is the server's default. An operator token may hold several of the
+// server's operators, such as =-.
 type Lexer struct {
 	sql string
 	pos int
@@ -68,6 +68,14 @@ func (l *Lexer) scan() (kind Kind, terminated bool) {
 		return Comment, true
 	case c == '/' && next == '*':
 		return Comment, l.blockComment()
+	default:
+		return l.scanToken(c, next)
+	}
+}
+
+// scanToken is scan for what is neither white space nor a comment.
+func (l *Lexer) scanToken(c, next byte) (kind Kind, terminated bool) {
+	switch {
 	case c == '\'':
 		return String, l.quoted('\'')
 	case c == '"':
@@ -174,8 +182,8 @@ func (l *Lexer) escaped() (terminated bool) {
 	return false
 }
 
-// continuation returns the offset of the quote that continues a string which ends at the current position: one that follows
-// white space and line comments with at least one newline.
+// continuation returns the offset of the quote that continues the string before the current position. White space and line
+// comments with at least one newline come before such a quote.
 func (l *Lexer) continuation() (quote int, ok bool) {
 	ahead := Lexer{sql: l.sql, pos: l.pos}
 	newline := false

@@ -18,7 +18,7 @@ func TestLexer_SplitsAsPostgreSQLDoes(t *testing.T) {
 	type kinds []sqltext.Kind
 	for name, test := range map[string]struct {
 		sql   string
-		texts []string
+		split []string
 		kinds kinds
 	}{
 		"words and numbers": {"a$1 é_2 1e-5 .5", []string{"a$1", " ", "é_2", " ", "1e-5", " ", ".5"}, kinds{word, space, word, space, number, space, number}},
@@ -40,14 +40,14 @@ func TestLexer_SplitsAsPostgreSQLDoes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var texts []string
+			var split []string
 			var kinds kinds
 			lexer := sqltext.NewLexer(test.sql)
 			for token, ok := lexer.Next(); ok; token, ok = lexer.Next() {
 				assert.False(t, token.Unterminated, token.Text)
-				texts, kinds = append(texts, token.Text), append(kinds, token.Kind)
+				split, kinds = append(split, token.Text), append(kinds, token.Kind)
 			}
-			assert.Equal(t, test.texts, texts)
+			assert.Equal(t, test.split, split)
 			assert.Equal(t, test.kinds, kinds)
 		})
 	}

@@ -7,24 +7,24 @@ import (
 )
 
 const (
-	// maxInput is how many bytes of a statement Normalize reads, MaxNormalized how many of its result it keeps, without the
+	// maxInput is how many bytes of a statement Normalize reads, maxNormalized how many of its result it keeps, without the
 	// ellipsis that marks a cut.
 	maxInput      = 32 << 10
-	MaxNormalized = 2 << 10
+	maxNormalized = 2 << 10
 
 	ellipsis = "…"
 )
 
-// Normalize appends to dst the text that statements share which differ only in their values: literals and parameters become
-// "?", lists of values after IN and ARRAY and the rows of VALUES after the first become "…", comments and superfluous white
-// space are left out. The result holds no value of the statement. It is cut after [MaxNormalized] bytes, and then ends with "…".
+// Normalize appends to dst a text that is the same for statements that differ only in their values. Literals and parameters
+// become "?". Lists of values after IN and ARRAY, and the rows of VALUES after the first, become "…". Comments and superfluous
+// white space are left out. The result holds no value of the statement. It is cut after 2 KB, and then ends with "…".
 func Normalize(dst []byte, sql string) []byte {
 	n := normalizer{out: dst}
 	lexer := NewLexer(sql[:min(len(sql), maxInput)])
 	spaced := false
 	for {
 		t, ok := lexer.Next()
-		if !ok || len(n.out) > MaxNormalized && !n.inList && n.values == outsideValues {
+		if !ok || len(n.out) > maxNormalized && !n.inList && n.values == outsideValues {
 			break
 		}
 		if t.Kind == Space || t.Kind == Comment {
@@ -39,15 +39,15 @@ func Normalize(dst []byte, sql string) []byte {
 	for len(out) > 0 && (out[len(out)-1] == ';' || out[len(out)-1] == ' ') {
 		out = out[:len(out)-1]
 	}
-	if len(sql) > maxInput || len(out) > MaxNormalized {
+	if len(sql) > maxInput || len(out) > maxNormalized {
 		out = cut(out)
 	}
 	return out
 }
 
-// cut shortens a text to MaxNormalized bytes without splitting a character, and appends an ellipsis.
+// cut shortens a text to maxNormalized bytes without splitting a character, and appends an ellipsis.
 func cut(out []byte) []byte {
-	end := min(len(out), MaxNormalized)
+	end := min(len(out), maxNormalized)
 	for end > 0 && end < len(out) && !utf8.RuneStart(out[end]) {
 		end--
 	}
@@ -66,8 +66,8 @@ type normalizer struct {
 	listStart, listDepth int
 	cast                 bool // the previous token is a colon: a word is the name of a type
 
-	// values is the position relative to the rows of VALUES. depth counts the parentheses that are open in the current row,
-	// firstRowEnd is where the first row ends in out, 0 before, and moreRows whether others have followed.
+	// values is the position relative to the rows of VALUES. depth counts the open parentheses of the current row. firstRowEnd is
+	// the end of the first row in out, 0 before. moreRows is whether other rows have followed.
 	values      valuesPosition
 	depth       int
 	firstRowEnd int

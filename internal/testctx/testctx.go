@@ -1,5 +1,4 @@
-// Package testctx makes contexts for tests: what a deadline does is looked at when the test is ready for it, however slow the
-// machine is.
+// Package testctx provides contexts for tests of deadlines whose result does not depend on the speed of the machine.
 package testctx
 
 import (
@@ -8,15 +7,15 @@ import (
 	"time"
 )
 
-// Expiring returns a ctx that has no deadline and ends as if one had passed when expire is called. It has its parent's
-// values, and doesn't end with it.
+// Expiring returns a context that ends with context.DeadlineExceeded when the test calls expire. It has no deadline. It has the
+// values of parent and does not end with it.
 func Expiring(parent context.Context) (ctx context.Context, expire func()) {
 	done := make(chan struct{})
 	return expiring{parent, done}, sync.OnceFunc(func() { close(done) })
 }
 
 type expiring struct {
-	context.Context //nolint:containedctx // it is a ctx
+	context.Context //nolint:containedctx // the type is a context
 
 	done chan struct{}
 }
@@ -34,14 +33,14 @@ func (c expiring) Err() error {
 	}
 }
 
-// Unending returns a ctx that says that it ends after so long, and doesn't. Who keeps a margin before a deadline keeps it, and
-// what comes in the margin has all the time that it takes. Who keeps none waits for ever.
+// Unending returns a context whose Deadline is left from now, but which never ends. Code that stops at a margin before the
+// deadline does so, and has unlimited time for what it does within the margin. Code without such a margin blocks.
 func Unending(parent context.Context, left time.Duration) context.Context {
 	return unending{parent, time.Now().Add(left)}
 }
 
 type unending struct {
-	context.Context //nolint:containedctx // it is a ctx
+	context.Context //nolint:containedctx // the type is a context
 
 	deadline time.Time
 }

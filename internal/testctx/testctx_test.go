@@ -12,7 +12,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/testctx"
 )
 
-func TestAnExpiringContextEndsByItsDeadlineWhenItIsToldTo(t *testing.T) {
+func TestExpiring_EndsOnExpire(t *testing.T) {
 	t.Parallel()
 	ctx, expire := testctx.Expiring(t.Context())
 	child, cancel := context.WithTimeout(ctx, time.Hour)
@@ -29,7 +29,7 @@ func TestAnExpiringContextEndsByItsDeadlineWhenItIsToldTo(t *testing.T) {
 	assert.Equal(t, context.DeadlineExceeded, context.Cause(child))
 }
 
-func TestAnUnendingContextSaysWhenItEndsAndDoesNot(t *testing.T) {
+func TestUnending_OutlivesItsDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := testctx.Unending(t.Context(), time.Second)
