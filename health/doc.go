@@ -1,8 +1,8 @@
 // Package health monitors a database and recovers its pool. While the database is down, callers fail fast. When the pool's
 // connections are probably broken, they are recycled.
 //
-// A [Monitor] probes the database on a dedicated connection outside the pool. Only so can it distinguish a database that is down
-// from a pool that is exhausted. Each process has one such connection for each database. A probe takes one round trip, every
+// A [Monitor] probes the database on a dedicated connection outside the pool, one for each process and database. This is how it
+// distinguishes a database that is down from a pool that is exhausted. A probe takes one round trip, every
 // Config.Health.Interval (default 30 s) and more often while there is a problem. Between probes the monitor reads from the
 // connection, so it notices at once when the server closes it.
 //
