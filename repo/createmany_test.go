@@ -17,7 +17,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-// Event has nothing that the database makes or changes.
+// Event has no generated columns and no defaults.
 type Event struct {
 	ID        uuid.UUID `db:"id,pk"`
 	Kind      string
@@ -100,27 +100,27 @@ func TestCreateMany_NamesTheRefusedRow(t *testing.T) {
 	events := newRepo[Event, uuid.UUID](t, m, "events", repo.WithKeys(uuid.New))
 	for _, n := range []int{5, 40, 100, 3000} {
 		bad := n - 2
-		for name, spoil := range map[string]func(*Event){
-			"check":        func(e *Event) { e.Kind = "bad" },
-			"not sendable": func(e *Event) { e.At = time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC) },
-			"not text":     func(e *Event) { e.Kind = "\xff" },
-			"not JSON":     func(e *Event) { e.Payload.Theme = "a\x00" },
+		for name, modify := range map[string]func(*Event){
+			"check":         func(e *Event) { e.Kind = "bad" },
+			"not encodable": func(e *Event) { e.At = time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC) },
+			"not text":      func(e *Event) { e.Kind = "\xff" },
+			"not JSON":      func(e *Event) { e.Payload.Theme = "a\x00" },
 		} {
 			rows := manyEvents(n)
-			spoil(&rows[bad])
+			modify(&rows[bad])
 			err := events.CreateMany(t.Context(), rows)
 			require.Error(t, err, "%s of %d", name, n)
 			require.ErrorContains(t, err, fmt.Sprintf("index %d", bad), "%s of %d", name, n)
 			require.NotContains(t, err.Error(), "300000")
-			assert.Zero(t, rows[0].Version, "nothing is brought back")
+			assert.Zero(t, rows[0].Version, "the structs are unchanged")
 		}
 		count, err := events.Count(t.Context())
 		require.NoError(t, err)
-		assert.Zero(t, count, "nothing is half-written")
+		assert.Zero(t, count, "no row is stored")
 	}
 }
 
-// Hidden has a type with a say in its JSON, so that nobody knows beforehand what comes back.
+// Hidden has a nested type with custom JSON, so the stored value differs from the field.
 type Hidden struct {
 	ID  int64 `db:"id,pk"`
 	Doc Outer `db:"doc,json"`
@@ -169,13 +169,13 @@ func TestCreateMany_WritesNothingIfATriggerSuppressesARow(t *testing.T) {
 	}
 }
 
-// Loose has a field of a type that only the driver knows whether it can send.
+// Loose has a field whose Value method may fail.
 type Loose struct {
 	ID    int64 `db:"id,pk"`
 	Plain Odd   `db:"plain"`
 }
 
-type Odd struct{ Text string } //nolint:recvcheck // as sql.Scanner and driver.Valuer want it
+type Odd struct{ Text string } //nolint:recvcheck // sql.Scanner and driver.Valuer require it
 
 func (o Odd) Value() (driver.Value, error) {
 	if o.Text == "odd" {

@@ -17,9 +17,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-// FuzzFragment holds the tokenizer to the server's own: a fragment that is let through is followed by a filter of ours, and
-// whatever the server makes of it, it has to see that filter. It would not if a string, a comment or a parenthesis of the
-// fragment reached beyond its end.
+// FuzzFragment compares the lexer with the server's. A filter follows each accepted fragment, and the server must parse it. It
+// would not if a string, comment or parenthesis of the fragment continued beyond its end.
 func FuzzFragment(f *testing.F) {
 	for _, seed := range []string{
 		"true", "$1 = 1", "'$1' = 'x'", "(true", "true) or (true", "true -- x", "/* /* */ true */ true", "$$ $1 $$ = ''", "$a$ ' $a$ = ''",
@@ -45,20 +44,19 @@ func FuzzFragment(f *testing.F) {
 		require.True(t, strings.HasSuffix(text, ` and "name" = $2`), text)
 		ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 		defer cancel()
-		// Behind the statement stands what the server can't take: unless that is where it complains, the fragment has
-		// swallowed it.
+		// The statement ends with a syntax error. If the server reports another error or none, the fragment has hidden it.
 		_, err = conn.Prepare(ctx, "", text+" ]")
 		if err == nil {
-			t.Fatalf("the fragment swallowed what follows it: %s", text)
+			t.Fatalf("the fragment hides the text after it: %s", text)
 		}
 		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42601" &&
 			(strings.Contains(pg.Message, "at end of input") || strings.Contains(pg.Message, "unterminated")) {
-			t.Fatalf("the fragment swallowed what follows it: %s: %s", text, pg.Message)
+			t.Fatalf("the fragment hides the text after it: %s: %s", text, pg.Message)
 		}
 	})
 }
 
-// FuzzFilters combines filters as the bytes say and holds the arguments to the placeholders.
+// FuzzFilters combines filters as the input determines and compares the arguments with the placeholders.
 func FuzzFilters(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, "x")
 	f.Add([]byte{9, 9, 10, 11, 0, 0}, "'; drop table tags; --")
@@ -68,7 +66,7 @@ func FuzzFilters(f *testing.F) {
 		filter := combine(&plan, value, 0)
 		text, args, err := repo.Render(model, filter, repo.Eq("name", value))
 		require.NoError(t, err)
-		if len(value) > 8 { // long enough not to be a word of ours
+		if len(value) > 8 { // long enough not to occur in the statement otherwise
 			require.NotContains(t, text, value)
 		}
 		again, argsAgain, err := repo.Render(model, filter, repo.Eq("name", value))
@@ -128,7 +126,7 @@ func combine(plan *[]byte, value string, depth int) repo.Filter {
 	}
 }
 
-// FuzzTag holds tags to the names that scany reads from them, and the compiler to not crash over any.
+// FuzzTag compares the parsed column name with scany's and checks that no tag makes the model compiler panic.
 func FuzzTag(f *testing.F) {
 	for _, seed := range []string{"id,pk", "", ",", "-", "a,b", "id,pk,default", "x,json,json", "a b", "\x00", strings.Repeat("x", 64), "é"} {
 		f.Add(seed)
@@ -149,7 +147,7 @@ func FuzzTag(f *testing.F) {
 	})
 }
 
-// FuzzCursor hands damaged cursors to Page: each is refused before anything is sent, or is one that Page has made.
+// FuzzCursor passes damaged cursors to Page, which must reject all but its own before it sends a statement.
 func FuzzCursor(f *testing.F) {
 	f.Add("", 0, byte(0))
 	f.Add("AAAA", 3, byte(1))

@@ -14,13 +14,13 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-// Grade names itself in JSON, and says less than it is.
+// Grade has a JSON form from which its value can't be restored.
 type Grade int
 
 func (Grade) MarshalJSON() ([]byte, error) { return []byte(`"a grade"`), nil }
 
-// Secret masks itself in JSON, and converts itself to bytes.
-type Secret struct { //nolint:recvcheck // as the interfaces want it
+// Secret is masked in JSON and is sent as bytes.
+type Secret struct { //nolint:recvcheck // the interfaces require it
 	text string
 }
 
@@ -29,7 +29,7 @@ func (s Secret) Value() (driver.Value, error) { return []byte(s.text), nil }
 func (Secret) MarshalJSON() ([]byte, error)   { return []byte(`"***"`), nil }
 func (*Secret) UnmarshalJSON([]byte) error    { return nil }
 
-// Awkward has columns whose values JSON has no words for, or other ones than the database.
+// Awkward has columns whose values JSON can't represent or represents differently from the database.
 type Awkward struct {
 	ID       int64                     `db:"id,pk"`
 	Until    pgtype.Timestamptz        `db:"until"`
@@ -100,8 +100,8 @@ func TestPage_VisitsEveryRowOnceForAllTypes(t *testing.T) {
 			for n, at := range cursors[1:] {
 				page, err := rows.Page(ctx, at, 4, order)
 				require.NoError(t, err, column)
-				require.Len(t, page.Rows, 4, "%s: back from page %d", column, n+1)
-				assert.Equal(t, want[4*n], page.Rows[0].ID, "%s: back from page %d", column, n+1)
+				require.Len(t, page.Rows, 4, "%s: backwards from page %d", column, n+1)
+				assert.Equal(t, want[4*n], page.Rows[0].ID, "%s: backwards from page %d", column, n+1)
 			}
 		}
 	}

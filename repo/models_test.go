@@ -25,11 +25,11 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// fieldKind is a type of fields, the types of columns that it meets, and values.
+// fieldKind is a field type with column types to combine it with and a generator of values.
 type fieldKind struct {
 	typ     reflect.Type
 	role    string
-	columns []string // the first one fits, and most of the others
+	columns []string // the first one fits the field type; most of the others do, too
 	value   func(r *rand.Rand) any
 }
 
@@ -52,7 +52,7 @@ func randomString(r *rand.Rand) string {
 		"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", strings.Repeat("long ", 60))
 }
 
-// fieldKinds are the kinds of fields that random models have.
+// fieldKinds returns the field kinds of random models.
 func fieldKinds() []fieldKind {
 	ints := func(r *rand.Rand) int64 {
 		return pick(r, 0, 1, -1, 7, 99, math.MaxInt16, math.MaxInt32, pick(r, math.MinInt64, r.Int64()))
@@ -133,7 +133,7 @@ func randomUUID(r *rand.Rand) (id uuid.UUID) {
 	return id
 }
 
-// randomModel is a struct type made at run time, and a table for it.
+// randomModel is a struct type that is created at run time, with its table.
 type randomModel struct {
 	typ     reflect.Type
 	columns []string // names
@@ -204,7 +204,7 @@ func (m *randomModel) row(r *rand.Rand) reflect.Value {
 	return row
 }
 
-// args returns a row's values as somebody hands them to the driver who writes SQL by hand.
+// args returns a row's values as hand-written code passes them to pgx.
 func (m *randomModel) args(t *testing.T, row reflect.Value) []any {
 	t.Helper()
 	args := make([]any, len(m.paths))
@@ -231,7 +231,7 @@ func (m *randomModel) list() string {
 	return strings.Join(idents, ", ")
 }
 
-// insert is the statement of somebody who writes SQL by hand.
+// insert returns the INSERT statement of hand-written code.
 func (m *randomModel) insert(table string) string {
 	numbers := make([]string, len(m.columns))
 	for i := range numbers {
@@ -248,10 +248,10 @@ func (m *randomModel) update(table string) string {
 	return "update " + table + " set " + strings.Join(set, ", ") + " where " + pgx.Identifier{m.columns[0]}.Sanitize() + " = $1"
 }
 
-// TestRandomModelsAgreeWithHandWrittenSQLAndScany makes models of random structs and tables that mostly fit and sometimes
-// don't, writes random rows by hand and by the repository's machinery, and reads them by it and by scany. What is stored and
-// what is read must be the same, or both ways must fail. SEED repeats a run; RDSFX_REPO_MODELS says how many models.
-func TestRandomModelsAgreeWithHandWrittenSQLAndScany(t *testing.T) {
+// This test creates random struct types with tables that mostly fit them. It writes random rows with hand-written SQL and with the
+// repository, and reads them with scany and with the repository. Both must store and read the same, or both must fail.
+// The environment variable SEED repeats a run, RDSFX_REPO_MODELS sets the number of models.
+func TestRandomModels_MatchHandWrittenSQLAndScany(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	if given, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
@@ -262,10 +262,10 @@ func TestRandomModelsAgreeWithHandWrittenSQLAndScany(t *testing.T) {
 		models = given
 	}
 	t.Logf("SEED=%d", seed)
-	m := newManager(t, "create type mood as enum ('sad', 'happy')")
+	m := newManager(t, "create type status as enum ('sad', 'happy')")
 	var all tally
 	for i := range models {
-		c := &contest{t: t, m: m, r: rand.New(rand.NewPCG(seed, uint64(i))), tally: &all, number: strconv.Itoa(i)}
+		c := &comparison{t: t, m: m, r: rand.New(rand.NewPCG(seed, uint64(i))), tally: &all, number: strconv.Itoa(i)}
 		c.name = fmt.Sprintf("SEED=%d model %d", seed, i)
 		c.run()
 		if t.Failed() {
@@ -275,43 +275,43 @@ func TestRandomModelsAgreeWithHandWrittenSQLAndScany(t *testing.T) {
 	t.Logf("%+v", all)
 	require.Positive(t, all.Written)
 	require.Positive(t, all.Read)
-	require.Positive(t, all.Refused, "some rows must not fit")
+	require.Positive(t, all.Rejected, "the random rows include some that don't fit")
 }
 
-// tally counts what both ways did.
-type tally struct{ Written, Refused, Copied, Uncopied, Updated, Read, Unread int }
+// tally counts outcomes.
+type tally struct{ Written, Rejected, Copied, CopyRejected, Updated, Read, ReadFailed int }
 
-// contest is the test of one model.
-type contest struct {
+// comparison is the test of one model.
+type comparison struct {
 	t     *testing.T
 	m     *txn.Manager
 	r     *rand.Rand
 	tally *tally
-	// name and number say which model it is.
+	// name and number identify the model.
 	name, number string
 	model        *randomModel
 }
 
-func (c *contest) exec(sql string) {
+func (c *comparison) exec(sql string) {
 	c.t.Helper()
 	_, err := c.m.Exec(c.t.Context(), sql)
 	require.NoError(c.t, err, c.name+": "+sql)
 }
 
-// both requires two errors to be of the same kind, or none.
-func (c *contest) both(what string, hand, ours error) bool {
+// bothSucceed requires that hand-written SQL and the repository either both succeed or both fail.
+func (c *comparison) bothSucceed(operation string, hand, ours error) bool {
 	c.t.Helper()
 	if (hand == nil) != (ours == nil) {
-		c.t.Fatalf("%s: %s:\nby hand: %v\nby repo: %v\n%v\n%s", c.name, what, hand, ours, c.model.typ, c.model.ddl)
+		c.t.Fatalf("%s: %s:\nhand-written: %v\nrepository: %v\n%v\n%s", c.name, operation, hand, ours, c.model.typ, c.model.ddl)
 	}
 	return hand == nil
 }
 
-func (c *contest) run() {
+func (c *comparison) run() {
 	c.t.Helper()
 	ctx := c.t.Context()
 	c.model = newRandomModel(c.r)
-	// Tables of other models have other names: pgx's own COPY believes what it once heard of a table's columns.
+	// Each model has other table names, because pgx's COPY caches the columns of a table.
 	hand, ours, handCopy, oursCopy := "hand"+c.number, "ours"+c.number, "hand_copy"+c.number, "ours_copy"+c.number
 	like := "; create unlogged table %s (like " + hand + " including all)"
 	c.exec("create unlogged table " + hand + " (" + c.model.ddl + ")" + fmt.Sprintf(strings.Repeat(like, 3), ours, handCopy, oursCopy))
@@ -325,11 +325,11 @@ func (c *contest) run() {
 		row := c.model.row(c.r)
 		args := c.model.args(c.t, row)
 		_, err := c.m.Exec(ctx, c.model.insert(hand), args...)
-		if count(c.both("insert", err, core.Insert(ctx, row)), &c.tally.Written, &c.tally.Refused); err == nil {
+		if count(c.bothSucceed("insert", err, core.Insert(ctx, row)), &c.tally.Written, &c.tally.Rejected); err == nil {
 			rows = append(rows, row)
 		}
 		_, err = c.m.CopyFrom(ctx, pgx.Identifier{handCopy}, c.model.columns, pgx.CopyFromRows([][]any{args}))
-		count(c.both("copy", err, copies.Copy(ctx, row)), &c.tally.Copied, &c.tally.Uncopied)
+		count(c.bothSucceed("copy", err, copies.Copy(ctx, row)), &c.tally.Copied, &c.tally.CopyRejected)
 	}
 	c.sameTables(hand, ours)
 	c.sameTables(handCopy, oursCopy)
@@ -337,7 +337,7 @@ func (c *contest) run() {
 		changed := c.model.row(c.r)
 		changed.Field(0).Set(row.Field(0))
 		_, err := c.m.Exec(ctx, c.model.update(hand), c.model.args(c.t, changed)...)
-		if c.both("update", err, core.Update(ctx, changed)) {
+		if c.bothSucceed("update", err, core.Update(ctx, changed)) {
 			c.tally.Updated++
 		}
 	}
@@ -345,16 +345,17 @@ func (c *contest) run() {
 	c.read(core, ours, rows)
 }
 
-func count(yes bool, if1, else1 *int) {
-	if yes {
-		*if1++
+// count increments one of two counters.
+func count(ok bool, successes, failures *int) {
+	if ok {
+		*successes++
 	} else {
-		*else1++
+		*failures++
 	}
 }
 
-// read reads all rows and each of them by scany, by the row plan and by pgx's Scan.
-func (c *contest) read(core *repo.Core, table string, rows []reflect.Value) {
+// read reads all rows, and each row by its key, with scany and with both readers of the repository.
+func (c *comparison) read(core *repo.Core, table string, rows []reflect.Value) {
 	c.t.Helper()
 	ctx := c.t.Context()
 	key := pgx.Identifier{c.model.columns[0]}.Sanitize()
@@ -362,7 +363,7 @@ func (c *contest) read(core *repo.Core, table string, rows []reflect.Value) {
 	scany := pgxscan.Select(ctx, c.m, list.Interface(), "select "+c.model.list()+" from "+table+" order by "+key)
 	for _, plan := range []bool{true, false} {
 		got, err := core.All(ctx, plan, key)
-		if !c.both("read all", scany, err) {
+		if !c.bothSucceed("read all", scany, err) {
 			continue
 		}
 		require.Len(c.t, got, list.Elem().Len())
@@ -375,14 +376,14 @@ func (c *contest) read(core *repo.Core, table string, rows []reflect.Value) {
 		scany := pgxscan.Get(ctx, c.m, want.Interface(), "select "+c.model.list()+" from "+table+" where "+key+" = $1", row.Field(0).Interface())
 		for _, plan := range []bool{true, false} {
 			got, err := core.Get(ctx, plan, row.Field(0))
-			if count(c.both("read", scany, err), &c.tally.Read, &c.tally.Unread); err == nil {
+			if count(c.bothSucceed("read", scany, err), &c.tally.Read, &c.tally.ReadFailed); err == nil {
 				c.sameRow(want.Elem(), got)
 			}
 		}
 	}
 }
 
-func (c *contest) sameRow(want, got reflect.Value) {
+func (c *comparison) sameRow(want, got reflect.Value) {
 	c.t.Helper()
 	for i, path := range c.model.paths {
 		require.Equal(c.t, want.FieldByIndex(path).Interface(), got.FieldByIndex(path).Interface(), "%s: column %q: %v\n%s",
@@ -390,13 +391,13 @@ func (c *contest) sameRow(want, got reflect.Value) {
 	}
 }
 
-// sameTables requires two tables to hold the same.
-func (c *contest) sameTables(a, b string) {
+// sameTables requires that two tables have the same content.
+func (c *comparison) sameTables(a, b string) {
 	c.t.Helper()
-	texts := func(table string) []string {
+	rows := func(table string) []string {
 		list, err := repo.Pluck[string](c.t.Context(), c.m, "select ("+c.model.list()+", 0)::text from "+table+" t order by 1")
 		require.NoError(c.t, err, c.name)
 		return list
 	}
-	require.Equal(c.t, texts(a), texts(b), "%s: %v\n%s", c.name, c.model.typ, c.model.ddl)
+	require.Equal(c.t, rows(a), rows(b), "%s: %v\n%s", c.name, c.model.typ, c.model.ddl)
 }

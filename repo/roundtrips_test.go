@@ -13,7 +13,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-func TestEachMethodTakesTheRoundTripsItStates(t *testing.T) {
+func TestRepository_RoundTripsPerMethod(t *testing.T) {
 	t.Parallel()
 	count := &counter{}
 	m := managerOf(t, newDB(t, tracer(count)), usersDDL, itemsDDL, eventsDDL,
@@ -31,7 +31,7 @@ func TestEachMethodTakesTheRoundTripsItStates(t *testing.T) {
 	row := &rows[0]
 	set := []repo.Change{repo.Set("age", 1)}
 	const stage = "copy a stage"
-	list := []string{"batch", "batch", "commit"} // the first is how txn begins
+	list := []string{"batch", "batch", "commit"} // the first batch begins the transaction
 	one := []string{"one"}
 	for _, c := range []struct {
 		name string
@@ -97,7 +97,7 @@ func TestEachMethodTakesTheRoundTripsItStates(t *testing.T) {
 		{
 			"CopyMany", func(ctx context.Context) error { return second(events.CopyMany(ctx, manyEvents(100))) },
 			[]string{"one", `copy "events"`},
-		}, // and what COPY asks for the types
+		}, // and the query for the column types of COPY
 		{"Import", func(ctx context.Context) error {
 			return second(users.Import(ctx, sequence(3, func(i int) (User, error) { return User{Email: "import" + strconv.Itoa(i)}, nil })))
 		}, []string{"one", `copy "users"`}},

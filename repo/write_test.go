@@ -16,7 +16,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-func TestCreateBringsBackWhatTheDatabaseMadeOfTheRow(t *testing.T) {
+func TestCreate_ReturnsTheStoredRow(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -31,7 +31,7 @@ func TestCreateBringsBackWhatTheDatabaseMadeOfTheRow(t *testing.T) {
 	assert.EqualValues(t, 1, ada.Version)
 	assert.NotZero(t, ada.CreatedAt)
 	assert.Equal(t, ada.CreatedAt, ada.UpdatedAt)
-	assert.Equal(t, "mine", ada.Cached, "a field without a column is left alone")
+	assert.Equal(t, "mine", ada.Cached, "a field without a column is unchanged")
 
 	got, err := users.Get(ctx, ada.ID)
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func TestCreateBringsBackWhatTheDatabaseMadeOfTheRow(t *testing.T) {
 	assert.Equal(t, ada, got)
 }
 
-func TestCreateKeepsWhatTheRowSaysAboutItself(t *testing.T) {
+func TestCreate_KeepsExplicitValues(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	then := time.Date(2001, 2, 3, 4, 5, 6, 7891, time.UTC)
@@ -49,10 +49,10 @@ func TestCreateKeepsWhatTheRowSaysAboutItself(t *testing.T) {
 	assert.Equal(t, id, ada.ID)
 	assert.Equal(t, "old", ada.Status)
 	assert.EqualValues(t, 7, ada.Version)
-	assert.True(t, then.Truncate(time.Microsecond).Equal(ada.CreatedAt), "as precise as it is stored")
+	assert.True(t, then.Truncate(time.Microsecond).Equal(ada.CreatedAt), "in the precision of the database")
 }
 
-func TestJSONDoesNotMergeWithWhatTheStructHeld(t *testing.T) {
+func TestUpdate_ReplacesJSONValues(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	shared := map[string]string{"kept": "yes"}
@@ -64,7 +64,7 @@ func TestJSONDoesNotMergeWithWhatTheStructHeld(t *testing.T) {
 	assert.Equal(t, map[string]string{"kept": "yes"}, shared)
 }
 
-func TestUpdateWritesTheWholeRowAndItsVersion(t *testing.T) {
+func TestUpdate_WritesAllColumnsAndTheVersion(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -74,24 +74,24 @@ func TestUpdateWritesTheWholeRowAndItsVersion(t *testing.T) {
 	require.NoError(t, users.Update(ctx, &ada))
 	assert.EqualValues(t, 2, ada.Version)
 	assert.Equal(t, "LOVELACE@EXAMPLE.COM", ada.Shout)
-	assert.Equal(t, before.CreatedAt, ada.CreatedAt, "created is not the application's to change")
-	assert.Nil(t, ada.DeletedAt, "nor is softdelete")
+	assert.Equal(t, before.CreatedAt, ada.CreatedAt, "an update can't change the created column")
+	assert.Nil(t, ada.DeletedAt, "or the softdelete column")
 	assert.True(t, ada.UpdatedAt.After(before.UpdatedAt))
 
 	stale := before
 	err := users.Update(ctx, &stale)
 	require.ErrorIs(t, err, repo.ErrStale)
-	var told *repo.StaleError
-	require.ErrorAs(t, err, &told)
-	assert.Equal(t, repo.StaleError{Table: "users", Have: 1, Stored: 2}, *told)
-	assert.Equal(t, before, stale, "a refused row is left alone")
+	var staleErr *repo.StaleError
+	require.ErrorAs(t, err, &staleErr)
+	assert.Equal(t, repo.StaleError{Table: "users", Have: 1, Stored: 2}, *staleErr)
+	assert.Equal(t, before, stale, "the struct of a failed update is unchanged")
 
 	require.ErrorIs(t, users.Update(ctx, &User{ID: uuid.New(), Version: 1}), repo.ErrNotFound)
 	require.NoError(t, users.Delete(ctx, ada.ID))
 	require.ErrorIs(t, users.Update(ctx, &ada), repo.ErrNotFound)
 }
 
-func TestASoftDeletedRowIsHiddenUntilItIsRestored(t *testing.T) {
+func TestDelete_SoftDeletedRowIsHiddenUntilRestored(t *testing.T) {
 	t.Parallel()
 	_, users := newUsers(t)
 	ctx := t.Context()
@@ -103,7 +103,7 @@ func TestASoftDeletedRowIsHiddenUntilItIsRestored(t *testing.T) {
 	got, err := users.Get(ctx, id, repo.WithDeleted())
 	require.NoError(t, err)
 	assert.NotNil(t, got.DeletedAt)
-	assert.EqualValues(t, 2, got.Version, "a deletion is a change")
+	assert.EqualValues(t, 2, got.Version, "a deletion increments the version")
 
 	for _, c := range []struct {
 		opts []repo.Filter
@@ -133,7 +133,7 @@ type Flagged struct {
 	IsDeleted bool `db:"is_deleted,softdelete"`
 }
 
-func TestABooleanMarksADeletion(t *testing.T) {
+func TestDelete_SupportsABooleanColumn(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table flagged (id int primary key, is_deleted boolean not null)")
 	r := newRepo[Flagged, int](t, m, "flagged", repo.WithClock(time.Now))
@@ -148,7 +148,7 @@ func TestABooleanMarksADeletion(t *testing.T) {
 	_, err = r.Upsert(ctx, &Flagged{ID: 1})
 	require.ErrorIs(t, err, repo.ErrDeleted)
 	require.NoError(t, r.Restore(ctx, 1))
-	require.ErrorIs(t, r.Update(ctx, &Flagged{ID: 1}), repo.ErrQuery, "nothing but a key")
+	require.ErrorIs(t, r.Update(ctx, &Flagged{ID: 1}), repo.ErrQuery, "there is no column to update")
 }
 
 type Plain struct {
@@ -156,7 +156,7 @@ type Plain struct {
 	Note string
 }
 
-func TestDeleteRemovesARowWithoutSoftDelete(t *testing.T) {
+func TestDelete_RemovesTheRowWithoutSoftDelete(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table plain (id bigint primary key generated always as identity, note text not null)")
 	r := newRepo[Plain, int64](t, m, "plain")
@@ -174,7 +174,7 @@ func TestDeleteRemovesARowWithoutSoftDelete(t *testing.T) {
 	require.ErrorIs(t, err, repo.ErrQuery)
 }
 
-func TestTheInjectedClockStampsEveryWrite(t *testing.T) {
+func TestWithClock_TimestampsEveryWrite(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2020, 1, 1, 0, 0, 0, 999, time.UTC)
 	_, users := newUsers(t, repo.WithClock(func() time.Time { return now }))
@@ -195,10 +195,10 @@ func TestTheInjectedClockStampsEveryWrite(t *testing.T) {
 	outcome, err := users.Upsert(ctx, got, repo.OnConflict("email"))
 	require.NoError(t, err)
 	assert.Equal(t, repo.Updated, outcome)
-	assert.True(t, got.UpdatedAt.Equal(now.Truncate(time.Microsecond)), "an upsert is a change, whatever the struct says")
+	assert.True(t, got.UpdatedAt.Equal(now.Truncate(time.Microsecond)), "an upsert sets the time of the update")
 }
 
-func TestWritesFollowTheTransactionOfTheirContext(t *testing.T) {
+func TestWrites_JoinTheTransactionOfTheirContext(t *testing.T) {
 	t.Parallel()
 	m, users := newUsers(t)
 	ctx := t.Context()
@@ -213,10 +213,10 @@ func TestWritesFollowTheTransactionOfTheirContext(t *testing.T) {
 	}), boom)
 	found, err := users.Find(ctx)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"ada@example.com"}, emails(found), "only what ran on the other ctx is left")
+	assert.Equal(t, []string{"ada@example.com"}, emails(found), "only the write with the outer ctx is left")
 }
 
-func TestConstraintErrorsNameWhatRefusedAndNoValue(t *testing.T) {
+func TestConstraintError_NamesTheConstraintAndNoValue(t *testing.T) {
 	t.Parallel()
 	errTaken := errors.New("that address is taken")
 	m := newManager(t, usersDDL,
@@ -278,12 +278,12 @@ func TestConstraintErrorsNameWhatRefusedAndNoValue(t *testing.T) {
 		assert.NotContains(t, c.err.Error(), "secret")
 		assert.NotContains(t, c.err.Error(), "987654")
 		var pg *pgconn.PgError
-		require.ErrorAs(t, c.err, &pg, "the server's answer is there for whoever wants it")
+		require.ErrorAs(t, c.err, &pg, "the server's error is wrapped")
 		assert.Equal(t, name == "unique", errors.Is(c.err, errTaken), name)
 	}
 }
 
-func TestErrorsHoldNoValues(t *testing.T) {
+func TestErrors_ContainNoValues(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table strict (id int primary key, note varchar(3), n int)")
 	type Strict struct {
@@ -303,14 +303,14 @@ func TestErrorsHoldNoValues(t *testing.T) {
 	}
 }
 
-func TestAMissingTableIsNamed(t *testing.T) {
+func TestErrors_NameAMissingTable(t *testing.T) {
 	t.Parallel()
 	r := newRepo[Plain, int64](t, newManager(t), "app.nothing")
 	_, err := r.Find(t.Context())
 	require.ErrorContains(t, err, "repo: read app.nothing: relation \"app.nothing\" does not exist")
 }
 
-func TestAWriteThatATriggerSuppressesIsAnError(t *testing.T) {
+func TestCreate_SuppressedRowIsAnError(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create table plain (id bigint primary key generated always as identity, note text not null)",
 		"create function no() returns trigger language plpgsql as 'begin return null; end'",
@@ -321,7 +321,7 @@ func TestAWriteThatATriggerSuppressesIsAnError(t *testing.T) {
 	require.ErrorIs(t, r.Create(t.Context(), nil), repo.ErrQuery)
 }
 
-func TestAConstraintThatIsCheckedAtTheEndUndoesADelete(t *testing.T) {
+func TestDelete_DeferredConstraintFailsTheCommit(t *testing.T) {
 	t.Parallel()
 	items := newRepo[Item, int](t, newManager(t, itemsDDL, "create table parts (item int references items deferrable initially deferred)",
 		"insert into items (id, rank, doc) values (1, 0, '{}')", "insert into parts values (1)"), "items")
@@ -336,7 +336,7 @@ func TestAConstraintThatIsCheckedAtTheEndUndoesADelete(t *testing.T) {
 	}
 }
 
-func TestMessagesThatHoldNoValueAreShown(t *testing.T) {
+func TestErrors_QuoteMessagesWithoutValues(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, itemsDDL, "alter table items alter name type varchar(3)")
 	items := newRepo[Item, int](t, m, "items")
