@@ -43,8 +43,8 @@ func (k fieldKind) as(role string) fieldKind {
 }
 
 type (
-	mood  string
-	grade int16
+	statusText string
+	grade      int16
 )
 
 func randomString(r *rand.Rand) string {
@@ -58,13 +58,13 @@ func fieldKinds() []fieldKind {
 		return pick(r, 0, 1, -1, 7, 99, math.MaxInt16, math.MaxInt32, pick(r, math.MinInt64, r.Int64()))
 	}
 	return []fieldKind{
-		kind("text;text;text;varchar(300);char(9);mood;jsonb;integer;uuid;date;text[]", randomString),
-		kind("text;varchar(20);mood;bytea", func(r *rand.Rand) *string { return maybe(r, randomString(r)) }),
+		kind("text;text;text;varchar(300);char(9);status;jsonb;integer;uuid;date;text[]", randomString),
+		kind("text;varchar(20);status;bytea", func(r *rand.Rand) *string { return maybe(r, randomString(r)) }),
 		kind("text;varchar(5);inet", func(r *rand.Rand) sql.NullString {
 			return sql.NullString{String: randomString(r), Valid: r.IntN(2) == 0}
 		}),
 		kind("text;jsonb", func(r *rand.Rand) pgtype.Text { return pgtype.Text{String: randomString(r), Valid: r.IntN(2) == 0} }),
-		kind("mood;mood;text;integer", func(r *rand.Rand) mood { return pick[mood](r, "sad", "happy", "none") }),
+		kind("status;status;text;integer", func(r *rand.Rand) statusText { return pick[statusText](r, "sad", "happy", "none") }),
 		kind("bigint;bigint;integer;smallint;numeric;text;double precision", ints),
 		kind("bigint;integer;numeric(5);timestamptz", func(r *rand.Rand) int { return int(ints(r)) }),
 		kind("integer;bigint;smallint;text", func(r *rand.Rand) int32 { return int32(ints(r)) }),
