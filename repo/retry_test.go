@@ -150,7 +150,7 @@ func TestRetryStale_EncodesForTheTypesThatColumnsHaveNow(t *testing.T) {
 	ctx := t.Context()
 	require.NoError(t, counted.Create(ctx, &Counted{1, 1}))
 	require.NoError(t, second(counted.Get(ctx, 1)))
-	require.ErrorContains(t, counted.Create(ctx, &Counted{large, large}), "sent as its column's type")
+	require.ErrorContains(t, counted.Create(ctx, &Counted{large, large}), "sent as the column's type")
 	_, err := counted.Get(ctx, large)
 	require.ErrorContains(t, err, "sent as its column's type")
 	require.NoError(t, counted.Create(ctx, &Counted{2, 2}))
