@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// fill completes a row that is inserted as it is: a key that the application makes, the time of now in created and updated,
-// the first version. What the row has already stays.
+// setAutomatic completes a row that is sent by COPY: a key that the application makes, the current time in created and updated,
+// and the first version. Values that are set already stay.
 func (d *descriptor) setAutomatic(v reflect.Value, now time.Time) {
 	for _, position := range d.key {
 		if c := &d.columns[position]; d.newKey != nil && fieldIsZero(v, c) {

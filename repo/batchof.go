@@ -91,7 +91,7 @@ func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]
 		}
 		return nil
 	}
-	c.done = func() { result.set(rows, q.r.missing(missing)) }
+	c.done = func() { result.set(rows, q.r.missing(len(keys), missing)) }
 	return result
 }
 
@@ -105,8 +105,8 @@ func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 		if err != nil {
 			return err
 		}
-		form := r.d.insertLayout(nil, v)
-		c.statements = []batchStatement{{r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form)}}
+		layout := r.d.insertLayout(nil, v)
+		c.statements = []batchStatement{{r.d.createText(layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout)}}
 		return nil
 	}
 	var fresh *T

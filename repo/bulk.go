@@ -15,22 +15,22 @@ import (
 // maxBatchArgs bounds the arguments that are sent before a result is read, and with them the memory of a bulk write.
 const maxBatchArgs = 1 << 16
 
-// bulk is a bulk write on its way. Rows that have been written are brought back only when all of it has happened.
+// bulkWrite is a bulk write in progress. The rows are changed only after all statements have succeeded.
 type bulkWrite[T, K any] struct {
 	repository *Repository[T, K]
 	op         string
 	rows       []T
 	values     reflect.Value // the rows
-	// told tells the rows apart when they come back, nil when that can't be done.
+	// matcher matches returned rows to those that were sent, nil if that isn't possible.
 	matcher  *ordering
-	returned []*T // what came back for each
-	// inserted and unchanged are where upserts tell what they did; nil for other writes.
+	returned []*T // by row
+	// inserted and unchanged record the results of an upsert, by row; nil for other writes.
 	inserted, unchanged []bool
-	// absent is asked about the rows for which nothing came back, when that isn't simply an error. It may fill fresh.
+	// onMissing handles rows for which no row was returned; nil if that is an error. It may set elements of returned.
 	onMissing func(ctx context.Context, positions []int) error
 }
 
-// newBulk checks every row before the first one is written.
+// newBulk validates every row before the first one is written.
 func (r *Repository[T, K]) newBulk(ctx context.Context, op string, rows []T) (*bulkWrite[T, K], error) {
 	for i := range rows {
 		if err := r.d.validate(ctx, &rows[i], i); err != nil {
@@ -46,37 +46,37 @@ type bulkStatement struct {
 	row        int // the row's position
 	args       int // how many it has
 	appendArgs func(args []any, position int) []any
-	// columns are the columns of one row's arguments, for errors.
+	// columns are the columns of the arguments, for errors.
 	columns []*column
-	// met says that it reads the row that an upsert has left alone.
+	// readsExisting marks a statement that reads the row which an upsert left alone.
 	readsExisting bool
 }
 
-// formGroup are rows that are inserted with values in the same columns.
+// layoutGroup is a group of rows with the same insert layout: values in the same columns.
 type layoutGroup struct {
 	layout []byte
 	rows   []int
 }
 
-// groups sorts rows by their form. It keeps the order in each group.
-func (w *bulkWrite[T, K]) groups(positions []int, formOf func(form []byte, v reflect.Value) []byte) []layoutGroup {
+// groups groups rows by their layout and keeps the order within each group.
+func (w *bulkWrite[T, K]) groups(positions []int, layoutOf func(layout []byte, v reflect.Value) []byte) []layoutGroup {
 	var (
 		groups []layoutGroup
-		form   []byte
+		layout []byte
 	)
 	for _, i := range positions {
-		form = formOf(form, w.values.Index(i))
-		at := slices.IndexFunc(groups, func(g layoutGroup) bool { return bytes.Equal(g.layout, form) })
+		layout = layoutOf(layout, w.values.Index(i))
+		at := slices.IndexFunc(groups, func(g layoutGroup) bool { return bytes.Equal(g.layout, layout) })
 		if at < 0 {
 			at = len(groups)
-			groups = append(groups, layoutGroup{layout: slices.Clone(form), rows: make([]int, 0, len(positions))})
+			groups = append(groups, layoutGroup{layout: slices.Clone(layout), rows: make([]int, 0, len(positions))})
 		}
 		groups[at].rows = append(groups[at].rows, i)
 	}
 	return groups
 }
 
-// positions returns the positions of all rows, in their order if they have one.
+// positions returns the positions of all rows, sorted if there is an order.
 func (w *bulkWrite[T, K]) positions(order *ordering) []int {
 	if order != nil {
 		return order.rows
@@ -88,28 +88,28 @@ func (w *bulkWrite[T, K]) positions(order *ordering) []int {
 	return positions
 }
 
-func countArgs(form []byte) int {
+func countArgs(layout []byte) int {
 	n := 0
-	for _, take := range form {
-		if take == fromField || take == fromClock {
+	for _, source := range layout {
+		if source == fromField || source == fromClock {
 			n++
 		}
 	}
 	return n
 }
 
-// insertOf makes the statement that inserts a row of this form.
-func (w *bulkWrite[T, K]) insertOf(form []byte, position int) bulkStatement {
+// insertOf returns the statement that inserts a row.
+func (w *bulkWrite[T, K]) insertOf(layout []byte, position int) bulkStatement {
 	d := w.repository.d
 	return bulkStatement{
-		sql: d.createText(form), row: position, args: countArgs(form),
-		appendArgs: func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), form) },
-		columns:    d.argColumns(form),
+		sql: d.createText(layout), row: position, args: countArgs(layout),
+		appendArgs: func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), layout) },
+		columns:    d.argColumns(layout),
 	}
 }
 
-// fastThenSingly runs the fast way of a write in a transaction. When the database refuses a row there, or rows can't be told
-// apart, all of it is taken back and done again row by row, which tells the row's position, or works.
+// stagedOrRowByRow runs the staged write in a transaction. If the database refuses a row, or returned rows can't be matched,
+// the staged write is rolled back and repeated row by row, which succeeds or names the row.
 func (w *bulkWrite[T, K]) stagedOrRowByRow(ctx context.Context, fast, singly func(context.Context) error) error {
 	tx := w.repository.tx
 	_, inside := tx.Tx(ctx)
@@ -132,7 +132,7 @@ func (w *bulkWrite[T, K]) stagedOrRowByRow(ctx context.Context, fast, singly fun
 	}
 }
 
-// wantsSingly reports whether an error of the fast way leaves open which row was at fault, or whether there is one at all.
+// needsRowByRow reports whether an error of a staged write leaves open which row failed, or whether any row did.
 func needsRowByRow(err error) bool {
 	if errors.Is(err, errKeyChanged) || errors.Is(err, errSuppressed) || errors.Is(err, errNotStaged) {
 		return true
@@ -147,8 +147,8 @@ func needsRowByRow(err error) bool {
 	return ok && isAboutARow(pg)
 }
 
-// run sends statements in a transaction: what the others have done may have to be taken back although the server has refused
-// nothing, when a row is missing or a trigger has dropped one. A single one is its own.
+// sendInTx sends statements in a transaction. A transaction is needed even if the server refuses nothing: a row may be missing,
+// or a trigger may have suppressed one. A single statement is sent without.
 func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStatement) error {
 	w.reset()
 	send := func(ctx context.Context) error { return w.sendAll(ctx, batchesOf(statements)) }
@@ -165,7 +165,7 @@ func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStateme
 	return nil
 }
 
-// begin forgets what an attempt has left behind.
+// reset discards the results of an earlier attempt.
 func (w *bulkWrite[T, K]) reset() {
 	w.returned = make([]*T, len(w.rows))
 	clear(w.inserted)
@@ -181,7 +181,7 @@ func (w *bulkWrite[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement
 	return w.checkMissing(ctx)
 }
 
-// complete sees to the rows for which nothing came back.
+// checkMissing handles the rows for which no row was returned.
 func (w *bulkWrite[T, K]) checkMissing(ctx context.Context) error {
 	var absent []int
 	for i := range w.returned {
@@ -198,7 +198,7 @@ func (w *bulkWrite[T, K]) checkMissing(ctx context.Context) error {
 	return w.onMissing(ctx, absent)
 }
 
-// bringBack brings what the database has made of the rows into them.
+// applyReturned copies the returned columns into the caller's rows.
 func (w *bulkWrite[T, K]) applyReturned() {
 	d := w.repository.d
 	for i, row := range w.returned {
@@ -210,7 +210,7 @@ func (w *bulkWrite[T, K]) applyReturned() {
 	}
 }
 
-// batchesOf splits statements into what is sent at once.
+// batchesOf splits statements into pipelines of bounded size.
 func batchesOf(statements []bulkStatement) [][]bulkStatement {
 	var batches [][]bulkStatement
 	start, args := 0, 0
@@ -224,7 +224,7 @@ func batchesOf(statements []bulkStatement) [][]bulkStatement {
 	return append(batches, statements[start:])
 }
 
-// send sends statements in one round trip and reads their rows.
+// send sends statements in one round trip and reads the returned rows.
 func (w *bulkWrite[T, K]) send(ctx context.Context, statements []bulkStatement) error {
 	failed := -1
 	err := retryStale(ctx, w.repository.tx, func() (refused bool, err error) {
@@ -237,7 +237,7 @@ func (w *bulkWrite[T, K]) send(ctx context.Context, statements []bulkStatement) 
 	return nil
 }
 
-// try sends statements once. The first result tells the position of the one that failed, -1 for none in particular.
+// sendOnce sends statements once. failed is the position of the failed statement, -1 if the error concerns all.
 func (w *bulkWrite[T, K]) sendOnce(ctx context.Context, statements []bulkStatement) (failed int, err error) {
 	batch := &pgx.Batch{}
 	for i := range statements {
@@ -258,7 +258,7 @@ func (w *bulkWrite[T, K]) sendOnce(ctx context.Context, statements []bulkStateme
 	return -1, results.Close() //nolint:wrapcheck // the caller wraps it with the operation
 }
 
-// collect reads what came back for the row of a statement, and of an upsert whether it was inserted.
+// collect reads the row that a statement returned, and of an upsert whether it was inserted.
 func (w *bulkWrite[T, K]) collect(rows pgx.Rows, s *bulkStatement) error {
 	var extra []any
 	if w.inserted != nil && !s.readsExisting {
@@ -272,15 +272,15 @@ func (w *bulkWrite[T, K]) collect(rows pgx.Rows, s *bulkStatement) error {
 	return err
 }
 
-// match reads rows and tells them apart. n is how many are expected at most. upserted says that each tells whether it was
-// inserted.
+// matchReturned reads returned rows and matches them to those that were sent. n is the most that are expected. upserted
+// means that each row is followed by whether it was inserted.
 func (w *bulkWrite[T, K]) matchReturned(rows pgx.Rows, n int, upserted bool) error {
 	defer rows.Close()
 	var (
 		inserted bool
 		extra    []any
 		find     = finder{ordering: w.matcher}
-		fresh    = make([]T, 0, n) // never grows: its elements are pointed to
+		fresh    = make([]T, 0, n) // must not grow, because its elements are referenced
 	)
 	if upserted {
 		extra = append(extra, &inserted)
@@ -307,7 +307,7 @@ func (w *bulkWrite[T, K]) matchReturned(rows pgx.Rows, n int, upserted bool) err
 	return rows.Err()
 }
 
-// matchMet reads rows that an upsert has left alone, and perhaps others, and tells them apart.
+// matchExisting reads rows that an upsert left alone, and perhaps others, and matches them.
 func (w *bulkWrite[T, K]) matchExisting(rows pgx.Rows) error {
 	defer rows.Close()
 	reader, find := newReader[T](w.repository.d.shape), finder{ordering: w.matcher}
@@ -332,11 +332,11 @@ func (d *descriptor) columnsAt(positions []int) []*column {
 	return columns
 }
 
-// argColumns returns the columns of the arguments of an insert of this form.
-func (d *descriptor) argColumns(form []byte) []*column {
-	columns := make([]*column, 0, len(form))
-	for i, take := range form {
-		if take == fromField || take == fromClock {
+// argColumns returns the columns of the arguments of an insert.
+func (d *descriptor) argColumns(layout []byte) []*column {
+	columns := make([]*column, 0, len(layout))
+	for i, source := range layout {
+		if source == fromField || source == fromClock {
 			columns = append(columns, &d.columns[i])
 		}
 	}

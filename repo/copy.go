@@ -16,22 +16,20 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// This file is the seam between structs and COPY: whatever copies rows of a model goes through copyRows.
-
-// errNoMore is what a source of rows returns at its end.
+// errNoMoreRows is what a rowSource returns at its end.
 var errNoMoreRows = errors.New("no more rows")
 
-// rowSource returns one complete row after the other (see fill), each a struct that can be addressed and is done with when the
-// next one is asked for, and errNoMore at their end. It is called by one goroutine at a time, which need not be the caller's.
+// rowSource returns one complete row after the other (see setAutomatic), and errNoMoreRows at their end. A row is an addressable
+// struct that is valid until the next call. Calls don't overlap, but they may come from another goroutine than the caller's.
 type rowSource func() (reflect.Value, error)
 
-// copyRows copies rows into these columns of a table, in the transaction that ctx carries or on the pool, and returns how
-// many. Another error of the source than errNoMore ends the COPY and comes back as it is; a value that can't be sent is an
-// encodeError, and the row the last one that was taken.
+// copyRows copies rows into these columns of a table, in the transaction of ctx or on the pool, and returns how many. An error of
+// the source other than errNoMoreRows ends the COPY and is returned unchanged. A value that can't be sent is an encodeError for
+// the row that the source returned last.
 //
-// It does what pgx's CopyFrom does, tracers included, but for two things. The rows are written straight into the buffer that is
-// sent (see rowplan.Encoder). And the columns' types are asked for each time, one round trip: the server takes eight bytes of a
-// bigint for eight bytes of a timestamp, so that a description from before an ALTER TABLE would store nonsense.
+// It does what pgx's CopyFrom does, including tracing, with two differences. Rows are encoded directly into the send buffer (see
+// rowplan.Encoder). And the columns' types are read each time, in one round trip: the server can't detect that eight bytes of a
+// bigint are sent for a timestamp, so a description from before an ALTER TABLE would store wrong values.
 func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, columns []*column, next rowSource) (int64, error) {
 	c := &copier{columns: columns, next: next}
 	err := tx.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error { return c.run(ctx, conn, table) })
@@ -46,10 +44,11 @@ func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, column
 	return c.tag.RowsAffected(), err
 }
 
-// errBroken is what the server is told when the source has failed: its own error may hold values, and the server would log it.
+// errSourceFailed is the error that is sent to the server if the source has failed. The source's own may hold values, and the
+// server would log it.
 var errSourceFailed = errors.New("the source of the rows has failed")
 
-// copier is a COPY. It is the reader of its data.
+// copier is a COPY in progress. It is the io.Reader of its data.
 type copier struct {
 	columns []*column
 	next    rowSource
@@ -57,17 +56,17 @@ type copier struct {
 	fields  []pgconn.FieldDescription
 	tag     pgconn.CommandTag
 
-	mu            sync.Mutex // orders the driver's goroutine, which reads, and the end
+	mu            sync.Mutex // guards what follows: the driver reads in a goroutine
 	encoder       *rowplan.Encoder
 	typ           reflect.Type
 	row           reflect.Value
 	headerWritten bool
-	overflow      []byte // of a row that was too large for the buffer
-	largest       int    // row so far, in bytes
-	readErr       error  // what Read returns once there is nothing more
-	sourceErr     error  // of the source
-	// panicked is what the source has panicked with, and exited that it has ended its goroutine: the driver's, and not the
-	// caller's, where both go on.
+	overflow      []byte // the part of a row that didn't fit into the buffer
+	largest       int    // largest row so far, in bytes
+	readErr       error  // what Read returns at the end
+	sourceErr     error  // the source's error
+	// panicked is the value with which the source panicked. exited means that the source ended its goroutine. That goroutine is the
+	// driver's, and the caller's has to panic or end instead.
 	panicked any
 	exited   bool
 }
@@ -94,15 +93,15 @@ func (c *copier) run(ctx context.Context, conn *pgx.Conn, table pgx.Identifier) 
 	return err //nolint:wrapcheck // the caller wraps it with the operation
 }
 
-// stop waits for a row that is being taken and takes no more: when the connection is lost the driver doesn't wait for its
-// goroutine.
+// stop waits for a row that is being encoded and then ends the data. If the connection is lost the driver doesn't wait for its
+// own goroutine.
 func (c *copier) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.readErr, c.overflow = io.ErrClosedPipe, nil
 }
 
-// signature begins a COPY in binary: without flags, without an extension (PostgreSQL manual, "COPY", "Binary Format").
+// signature is the header of a binary COPY without flags and extension (PostgreSQL manual, "COPY", "Binary Format").
 const signature = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
 // Read fills p with as many rows as fit.
@@ -119,7 +118,7 @@ func (c *copier) Read(p []byte) (int, error) {
 		c.headerWritten = true
 		buf = append(buf, signature...)
 	}
-	for more := true; more && c.readErr == nil; more = len(p)-len(buf) >= min(c.largest, len(p)/8) { //nolint:mnd // one huge row may waste no more
+	for more := true; more && c.readErr == nil; more = len(p)-len(buf) >= min(c.largest, len(p)/8) { //nolint:mnd // bounds what one large row wastes
 		before := len(buf)
 		buf = c.appendRow(buf)
 		c.largest = max(c.largest, len(buf)-before)
@@ -127,14 +126,14 @@ func (c *copier) Read(p []byte) (int, error) {
 	if len(buf) == 0 {
 		return 0, c.readErr
 	}
-	n := copy(p, buf) // onto itself, unless it has become longer
+	n := copy(p, buf) // a no-op unless buf was reallocated
 	if n < len(buf) {
 		c.overflow = append([]byte(nil), buf[n:]...)
 	}
 	return n, nil
 }
 
-// take appends the next row, or notes the end.
+// appendRow appends the next row, or records the end.
 func (c *copier) appendRow(buf []byte) []byte {
 	row, err := c.nextRow()
 	if err == errNoMoreRows { //nolint:errorlint // it is never wrapped
@@ -160,8 +159,8 @@ func (c *copier) appendRow(buf []byte) []byte {
 	return longer
 }
 
-// ask calls the source, whose panic would end the process here. When it ends the goroutine the driver would wait for ever, so that
-// the connection has to go.
+// nextRow calls the source. A panic of the source would end the process here, so it is recovered. If the source ends the
+// goroutine, the driver would wait forever, so the connection is closed.
 func (c *copier) nextRow() (row reflect.Value, err error) {
 	returned := false
 	defer func() {

@@ -87,11 +87,11 @@ func (w *bulkWrite[T, K]) inserts(groups []layoutGroup) []bulkStatement {
 
 // comparableColumns returns the columns by which returned rows can be matched to the rows that were sent: those that are sent
 // and come back unchanged.
-func (w *bulkWrite[T, K]) comparableColumns(form []byte) []*column {
+func (w *bulkWrite[T, K]) comparableColumns(layout []byte) []*column {
 	var columns []*column
 	for i := range w.repository.d.columns {
 		c := &w.repository.d.columns[i]
-		if form[i] == fromField && c.orderable() && c.typ.Kind() != reflect.Pointer && !c.roles.is(roleVersion) {
+		if layout[i] == fromField && c.orderable() && c.typ.Kind() != reflect.Pointer && !c.roles.is(roleVersion) {
 			columns = append(columns, c)
 		}
 	}

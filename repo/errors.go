@@ -16,17 +16,17 @@ import (
 )
 
 var (
-	// ErrNotFound is returned when the row that was asked for, or that was to be written, isn't there. Soft-deleted rows
-	// count as not there unless they were asked for.
+	// ErrNotFound is returned if the requested row, or the row to write, doesn't exist. Soft-deleted rows don't exist unless they
+	// are included explicitly.
 	ErrNotFound = errors.New("repo: not found")
 	// ErrStale is matched by every [*StaleError].
 	ErrStale = errors.New("repo: stale")
 	// ErrInvalid is matched by every [*InvalidError].
 	ErrInvalid = errors.New("repo: invalid")
-	// ErrDeleted is returned when an upsert meets a soft-deleted row, which it neither shows nor revives unless told to.
-	ErrDeleted = errors.New("repo: the row is soft-deleted; revive it with repo.RestoreDeleted, or Restore it")
-	// ErrQuery is matched by the errors of malformed filters, orders and limits: an unknown column, a raw fragment that
-	// isn't one expression, a missing argument. Nothing has been sent to the database.
+	// ErrDeleted is returned if an upsert conflicts with a soft-deleted row, without [RestoreDeleted].
+	ErrDeleted = errors.New("repo: the row is soft-deleted; restore it with repo.RestoreDeleted or Restore")
+	// ErrQuery is matched by the errors of malformed filters, orders and limits: an unknown column, a raw fragment that is not one
+	// expression, a missing argument. Nothing was sent to the database.
 	ErrQuery = errors.New("repo: malformed query")
 	// ErrConstraint is matched by every [*ConstraintError].
 	ErrConstraint = errors.New("repo: constraint violated")
@@ -39,43 +39,45 @@ func (e *notFoundError) Error() string { return "repo: no such row in " + e.labe
 
 func (e *notFoundError) Is(target error) bool { return target == ErrNotFound }
 
-// MissingError says which of several keys have no row. It matches [ErrNotFound].
+// MissingError reports which of several keys have no row. It matches [ErrNotFound].
 type MissingError struct {
 	// Table is the model's table.
 	Table string
+	// Keys is the number of requested keys.
+	Keys int
 	// Indexes are the positions of the keys that have no row, ascending.
 	Indexes []int
 }
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("repo: no such rows in %s: %d of the keys, the first at index %d", e.Table, len(e.Indexes), e.Indexes[0])
+	return fmt.Sprintf("repo: %d of %d keys not found in %s (first at index %d)", len(e.Indexes), e.Keys, e.Table, e.Indexes[0])
 }
 
 // Is matches ErrNotFound.
 func (e *MissingError) Is(target error) bool { return target == ErrNotFound }
 
-// StaleError says that a row has been changed by somebody else since it was read: its version is another. Nothing has been
-// written. It matches [ErrStale]. Read the row again and decide.
+// StaleError reports that a row was changed since it was read: its version differs. Nothing was written. It matches
+// [ErrStale]. Read the row again and decide.
 type StaleError struct {
 	// Table is the model's table.
 	Table string
-	// Have is the version of the struct, Stored the one in the database when the write had failed.
+	// Have is the struct's version, Stored the one in the database, read after the write had failed.
 	Have, Stored int64
 }
 
 func (e *StaleError) Error() string {
-	return fmt.Sprintf("repo: stale: the row of %s has version %d, the one at hand %d; read it again", e.Table, e.Stored, e.Have)
+	return fmt.Sprintf("repo: stale: the row of %s has version %d in the database and %d in the struct; read it again", e.Table, e.Stored, e.Have)
 }
 
 // Is matches ErrStale.
 func (e *StaleError) Is(target error) bool { return target == ErrStale }
 
-// InvalidError says that validation refused a row before it was sent. It matches [ErrInvalid] and unwraps to what the
-// validator returned.
+// InvalidError reports that validation refused a row before it was sent. It matches [ErrInvalid] and unwraps to the validator's
+// error.
 type InvalidError struct {
 	// Table is the model's table.
 	Table string
-	// Index is the position of the row in a bulk write, -1 in a single one.
+	// Index is the row's position in a bulk write, -1 for a single write.
 	Index int
 
 	err error
@@ -94,7 +96,7 @@ func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
 func (e *InvalidError) Unwrap() error { return e.err }
 
-// ConstraintKind names the kind of a constraint.
+// ConstraintKind is the kind of a constraint.
 type ConstraintKind string
 
 // The kinds of constraints.
@@ -122,19 +124,20 @@ func constraintKind(code string) ConstraintKind {
 	return ""
 }
 
-// ConstraintError says which constraint refused a write. Its text holds names only, never a value. It matches
-// [ErrConstraint], the error that [MapConstraint] has given to the constraint, and unwraps to the *pgconn.PgError, whose
-// Detail field does hold values.
+// ConstraintError reports which constraint refused a write. Its text contains names only, never a value. It matches
+// [ErrConstraint] and the error that [MapConstraint] assigned to the constraint, and unwraps to the *pgconn.PgError, whose Detail
+// field contains values.
 type ConstraintError struct {
 	// Kind is the kind of the constraint.
 	Kind ConstraintKind
-	// Table is the table that has the constraint, as the server names it.
+	// Table is the table of the constraint, as the server names it.
 	Table string
-	// Constraint is its name, "" for not null (before PostgreSQL 18), for a row that no partition takes and for a trigger's check.
+	// Constraint is its name. It is "" for not null before PostgreSQL 18, for a row without a partition and for an exception that a
+	// trigger raises with this code.
 	Constraint string
-	// Columns are the columns, or expressions, that the server names; empty for check constraints.
+	// Columns are the columns or expressions that the server names, empty for check constraints.
 	Columns []string
-	// Index is the position of the row in a bulk write where that is known, else -1.
+	// Index is the row's position in a bulk write if it is known, else -1.
 	Index int
 
 	mapped, err error
@@ -160,7 +163,7 @@ func (e *ConstraintError) Error() string {
 		b.WriteString(" violated")
 	}
 	if e.Kind == KindCheck && e.Constraint == "" {
-		b.WriteString(": no partition takes the row, or a trigger refuses it")
+		b.WriteString(": there is no partition for the row, or a trigger refuses it")
 	}
 	return b.String()
 }
@@ -175,14 +178,14 @@ func (e *ConstraintError) Unwrap() []error {
 	return []error{e.err}
 }
 
-// queryError is an error of the caller's own making; it matches ErrQuery.
+// queryError is an error in the caller's arguments. It matches ErrQuery.
 type queryError struct{ text string }
 
 func (e *queryError) Error() string { return "repo: " + e.text }
 
 func (e *queryError) Is(target error) bool { return target == ErrQuery }
 
-// statementError is what the server or the driver answered to one of our statements, in words that hold no values.
+// statementError is an error of the server or the driver, with a text that contains no values.
 type statementError struct {
 	text string
 	err  error
@@ -192,16 +195,16 @@ func (e *statementError) Error() string { return e.text }
 
 func (e *statementError) Unwrap() error { return e.err }
 
-// errKeyChanged is what a bulk write gets when the database gave a row another key than it was sent.
-var errKeyChanged = errors.New("a key came back from the database other than it was sent, so that rows can't be told apart: " +
-	"look for a trigger, or a type such as char(n) that changes values; nothing has been brought back into the rows")
+// errKeyChanged means that a row came back from the database with other values than were sent, so it can't be matched.
+var errKeyChanged = errors.New("a row came back from the database with another key than was sent and can't be matched: " +
+	"check for a trigger, or a type such as char(n) that changes values; the structs are unchanged")
 
-// wrap turns the error of a statement into what a repository returns. index is the row's position in a bulk write, or -1.
+// wrap adds context to the error of a statement. index is the row's position in a bulk write, or -1.
 func (d *descriptor) wrap(op string, err error, index int) error {
 	return wrapError(op, d.label, d.constraints, err, index)
 }
 
-// wrapError is wrap for a statement that may be of no model: label is then empty.
+// wrapError is wrap for a statement without a model, for which label is empty.
 func wrapError(op, label string, constraints map[string]error, err error, index int) error {
 	if err == nil || isComplete(err) {
 		return err
@@ -223,7 +226,7 @@ func wrapError(op, label string, constraints map[string]error, err error, index 
 	return &statementError{text: "repo: " + strings.TrimSpace(op+" "+label) + ": " + serverText(label, pg), err: err}
 }
 
-// pgError returns the server's answer in an error.
+// pgError returns the server's error, if there is one.
 func pgError(err error) (*pgconn.PgError, bool) { return errors.AsType[*pgconn.PgError](err) }
 
 // isComplete reports whether an error needs no context added: one of this package, of a lower layer of this library, or the
@@ -282,8 +285,8 @@ func driverText(err error) string {
 	return err.Error()
 }
 
-// constraintColumns returns the columns that the server names: in a field for not null, else in the detail, of which the
-// values are left behind. The detail's words are translated, its punctuation isn't.
+// constraintColumns returns the columns that the server names: in a field for not null, otherwise in the detail, without the
+// values. The server reports them nowhere else. The detail's words are translated, its punctuation is not.
 func constraintColumns(pg *pgconn.PgError) []string {
 	if pg.ColumnName != "" {
 		return []string{pg.ColumnName}
@@ -299,7 +302,7 @@ func constraintColumns(pg *pgconn.PgError) []string {
 	return splitColumns(names)
 }
 
-// splitColumns splits a list at the commas that are in no parentheses and no quotes.
+// splitColumns splits a list at the commas that are outside parentheses and quotes.
 func splitColumns(list string) []string {
 	var (
 		columns []string

@@ -65,7 +65,7 @@ func Example() {
 	// inserted 1 <nil>
 	// updated <nil>
 	// <nil>
-	// repo: stale: the row of books has version 3, the one at hand 1; read it again
+	// repo: stale: the row of books has version 3 in the database and 1 in the struct; read it again
 	// 1 2 <nil>
 	// {1 2} <nil>
 }

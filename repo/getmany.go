@@ -59,7 +59,7 @@ func (r *Repository[T, K]) arrange(keys []K, rows []T) ([]T, error) {
 		}
 		missing = append(missing, i)
 	}
-	return found, r.missing(missing)
+	return found, r.missing(len(keys), missing)
 }
 
 // comparableKey returns a row's key, of one column, as a value that can be compared.
@@ -90,7 +90,7 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 	if err != nil {
 		return nil, r.wrap("read", err)
 	}
-	return found, r.missing(missing)
+	return found, r.missing(len(keys), missing)
 }
 
 // readBatch reads a row by each statement of a batch and tells which of them found none.
@@ -127,11 +127,11 @@ func (r *Repository[T, K]) keyStatement(key K, opts []QueryOption) (sql string, 
 	return b.statement()
 }
 
-func (r *Repository[T, K]) missing(indexes []int) error {
+func (r *Repository[T, K]) missing(keys int, indexes []int) error {
 	if len(indexes) == 0 {
 		return nil
 	}
-	return &MissingError{Table: r.d.label, Indexes: indexes}
+	return &MissingError{Table: r.d.label, Keys: keys, Indexes: indexes}
 }
 
 // withoutOrder refuses what a method that has an order of its own has no use for.

@@ -32,7 +32,7 @@ func TestGetMany_KeepsOrderAndReportsMissingKeys(t *testing.T) {
 	var missing *repo.MissingError
 	require.ErrorAs(t, err, &missing)
 	assert.Equal(t, []int{1, 2}, missing.Indexes)
-	require.EqualError(t, err, "repo: no such rows in users: 2 of the keys, the first at index 1")
+	require.EqualError(t, err, "repo: 2 of 4 keys not found in users (first at index 1)")
 	assert.Equal(t, []string{"c", "a"}, emails(found))
 
 	found, err = users.GetMany(ctx, []uuid.UUID{rows[1].ID}, repo.WithDeleted())

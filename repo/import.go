@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// ImportOption shapes an import: [OnProgress], [ExpectedRows] or [OnRowError].
+// ImportOption is an option of one import: [OnProgress], [ExpectedRows] or [OnRowError].
 type ImportOption interface {
 	applyImport(*importSettings)
 }
@@ -26,37 +26,36 @@ type importSettings struct {
 	skip   func(error) error
 }
 
-// Progress tells how far an import is.
+// Progress reports how far an import has come.
 type Progress struct {
-	// Rows have been taken from the sequence so far, and Total is how many there will be, 0 when nobody knows.
+	// Rows is the number of rows read from the sequence so far. Total is the number set by [ExpectedRows], 0 if unknown.
 	Rows, Total int64
-	// Skipped is how many of the rows were bad (see [OnRowError]).
+	// Skipped is the number of rows that were refused (see [OnRowError]).
 	Skipped int64
-	// Elapsed is the time since the import began, and Remaining what is left at the same rate, 0 when the total isn't known.
+	// Elapsed is the time since the start. Remaining is the estimated time to the end, 0 if the total is unknown.
 	Elapsed, Remaining time.Duration
 	// Rate is in rows per second.
 	Rate float64
 }
 
-// OnProgress calls report after every so many rows and at the end. It is called by one goroutine at a time, which isn't the
-// caller's, and holds the import up while it runs.
+// OnProgress calls report after each number of rows and at the end. Calls don't overlap and come from another goroutine than the
+// caller's. The import waits for report to return.
 func OnProgress(every int, report func(Progress)) ImportOption {
 	return importOptionFunc(func(s *importSettings) { s.every, s.report = int64(max(1, every)), report })
 }
 
-// ExpectedRows says how many rows there will be, for [Progress].
+// ExpectedRows sets the number of rows of the sequence, for [Progress].
 func ExpectedRows(rows int64) ImportOption {
 	return importOptionFunc(func(s *importSettings) { s.total = rows })
 }
 
-// Import inserts the rows of a sequence with COPY, in bounded memory however many there are, and returns how many: all or
-// none. It is the fastest way in, and the one by which nothing comes back: the rows are not changed. created, updated and
-// version are filled as by Create, the times with that of the import's begin. A column with the role default is left to the
-// database when it is zero in the first row, and then has to be in all; else the first one that differs is an error.
-// With [OnRowError] bad rows are left out and reported.
+// Import inserts all rows of a sequence or none with COPY and returns how many were stored. Memory is bounded, however long the
+// sequence is. The rows are not changed. created, updated and version are filled as by Create, with one time for all rows. A
+// column with the role default is left to the database if it is zero in the first row, and then has to be zero in all rows. With
+// [OnRowError] refused rows are skipped and reported. For a slice use [Repository.CopyMany].
 //
-// An error of the sequence ends the import and comes back as it is. It takes two round trips and what COPY sends, one less
-// without created and updated or with [WithClock]. Errors: [*InvalidError] and [*ConstraintError] with the row's index.
+// An error of the sequence ends the import and is returned unchanged. It takes two round trips and the data, one less without
+// created and updated or with [WithClock]. Errors: [*InvalidError], [*ConstraintError] and [*RowError], with the row's index.
 func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error], opts ...ImportOption) (int64, error) {
 	source := r.newImportSource(ctx, "import")
 	for _, opt := range opts {
@@ -91,7 +90,7 @@ func (r *Repository[T, K]) importFrom(ctx context.Context, source *importSource[
 	if err := r.importTime(ctx, source); err != nil {
 		return 0, err
 	}
-	columns := r.d.layoutColumns(source.form)
+	columns := r.d.layoutColumns(source.layout)
 	n, err := copyRows(ctx, r.tx, r.d.path, columns, source.next)
 	if source.err != nil {
 		return 0, source.err
@@ -103,18 +102,18 @@ func (r *Repository[T, K]) importFrom(ctx context.Context, source *importSource[
 	return n, nil
 }
 
-// formColumns returns the columns that an insert of this form gives values.
-func (d *descriptor) layoutColumns(form []byte) []*column {
-	columns := make([]*column, 0, len(form))
-	for i, take := range form {
-		if take != fromDefault {
+// layoutColumns returns the columns for which an insert of this layout sends values.
+func (d *descriptor) layoutColumns(layout []byte) []*column {
+	columns := make([]*column, 0, len(layout))
+	for i, source := range layout {
+		if source != fromDefault {
 			columns = append(columns, &d.columns[i])
 		}
 	}
 	return columns
 }
 
-// importTime asks for the time of the import's begin, if it is needed.
+// importTime reads the time for created and updated, if it is needed.
 func (r *Repository[T, K]) importTime(ctx context.Context, source *importSource[T]) error {
 	switch {
 	case r.d.created < 0 && r.d.updated < 0:
@@ -128,22 +127,22 @@ func (r *Repository[T, K]) importTime(ctx context.Context, source *importSource[
 	return err
 }
 
-// importSource hands the rows of a sequence to COPY.
+// importSource is the rowSource of an import.
 type importSource[T any] struct {
-	ctx      context.Context //nolint:containedctx // it lives as long as the call, whose ctx it is
+	ctx      context.Context //nolint:containedctx // an importSource lives as long as its call
 	op       string
 	d        *descriptor
 	settings importSettings
 	nextRow  func() (T, error, bool)
 	began    time.Time
 	now      time.Time
-	form     []byte // of the first row; all others must have it
-	buf      []byte // for the form of the current one
+	layout   []byte // of the first row; all others must have it
+	buf      []byte // for the layout of the current one
 	row      T
 	rows     int64
 	skipped  int64
 	due      int64 // the number of rows at which progress is reported next
-	pending  bool  // the current row has been taken to learn the form
+	pending  bool  // the current row has been taken to learn the layout
 	err      error
 }
 
@@ -163,7 +162,7 @@ func (s *importSource[T]) next() (reflect.Value, error) {
 	return v, nil
 }
 
-// take takes the next row of the sequence and checks it.
+// advance reads the next row of the sequence and checks it.
 func (s *importSource[T]) advance() error {
 	row, err, ok := s.nextRow()
 	if !ok {
@@ -176,29 +175,29 @@ func (s *importSource[T]) advance() error {
 	if err := s.d.validate(s.ctx, &s.row, int(s.rows)); err != nil {
 		return err
 	}
-	form := s.d.importLayout(s.buf, s.value())
-	if s.buf = form; s.form == nil {
-		s.form = slices.Clone(form)
+	layout := s.d.importLayout(s.buf, s.value())
+	if s.buf = layout; s.layout == nil {
+		s.layout = slices.Clone(layout)
 	}
-	if !bytes.Equal(form, s.form) {
-		return s.layoutError(form)
+	if !bytes.Equal(layout, s.layout) {
+		return s.layoutError(layout)
 	}
 	s.rows++
 	s.progress(false)
 	return nil
 }
 
-func (s *importSource[T]) layoutError(form []byte) error {
-	for i := range form {
-		if form[i] != s.form[i] {
+func (s *importSource[T]) layoutError(layout []byte) error {
+	for i := range layout {
+		if layout[i] != s.layout[i] {
 			return &InvalidError{Table: s.d.label, Index: int(s.rows), err: fmt.Errorf("column %q is left to the database in some rows and not "+
-				"in others: COPY can't tell them apart", s.d.columns[i].name)}
+				"in others, which one COPY can't do", s.d.columns[i].name)}
 		}
 	}
 	return nil
 }
 
-// position returns the position of the row with this number in the COPY, that of the last one for -1.
+// position returns the position of the row with this number in the COPY, of the last one for -1.
 func (s *importSource[T]) position(number int) int {
 	if number < 0 {
 		return int(s.rows) - 1

@@ -10,17 +10,17 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// skipChunk is how many rows an import that skips bad ones has in memory, and copies at once.
+// skipChunk is the number of rows that an import with OnRowError holds in memory and copies at once.
 const skipChunk = 1000
 
-// OnRowError makes an import go on after a row that is refused: by its validation, by the driver, which can't send a value, or by
-// the server. report is told why, by an [*InvalidError], a [*ConstraintError] or a [*RowError] with the row's index in the
-// sequence; when it returns an error itself, the import ends with that one and nothing has been written. A nil report only
-// skips. An error of the sequence still ends the import, and so does a constraint that is only checked at the end of the transaction.
+// OnRowError makes an import skip rows that are refused by validation, by the driver (a value that can't be sent) or by the
+// server. report receives an [*InvalidError], [*ConstraintError] or [*RowError] with the row's index in the sequence. If report
+// returns an error, the import ends with that error and nothing is written. A nil report skips silently. An error of the sequence
+// still ends the import, and so does a constraint that is checked only at the end of the transaction.
 //
-// The rows are then copied by the thousand, each thousand in a savepoint of one transaction (that of ctx, or one of its own):
-// it costs little while all rows are good, and for each bad row some round trips more. Rows may differ in which columns they
-// leave to the database.
+// Rows are copied by the thousand, each thousand in a savepoint of one transaction: that of ctx, or one of its own. That costs
+// little as long as all rows are good, and some more round trips for each refused row. Rows may leave different columns to the
+// database.
 func OnRowError(report func(err error) error) ImportOption {
 	if report == nil {
 		report = func(error) error { return nil }
@@ -28,23 +28,23 @@ func OnRowError(report func(err error) error) ImportOption {
 	return importOptionFunc(func(s *importSettings) { s.skip = report })
 }
 
-// skipping is an import that skips bad rows.
+// skippingImport is an import that skips refused rows.
 type skippingImport[T any] struct {
 	tx        *txn.Manager
 	source    *importSource[T]
 	chunk     []T
 	positions []int64 // the position in the sequence of each row of the chunk
-	forms     []string
+	layouts   []string
 	stored    int64
 }
 
-// importSkipping imports a sequence without its bad rows.
+// importSkipping imports a sequence without its refused rows.
 func (r *Repository[T, K]) importSkipping(ctx context.Context, source *importSource[T], rows iter.Seq2[T, error]) (int64, error) {
 	s := &skippingImport[T]{tx: r.tx, source: source}
 	begun := false
 	err := r.tx.Do(ctx, func(ctx context.Context) error {
 		if begun {
-			return &queryError{"import " + r.d.label + ": the transaction would have to be done again, and the sequence can't"}
+			return &queryError{"import " + r.d.label + ": the transaction would have to be retried, and the sequence can't be read twice"}
 		}
 		begun, source.ctx = true, ctx
 		if err := r.importTime(ctx, source); err != nil {
@@ -67,7 +67,7 @@ func (r *Repository[T, K]) importSkipping(ctx context.Context, source *importSou
 	return s.stored, nil
 }
 
-// take checks a row and keeps it until the chunk is full.
+// add validates a row and keeps it until the chunk is full.
 func (s *skippingImport[T]) add(ctx context.Context, row T) error {
 	at := s.source.rows
 	s.source.rows++
@@ -75,15 +75,15 @@ func (s *skippingImport[T]) add(ctx context.Context, row T) error {
 		return s.reject(err)
 	}
 	s.chunk, s.positions = append(s.chunk, row), append(s.positions, at)
-	form := s.source.d.importLayout(nil, reflect.ValueOf(&s.chunk[len(s.chunk)-1]).Elem())
-	s.forms = append(s.forms, string(form))
+	layout := s.source.d.importLayout(nil, reflect.ValueOf(&s.chunk[len(s.chunk)-1]).Elem())
+	s.layouts = append(s.layouts, string(layout))
 	if len(s.chunk) < skipChunk {
 		return nil
 	}
 	return s.copyChunk(ctx)
 }
 
-// skip reports a bad row.
+// reject reports a refused row.
 func (s *skippingImport[T]) reject(err error) error {
 	s.source.skipped++
 	if ending := s.source.settings.skip(err); ending != nil {
@@ -93,37 +93,37 @@ func (s *skippingImport[T]) reject(err error) error {
 	return nil
 }
 
-// flush copies the chunk, rows of the same form together.
+// copyChunk copies the chunk, rows of the same layout together.
 func (s *skippingImport[T]) copyChunk(ctx context.Context) error {
 	groups := make(map[string][]int)
 	var order []string
-	for i, form := range s.forms {
-		if groups[form] == nil {
-			order = append(order, form)
+	for i, layout := range s.layouts {
+		if groups[layout] == nil {
+			order = append(order, layout)
 		}
-		groups[form] = append(groups[form], i)
+		groups[layout] = append(groups[layout], i)
 	}
-	for _, form := range order {
-		if err := s.copyGoodRows(ctx, s.source.d.layoutColumns([]byte(form)), groups[form]); err != nil {
+	for _, layout := range order {
+		if err := s.copyGoodRows(ctx, s.source.d.layoutColumns([]byte(layout)), groups[layout]); err != nil {
 			return err
 		}
 	}
-	clear(s.chunk) // what the rows point to isn't needed any more
-	s.chunk, s.positions, s.forms = s.chunk[:0], s.positions[:0], s.forms[:0]
+	clear(s.chunk) // releases what the rows refer to
+	s.chunk, s.positions, s.layouts = s.chunk[:0], s.positions[:0], s.layouts[:0]
 	s.source.progress(false)
 	return nil
 }
 
-// store copies rows of the chunk without the bad ones. What is before a bad row is known to be good; where nobody knows which
-// row is bad, half as many are tried. Bad rows come in company: behind one the next try is as small as what was good before
-// it, and twice as large after each success.
+// copyGoodRows copies rows of the chunk without the refused ones. Rows before a refused row are known to be good. If the refused
+// row is unknown, half as many are tried. Refused rows often follow each other, so after one the next attempt is as small as the
+// number of good rows before it, and twice as large after each success.
 func (s *skippingImport[T]) copyGoodRows(ctx context.Context, columns []*column, rows []int) error {
 	for limit := len(rows); len(rows) > 0; {
 		n := min(limit, len(rows))
 		err := s.tx.Do(ctx, func(ctx context.Context) error { return s.copyOnce(ctx, columns, rows[:n]) }, txn.Nested())
 		if err == nil {
 			s.stored += int64(n)
-			rows, limit = rows[n:], 2*n //nolint:mnd // twice
+			rows, limit = rows[n:], 2*n //nolint:mnd // double
 			continue
 		}
 		index, known := rowIndex(err)
@@ -167,7 +167,7 @@ func (s *skippingImport[T]) copyOnce(ctx context.Context, columns []*column, row
 	}, columns)
 }
 
-// rowAt returns the index of the row that an error names.
+// rowIndex returns the index of the row that an error names.
 func rowIndex(err error) (int64, bool) {
 	if constraint, ok := errors.AsType[*ConstraintError](err); ok {
 		return int64(constraint.Index), constraint.Index >= 0
@@ -178,7 +178,7 @@ func rowIndex(err error) (int64, bool) {
 	return 0, false
 }
 
-// blamed returns an error that names no row as the error of the only one that there was.
+// withIndex returns an error that names no row as the error of the row with this index.
 func withIndex(err error, table string, index int) error {
 	if constraint, ok := errors.AsType[*ConstraintError](err); ok {
 		named := *constraint
@@ -188,18 +188,18 @@ func withIndex(err error, table string, index int) error {
 	return &RowError{Table: table, Index: index, err: err}
 }
 
-// importForm is insertForm for a COPY, to which the time is known.
-func (d *descriptor) importLayout(form []byte, v reflect.Value) []byte {
-	form = d.insertLayout(form, v)
-	for i, take := range form {
-		if take == fromServerClock || take == fromClock {
-			form[i] = fromField // fill knows the time
+// importLayout is insertLayout for a COPY, which sends the current time as a value.
+func (d *descriptor) importLayout(layout []byte, v reflect.Value) []byte {
+	layout = d.insertLayout(layout, v)
+	for i, source := range layout {
+		if source == fromServerClock || source == fromClock {
+			layout[i] = fromField // see setAutomatic
 		}
 	}
-	return form
+	return layout
 }
 
-// progress reports, if it is time or the end.
+// progress calls the OnProgress function if it is due, or at the end.
 func (s *importSource[T]) progress(end bool) {
 	if s.settings.report == nil || !end && s.rows < s.due {
 		return

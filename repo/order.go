@@ -9,19 +9,19 @@ import (
 	"slices"
 )
 
-// ordering tells the rows of a bulk write apart by some columns, and sorts them by these. Every call sorts alike, so that
-// concurrent ones lock rows in the same order and don't deadlock.
+// ordering sorts the rows of a bulk write by some columns and matches returned rows to them. All calls sort alike, so concurrent
+// ones lock rows in the same order and don't deadlock.
 type ordering struct {
 	columns []*column
-	keys    []sortKey // for each row one a column
-	rows    []int     // positions of the rows in their order
-	// twice is the position of a row that is the same as the one at first; -1 when no two rows are the same.
+	keys    []sortKey // one per row and column
+	rows    []int     // positions of the rows, sorted
+	// duplicate is the position of a row with the same values as the row at original; -1 if there is none.
 	duplicate, original int
-	// nulls says that a row has a NULL among the columns, and so can't be told apart by them.
+	// hasNulls means that a row has a NULL in these columns. Such rows can't be matched.
 	hasNulls bool
 }
 
-// sortKey is what a field is sorted by.
+// sortKey is the value by which a field is sorted.
 type sortKey struct {
 	null   bool
 	hi, lo uint64
@@ -44,7 +44,7 @@ func (a sortKey) compare(b sortKey) int {
 	return -1
 }
 
-// orderable reports whether the values of a column can be sorted, and are the same when they come back from the database.
+// orderable reports whether the values of a column can be sorted and come back from the database unchanged.
 func (c *column) orderable() bool {
 	typ := c.typ
 	if typ.Kind() == reflect.Pointer {
@@ -53,7 +53,7 @@ func (c *column) orderable() bool {
 	return !c.indirect && !c.roles.is(roleJSON) && exact(typ)
 }
 
-// exact reports whether a value of the type is the same when it comes back from the database.
+// exact reports whether values of the type come back from the database unchanged.
 func exact(typ reflect.Type) bool {
 	switch typ.Kind() {
 	case reflect.String, reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
@@ -64,7 +64,7 @@ func exact(typ reflect.Type) bool {
 	}
 }
 
-// sortKeyOf returns what a field of an orderable column is sorted by. The field can be addressed.
+// sortKeyOf returns the sort key of a field of an orderable column. The field must be addressable.
 func sortKeyOf(f reflect.Value) sortKey {
 	if f.Kind() == reflect.Pointer {
 		if f.IsNil() {
@@ -74,7 +74,7 @@ func sortKeyOf(f reflect.Value) sortKey {
 	}
 	switch {
 	case f.CanInt():
-		return sortKey{hi: uint64(f.Int()) ^ 1<<63} //nolint:gosec // the order of the bits is meant
+		return sortKey{hi: uint64(f.Int()) ^ 1<<63} //nolint:gosec // keeps the order
 	case f.CanUint():
 		return sortKey{hi: f.Uint()}
 	case f.Kind() == reflect.String:
@@ -88,7 +88,7 @@ func sortKeyOf(f reflect.Value) sortKey {
 	return sortKey{}
 }
 
-// order sorts rows, a slice of structs, by columns. It returns nil when there are no columns or one of them can't be sorted.
+// newOrdering sorts rows, a slice of structs, by columns. It returns nil if there are no columns or one can't be sorted.
 func newOrdering(rows reflect.Value, columns []*column) *ordering {
 	if len(columns) == 0 || slices.ContainsFunc(columns, func(c *column) bool { return !c.orderable() }) {
 		return nil
@@ -104,7 +104,7 @@ func newOrdering(rows reflect.Value, columns []*column) *ordering {
 	})
 	for i := range o.rows {
 		if slices.ContainsFunc(o.keysAt(o.rows[i]), func(k sortKey) bool { return k.null }) {
-			o.hasNulls = true // NULLs are all different
+			o.hasNulls = true // NULLs are distinct
 			continue
 		}
 		if i > 0 && slices.Equal(o.keysAt(o.rows[i-1]), o.keysAt(o.rows[i])) {
@@ -118,7 +118,7 @@ func newOrdering(rows reflect.Value, columns []*column) *ordering {
 func (o *ordering) keysOf(keys []sortKey, v reflect.Value) []sortKey {
 	for _, c := range o.columns {
 		f := v
-		if c.index != nil { // else v is not a row but a key of one column
+		if c.index != nil { // otherwise v is a key of one column
 			f = v.FieldByIndex(c.index)
 		}
 		keys = append(keys, sortKeyOf(f))
@@ -126,15 +126,15 @@ func (o *ordering) keysOf(keys []sortKey, v reflect.Value) []sortKey {
 	return keys
 }
 
-// at returns the sort keys of a row.
+// keysAt returns the sort keys of a row.
 func (o *ordering) keysAt(position int) []sortKey {
 	return o.keys[position*len(o.columns) : (position+1)*len(o.columns)]
 }
 
-// tells reports whether every row is told apart from the others.
+// isUnique reports whether each row differs from all others.
 func (o *ordering) isUnique() bool { return o != nil && o.duplicate < 0 && !o.hasNulls }
 
-// check returns an error for two rows that are the same.
+// checkDuplicates returns an error if two rows have the same values.
 func (o *ordering) checkDuplicates(table, what string) error {
 	if o == nil || o.duplicate < 0 {
 		return nil
@@ -142,15 +142,15 @@ func (o *ordering) checkDuplicates(table, what string) error {
 	return &InvalidError{Table: table, Index: o.duplicate, err: fmt.Errorf("it has the same %s as the row at index %d", what, o.original)}
 }
 
-// finder finds rows of an ordering by what came back from the database.
+// finder finds the rows of an ordering that match returned rows.
 type finder struct {
 	*ordering
 
 	buf  []sortKey
-	next int // where the row that is looked for is likely to be
+	next int // position in rows of the most likely match
 }
 
-// find returns the position of the row that is the same as v in the ordering's columns.
+// find returns the position of the row with the same values as v in the ordering's columns.
 func (f *finder) find(v reflect.Value) (int, bool) {
 	f.buf = f.keysOf(f.buf[:0], v)
 	if f.next < len(f.rows) && slices.Equal(f.keysAt(f.rows[f.next]), f.buf) {

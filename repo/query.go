@@ -211,27 +211,27 @@ func (q *query) where(b *builder) {
 	for _, fault := range q.faults {
 		b.failf("%s", fault)
 	}
-	glue := " where "
+	separator := " where "
 	if condition := b.d.visible(q.deleted); condition != "" {
-		b.text(glue).text(condition)
-		glue = " and "
+		b.text(separator).text(condition)
+		separator = " and "
 	} else if q.deleted == onlyDeleted {
 		b.failf("OnlyDeleted needs a column with the role softdelete in type %v", b.d.typ)
 	}
 	for _, f := range q.filters {
-		b.text(glue)
+		b.text(separator)
 		writeFilter(b, f)
-		glue = " and "
+		separator = " and "
 	}
 }
 
 // tail writes order, limit, offset and lock. Limits are arguments, so that the statement's text stays the same.
 func (q *query) tail(b *builder) {
-	glue := " order by "
+	separator := " order by "
 	for _, o := range q.orders {
-		b.text(glue)
+		b.text(separator)
 		o.write(b)
-		glue = ", "
+		separator = ", "
 	}
 	if q.limit != nil {
 		b.text(" limit ").arg(*q.limit)

@@ -32,10 +32,10 @@ func (r *Repository[T, K]) getStatement(key K, opts []QueryOption) (sql string, 
 // byKey matches the row with this key.
 func (r *Repository[T, K]) byKey(key K) Filter {
 	return filterFunc(func(b *builder) {
-		glue := "("
+		separator := "("
 		for i, value := range r.keyArgs(nil, key) {
-			b.text(glue).text(r.d.columns[r.d.key[i]].ident).text(" = ").arg(value)
-			glue = " and "
+			b.text(separator).text(r.d.columns[r.d.key[i]].ident).text(" = ").arg(value)
+			separator = " and "
 		}
 		b.text(")")
 	})

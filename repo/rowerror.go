@@ -10,13 +10,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// RowError says which row made a bulk write fail. Nothing has been written. It unwraps to what was wrong: [ErrNotFound],
-// [ErrDeleted], a [*StaleError], or what the server or the driver said of a value.
+// RowError reports which row made a bulk write fail. Nothing was written. It unwraps to the cause: [ErrNotFound], [ErrDeleted], a
+// [*StaleError], or an error of the server or the driver about a value.
 type RowError struct {
-	// Table is the model's table, Index the position of the row.
+	// Table is the model's table, Index the row's position.
 	Table string
 	Index int
-	// Column is the column whose value was refused, "" when that isn't known.
+	// Column is the column whose value was refused, "" if unknown.
 	Column string
 
 	err error
@@ -32,7 +32,7 @@ func (e *RowError) Error() string {
 
 func (e *RowError) Unwrap() error { return e.err }
 
-// isAboutARow reports whether the server has refused what it was sent for a row, rather than the statement.
+// isAboutARow reports whether the server refused a row's data rather than the statement.
 func isAboutARow(pg *pgconn.PgError) bool {
 	switch pg.Code[:2] {
 	case "21", "22", "23", "44", "P0": // cardinality, data, constraints, check options of views, exceptions of triggers
@@ -41,10 +41,10 @@ func isAboutARow(pg *pgconn.PgError) bool {
 	return false
 }
 
-// wrapRow is wrap for an error that one row is to blame for; index is -1 when nobody knows which.
+// wrapRow is wrap for an error that belongs to one row. index is -1 if the row is unknown.
 func (d *descriptor) wrapRow(op string, err error, index int, column string) error {
 	wrapped := d.wrap(op, err, index)
-	if index < 0 || wrapped == err { //nolint:errorlint // the very same
+	if index < 0 || wrapped == err { //nolint:errorlint // identity is meant
 		return wrapped
 	}
 	if pg, ok := pgError(err); ok && (!isAboutARow(pg) || constraintKind(pg.Code) != "") {
@@ -53,7 +53,7 @@ func (d *descriptor) wrapRow(op string, err error, index int, column string) err
 	return &RowError{Table: d.label, Index: index, Column: column, err: wrapped}
 }
 
-// rowError is wrap for an error that the row at this index is to blame for.
+// rowError is wrap for an error that belongs to the row at this index.
 func (d *descriptor) rowError(op string, err error, index int) error {
 	return &RowError{Table: d.label, Index: index, err: d.wrap(op, err, index)}
 }
@@ -67,12 +67,12 @@ func (d *descriptor) wrapEncode(op string, err *encodeError, index int, column s
 	return &RowError{Table: d.label, Index: index, Column: column, err: wrapped}
 }
 
-// wrapCopy turns an error of a COPY into what a repository returns. position tells the position of a row by its number in the
-// COPY, that of the last one that was taken for -1; columns are those of the COPY.
+// wrapCopy wraps an error of a COPY. position returns the position of a row by its number in the COPY, of the last row that was
+// sent for -1. columns are those of the COPY.
 func (d *descriptor) wrapCopy(op string, err error, position func(number int) int, columns []*column) error {
 	name := func(copied string) string {
 		for _, c := range columns {
-			if c.name == copied { // in a stage it is another than in the model
+			if c.name == copied { // in a stage it differs from the model's
 				return d.columns[slices.IndexFunc(d.columns, func(known column) bool { return known.field == c.field })].name
 			}
 		}
@@ -88,32 +88,32 @@ func (d *descriptor) wrapCopy(op string, err error, position func(number int) in
 	if !ok {
 		return d.wrap(op, err, -1)
 	}
-	line, column := copyPlace(pg)
+	line, column := copyLine(pg)
 	if line < 1 {
 		return d.wrap(op, err, -1)
 	}
 	return d.wrapRow(op, err, position(line-1), name(column))
 }
 
-// copyPlace returns the line and the column that COPY refused, 0 and "" when the server doesn't tell. Its words are
-// translated, but the line's number is the first there is behind the table's name, and the column follows it.
-func copyPlace(pg *pgconn.PgError) (line int, column string) {
-	_, place, found := strings.Cut(pg.Where, "COPY ")
+// copyLine returns the line and the column that COPY refused, 0 and "" if unknown. The server reports them only in its context,
+// whose words are translated. The line is the first number after the table's name, and the column follows it.
+func copyLine(pg *pgconn.PgError) (line int, column string) {
+	_, context, found := strings.Cut(pg.Where, "COPY ")
 	if !found {
 		return 0, ""
 	}
-	place, _, _ = strings.Cut(place, "\n")
-	_, place, found = strings.Cut(place, ", ")
+	context, _, _ = strings.Cut(context, "\n")
+	_, context, found = strings.Cut(context, ", ")
 	if !found {
 		return 0, ""
 	}
-	place = place[max(0, strings.IndexAny(place, "0123456789")):]
+	context = context[max(0, strings.IndexAny(context, "0123456789")):]
 	end := 0
-	for end < len(place) && isDigit(place[end]) {
+	for end < len(context) && isDigit(context[end]) {
 		end++
 	}
-	line, _ = strconv.Atoi(place[:end])
-	if rest, more := strings.CutPrefix(place[end:], ", "); more {
+	line, _ = strconv.Atoi(context[:end])
+	if rest, more := strings.CutPrefix(context[end:], ", "); more {
 		_, column, _ = strings.Cut(rest, " ")
 		column, _, _ = strings.Cut(column, ": ")
 	}

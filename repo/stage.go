@@ -15,21 +15,22 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
-// A stage is a temp table into which rows are copied, and from which one statement then writes them where they belong. It
-// has no constraints and lives no longer than the transaction.
+// stage is a temporary table into which rows are copied, and from which one statement writes them into the model's table. It
+// has no constraints and is dropped with the transaction at the latest.
 type stage struct {
 	name    string // quoted
 	path    pgx.Identifier
-	columns []*column // as the model's, but called c0, c1 and so on, so that no name means two things
-	// of tells what a column of the model is called in the stage, by its position.
+	columns []*column // as the model's, but named c0, c1 and so on, which avoids ambiguous names
+	// aliases are the names of the model's columns in the stage, by position.
 	aliases map[int]string
 	create  string
 }
 
-// stageFrom is from how many rows on upserts and updates are staged, unless [WithStagingThreshold] says otherwise.
+// stageFrom is the default of [WithStagingThreshold].
 const stageFrom = 256
 
-// newStage describes a stage for the columns at these positions of the model. The same columns always give the same texts.
+// newStage describes a stage for the columns at these positions of the model. The same columns always give the same
+// statements.
 func (d *descriptor) newStage(positions []int) *stage {
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(d.table))
@@ -50,7 +51,7 @@ func (d *descriptor) newStage(positions []int) *stage {
 	return s
 }
 
-// stageOf returns the stage for columns, which is described once.
+// stageOf returns the stage for columns, from a cache.
 func (d *descriptor) stageOf(positions []int) *stage {
 	var key []byte
 	for _, position := range positions {
@@ -63,7 +64,7 @@ func (d *descriptor) stageOf(positions []int) *stage {
 	return known.(*stage) //nolint:forcetypeassert // nothing else is stored
 }
 
-// meets returns the condition that a row t of the table and a row s of the stage are the same in these columns.
+// joinCondition returns the condition that a row of the table and a row of the stage are equal in these columns.
 func (s *stage) joinCondition(d *descriptor, positions []int) string {
 	parts := make([]string, len(positions))
 	for i, position := range positions {
@@ -72,14 +73,14 @@ func (s *stage) joinCondition(d *descriptor, positions []int) string {
 	return strings.Join(parts, " and ")
 }
 
-// drop is the statement that removes the stage before the transaction ends, so that the next one has the name to itself.
+// drop returns the statement that drops the stage before the transaction ends, so its name can be used again.
 func (s *stage) drop() string { return "drop table " + s.name }
 
-// errUnstaged says that rows couldn't be brought into a stage, and may well be written in another way: the role may not make
-// one, or a value can only be sent in text.
-var errNotStaged = errors.New("repo: the rows couldn't be staged")
+// errNotStaged reports that rows couldn't be copied into a stage but may be written in another way: the role may not create
+// temporary tables, or a value can only be sent as text.
+var errNotStaged = errors.New("repo: the rows can't be staged")
 
-// unstaged marks an error of filling a stage, unless the connection or the transaction is what has failed.
+// markNotStaged marks an error of filling a stage, unless the connection or the transaction has failed.
 func markNotStaged(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || sqlstate.CauseOf(err) != sqlstate.Unknown ||
 		sqlstate.RemedyOf(err, false) != sqlstate.NoRetry {
@@ -88,7 +89,7 @@ func markNotStaged(err error) error {
 	return fmt.Errorf("%w: %w", errNotStaged, err)
 }
 
-// fillStage makes the stage and copies rows into it, in this order. It may fail with errUnstaged.
+// fillStage creates the stage and copies rows into it, in this order. It may return errNotStaged.
 func (w *bulkWrite[T, K]) fillStage(ctx context.Context, s *stage, positions []int, complete func(row reflect.Value)) error {
 	r := w.repository
 	if _, err := r.exec(ctx, s.create, nil); err != nil {
@@ -99,7 +100,7 @@ func (w *bulkWrite[T, K]) fillStage(ctx context.Context, s *stage, positions []i
 	return markNotStaged(r.d.wrapCopy(w.op, err, source.position, s.columns))
 }
 
-// sliceSource hands out rows of a slice in some order. Each is a completed copy: the slice's own are not touched.
+// sliceSource is a rowSource of a slice's rows in some order. It returns completed copies; the slice is unchanged.
 type sliceSource struct {
 	rows      reflect.Value
 	positions []int
@@ -118,7 +119,7 @@ func (s *sliceSource) next() (reflect.Value, error) {
 	return s.row, nil
 }
 
-// position returns the position of the row with this number in the COPY, that of the last one for -1.
+// position returns the position of the row with this number in the COPY, of the last one for -1.
 func (s *sliceSource) position(number int) int {
 	if number < 0 {
 		number = s.sent - 1
@@ -129,7 +130,7 @@ func (s *sliceSource) position(number int) int {
 	return s.positions[number]
 }
 
-// stages reports whether so many rows are staged.
+// stages reports whether a bulk write of so many rows is staged.
 func (d *descriptor) stages(rows int) bool {
 	from := d.stageFrom
 	if from == 0 {

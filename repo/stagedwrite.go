@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// stagedUpdate updates all rows by one statement, after another one has locked them in the order of their keys.
+// stagedUpdate updates all rows by one statement, after a statement that locks them in the order of their keys.
 func (w *bulkWrite[T, K]) stagedUpdate(ctx context.Context) error {
 	d := w.repository.d
 	positions := slices.Concat(d.statements.updateColumns, d.key)
@@ -28,13 +28,13 @@ func (w *bulkWrite[T, K]) stagedUpdate(ctx context.Context) error {
 	return w.runStaged(ctx, batch, 1)
 }
 
-// lock returns the statement that locks the rows that are about to be updated.
+// lock returns the statement that locks the rows to update.
 func (s *stage) lock(d *descriptor) string {
 	return "select count(*) from (select from " + d.table + " t join " + s.name + " s on " + s.joinCondition(d, d.key) + d.andVisible() +
 		" order by s.ctid for no key update of t) locked"
 }
 
-// update returns the statement that updates them.
+// update returns the statement that updates the rows.
 func (s *stage) update(d *descriptor) string {
 	set := make([]string, 0, len(d.columns))
 	for _, position := range d.statements.updateColumns {
@@ -48,7 +48,7 @@ func (s *stage) update(d *descriptor) string {
 	return "update " + d.table + " set " + strings.Join(set, ", ") + " from " + s.name + where + d.statements.returning
 }
 
-// andVisible returns the condition that a row isn't soft-deleted, to stand behind others.
+// andVisible returns the condition that a row isn't soft-deleted, to be appended to others.
 func (d *descriptor) andVisible() string {
 	if condition := d.visible(hideDeleted); condition != "" {
 		return " and " + condition
@@ -56,11 +56,11 @@ func (d *descriptor) andVisible() string {
 	return ""
 }
 
-// stagedUpsert upserts all rows, which have one form, by one statement. It reads them in the order in which they were copied.
+// stagedUpsert upserts all rows, which have one layout, by one statement. It reads them in the order of the COPY.
 func (w *bulkWrite[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, g layoutGroup) error {
 	d := w.repository.d
 	s, err := w.stageGroup(ctx, g, func(row reflect.Value, now time.Time) {
-		if d.updated >= 0 { // an upsert's is always that of now
+		if d.updated >= 0 { // an upsert always sets it to the current time
 			setTime(row.FieldByIndex(d.columns[d.updated].index), now)
 		}
 	})
@@ -73,7 +73,7 @@ func (w *bulkWrite[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []
 		batch.Queue(s.drop())
 		return w.runStaged(ctx, batch, 0)
 	}
-	// Rows that were in the way are read from where they are, by a statement that sees what the first one has met.
+	// Existing rows are read by a second statement, which sees the rows that conflicted with the first one.
 	find, single := s.find(d, u, target), w.onMissing
 	defer func() { w.onMissing = single }()
 	w.onMissing = func(ctx context.Context, absent []int) error { return w.readExistingStaged(ctx, find, absent) }
@@ -84,7 +84,7 @@ func (w *bulkWrite[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []
 	return w.repository.wrap(w.op, err)
 }
 
-// stagedInsert inserts all rows, which have one form, by one statement.
+// stagedInsert inserts all rows, which have one layout, by one statement.
 func (w *bulkWrite[T, K]) stagedInsert(ctx context.Context, g layoutGroup) error {
 	d := w.repository.d
 	s, err := w.stageGroup(ctx, g, func(reflect.Value, time.Time) {})
@@ -97,12 +97,12 @@ func (w *bulkWrite[T, K]) stagedInsert(ctx context.Context, g layoutGroup) error
 	return w.runStaged(ctx, batch, 0)
 }
 
-// stageGroup copies rows of one form, completed, into a stage for what an insert of that form is given.
+// stageGroup copies completed rows of one layout into a stage with the columns that are inserted.
 func (w *bulkWrite[T, K]) stageGroup(ctx context.Context, g layoutGroup, complete func(row reflect.Value, now time.Time)) (*stage, error) {
 	d := w.repository.d
 	var positions []int
-	for i, take := range g.layout {
-		if take == fromField || take == fromClock {
+	for i, source := range g.layout {
+		if source == fromField || source == fromClock {
 			positions = append(positions, i)
 		}
 	}
@@ -117,11 +117,11 @@ func (w *bulkWrite[T, K]) stageGroup(ctx context.Context, g layoutGroup, complet
 	})
 }
 
-// insert returns the statement that inserts what is in the stage, without what follows.
-func (s *stage) insert(d *descriptor, form []byte) string {
+// insert returns the statement that inserts the stage's rows, without its ON CONFLICT and RETURNING clauses.
+func (s *stage) insert(d *descriptor, layout []byte) string {
 	var idents, values []string
-	for i, take := range form {
-		switch take {
+	for i, source := range layout {
+		switch source {
 		case fromField, fromClock:
 			idents, values = append(idents, d.columns[i].ident), append(values, s.aliases[i])
 		case fromServerClock:
@@ -131,7 +131,7 @@ func (s *stage) insert(d *descriptor, form []byte) string {
 	return "insert into " + d.table + " (" + strings.Join(idents, ", ") + ") select " + strings.Join(values, ", ") + " from " + s.name
 }
 
-// find returns the statement that reads the rows that those in the stage meet.
+// find returns the statement that reads the existing rows with which the stage's rows conflict.
 func (s *stage) find(d *descriptor, u *upsert, target []int) string {
 	b := newBuilder(d, d.statements.selectFrom+" join "+s.name+" on "+s.joinCondition(d, target))
 	if u.target.predicate != "" {
@@ -140,11 +140,11 @@ func (s *stage) find(d *descriptor, u *upsert, target []int) string {
 	return b.sql.String()
 }
 
-// fromStage sends statements of which the one at this place returns the rows.
-func (w *bulkWrite[T, K]) runStaged(ctx context.Context, batch *pgx.Batch, place int) error {
+// runStaged sends statements of which the one at this index returns the rows.
+func (w *bulkWrite[T, K]) runStaged(ctx context.Context, batch *pgx.Batch, index int) error {
 	results := w.repository.tx.SendBatch(ctx, batch)
 	err := func() error {
-		for range place {
+		for range index {
 			if _, err := results.Exec(); err != nil {
 				return err //nolint:wrapcheck // wrapped below
 			}

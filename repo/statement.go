@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// texts are a model's statements. What doesn't depend on a call is written once; the same call always gives the same text,
-// so that the server's statement cache and pg_stat_statements know it again.
+// statementTexts are a model's statements. Those that don't depend on a call are compiled once. The same call always gives the
+// same text, so the driver's statement cache and pg_stat_statements recognize it.
 type statementTexts struct {
 	columnList  string // the columns
 	selectFrom  string // select … from …
@@ -23,7 +23,7 @@ type statementTexts struct {
 	restore     string
 	hardDelete  string // HardDelete
 	readVersion string // the version of a row
-	// setting are the columns that an update sets from the struct, in the order of their arguments.
+	// updateColumns are the columns that an update sets from the struct, in the order of their arguments.
 	updateColumns []int
 	fullLayout    []byte       // of an insert whose fields all have values
 	zeroSources   []zeroSource // the columns for which it matters
@@ -31,7 +31,7 @@ type statementTexts struct {
 
 	cache  statementCache // what was put together for a call
 	stages sync.Map       // of string, positions of columns, to *stage
-	// constraints are the columns of constraints that upserts were told by name, of string to []string.
+	// constraints are the columns of constraints that upserts name, string to []string.
 	constraints sync.Map
 }
 
@@ -64,7 +64,7 @@ func (t *statementTexts) compile(d *descriptor) {
 	t.compileLayout(d)
 }
 
-// keyCondition returns the condition that picks a row by its key, whose arguments begin at number from.
+// keyCondition returns the condition on the key, whose arguments begin at number from.
 func (d *descriptor) keyCondition(from int) string {
 	var b strings.Builder
 	for i, position := range d.key {
@@ -76,7 +76,7 @@ func (d *descriptor) keyCondition(from int) string {
 	return b.String()
 }
 
-// clockText is the time of a write: the database's, or the argument that carries the injected clock's.
+// clockText returns the current time of a write: the database's, or the argument that carries the injected clock's.
 func (d *descriptor) clockText(number int) string {
 	if d.clock == nil {
 		return "now()"
@@ -84,7 +84,7 @@ func (d *descriptor) clockText(number int) string {
 	return "$" + strconv.Itoa(number)
 }
 
-// marks returns what a soft delete, or its undoing, sets. The injected clock's time comes after the key's arguments.
+// marks returns the assignments of a soft delete, or of its reversal. The injected clock's time follows the key's arguments.
 func (d *descriptor) marks(deleted bool) string { return d.marksAt(deleted, len(d.key)+1) }
 
 // marksAt is marks with the injected clock's time in the argument of this number.
@@ -103,7 +103,7 @@ func (d *descriptor) marksAt(deleted bool, number int) string {
 	return strings.Join(append(set, d.touches(now)...), ", ")
 }
 
-// touches returns what every change of a row sets besides: the time of the change and the next version.
+// touches returns the assignments of every change: the time of the change and the next version.
 func (d *descriptor) touches(now string) []string {
 	var set []string
 	if d.updated >= 0 {
@@ -126,7 +126,7 @@ func (c *column) changeable() bool {
 	return c.written() && !c.roles.is(rolePK|roleCreated|roleUpdated|roleVersion|roleSoftDelete)
 }
 
-// compileUpdate writes the update of a whole row. Its arguments are the columns, the key, the version, the clock's time.
+// compileUpdate returns the update of a whole row. Its arguments are the columns, the key, the version and the clock's time.
 func (t *statementTexts) compileUpdate(d *descriptor, visible string) string {
 	var set []string
 	for i := range d.columns {
@@ -149,7 +149,7 @@ func (t *statementTexts) compileUpdate(d *descriptor, visible string) string {
 	return "update " + d.table + " set " + strings.Join(set, ", ") + where + t.returning
 }
 
-// What becomes of a column in an insert.
+// The sources of a column's value in an insert.
 const (
 	fromField       = 'a'
 	fromServerClock = 'n' // the database's time
@@ -157,25 +157,25 @@ const (
 	fromDefault     = 'd' // left out
 )
 
-// insertForm returns what becomes of each column when the row v is inserted. Rows of the same form have the same statement.
-// form is where it is written, if there is room.
-func (d *descriptor) insertLayout(form []byte, v reflect.Value) []byte {
-	form = append(form[:0], d.statements.fullLayout...)
+// insertLayout returns the source of each column's value when the row v is inserted. Rows of the same layout have the same
+// statement. layout is reused if it has the capacity.
+func (d *descriptor) insertLayout(layout []byte, v reflect.Value) []byte {
+	layout = append(layout[:0], d.statements.fullLayout...)
 	for _, z := range d.statements.zeroSources {
 		if fieldIsZero(v, &d.columns[z.position]) {
-			form[z.position] = z.source
+			layout[z.position] = z.source
 		}
 	}
-	return form
+	return layout
 }
 
-// zeroForm is what becomes of a column whose field is zero.
+// zeroSource is the source of a column whose field is zero.
 type zeroSource struct {
 	position int
 	source   byte
 }
 
-// compileForm works out what becomes of each column when no field is zero, and what else when one is.
+// compileLayout compiles the layout of an insert without zero fields, and what changes for zero ones.
 func (t *statementTexts) compileLayout(d *descriptor) {
 	t.fullLayout = make([]byte, len(d.columns))
 	for i := range d.columns {
@@ -192,7 +192,7 @@ func (t *statementTexts) compileLayout(d *descriptor) {
 	}
 }
 
-// takeTime returns how the time of a write gets into an insert.
+// timeSource returns the source of the current time in an insert.
 func (d *descriptor) timeSource() byte {
 	if d.clock == nil {
 		return fromServerClock
@@ -200,10 +200,10 @@ func (d *descriptor) timeSource() byte {
 	return fromClock
 }
 
-// insertArgs appends the arguments of an insert of this form.
-func (d *descriptor) insertArgs(args []any, v reflect.Value, form []byte) []any {
-	for i, take := range form {
-		switch take {
+// insertArgs appends the arguments of an insert of this layout.
+func (d *descriptor) insertArgs(args []any, v reflect.Value, layout []byte) []any {
+	for i, source := range layout {
+		switch source {
 		case fromField:
 			args = append(args, d.insertValue(v, &d.columns[i]))
 		case fromClock:
@@ -213,7 +213,7 @@ func (d *descriptor) insertArgs(args []any, v reflect.Value, form []byte) []any 
 	return args
 }
 
-// insertValue returns what a column is inserted with.
+// insertValue returns the value that is inserted into a column.
 func (d *descriptor) insertValue(v reflect.Value, c *column) any {
 	if value, ok := d.generatedValue(v, c); ok {
 		return value
@@ -221,7 +221,7 @@ func (d *descriptor) insertValue(v reflect.Value, c *column) any {
 	return fieldArg(v, c)
 }
 
-// givenValue returns what a column is inserted with that is not the field's value.
+// generatedValue returns the value that replaces a zero key or version in an insert.
 func (d *descriptor) generatedValue(v reflect.Value, c *column) (any, bool) {
 	switch {
 	case !c.roles.is(rolePK|roleVersion) || !fieldIsZero(v, c):
@@ -233,19 +233,19 @@ func (d *descriptor) generatedValue(v reflect.Value, c *column) (any, bool) {
 	return nil, false
 }
 
-// createText returns the statement that inserts a row of a form and returns it.
-func (d *descriptor) createText(form []byte) string {
-	var room [64]byte
-	key := append(append(room[:0], "create "...), form...)
-	return d.statements.cache.getOrCompile(key, func() string { return d.compileInsert(form) + d.statements.returning })
+// createText returns the statement that inserts a row of a layout and returns it.
+func (d *descriptor) createText(layout []byte) string {
+	var buf [64]byte
+	key := append(append(buf[:0], "create "...), layout...)
+	return d.statements.cache.getOrCompile(key, func() string { return d.compileInsert(layout) + d.statements.returning })
 }
 
-// compileInsert returns the statement that inserts a row of a form, without what follows its values.
-func (d *descriptor) compileInsert(form []byte) string {
+// compileInsert returns the statement that inserts a row of a layout, without what follows its values.
+func (d *descriptor) compileInsert(layout []byte) string {
 	var idents, values []string
 	number := 0
-	for i, take := range form {
-		switch take {
+	for i, source := range layout {
+		switch source {
 		case fromField, fromClock:
 			number++
 			values = append(values, "$"+strconv.Itoa(number))
@@ -262,7 +262,7 @@ func (d *descriptor) compileInsert(form []byte) string {
 	return "insert into " + d.table + " (" + strings.Join(idents, ", ") + ") values (" + strings.Join(values, ", ") + ")"
 }
 
-// clockArgs returns args, with the injected clock's time at the end when it is needed.
+// clockArgs appends the injected clock's time if it is needed.
 func (d *descriptor) clockArgs(args []any, needed bool) []any {
 	if !needed {
 		return args

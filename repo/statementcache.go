@@ -5,19 +5,19 @@ import (
 	"sync/atomic"
 )
 
-// knownTexts is how many texts of statements a model remembers.
+// statementCacheSize is the number of statements that a model remembers.
 const statementCacheSize = 512
 
-// textCache remembers texts of statements that were put together before, so that the same statement costs no memory and the
-// driver finds it by the same string. It is bounded: each key has one place, and another one that belongs there takes it. It
-// is safe for concurrent use and takes no lock.
+// statementCache remembers the texts of statements. The same statement then costs no memory, and the driver finds it by the same
+// string. It is bounded: each key has one slot, and another key for the slot replaces it. It is safe for concurrent use and needs
+// no lock.
 type statementCache [statementCacheSize]atomic.Pointer[cachedStatement]
 
 type cachedStatement struct{ key, text string }
 
 var cacheSeed = maphash.MakeSeed() //nolint:gochecknoglobals // never changes
 
-// find returns the text that is kept for a key, nil when there is none.
+// lookup returns the entry for a key, nil if there is none.
 func (c *statementCache) lookup(key []byte) *cachedStatement {
 	if known := c.slot(key).Load(); known != nil && known.key == string(key) {
 		return known
@@ -29,7 +29,7 @@ func (c *statementCache) slot(key []byte) *atomic.Pointer[cachedStatement] {
 	return &c[maphash.Bytes(cacheSeed, key)%statementCacheSize]
 }
 
-// text returns what was written as a string.
+// intern returns a written text as a string.
 func (c *statementCache) intern(written []byte) string {
 	if known := c.lookup(written); known != nil {
 		return known.text
@@ -39,7 +39,7 @@ func (c *statementCache) intern(written []byte) string {
 	return fresh
 }
 
-// made returns the text for a key, which is made the first time.
+// getOrCompile returns the text for a key and compiles it the first time.
 func (c *statementCache) getOrCompile(key []byte, compile func() string) string {
 	if known := c.lookup(key); known != nil {
 		return known.text

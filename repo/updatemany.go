@@ -8,19 +8,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// UpdateMany writes the rows, any number of them: all or none. It is [Repository.Update] for each, in a transaction (that of
-// ctx, or one of its own) and in the order of their keys so that concurrent calls don't deadlock. Few rows are a statement
-// each, some thousand of which travel in one round trip; from 256 rows on (see [WithStagingThreshold]) they are copied into a temp table
-// and written from there by one statement.
+// UpdateMany updates all rows or none. The result is that of [Repository.Update] for each row, in the transaction of ctx or in
+// one of its own, and in the order of the keys, so concurrent calls don't deadlock. Few rows are sent as pipelined statements.
+// From 256 rows on (see [WithStagingThreshold]) they are copied into a temporary table and updated from there by one statement.
 //
-// Errors: [*RowError] with [ErrNotFound] or a [*StaleError]; [*InvalidError], also for a key that occurs twice;
-// [*ConstraintError] and [*RowError] with the index of the row that the database refused. Nothing has been written then.
+// Errors: [*RowError] with [ErrNotFound] or a [*StaleError]; [*InvalidError], also for a duplicate key; [*ConstraintError] and
+// [*RowError] with the index of the row that the database refused. Nothing is written then.
 func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	if r.d.statements.update == "" {
-		return &queryError{"update " + r.d.label + ": the model has nothing but its key"}
+		return &queryError{"update " + r.d.label + ": the model has no columns besides its key"}
 	}
 	w, err := r.newBulk(ctx, "update", rows)
 	if err != nil {
@@ -51,14 +50,13 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	return w.stagedOrRowByRow(ctx, w.stagedUpdate, singly)
 }
 
-// UpsertMany is [Repository.Upsert] for each of the rows, any number of them: all or none, in a transaction (that of ctx, or
-// one of its own) and in the order of their conflict columns so that concurrent calls don't deadlock. It returns what became
-// of each row. Few rows are a statement each, some thousand of which travel in one round trip; from 256 rows on (see
-// [WithStagingThreshold]), and when all of them leave the same columns to the database, they are copied into a temp table and written
-// from there by one statement.
+// UpsertMany upserts all rows or none and returns what it did with each. The result is that of [Repository.Upsert] for each row,
+// in the transaction of ctx or in one of its own, and in the order of the conflict columns, so concurrent calls don't deadlock.
+// Few rows are sent as pipelined statements. From 256 rows on (see [WithStagingThreshold]) they are copied into a temporary table
+// and upserted from there by one statement, if all rows leave the same columns to the database.
 //
-// Errors: those of Upsert; [*RowError] with [ErrDeleted]; [*InvalidError], also for two rows that would meet;
-// [*ConstraintError] and [*RowError] with the index of the row that the database refused. Nothing has been written then.
+// Errors: those of Upsert; [*RowError] with [ErrDeleted]; [*InvalidError], also for two rows with the same conflict columns;
+// [*ConstraintError] and [*RowError] with the index of the row that the database refused. Nothing is written then.
 func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...UpsertOption) ([]UpsertResult, error) {
 	u, err := r.d.newUpsert(opts)
 	if err != nil || len(rows) == 0 {
@@ -103,28 +101,28 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	return results, nil
 }
 
-// upserts makes a statement of each row, in the order of the rows whatever their forms are.
+// upserts returns one upsert statement per row, sorted by the conflict columns.
 func (w *bulkWrite[T, K]) upserts(u *upsert, groups []layoutGroup) []bulkStatement {
 	d := w.repository.d
-	forms := make([][]byte, len(w.rows))
+	layouts := make([][]byte, len(w.rows))
 	for _, g := range groups {
 		for _, i := range g.rows {
-			forms[i] = g.layout
+			layouts[i] = g.layout
 		}
 	}
 	statements := make([]bulkStatement, 0, len(w.rows))
 	for _, i := range w.positions(w.matcher) {
-		s := w.insertOf(forms[i], i)
-		s.sql = u.text(d, forms[i])
+		s := w.insertOf(layouts[i], i)
+		s.sql = u.text(d, layouts[i])
 		statements = append(statements, s)
 	}
 	return statements
 }
 
-// DeleteMany removes the rows with these keys, or marks them where a softdelete column is declared, and returns how many
-// there were: it is no error when one is gone already. Some thousand keys travel in one round trip, more of them in a
-// transaction (that of ctx, or one of its own), in the order of the keys so that concurrent calls don't deadlock. Errors:
-// [*ConstraintError] with the key's index; nothing is then removed.
+// DeleteMany deletes the rows with these keys and returns how many existed. With a softdelete column it marks them instead. A
+// missing row is no error. Some thousand keys are sent in one round trip. More are sent in the transaction of ctx or in one of its
+// own. Keys are sorted, so concurrent calls don't deadlock. Errors: [*ConstraintError] with the key's index; nothing is deleted
+// then.
 func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, error) {
 	if len(keys) == 0 {
 		return 0, nil
@@ -158,7 +156,7 @@ func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, err
 	return deleted, nil
 }
 
-// keyFields returns the columns of the key as they are found in a K.
+// keyFields returns the columns of the key, with their fields in K.
 func (d *descriptor) keyFields() []*column {
 	columns := make([]*column, len(d.key))
 	for i, position := range d.key {

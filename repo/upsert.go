@@ -38,7 +38,7 @@ func (r UpsertResult) String() string {
 	}
 }
 
-// UpsertOption shapes one upsert: [OnConflict], [OnConstraint], [DoNothing] or [RestoreDeleted].
+// UpsertOption is an option of one upsert: [OnConflict], [OnConstraint], [DoNothing] or [RestoreDeleted].
 type UpsertOption interface {
 	applyUpsert(*upsert)
 }
@@ -47,22 +47,22 @@ type upsertOptionFunc func(*upsert)
 
 func (f upsertOptionFunc) applyUpsert(u *upsert) { f(u) }
 
-// ConflictTarget says which rows an upsert takes for the same. It can be given to one upsert, or to a repository for all of
-// its upserts; the schema check then looks for the unique index that it needs.
+// ConflictTarget defines which rows are the same row for an upsert. Pass it to one upsert, or to a repository for all of its
+// upserts. In the second case the schema check looks for the unique index that it needs.
 type ConflictTarget struct {
 	columns    []string
 	constraint string
 	predicate  string
 }
 
-// OnConflict takes rows for the same that have the same values in these columns, on which there must be a unique index.
+// OnConflict makes rows with the same values in these columns the same row. A unique index on the columns is required.
 // Default: the key.
 func OnConflict(columns ...string) ConflictTarget { return ConflictTarget{columns: columns} }
 
-// OnConstraint takes rows for the same between which the constraint of this name decides.
+// OnConstraint makes rows that conflict under the constraint of this name the same row.
 func OnConstraint(name string) ConflictTarget { return ConflictTarget{constraint: name} }
 
-// Where names the predicate of a partial unique index, in SQL: OnConflict("email").Where("deleted_at is null").
+// Where adds the predicate of a partial unique index, in SQL: OnConflict("email").Where("deleted_at is null").
 func (t ConflictTarget) Where(predicate string) ConflictTarget {
 	t.predicate = predicate
 	return t
@@ -72,17 +72,17 @@ func (t ConflictTarget) configure(s *settings) { s.conflict = &t }
 
 func (t ConflictTarget) applyUpsert(u *upsert) { u.target = &t }
 
-// DoNothing leaves a row alone that is there already, and brings it into the struct. With [OnConstraint] the columns of the
-// constraint are asked for in the catalog, once; it must be a unique one, on columns of the model.
+// DoNothing leaves an existing row alone and reads it into the struct. With [OnConstraint] the constraint's columns are read from
+// the catalog, once. It must be a unique constraint on columns of the model.
 func DoNothing() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.doNothing = true }) }
 
-// RestoreDeleted lets an upsert update a soft-deleted row, which then has the struct's softdelete column. Without it such a row is
-// left alone, and the upsert returns [ErrDeleted].
+// RestoreDeleted makes an upsert update a soft-deleted row too, including its softdelete column. Without it such a row is left
+// alone, and the upsert returns [ErrDeleted].
 func RestoreDeleted() UpsertOption {
 	return upsertOptionFunc(func(u *upsert) { u.restoreDeleted = true })
 }
 
-// upsert is what the options of one call say.
+// upsert holds the options of one call.
 type upsert struct {
 	target                    *ConflictTarget
 	doNothing, restoreDeleted bool
@@ -94,7 +94,7 @@ func (d *descriptor) checkTarget(t *ConflictTarget) error {
 		return &queryError{d.label + ": a conflict target needs columns or the name of a constraint"}
 	}
 	if t.constraint != "" && t.predicate != "" {
-		return &queryError{d.label + ": a constraint has no predicate: name the columns of the partial index with OnConflict"}
+		return &queryError{d.label + ": a constraint has no predicate: use OnConflict with the columns of the partial index"}
 	}
 	for i, name := range t.columns {
 		if _, err := d.column(name); err != nil {
@@ -112,7 +112,7 @@ func (d *descriptor) checkTarget(t *ConflictTarget) error {
 	return b.err
 }
 
-// newUpsert reads and checks options. What it returns must not be changed: without options it is the same each time.
+// newUpsert applies and checks options. The result must not be modified: without options it is shared.
 func (d *descriptor) newUpsert(opts []UpsertOption) (*upsert, error) {
 	if len(opts) == 0 && d.statements.defaultUpsert != nil {
 		return d.statements.defaultUpsert, nil
@@ -136,43 +136,43 @@ func (d *descriptor) newUpsert(opts []UpsertOption) (*upsert, error) {
 	return u, nil
 }
 
-// check refuses a row that could never meet another: a conflict column is left to the database.
-func (u *upsert) check(d *descriptor, form []byte) error {
+// check returns an error for a row that can never conflict, because a conflict column is left to the database.
+func (u *upsert) check(d *descriptor, layout []byte) error {
 	for _, name := range u.target.columns {
-		if form[d.byName[name]] == fromDefault {
-			return &queryError{fmt.Sprintf("upsert %s: conflict column %q is left to the database, so that it never conflicts: "+
+		if layout[d.byName[name]] == fromDefault {
+			return &queryError{fmt.Sprintf("upsert %s: conflict column %q is left to the database and never conflicts: "+
 				"fill it, or name other columns with OnConflict", d.label, name)}
 		}
 	}
 	return nil
 }
 
-// text returns the statement that upserts a row of this form.
-func (u *upsert) text(d *descriptor, form []byte) string {
-	var room [256]byte
+// text returns the statement that upserts a row of this layout.
+func (u *upsert) text(d *descriptor, layout []byte) string {
+	var buf [256]byte
 	if u == d.statements.defaultUpsert {
-		return d.statements.cache.getOrCompile(append(append(room[:0], "usual "...), form...), func() string { return u.compile(d, form) })
+		return d.statements.cache.getOrCompile(append(append(buf[:0], "usual "...), layout...), func() string { return u.compile(d, layout) })
 	}
-	key := append(append(room[:0], "upsert "...), form...)
+	key := append(append(buf[:0], "upsert "...), layout...)
 	key = strconv.AppendBool(strconv.AppendBool(key, u.doNothing), u.restoreDeleted)
 	for _, name := range u.target.columns {
 		key = appendPart(key, name)
 	}
 	key = appendPart(appendPart(append(key, '/'), u.target.constraint), u.target.predicate)
-	return d.statements.cache.getOrCompile(key, func() string { return u.compile(d, form) })
+	return d.statements.cache.getOrCompile(key, func() string { return u.compile(d, layout) })
 }
 
-func (u *upsert) compile(d *descriptor, form []byte) string {
-	return d.compileInsert(form) + u.clause(d, form) + d.statements.returning + ", " + d.wasInserted()
+func (u *upsert) compile(d *descriptor, layout []byte) string {
+	return d.compileInsert(layout) + u.clause(d, layout) + d.statements.returning + ", " + d.wasInserted()
 }
 
-// appendPart appends a part of a key, which nobody can mistake for two.
+// appendPart appends a part of a cache key, with its length to keep it apart from others.
 func appendPart(key []byte, part string) []byte {
 	return append(append(strconv.AppendInt(key, int64(len(part)), 10), ':'), part...)
 }
 
-// wasInserted returns the expression that tells an inserted row from an updated one. An updated row has an xmax; rows that
-// came by a partitioned table have none to ask for, but what a statement sees of that table is what was there before it.
+// wasInserted returns the expression that reports whether a returned row was inserted. An updated row has an xmax. A row returned
+// by a partitioned table has no xmax, so the statement's snapshot is searched for the row instead: it shows the table as before.
 func (d *descriptor) wasInserted() string {
 	same := make([]string, len(d.key))
 	for i, position := range d.key {
@@ -183,8 +183,8 @@ func (d *descriptor) wasInserted() string {
 		d.table + " as before where " + strings.Join(same, " and ") + ") end"
 }
 
-// clause returns what stands behind the values.
-func (u *upsert) clause(d *descriptor, form []byte) string {
+// clause returns the ON CONFLICT clause.
+func (u *upsert) clause(d *descriptor, layout []byte) string {
 	var b strings.Builder
 	b.WriteString(" on conflict ")
 	if u.target.constraint != "" {
@@ -205,7 +205,7 @@ func (u *upsert) clause(d *descriptor, form []byte) string {
 		b.WriteString(" do nothing")
 		return b.String()
 	}
-	b.WriteString(" do update set " + strings.Join(u.set(d, form), ", "))
+	b.WriteString(" do update set " + strings.Join(u.set(d, layout), ", "))
 	if d.softDelete >= 0 && !u.restoreDeleted {
 		c := &d.columns[d.softDelete]
 		if c.typ.Kind() == reflect.Bool {
@@ -217,13 +217,12 @@ func (u *upsert) clause(d *descriptor, form []byte) string {
 	return b.String()
 }
 
-// set returns what an upsert changes in a row that is there: the columns that the insert was given, but neither the key nor
-// the conflict columns.
-func (u *upsert) set(d *descriptor, form []byte) []string {
+// set returns the assignments for an existing row: the columns that are inserted, except for the key and the conflict columns.
+func (u *upsert) set(d *descriptor, layout []byte) []string {
 	var set []string
 	for i := range d.columns {
 		c := &d.columns[i]
-		if form[i] == fromDefault || slices.Contains(u.target.columns, c.name) {
+		if layout[i] == fromDefault || slices.Contains(u.target.columns, c.name) {
 			continue
 		}
 		if c.changeable() || c.roles.is(roleUpdated) || c.roles.is(roleSoftDelete) && u.restoreDeleted {
@@ -234,20 +233,21 @@ func (u *upsert) set(d *descriptor, form []byte) []string {
 		ident := d.columns[d.version].ident
 		set = append(set, ident+" = "+d.table+"."+ident+" + 1")
 	}
-	if len(set) == 0 { // a row is only returned when it is updated
+	if len(set) == 0 { // only an updated row is returned
 		ident := d.columns[d.key[0]].ident
 		set = append(set, ident+" = "+d.table+"."+ident)
 	}
 	return set
 }
 
-// Upsert inserts the row, or updates the one that is there with the same key or the same conflict columns, and tells which.
-// Of a row that is there the key, the conflict columns, created and softdelete stay as they are, and so do columns with the
-// role default that are zero in the struct; a version increases without being compared: the last writer wins. All columns
-// come back into the struct.
+// Upsert inserts the row, or updates the existing row with the same key or conflict columns, and reports which. All columns of
+// the struct are set to what the database stored.
 //
-// It takes one round trip; with [DoNothing] two when the row is there. Errors: [ErrDeleted], [*InvalidError],
-// [*ConstraintError] for other constraints than the target, [ErrQuery] for a target that doesn't fit the model.
+// An existing row keeps its key, its conflict columns, created and softdelete, and columns with the role default whose field is
+// zero. A version increases without being compared, so the last writer wins.
+//
+// It takes one round trip, with [DoNothing] two if the row exists. Errors: [ErrDeleted], [*InvalidError], [*ConstraintError] for
+// constraints other than the target, [ErrQuery] for a target that doesn't fit the model.
 func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOption) (UpsertResult, error) {
 	v, err := r.validRow(ctx, "upsert", row)
 	if err != nil {
@@ -257,21 +257,21 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	if err != nil {
 		return 0, err
 	}
-	var room [layoutCapacity]byte
-	form := r.d.upsertLayout(room[:0], v)
-	if err := u.check(r.d, form); err != nil {
+	var buf [layoutCapacity]byte
+	layout := r.d.upsertLayout(buf[:0], v)
+	if err := u.check(r.d, layout); err != nil {
 		return 0, err
 	}
 	const maxUpsertAttempts = 3
-	sql, args := u.text(r.d, form), r.d.insertArgs(make([]any, 0, len(form)), v, form)
-	for range maxUpsertAttempts { // the row that was in the way may be gone when it is looked for
+	sql, args := u.text(r.d, layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout)
+	for range maxUpsertAttempts { // the conflicting row may be deleted before it is read
 		var inserted bool
 		fresh, err := r.one(ctx, sql, args, &inserted)
 		if err == nil {
 			return upsertResult(inserted), r.setReturned("upsert", row, fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
-			return 0, r.wrap("upsert", nameColumn(err, r.d.argColumns(form)))
+			return 0, r.wrap("upsert", nameColumn(err, r.d.argColumns(layout)))
 		}
 		fresh, err = r.existingRow(ctx, v, u)
 		if err == nil {
@@ -284,13 +284,13 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	return 0, r.wrap("upsert", errSuppressed)
 }
 
-// upsertForm is insertForm, but updated always gets the time of now: the struct's is that of the last change.
-func (d *descriptor) upsertLayout(form []byte, v reflect.Value) []byte {
-	form = d.insertLayout(form, v)
+// upsertLayout is insertLayout, except that updated is always set to the current time: the struct's is that of the last change.
+func (d *descriptor) upsertLayout(layout []byte, v reflect.Value) []byte {
+	layout = d.insertLayout(layout, v)
 	if d.updated >= 0 {
-		form[d.updated] = d.timeSource()
+		layout[d.updated] = d.timeSource()
 	}
-	return form
+	return layout
 }
 
 func upsertResult(inserted bool) UpsertResult {

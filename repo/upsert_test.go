@@ -60,7 +60,7 @@ func TestUpsert_SupportsPartitionedTables(t *testing.T) {
 	assert.Equal(t, []repo.UpsertResult{repo.Updated, repo.Inserted, repo.Inserted, repo.Updated}, outcomes)
 	outcome, err := items.Upsert(ctx, &Item{ID: 30})
 	require.ErrorIs(t, err, repo.ErrConstraint)
-	require.EqualError(t, err, "repo: check constraint of items violated: no partition takes the row, or a trigger refuses it")
+	require.EqualError(t, err, "repo: check constraint of items violated: there is no partition for the row, or a trigger refuses it")
 	assert.Zero(t, outcome)
 }
 

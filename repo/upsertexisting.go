@@ -8,9 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// This file finds the rows that upserts have left alone.
-
-// met reads the row that an upsert has left alone. A soft-deleted one is ErrDeleted.
+// existingRow reads the row that an upsert left alone. A soft-deleted one is ErrDeleted.
 func (r *Repository[T, K]) existingRow(ctx context.Context, v reflect.Value, u *upsert) (*T, error) {
 	if err := u.missingRowError(r.d); err != nil {
 		return nil, err
@@ -27,7 +25,7 @@ func (r *Repository[T, K]) existingRow(ctx context.Context, v reflect.Value, u *
 	return row, r.d.checkNotDeleted(reflect.ValueOf(row).Elem())
 }
 
-// mayMeet returns why there can be no row that was left alone, or why it can't be shown.
+// missingRowError returns why an upsert returned no row, nil if the existing row has to be read.
 func (u *upsert) missingRowError(d *descriptor) error {
 	switch {
 	case u.doNothing:
@@ -38,7 +36,7 @@ func (u *upsert) missingRowError(d *descriptor) error {
 	return ErrDeleted
 }
 
-// checkMet returns ErrDeleted for a row that is soft-deleted.
+// checkNotDeleted returns ErrDeleted for a soft-deleted row.
 func (d *descriptor) checkNotDeleted(v reflect.Value) error {
 	if d.softDelete >= 0 && !fieldIsZero(v, &d.columns[d.softDelete]) {
 		return ErrDeleted
@@ -46,23 +44,23 @@ func (d *descriptor) checkNotDeleted(v reflect.Value) error {
 	return nil
 }
 
-// find writes the statement that reads the row that v meets.
+// existingQuery returns the statement that reads the existing row with which v conflicts.
 func (u *upsert) existingQuery(d *descriptor, target []int, v reflect.Value) *builder {
 	b := newBuilder(d, d.statements.selectFrom)
-	glue := " where "
+	separator := " where "
 	for _, position := range target {
 		c := &d.columns[position]
-		b.text(glue).text(c.ident).text(" = ").arg(fieldArg(v, c))
-		glue = " and "
+		b.text(separator).text(c.ident).text(" = ").arg(fieldArg(v, c))
+		separator = " and "
 	}
 	if u.target.predicate != "" {
-		b.text(glue).fragment(u.target.predicate, nil, false)
+		b.text(separator).fragment(u.target.predicate, nil, false)
 	}
 	return b
 }
 
-// targetOf returns the columns in which rows that meet are the same. Those of a constraint are asked for once; there are none
-// for one that doesn't compare columns of the model, such as an exclusion constraint.
+// targetColumns returns the positions of the conflict columns. Those of a constraint are read from the catalog once. There are
+// none for a constraint that doesn't compare columns of the model, such as an exclusion constraint.
 func (r *Repository[T, K]) targetColumns(ctx context.Context, u *upsert) ([]int, error) {
 	d, names := r.d, u.target.columns
 	if constraint := u.target.constraint; constraint != "" {
@@ -89,13 +87,13 @@ func (r *Repository[T, K]) targetColumns(ctx context.Context, u *upsert) ([]int,
 		target[i] = position
 	}
 	if len(target) == 0 && u.doNothing {
-		return nil, &queryError{fmt.Sprintf("%s: constraint %q compares no columns of the model, so that DoNothing can't find the row "+
-			"that is there: name the columns with OnConflict", d.label, u.target.constraint)}
+		return nil, &queryError{fmt.Sprintf("%s: constraint %q compares no columns of the model, so DoNothing can't find the existing row: "+
+			"use OnConflict with the columns", d.label, u.target.constraint)}
 	}
 	return target, nil
 }
 
-// meet reads the rows that a bulk upsert has left alone, in one round trip.
+// readExisting reads the rows that a bulk upsert left alone, in one round trip.
 func (w *bulkWrite[T, K]) readExisting(ctx context.Context, u *upsert, target, absent []int) error {
 	d := w.repository.d
 	if err := u.missingRowError(d); err != nil {
@@ -116,7 +114,7 @@ func (w *bulkWrite[T, K]) readExisting(ctx context.Context, u *upsert, target, a
 	return w.checkExisting(absent)
 }
 
-// meetStaged is meet where one statement finds all rows.
+// readExistingStaged is readExisting with one statement that finds all rows.
 func (w *bulkWrite[T, K]) readExistingStaged(ctx context.Context, sql string, absent []int) error {
 	err := w.repository.query(ctx, sql, nil, func(rows pgx.Rows) error { return w.matchExisting(rows) })
 	if err != nil {

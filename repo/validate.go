@@ -5,18 +5,18 @@ import (
 	"errors"
 )
 
-// validatable is a row that can tell whether it is valid.
+// validatable is a row that validates itself.
 type validatable interface {
 	Validate() error
 }
 
-// validatableIn is one that needs the ctx for it.
+// validatableIn is a row that validates itself with the caller's ctx.
 type validatableIn interface {
 	Validate(ctx context.Context) error
 }
 
-// validate asks the row itself and the validators of the options. Every one of them is asked, so that all problems come at
-// once. row is a pointer; index is its position in a bulk write or -1.
+// validate calls the row's own method and the validators of the options, all of them, and joins their errors. row is a pointer.
+// index is the row's position in a bulk write, or -1.
 func (d *descriptor) validate(ctx context.Context, row any, index int) error {
 	var err error
 	switch own := row.(type) {

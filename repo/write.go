@@ -9,27 +9,27 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Create inserts the row. Columns with the role default are left to the database when their field is zero, created and
-// updated get the time, a version begins at 1; all columns come back into the struct. It takes one round trip. Errors:
-// [*InvalidError], [*ConstraintError].
+// Create inserts the row and sets all of its columns to what the database stored. Columns with the role default are left to the
+// database if their field is zero. created and updated are set to the current time, and a version starts at 1. It takes one round
+// trip. Errors: [*InvalidError], [*ConstraintError].
 func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
 	v, err := r.validRow(ctx, "create", row)
 	if err != nil {
 		return err
 	}
-	var room [layoutCapacity]byte
-	form := r.d.insertLayout(room[:0], v)
-	fresh, err := r.one(ctx, r.d.createText(form), r.d.insertArgs(make([]any, 0, len(form)), v, form))
+	var buf [layoutCapacity]byte
+	layout := r.d.insertLayout(buf[:0], v)
+	fresh, err := r.one(ctx, r.d.createText(layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout))
 	if err != nil {
-		err = nameColumn(err, r.d.argColumns(form))
+		err = nameColumn(err, r.d.argColumns(layout))
 	}
 	return r.setReturned("create", row, fresh, err)
 }
 
-// formRoom is how many columns a form has room for without an allocation.
+// layoutCapacity is the number of columns up to which a layout needs no allocation.
 const layoutCapacity = 64
 
-// valid checks a row before it is written and returns its value.
+// validRow validates a row before it is written and returns its value.
 func (r *Repository[T, K]) validRow(ctx context.Context, op string, row *T) (reflect.Value, error) {
 	if row == nil {
 		return reflect.Value{}, &queryError{op + " " + r.d.label + ": the row is nil"}
@@ -40,7 +40,7 @@ func (r *Repository[T, K]) validRow(ctx context.Context, op string, row *T) (ref
 	return reflect.ValueOf(row).Elem(), nil
 }
 
-// adopt brings what the database returned into the caller's row.
+// setReturned copies the columns that the database returned into the caller's row.
 func (r *Repository[T, K]) setReturned(op string, row, fresh *T, err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errSuppressed
@@ -56,19 +56,19 @@ func (r *Repository[T, K]) setReturned(op string, row, fresh *T, err error) erro
 	return nil
 }
 
-// Update writes all columns of the row with this key, except those that aren't the application's to change: the key,
-// created, softdelete, generated and readonly ones. updated gets the time, and all columns come back into the struct.
+// Update writes all columns of the row with this key, except for the key and columns with the roles created, softdelete,
+// generated and readonly. updated is set to the current time. All columns of the struct are set to what the database stored.
 //
-// With a version column the row is written only if its version in the database is still the struct's, and the version
-// increases. It takes one round trip, a second one to tell why nothing was written. Errors: [ErrNotFound], [*StaleError],
-// [*InvalidError], [*ConstraintError].
+// With a version column the row is written only if its version in the database equals that of the struct, and the version
+// increases. It takes one round trip, and a second one to find out why nothing was written. Errors: [ErrNotFound],
+// [*StaleError], [*InvalidError], [*ConstraintError].
 func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
 	v, err := r.validRow(ctx, "update", row)
 	if err != nil {
 		return err
 	}
 	if r.d.statements.update == "" {
-		return &queryError{"update " + r.d.label + ": the model has nothing but its key"}
+		return &queryError{"update " + r.d.label + ": the model has no columns besides its key"}
 	}
 	fresh, err := r.one(ctx, r.d.statements.update, r.d.updateArgs(v))
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -93,7 +93,7 @@ func (d *descriptor) updateArgs(v reflect.Value) []any {
 	return d.clockArgs(args, d.clock != nil && d.updated >= 0)
 }
 
-// whyNot tells why an update found no row: there is none, or it has another version.
+// notUpdatedError returns why an update found no row: it doesn't exist, or it has another version.
 func (r *Repository[T, K]) notUpdatedError(ctx context.Context, v reflect.Value) error {
 	if r.d.version < 0 {
 		return r.notFound()
@@ -114,15 +114,15 @@ func (r *Repository[T, K]) notUpdatedError(ctx context.Context, v reflect.Value)
 	return &StaleError{Table: r.d.label, Have: intOf(have), Stored: stored}
 }
 
-// Delete removes the row with this key. With a softdelete column the row stays and is marked instead. It takes one round
-// trip. Errors: [ErrNotFound], also for a row that is soft-deleted already; [*ConstraintError].
+// Delete deletes the row with this key. With a softdelete column it marks the row instead. It takes one round trip. Errors:
+// [ErrNotFound], also for a row that is already soft-deleted; [*ConstraintError].
 func (r *Repository[T, K]) Delete(ctx context.Context, key K) error {
 	soft := r.d.softDelete >= 0
 	return r.execByKey(ctx, "delete", r.d.statements.deleteRow, key, soft && r.d.usesClock(true))
 }
 
-// Restore brings a soft-deleted row back. It takes one round trip. Errors: [ErrNotFound], also for a row that isn't deleted;
-// [ErrQuery] for a model without softdelete.
+// Restore restores a soft-deleted row. It takes one round trip. Errors: [ErrNotFound], also for a row that isn't deleted;
+// [ErrQuery] for a model without a softdelete column.
 func (r *Repository[T, K]) Restore(ctx context.Context, key K) error {
 	if r.d.softDelete < 0 {
 		return &queryError{"restore " + r.d.label + ": the model has no column with the role softdelete"}
@@ -130,13 +130,13 @@ func (r *Repository[T, K]) Restore(ctx context.Context, key K) error {
 	return r.execByKey(ctx, "restore", r.d.statements.restore, key, r.d.usesClock(false))
 }
 
-// HardDelete removes the row with this key, soft-deleted or not. It takes one round trip. Errors: [ErrNotFound],
+// HardDelete deletes the row with this key, soft-deleted or not. It takes one round trip. Errors: [ErrNotFound],
 // [*ConstraintError].
 func (r *Repository[T, K]) HardDelete(ctx context.Context, key K) error {
 	return r.execByKey(ctx, "delete", r.d.statements.hardDelete, key, false)
 }
 
-// mark runs a statement that picks a row by its key and changes it.
+// execByKey executes a statement that changes the row with this key.
 func (r *Repository[T, K]) execByKey(ctx context.Context, op, sql string, key K, clock bool) error {
 	args := r.d.clockArgs(r.keyArgs(nil, key), clock)
 	changed, err := r.exec(ctx, sql, args)
