@@ -14,8 +14,14 @@
 // migrations have run, and dropped at the end of the test. Leaked connections are reported with the stack that acquired
 // them.
 //
-// [Statements] counts round trips, and [AssertUsesIndex] checks a query plan. Package faults makes networks and servers
-// fail.
+// Further assertions:
+//
+//   - [Statements] counts statements and round trips.
+//   - [AssertUsesIndex] checks the plan of a statement.
+//   - [AssertModelsFit] checks models against the schema.
+//   - [MigrationLocks] reports what migrations lock.
+//
+// Package faults makes networks and servers fail.
 //
 // # The server
 //
@@ -33,4 +39,5 @@
 //   - RDSFX_POSTGRES_BIN: directory of the server binaries, to test on another version.
 //   - RDSFX_TEST_KEEP: keep the database of a failed test and log its URL.
 //   - RDSFX_TEST_REBUILD: rebuild each template once per process.
+//   - RDSFX_TEST_UPDATE: write the golden file of [MigrationLocks] instead of comparing it.
 package fxtest
