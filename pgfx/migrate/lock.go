@@ -126,3 +126,22 @@ func (m *migrator) acquireLease(ctx context.Context, db *sql.DB) (context.Contex
 		}
 	}, nil
 }
+
+// Locked calls fn while no other instance is in a Locked call of the same name on this database. Use it for setup steps that run the
+// migrations of other libraries, which often do not lock. It waits as [Run] does. The context that fn receives ends when the lock is
+// lost. Errors: [*LockedError], errors of connecting, and the error of fn as it is.
+func Locked(ctx context.Context, db *pgfx.DB, name string, fn func(ctx context.Context) error) error {
+	s, err := newSettings([]Option{WithTable("locked_" + name)})
+	if err != nil {
+		return err
+	}
+	m := &migrator{settings: s, db: db, login: db, log: db.Logger().Named("migrate").With(zap.String("lock", name))}
+	m.sql = sql.OpenDB(db.Internals().Connector("migrate"))
+	defer m.close()
+	ctx, unlock, err := m.acquireLock(ctx, m.sql)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return fn(ctx)
+}

@@ -2,6 +2,8 @@ package migrate_test
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,4 +150,24 @@ func TestRun_WithTableLeaseBehindPooler(t *testing.T) {
 	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs))
 	assert.Equal(t, 2, value[int](t, db, "select count(*) from runs"))
 	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs))
+}
+
+func TestLocked_ExcludesOthers(t *testing.T) {
+	t.Parallel()
+	db, _ := setup(t)
+	var inside, total atomic.Int32
+	var group sync.WaitGroup
+	for range 5 {
+		group.Go(func() {
+			assert.NoError(t, migrate.Locked(t.Context(), db, "river", func(context.Context) error {
+				assert.EqualValues(t, 1, inside.Add(1))
+				total.Add(1)
+				inside.Add(-1)
+				return nil
+			}))
+		})
+	}
+	group.Wait()
+	assert.EqualValues(t, 5, total.Load())
+	require.ErrorIs(t, migrate.Locked(t.Context(), db, "river", func(context.Context) error { return assert.AnError }), assert.AnError)
 }

@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"testing"
 	"testing/fstest"
@@ -20,9 +21,16 @@ import (
 // processURL makes the test binary migrate the database of this URL and exit.
 const processURL = "RDSFX_MIGRATE_PROCESS_URL"
 
+// processSlow makes that process run a migration that sleeps.
+const processSlow = "RDSFX_MIGRATE_PROCESS_SLOW"
+
 func TestMain(m *testing.M) {
 	if url := os.Getenv(processURL); url != "" {
-		if err := migrateAsProcess(url); err != nil {
+		migrations := usersAndJobs
+		if os.Getenv(processSlow) != "" {
+			migrations = slow
+		}
+		if err := migrateAsProcess(url, migrations); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -31,9 +39,9 @@ func TestMain(m *testing.M) {
 	fxtest.Main(m)
 }
 
-func migrateAsProcess(url string) error {
+func migrateAsProcess(url string, migrations fs.FS) error {
 	ctx := context.Background()
-	db, err := pgfx.Open(pgfx.Config{URL: url}, pgfx.WithSetup(migrate.Step(usersAndJobs)))
+	db, err := pgfx.Open(pgfx.Config{URL: url}, pgfx.WithSetup(migrate.Step(migrations)))
 	if err != nil {
 		return err
 	}

@@ -64,6 +64,22 @@ func TestRun_AppliesOnceForManyProcesses(t *testing.T) {
 	assert.Equal(t, 4, value[int](t, db, "select count(*) from goose_db_version"), "with goose's own zero version")
 }
 
+func TestRun_ContinuesAfterKilledProcess(t *testing.T) {
+	t.Parallel()
+	url := fxtest.URL(t)
+	process := osexec.CommandContext(t.Context(), os.Args[0])
+	process.Env = append(os.Environ(), processURL+"="+url, processSlow+"=1")
+	require.NoError(t, process.Start())
+	db, err := pgfx.Open(pgfx.Config{URL: url})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close(context.WithoutCancel(t.Context()))) }()
+	require.NoError(t, db.Start(t.Context()))
+	awaitSleep(t, db)
+	require.NoError(t, process.Process.Kill())
+	require.Error(t, process.Wait())
+	require.NoError(t, migrate.Run(t.Context(), db, files("1_a.sql", "-- +goose Up\ncreate table a (id int);\n")))
+}
+
 type user struct {
 	ID    int64  `db:"id,pk"`
 	Email string `db:"email"`

@@ -42,6 +42,8 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.New("migrate: the connector opens connections of another driver than pgx's")
 	}
+	// If this process dies, the server ends its statement within seconds and frees its locks. Some systems do not support it.
+	_, _ = pg.Conn().Exec(ctx, "set client_connection_check_interval = '2s'")
 	return &conn{Conn: pg, run: c.run}, nil
 }
 
