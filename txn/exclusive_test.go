@@ -290,7 +290,7 @@ func TestConcurrentUse_BatchRowsGetErrTxDoneAfterEnd(t *testing.T) {
 		batch := &pgx.Batch{}
 		batch.Queue("select generate_series(1, 1000000)")
 		var err error
-		rows, err = m.SendBatch(ctx, batch).Query()
+		rows, err = m.SendBatch(ctx, batch).Query() //nolint:rowserrcheck,sqlclosecheck // left open on purpose
 		require.NoError(t, err)
 		require.True(t, rows.Next())
 		return nil
@@ -301,4 +301,27 @@ func TestConcurrentUse_BatchRowsGetErrTxDoneAfterEnd(t *testing.T) {
 	require.ErrorIs(t, rows.Err(), txn.ErrTxDone)
 	require.ErrorIs(t, rows.Scan(nil), txn.ErrTxDone)
 	rows.Close()
+}
+
+func TestConcurrentUse_StuckCallReleasesConnectionItself(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, maxConns(1))
+	using, goOn, left := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	err := m.Do(t.Context(), func(ctx context.Context) error {
+		go func() {
+			left <- m.AcquireFunc(ctx, func(context.Context, *pgx.Conn) error {
+				close(using)
+				<-goOn // longer than Do waits
+				return errTest
+			})
+		}()
+		<-using
+		return nil
+	})
+	require.ErrorIs(t, err, txn.ErrConcurrentUse)
+	assert.Equal(t, 1, m.DB().Stats().Pool.InUse, "the call still has the connection")
+	close(goOn)
+	require.ErrorIs(t, <-left, errTest)
+	requireReleased(t, m.DB())
+	assert.EqualValues(t, 1, m.Stats().RolledBack.InvalidUse)
 }
