@@ -8,8 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// setAutomatic completes a row that is sent by COPY: a key that the application makes, the current time in created and updated,
-// and the first version. Values that are set already stay.
+// setAutomatic sets the zero fields of a row that is copied into its table: the key from WithKeys, created, updated and the version.
 func (d *descriptor) setAutomatic(v reflect.Value, now time.Time) {
 	for _, position := range d.key {
 		if c := &d.columns[position]; d.newKey != nil && fieldIsZero(v, c) {
@@ -26,7 +25,7 @@ func (d *descriptor) setAutomatic(v reflect.Value, now time.Time) {
 	}
 }
 
-// setTime sets a field that can have the role created or updated (see isTime).
+// setTime sets a field of a type that the roles created and updated allow (see isTime).
 func setTime(f reflect.Value, at time.Time) {
 	switch to := f.Addr().Interface().(type) {
 	case *time.Time:

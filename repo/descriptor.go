@@ -10,14 +10,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Model describes the table that a repository works on: its columns, its key and what upserts rely on. It holds no
-// connection, so that the schema check at start knows every model without a repository having been asked for (group
-// "repo.models"). The zero value describes nothing.
+// Model describes the table of a repository: its columns, its key and its conflict target. It holds no connection. The schema
+// check gets the models of all repositories that are provided, including unused ones (group "repo.models"). The zero value
+// describes no table.
 type Model struct {
 	d *descriptor
 }
 
-// ModelOf describes the table of a repository without making one. Its arguments are those of [New].
+// ModelOf returns the model of a repository without creating the repository. The arguments are those of [New].
 func ModelOf[T, K any](table string, opts ...Option) (Model, error) {
 	d, err := describe(reflect.TypeFor[T](), reflect.TypeFor[K](), table, opts)
 	if err != nil {
@@ -26,7 +26,7 @@ func ModelOf[T, K any](table string, opts ...Option) (Model, error) {
 	return Model{d: d}, nil
 }
 
-// Table returns the table's name as it was given, with the schema if there was one.
+// Table returns the table's name as passed to [New] or [ModelOf].
 func (m Model) Table() string {
 	if m.d == nil {
 		return ""
@@ -34,7 +34,7 @@ func (m Model) Table() string {
 	return m.d.label
 }
 
-// Database returns the name of the database in the application, "" for the default one (see [WithDatabase]).
+// Database returns the name of the database (see [WithDatabase]), "" for the default one.
 func (m Model) Database() string {
 	if m.d == nil {
 		return ""
@@ -62,16 +62,15 @@ func (m Model) String() string {
 	return fmt.Sprintf("repo.Model of %v in %s", m.d.typ, m.d.label)
 }
 
-// descriptor is a shape, the table it lives in, and what the repository was told.
+// descriptor combines a shape, the name of its table and the repository's options.
 type descriptor struct {
 	*shape
 	settings
 
-	label string         // the table's name as given, for people
+	label string         // the table's name as passed, for messages
 	path  pgx.Identifier // its parts
 	table string         // quoted
-	// keyType is K; keyIndex are the fields of a composite key in the order of the shape's key, nil for a key that is one
-	// column.
+	// keyType is K. keyIndex are the fields of a composite key in the order of the shape's key, nil for a key of one column.
 	keyType  reflect.Type
 	keyIndex [][]int
 
@@ -105,15 +104,15 @@ func describe(typ, key reflect.Type, table string, opts []Option) (*descriptor, 
 	return d, err
 }
 
-// parseTable reads a table's name, which may have a schema in front.
+// parseTable parses a table's name, which may include the schema.
 func parseTable(table string) (pgx.Identifier, error) {
 	path := pgx.Identifier(strings.Split(table, "."))
 	if len(path) > 2 { //nolint:mnd // schema and table
-		return nil, fmt.Errorf("repo: table %q: write table or schema.table; the database is a matter of the connection", table)
+		return nil, fmt.Errorf("repo: table %q: write table or schema.table, without a database", table)
 	}
 	for _, part := range path {
 		if err := checkName(part); err != nil || strings.TrimSpace(part) != part || strings.ContainsAny(part, `"`) {
-			return nil, fmt.Errorf("repo: table %q: not a name; write table or schema.table, without quotes, each part at most %d bytes",
+			return nil, fmt.Errorf("repo: table %q is not a name: write table or schema.table, without quotes, each part at most %d bytes",
 				table, maxName)
 		}
 	}
@@ -164,7 +163,7 @@ func (d *descriptor) compileKey() error {
 	return nil
 }
 
-// check checks what the options have set.
+// check checks the options.
 func (d *descriptor) check() error {
 	if target := d.conflict; target != nil {
 		if err := d.checkTarget(target); err != nil {
@@ -173,16 +172,16 @@ func (d *descriptor) check() error {
 	}
 	for _, v := range d.validators {
 		if v.typ != d.typ {
-			return fmt.Errorf("repo: %s: WithValidator checks rows of type %v, and the model is %v", d.label, v.typ, d.typ)
+			return fmt.Errorf("repo: %s: WithValidator checks rows of type %v, but the model is %v", d.label, v.typ, d.typ)
 		}
 	}
 	if d.newKey != nil {
 		if len(d.key) != 1 || d.newKey.typ != d.keyType {
-			return fmt.Errorf("repo: %s: WithKeys makes keys of type %v, and the key is of type %v", d.label, d.newKey.typ, d.keyType)
+			return fmt.Errorf("repo: %s: WithKeys generates keys of type %v, but the key has type %v", d.label, d.newKey.typ, d.keyType)
 		}
 		if c := &d.columns[d.key[0]]; !c.written() {
-			return fmt.Errorf("repo: %s: WithKeys makes keys, and column %s is %s by the database: remove one of them",
-				d.label, c.name, "generated")
+			return fmt.Errorf("repo: %s: WithKeys generates keys, but the database generates column %s: remove one of them",
+				d.label, c.name)
 		}
 	}
 	return nil
@@ -197,5 +196,5 @@ func (d *descriptor) column(name string) (*column, error) {
 		d.label, name, strings.Join(Model{d}.Columns(), ", "))}
 }
 
-// now returns the time of the injected clock, as precise as it is stored.
+// now returns the injected clock's time in the precision of the server.
 func (d *descriptor) now() time.Time { return d.clock().Truncate(time.Microsecond) }

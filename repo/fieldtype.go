@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// leafInterfaces are what a struct implements that is one value for the driver.
+// leafInterfaces are the interfaces of structs that are one value for the driver.
 var leafInterfaces = []reflect.Type{
 	reflect.TypeFor[sql.Scanner](), reflect.TypeFor[driver.Valuer](),
 	reflect.TypeFor[encoding.TextUnmarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler](), reflect.TypeFor[json.Unmarshaler](),
@@ -32,7 +32,7 @@ func isLeaf(typ reflect.Type) bool {
 	return false
 }
 
-// isForeign reports whether a type is of the packages whose types the driver knows.
+// isForeign reports whether a type belongs to a package whose types the driver converts.
 func isForeign(typ reflect.Type) bool {
 	switch path := typ.PkgPath(); path {
 	case "database/sql", "time", "net", "net/netip", "math/big":
@@ -42,7 +42,7 @@ func isForeign(typ reflect.Type) bool {
 	}
 }
 
-// unfit says why a field's type can't be a column, "" when it can.
+// unfit returns the reason why a field's type can't be a column, "" if it can.
 func unfit(typ reflect.Type) string {
 	inner := typ
 	for inner.Kind() == reflect.Pointer {
@@ -60,7 +60,7 @@ func unfit(typ reflect.Type) string {
 	return ""
 }
 
-// misfit says why a field's type can't play a role, "" when it can.
+// misfit returns the reason why a field's type can't have these roles, "" if it can.
 func misfit(typ reflect.Type, roles role) string {
 	switch {
 	case roles.is(roleVersion) && !isInteger(typ):
@@ -104,7 +104,7 @@ func isNullableTime(typ reflect.Type) bool {
 	return false
 }
 
-// isNullable reports whether a value of the type can hold NULL. A type that scans by itself is trusted to.
+// isNullable reports whether a type can hold NULL. Every sql.Scanner is assumed to.
 func isNullable(typ reflect.Type) bool {
 	switch typ.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
@@ -112,13 +112,13 @@ func isNullable(typ reflect.Type) bool {
 	default:
 	}
 	if isUUID(typ) {
-		return false // its Scan takes NULL and leaves a zero key behind
+		return false // Scan accepts NULL and leaves a zero key
 	}
 	pointer := reflect.PointerTo(typ)
 	return pointer.Implements(reflect.TypeFor[sql.Scanner]()) || strings.HasPrefix(typ.PkgPath(), "github.com/jackc/pgx/v5")
 }
 
-// isUUID reports whether the type has the form of a UUID: sixteen bytes, as google/uuid, gofrs/uuid and [16]byte.
+// isUUID reports whether a type is an array of 16 bytes, as in google/uuid and gofrs/uuid.
 func isUUID(typ reflect.Type) bool {
 	return typ.Kind() == reflect.Array && typ.Len() == 16 && typ.Elem().Kind() == reflect.Uint8
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
-// role is what a column is for, from its tag.
+// role is the purpose of a column, from its tag.
 type role uint16
 
 const (
@@ -35,7 +35,7 @@ var roleNames = map[string]role{
 
 func (r role) is(other role) bool { return r&other != 0 }
 
-// combinations are the roles that a column may have together, besides none or one.
+// combinations are the sets of more than one role that a column may have.
 var combinations = []role{
 	rolePK | roleDefault, rolePK | roleGenerated,
 	roleJSON | roleDefault, roleJSON | roleGenerated, roleJSON | roleReadonly,
@@ -43,31 +43,31 @@ var combinations = []role{
 
 // column is a column of a model and the field that holds it.
 type column struct {
-	name  string // as in the database
+	name  string // in the database
 	ident string // the name, quoted
-	field string // the field's path in Go, for people
-	index []int  // the field's path for reflection
+	field string // the field's path in Go, for messages
+	index []int  // the field's index path
 	typ   reflect.Type
 	roles role
-	// indirect says that a pointer to a struct is on the way to the field.
+	// indirect is set if the path to the field leads through a pointer to a struct.
 	indirect bool
 }
 
-// written reports whether the application may give the column a value.
+// written reports whether the application may write the column.
 func (c *column) written() bool { return !c.roles.is(roleGenerated | roleReadonly) }
 
-// shape is what a struct type says about its table's columns. It is compiled once per type and never changes.
+// shape describes the columns of a struct type. It is compiled once per type and never changes.
 type shape struct {
 	typ     reflect.Type
 	columns []column
 	byName  map[string]int
 	key     []int
-	// Positions of the columns that have these roles, -1 for none.
+	// created, updated, version and softDelete are the positions of the columns with these roles, -1 for none.
 	created, updated, version, softDelete int
-	indirect                              bool           // one of the columns is
-	partial                               bool           // there are fields that aren't columns
-	whole                                 bool           // every field is a column, and none is indirect
-	plans                                 *rowplan.Model // how rows are read; nil when a column is indirect
+	indirect                              bool           // a column is indirect
+	partial                               bool           // some fields are not columns
+	complete                              bool           // all fields are columns, and none is indirect
+	plans                                 *rowplan.Model // the model of row plans; nil if a column is indirect
 }
 
 var shapes sync.Map //nolint:gochecknoglobals // a cache, of reflect.Type to *shape
@@ -88,7 +88,7 @@ func shapeOf(typ reflect.Type) (*shape, error) {
 	return known.(*shape), nil //nolint:forcetypeassert // nothing else is stored
 }
 
-// compile reads the fields of a struct type. It is also what reads a composite key, which has no roles.
+// compile compiles a struct type: a model, or the type of a composite key, which has no roles.
 func compile(typ reflect.Type) (*shape, error) {
 	if typ.Kind() != reflect.Struct || isForeign(typ) {
 		return nil, fmt.Errorf("repo: type %v can't be a model: it must be a struct whose fields are the columns", typ)
@@ -104,15 +104,15 @@ func compile(typ reflect.Type) (*shape, error) {
 	for i := range s.columns {
 		paths[i] = s.columns[i].index
 	}
-	s.plans, s.whole = rowplan.NewModel(typ, paths), !s.partial && !s.indirect
+	s.plans, s.complete = rowplan.NewModel(typ, paths), !s.partial && !s.indirect
 	return s, nil
 }
 
-// walk is where in a model the compiler is.
+// walk is the position of the compiler in a model.
 type walk struct {
 	typ      reflect.Type
 	index    []int
-	field    string // the path in Go, "" at the top
+	field    string // the path in Go, "" for the model itself
 	prefix   string // of column names
 	indirect bool
 	above    []reflect.Type
@@ -156,7 +156,7 @@ func (s *shape) add(at walk, f reflect.StructField, tag string, tagged bool) err
 			return s.failure(at, f, "is embedded and can't be a column: give the field a name")
 		}
 		s.partial = true
-		return nil // as scany: only embedded structs count
+		return nil // scany ignores it too
 	case nested:
 		return s.descend(at, f, inner, name, roles, tagged)
 	case tagged && name == "":
@@ -246,7 +246,7 @@ func (s *shape) failure(at walk, f reflect.StructField, what string) error {
 	return fmt.Errorf("repo: type %v: field %s %s", s.typ, join(at.field, f.Name), what)
 }
 
-// parseTag reads a tag: the column's name and its roles.
+// parseTag parses a tag into the column's name and its roles.
 func parseTag(tag string) (string, role, error) {
 	name, list, more := strings.Cut(tag, ",")
 	if !more {
@@ -272,7 +272,7 @@ func parseTag(tag string) (string, role, error) {
 	return name, roles, nil
 }
 
-// maxName is the length of an identifier, NAMEDATALEN - 1: the server cuts off what is longer.
+// maxName is the maximum length of an identifier in bytes, NAMEDATALEN - 1. The server truncates longer ones.
 const maxName = 63
 
 func checkName(name string) error {

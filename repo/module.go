@@ -8,12 +8,13 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Provide gives an Fx application a *[Repository] of this type for the table, on the application's *txn.Manager, and its
-// [Model] to the schema check (group "repo.models"). Asking for the repository starts the database; giving only its model
-// doesn't. Arguments are those of [New]; what is wrong with them or with the types is an error of fx.New.
+// Provide adds a *[Repository] for a table to an Fx application. The repository uses the application's *txn.Manager. Its [Model] is
+// added to the group "repo.models" for the schema check.
 //
-// With [WithDatabase] the manager of a named database is used and the repository has the same name tag; with [WithName] it has another.
-// The repository can be handed on as an interface of the application's own with fx.Provide(func(r *Repository[…]) Users).
+// The arguments are those of [New]. If they are invalid, fx.New fails. The database starts only if the repository itself is used.
+//
+// With [WithDatabase], the repository uses the manager of a named database and has the same name tag. [WithName] sets another tag.
+// To inject the repository as an interface of your application, use fx.Provide(func(r *Repository[…]) Users { return r }).
 func Provide[T, K any](table string, opts ...Option) fx.Option {
 	model, err := ModelOf[T, K](table, opts...)
 	if err != nil {

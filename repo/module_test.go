@@ -51,7 +51,7 @@ func TestProvide_NamedDatabase(t *testing.T) {
 			repo.Provide[User, uuid.UUID]("users", repo.WithDatabase("reporting")),
 			fx.Invoke(fx.Annotate(func(*repo.Repository[User, uuid.UUID]) {}, fx.ParamTags(`name:"`+want+`"`)))).Err()
 	}
-	require.ErrorContains(t, reporting(newManager(t), "reporting"), `On("reporting") is another database than the transaction manager's, ""`)
+	require.ErrorContains(t, reporting(newManager(t), "reporting"), `WithDatabase("reporting") differs from the transaction manager's database ""`)
 	require.ErrorContains(t, reporting(newManager(t), "other"), "missing")
 }
 

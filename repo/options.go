@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Option shapes a repository. Options are handed to [New] or [Provide].
+// Option configures a repository. Pass options to [New], [Provide] or [ModelOf].
 type Option interface {
 	configure(*settings)
 }
 
-// settings are what the options of a repository have set.
+// settings holds the options of a repository.
 type settings struct {
 	database    string
 	name        *string
@@ -27,20 +27,20 @@ type optionFunc func(*settings)
 
 func (f optionFunc) configure(s *settings) { f(s) }
 
-// On selects the database of this name (see rdsfx.ModuleFor) instead of the default one: the *txn.Manager with that name
-// tag is used, and the repository carries the same tag.
+// WithDatabase selects the database of this name (see rdsfx.ModuleFor) instead of the default one. In Fx, the repository then
+// uses the *txn.Manager with that name tag, and has the same tag.
 func WithDatabase(database string) Option {
 	return optionFunc(func(s *settings) { s.database = database })
 }
 
-// Named gives the repository this name tag in Fx, so that an application may have several of one type. Default: the name of
-// its database, which is none for the default database. It has no effect without Fx.
+// WithName sets the repository's name tag in Fx, for applications with several repositories of one type. Default: the name of its
+// database, so no tag for the default database. It has no effect without Fx.
 func WithName(name string) Option {
 	return optionFunc(func(s *settings) { s.name = &name })
 }
 
-// MapConstraint makes errors of a constraint match err as well: errors.Is(err, ErrEmailTaken) is then true when the unique
-// constraint of that name refuses a write. The text of err comes first in the text of the error.
+// MapConstraint makes the errors of a constraint match err too, such as ErrEmailTaken for a unique constraint on the email. The
+// error's text begins with that of err.
 func MapConstraint(constraint string, err error) Option {
 	return optionFunc(func(s *settings) {
 		if s.constraints == nil {
@@ -50,44 +50,45 @@ func MapConstraint(constraint string, err error) Option {
 	})
 }
 
-// WithClock sets the clock for the roles created, updated and softdelete. Default: the database's now(), which is the start
-// of the transaction. It must be safe for concurrent use.
+// WithClock sets the clock for the roles created, updated and softdelete. Default: the server's now(), the start of the
+// transaction. now must be safe for concurrent use.
 func WithClock(now func() time.Time) Option {
 	return optionFunc(func(s *settings) { s.clock = now })
 }
 
-// keyMaker makes keys of one type.
+// keyMaker generates keys of one type.
 type keyMaker struct {
 	typ  reflect.Type
 	make func() reflect.Value
 }
 
-// WithKeys makes keys in the application: a row that is created with a zero key gets the next one, for example
-// repo.WithKeys(uuid.New). Bulk writes are fastest with it, since nothing needs to come back. It must be safe for concurrent
-// use, and K must be the type of the repository's key.
+// WithKeys generates keys in the application, for example with repo.WithKeys(uuid.New): a row that is created with a zero key gets
+// the next one. K must be the type of the repository's key, and next must be safe for concurrent use. Bulk writes can match rows
+// by key then.
 func WithKeys[K any](next func() K) Option {
 	return optionFunc(func(s *settings) {
 		s.newKey = &keyMaker{typ: reflect.TypeFor[K](), make: func() reflect.Value { return reflect.ValueOf(next()) }}
 	})
 }
 
-// WithStagingThreshold sets from how many rows on [Repository.UpsertMany], [Repository.UpdateMany] and, where it has to bring something
-// back, [Repository.CreateMany] copy them into a temp table and write them from there by one statement. Default: 256. What can't be
-// staged is written in the other way, after an attempt that a negative number saves: that switches it off, as for a role
-// that isn't allowed to make temp tables (privilege TEMPORARY of the database), or values that are sent as text only.
+// WithStagingThreshold sets the number of rows from which bulk writes use staging. [Repository.CreateMany],
+// [Repository.UpdateMany] and [Repository.UpsertMany] then copy the rows into a temporary table and write them from there in one
+// statement. Default: 256. A negative number disables staging.
+//
+// If rows can't be staged, they are written in the other way after a failed attempt. Disable staging to save that attempt, for
+// example if the login user lacks the privilege TEMPORARY on the database.
 func WithStagingThreshold(rows int) Option {
 	return optionFunc(func(s *settings) { s.stageFrom = rows })
 }
 
-// validator is a check of rows of one type.
+// validator checks rows of one type.
 type validator struct {
 	typ   reflect.Type
 	check func(ctx context.Context, row any) error
 }
 
-// WithValidator adds a check that runs before each write of a whole row, after the row's own Validate method. It gets a
-// pointer to the row, whose type must be the repository's. What it returns comes back in an [*InvalidError]. It must
-// be safe for concurrent use.
+// WithValidator adds a check that runs before a row is created, updated or upserted, after the row's own Validate method. T must
+// be the repository's row type. A non-nil error is wrapped in an [*InvalidError]. validate must be safe for concurrent use.
 func WithValidator[T any](validate func(ctx context.Context, row *T) error) Option {
 	return optionFunc(func(s *settings) {
 		s.validators = append(s.validators, validator{reflect.TypeFor[T](), func(ctx context.Context, row any) error {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// QueryOption says which rows a method reads, and how many in which order: a [Filter], [OrderBy], [Asc], [Desc], [Limit],
-// [Offset], [WithDeleted], [OnlyDeleted] or a row lock.
+// QueryOption selects, orders, limits or locks the rows that a method reads. The options are every [Filter], [OrderBy], [Asc],
+// [Desc], [Limit], [Offset], [WithDeleted], [OnlyDeleted], [ForUpdate] and [ForShare].
 type QueryOption interface {
 	apply(*query)
 }
@@ -16,26 +16,26 @@ type queryOptionFunc func(*query)
 
 func (f queryOptionFunc) apply(q *query) { f(q) }
 
-// query is what the options of one call say.
+// query holds the options of one call.
 type query struct {
 	filters       []Filter
 	orders        []Order
-	faults        []string // what can be said without a model
+	faults        []string // problems found without the model
 	limit, offset *int64
 	deleted       deletedRows
 	lock          string
 	total, all    bool
 
-	numbers [2]int64 // what limit and offset point to
+	numbers [2]int64 // targets of limit and offset
 }
 
-// reset makes the query empty and keeps its memory.
+// reset empties the query and keeps its memory.
 func (q *query) reset() {
 	clear(q.filters)
 	*q = query{filters: q.filters[:0], orders: q.orders[:0]}
 }
 
-// deletedRows says what becomes of soft-deleted rows.
+// deletedRows selects soft-deleted rows.
 type deletedRows uint8
 
 const (
@@ -50,13 +50,13 @@ func newQuery(opts []QueryOption) *query {
 	return q
 }
 
-// reads returns the builder's own query with these options. It is done with when the builder is.
+// reads returns the builder's query with these options. It is valid as long as the builder.
 func (b *builder) reads(opts []QueryOption) *query {
 	addOptions(&b.q, opts)
 	return &b.q
 }
 
-// filtered is reads for a method that takes only filters.
+// filtered is like reads, for a method that takes only filters.
 func (b *builder) filtered(filters []Filter) *query {
 	addOptions(&b.q, filters)
 	return &b.q
@@ -72,26 +72,26 @@ func addOptions[O QueryOption](q *query, opts []O) {
 	}
 }
 
-// Order sorts by one column. It is a [QueryOption] of its own.
+// Order is a [QueryOption] that sorts by one column.
 type Order struct {
 	column string
 	desc   bool
 	nulls  string
 }
 
-// Asc sorts by a column, small values first, NULLs last.
+// Asc sorts by a column in ascending order, NULLs last.
 func Asc(column string) Order { return Order{column: column} }
 
-// Desc sorts by a column, large values first, NULLs first.
+// Desc sorts by a column in descending order, NULLs first.
 func Desc(column string) Order { return Order{column: column, desc: true} }
 
-// NullsFirst puts NULLs in front.
+// NullsFirst sorts NULLs before other values.
 func (o Order) NullsFirst() Order {
 	o.nulls = " nulls first"
 	return o
 }
 
-// NullsLast puts NULLs at the end.
+// NullsLast sorts NULLs after other values.
 func (o Order) NullsLast() Order {
 	o.nulls = " nulls last"
 	return o
@@ -99,7 +99,7 @@ func (o Order) NullsLast() Order {
 
 func (o Order) apply(q *query) { q.orders = append(q.orders, o) }
 
-// nullsFirst reports where NULLs come. The server's own order takes NULL for larger than everything else.
+// nullsFirst reports whether NULLs come first. By default, the server sorts NULL as larger than all other values.
 func (o Order) nullsFirst() bool {
 	if o.nulls == "" {
 		return o.desc
@@ -115,8 +115,8 @@ func (o Order) write(b *builder) {
 	b.text(o.nulls)
 }
 
-// OrderBy sorts by columns as SQL writes them: OrderBy("created_at desc nulls last", "id"). Columns are those of the model
-// and nothing else is understood, so that a sort order may come from a user.
+// OrderBy sorts by columns, in the syntax of SQL: OrderBy("created_at desc nulls last", "id"). It accepts only columns of the
+// model, so the order may come from a user.
 func OrderBy(orders ...string) QueryOption {
 	return queryOptionFunc(func(q *query) {
 		for _, text := range orders {
@@ -151,12 +151,12 @@ func parseOrder(text string) (Order, error) {
 	return o, nil
 }
 
-// Limit reads at most n rows. Zero reads none; a negative n is an error.
+// Limit reads at most n rows, none if n is 0. A negative n is an error.
 func Limit(n int) QueryOption {
 	return queryOptionFunc(func(q *query) { q.limit = q.bound(0, "limit", n) })
 }
 
-// Offset skips the first n rows. A negative n is an error. Deep pages are cheaper with Page.
+// Offset skips the first n rows. A negative n is an error. For deep pages, [Repository.Page] is cheaper.
 func Offset(n int) QueryOption {
 	return queryOptionFunc(func(q *query) { q.offset = q.bound(1, "offset", n) })
 }
@@ -176,20 +176,21 @@ func WithDeleted() Filter { return scope{"WithDeleted", func(q *query) { q.delet
 // filters of a call, not within And, Or or Not.
 func OnlyDeleted() Filter { return scope{"OnlyDeleted", func(q *query) { q.deleted = onlyDeleted }} }
 
-// ForUpdate locks the rows that are read until the transaction ends, against everybody else who would write or lock them.
-// It needs a transaction (txn.Manager.Do); outside of one the lock is gone before the rows arrive.
+// ForUpdate locks the rows that are read, until the transaction ends. Other transactions can't change or lock them meanwhile.
+// ForUpdate has no effect outside a transaction (txn.Manager.Do): the lock ends with the statement.
 func ForUpdate(opts ...LockOption) QueryOption { return lock(" for update", opts) }
 
-// ForShare locks the rows that are read until the transaction ends, against those who would write them.
+// ForShare locks the rows that are read, until the transaction ends. Other transactions can read and share-lock them meanwhile,
+// but not change them.
 func ForShare(opts ...LockOption) QueryOption { return lock(" for share", opts) }
 
-// LockOption says what to do about rows that somebody else has locked. Default: wait for them.
+// LockOption sets how a row lock treats rows that another transaction has locked. Default: it waits for them.
 type LockOption string
 
 const (
-	// SkipLocked leaves rows out that somebody else has locked: several workers can so share a queue.
+	// SkipLocked leaves out rows that another transaction has locked. Several workers can share a queue that way.
 	SkipLocked LockOption = " skip locked"
-	// NoWait gives an error at once (SQLSTATE 55P03) when somebody else has locked one of the rows.
+	// NoWait fails immediately (SQLSTATE 55P03) if another transaction has locked one of the rows.
 	NoWait LockOption = " nowait"
 )
 
@@ -225,7 +226,7 @@ func (q *query) where(b *builder) {
 	}
 }
 
-// tail writes order, limit, offset and lock. Limits are arguments, so that the statement's text stays the same.
+// tail writes order, limit, offset and lock. Limits are arguments, so they don't change the statement's text.
 func (q *query) tail(b *builder) {
 	separator := " order by "
 	for _, o := range q.orders {
@@ -242,7 +243,7 @@ func (q *query) tail(b *builder) {
 	b.text(q.lock)
 }
 
-// visible returns the condition on soft-deleted rows, "" when there is none.
+// visible returns the condition on soft-deleted rows, "" if there is none.
 func (d *descriptor) visible(rows deletedRows) string {
 	if d.softDelete < 0 || rows == withDeleted {
 		return ""

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Get returns the row with this key. Options may add a row lock, [WithDeleted] or filters. It takes one round trip. Errors:
+// Get returns the row with this key, in one round trip. Options may add filters, [WithDeleted] or a row lock. Errors:
 // [ErrNotFound].
 func (r *Repository[T, K]) Get(ctx context.Context, key K, opts ...QueryOption) (*T, error) {
 	sql, args, err := r.getStatement(key, opts)
@@ -41,7 +41,7 @@ func (r *Repository[T, K]) byKey(key K) Filter {
 	})
 }
 
-// found turns the result of reading one row into a method's.
+// found translates the result of reading one row.
 func (r *Repository[T, K]) found(row *T, err error) (*T, error) {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, r.notFound()
@@ -54,8 +54,7 @@ func (r *Repository[T, K]) found(row *T, err error) (*T, error) {
 
 func (r *Repository[T, K]) notFound() error { return &notFoundError{r.d.label} }
 
-// First returns the first row that the options let through, in their order. It takes one round trip. Errors: [ErrNotFound],
-// [ErrQuery].
+// First returns the first row that the options select, in one round trip. Errors: [ErrNotFound], [ErrQuery].
 func (r *Repository[T, K]) First(ctx context.Context, opts ...QueryOption) (*T, error) {
 	sql, args, err := r.firstStatement(opts)
 	if err != nil {
@@ -74,8 +73,8 @@ func (r *Repository[T, K]) firstStatement(opts []QueryOption) (sql string, args 
 	return b.statement()
 }
 
-// Find returns the rows that the options let through, all of them without options; none is an empty slice. It takes one
-// round trip. Errors: [ErrQuery].
+// Find returns the rows that the options select, in one round trip. Without options it returns all rows. If there are none, it
+// returns an empty slice. Errors: [ErrQuery].
 func (r *Repository[T, K]) Find(ctx context.Context, opts ...QueryOption) ([]T, error) {
 	sql, args, expected, err := r.findStatement(opts)
 	if err != nil {
@@ -84,7 +83,7 @@ func (r *Repository[T, K]) Find(ctx context.Context, opts ...QueryOption) ([]T, 
 	return r.list(ctx, sql, args, expected)
 }
 
-// findStatement also returns how many rows are expected at most, 0 when nobody knows.
+// findStatement also returns the largest number of rows expected, 0 if it is unknown.
 func (r *Repository[T, K]) findStatement(opts []QueryOption) (sql string, args []any, expected int, err error) {
 	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(opts)
@@ -108,7 +107,7 @@ func (r *Repository[T, K]) list(ctx context.Context, sql string, args []any, siz
 	return found, nil
 }
 
-// Count returns how many rows match all of the filters. It takes one round trip. Errors: [ErrQuery].
+// Count returns the number of rows that match all filters, in one round trip. Errors: [ErrQuery].
 func (r *Repository[T, K]) Count(ctx context.Context, filters ...Filter) (int64, error) {
 	sql, args, err := r.countStatement(filters)
 	if err != nil {
@@ -123,7 +122,7 @@ func (r *Repository[T, K]) countStatement(filters []Filter) (sql string, args []
 	return b.statement()
 }
 
-// Exists reports whether a row matches all of the filters. It takes one round trip. Errors: [ErrQuery].
+// Exists reports whether a row matches all filters, in one round trip. Errors: [ErrQuery].
 func (r *Repository[T, K]) Exists(ctx context.Context, filters ...Filter) (bool, error) {
 	sql, args, err := r.existsStatement(filters)
 	if err != nil {
@@ -138,7 +137,7 @@ func (r *Repository[T, K]) existsStatement(filters []Filter) (sql string, args [
 	return b.text(")").statement()
 }
 
-// scalar runs a statement that gives one value.
+// scalar runs a statement that returns one value.
 func scalar[V, T, K any](ctx context.Context, r *Repository[T, K], sql string, args []any) (V, error) {
 	var value V
 	err := r.queryIdempotent(ctx, sql, args, func(rows pgx.Rows) error {
@@ -149,13 +148,13 @@ func scalar[V, T, K any](ctx context.Context, r *Repository[T, K], sql string, a
 	return value, r.wrap("read", err)
 }
 
-// write writes everything behind the table's name.
+// write writes the rest of a statement after the table's name.
 func (q *query) write(b *builder) {
 	q.where(b)
 	q.tail(b)
 }
 
-// sizeHint returns how many rows are expected at most, 0 when nobody knows.
+// sizeHint returns the largest number of rows expected, 0 if it is unknown.
 func (q *query) sizeHint() int {
 	if q.limit == nil {
 		return 0

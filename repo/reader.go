@@ -14,8 +14,8 @@ var errSuppressed = errors.New("the database returned no row: a trigger or a rul
 
 // reader reads the rows of one result into structs. A row must be read into a zero struct, so that no earlier value remains.
 //
-// There are two ways. A row plan (see package rowplan) converts common types without reflection. A row that the plan doesn't take,
-// and every row of a model without a plan, is read by scany, from which errors come too (see slowReader).
+// A row plan (see package rowplan) converts common types without reflection. If it declines a row, or if the model has no plan,
+// scany reads the row and reports the errors (see slowReader).
 type reader[T any] struct {
 	shape *shape
 	// columns are those of the result, nil for all of the model's in their order.

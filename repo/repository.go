@@ -11,22 +11,23 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Repository reads and writes the rows of one table as structs of type T, whose key is of type K. Its methods run in the
-// transaction that their ctx carries (see txn.Manager.Do), else on the pool; ctx bounds them. Methods that write take a
-// pointer and bring back into it what the database has made of the row: defaults, generated columns, times as precise as
-// they are stored.
+// Repository reads and writes the rows of one table as structs of type T, whose key is of type K.
 //
-// A Repository is safe for concurrent use. A transaction isn't: within one, finish reading before the next call.
+// Methods run in the transaction that their ctx carries (see txn.Manager.Do), or else on the pool. ctx bounds each call. Methods
+// that write set the row to what is stored: defaults, generated columns, and times rounded to microseconds.
+//
+// A Repository is safe for concurrent use. A transaction is not: finish reading a result before the next call in it.
 type Repository[T, K any] struct {
 	tx *txn.Manager
 	d  *descriptor
 }
 
-// New makes a repository. table may have a schema in front; it is quoted, and case matters. T is a struct (see the package's
-// documentation for its tags) and K the type of its key field, or for a key of several columns a struct that has them.
+// New returns a repository for a table, whose name may include the schema. The name is quoted, so case matters.
 //
-// No statement is sent: whether the table fits is the schema check's to say (see [CheckSchema]). Errors name the type, the
-// field and what to do.
+// T is a struct, whose tags the package documentation describes. K is the type of its key field. For a key of several columns,
+// K is a struct with a field for each of them.
+//
+// New sends no statement. Use [CheckSchema] to compare the model with the table. Errors name the type, the field and the fix.
 func New[T, K any](m *txn.Manager, table string, opts ...Option) (*Repository[T, K], error) {
 	model, err := ModelOf[T, K](table, opts...)
 	if err != nil {
@@ -40,7 +41,7 @@ func newRepository[T, K any](m *txn.Manager, model Model) (*Repository[T, K], er
 		return nil, errors.New("repo: " + model.Table() + ": the *txn.Manager is nil")
 	}
 	if have, want := m.DB().Name(), model.Database(); have != want {
-		return nil, fmt.Errorf("repo: %s: On(%q) is another database than the transaction manager's, %q", model.Table(), want, have)
+		return nil, fmt.Errorf("repo: %s: WithDatabase(%q) differs from the transaction manager's database %q", model.Table(), want, have)
 	}
 	return &Repository[T, K]{tx: m, d: model.d}, nil
 }
@@ -71,11 +72,11 @@ func (r *Repository[T, K]) keyArgs(args []any, key K) []any {
 	if r.d.keyIndex == nil && !r.d.columns[r.d.key[0]].roles.is(roleJSON) {
 		return append(args, key)
 	}
-	apart := key // so that the key above needs no allocation
-	return r.d.keyArgs(args, reflect.ValueOf(&apart).Elem())
+	escaping := key // so that key needs no allocation above
+	return r.d.keyArgs(args, reflect.ValueOf(&escaping).Elem())
 }
 
-// exec runs a statement and returns how many rows it has changed.
+// exec runs a statement and returns the number of rows it has changed.
 func (r *Repository[T, K]) exec(ctx context.Context, sql string, args []any) (int64, error) {
 	tag, err := r.tx.Exec(ctx, sql, args...)
 	if err != nil {
@@ -84,7 +85,7 @@ func (r *Repository[T, K]) exec(ctx context.Context, sql string, args []any) (in
 	return tag.RowsAffected(), err
 }
 
-// one runs a statement that gives one row, whose columns are the model's and perhaps others behind them.
+// one runs a statement that returns one row: the model's columns, followed by those for extra.
 func (r *Repository[T, K]) one(ctx context.Context, sql string, args []any, extra ...any) (*T, error) {
 	var row *T
 	err := r.query(ctx, sql, args, func(rows pgx.Rows) error {
@@ -95,5 +96,5 @@ func (r *Repository[T, K]) one(ctx context.Context, sql string, args []any, extr
 	return row, err
 }
 
-// wrap turns the error of a statement into what the repository returns.
+// wrap translates the error of a statement.
 func (r *Repository[T, K]) wrap(op string, err error) error { return r.d.wrap(op, err, -1) }

@@ -94,8 +94,8 @@ func (t *resultType) compile(columns []pgconn.FieldDescription) *resultModel {
 	return m
 }
 
-// newResultReader returns a reader for a result of your SQL. It returns nil for results without a row plan, which scany reads:
-// values other than structs, nested pointers to structs, columns without a field, and columns that occur twice.
+// newResultReader returns a reader for a result of your SQL, or nil for results without a row plan, which scany reads. These are
+// results with columns in nested pointers to structs, without a field or with the same name, and values other than structs.
 func newResultReader[U any](rows pgx.Rows) *reader[U] {
 	t := resultTypeOf(reflect.TypeFor[U]())
 	if t.shape == nil {

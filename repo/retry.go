@@ -11,8 +11,8 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// A statement is sent again in two cases: an outdated prepared statement, which the server refuses before it does anything, and a
-// read whose connection was lost. Writes whose outcome is unknown are never repeated.
+// A statement is sent again in two cases: the server refused an outdated prepared statement, or a read lost its connection. Writes
+// whose outcome is unknown are never repeated.
 
 // maxStaleAttempts is how many connections with an outdated statement one call tolerates.
 const maxStaleAttempts = 3
@@ -67,8 +67,8 @@ func (r *Repository[T, K]) isRefusedValue(err error) bool {
 	return r.tx.DB().Pool().Config().ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
 }
 
-// queryIdempotent is query for a statement that only reads. If the connection is lost outside a transaction, the statement is
-// sent again within the pool's retry policy and its budget (pgfx.RetryPolicy, group Retry of the configuration).
+// queryIdempotent is like query, for a statement that only reads. If the connection is lost outside a transaction, it retries
+// within the pool's retry policy and its budget (pgfx.RetryPolicy, group Retry of the configuration).
 func (r *Repository[T, K]) queryIdempotent(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
 	return retryRead(ctx, r.tx, func() error { return r.query(ctx, sql, args, read) })
 }

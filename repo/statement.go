@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// statementTexts are a model's statements. Those that don't depend on a call are compiled once. The same call always gives the
-// same text, so the driver's statement cache and pg_stat_statements recognize it.
+// statementTexts holds the SQL of a model's statements. The parts that don't depend on a call are compiled once. The same call
+// always gives the same text, which the statement cache and pg_stat_statements rely on.
 type statementTexts struct {
 	columnList  string // the columns
 	selectFrom  string // select … from …
@@ -18,20 +18,20 @@ type statementTexts struct {
 	exists      string // select exists (select from …
 	byKey       string // "id" = $1
 	get         string
-	update      string // without the version's condition's argument being special: it follows the key
-	deleteRow   string // Delete
+	update      string // the version's argument follows the key's
+	deleteRow   string // for Delete
 	restore     string
-	hardDelete  string // HardDelete
-	readVersion string // the version of a row
+	hardDelete  string // for HardDelete
+	readVersion string // reads the version of a row
 	// updateColumns are the columns that an update sets from the struct, in the order of their arguments.
 	updateColumns []int
-	fullLayout    []byte       // of an insert whose fields all have values
-	zeroSources   []zeroSource // the columns for which it matters
-	defaultUpsert *upsert      // without options
+	fullLayout    []byte       // layout of an insert without zero fields
+	zeroSources   []zeroSource // columns with another source if their field is zero
+	defaultUpsert *upsert      // the upsert without options
 
-	cache  statementCache // what was put together for a call
-	stages sync.Map       // of string, positions of columns, to *stage
-	// constraints are the columns of constraints that upserts name, string to []string.
+	cache  statementCache // statements that depend on a call
+	stages sync.Map       // positions of columns as a string to *stage
+	// constraints maps names of constraints, used as conflict targets, to their columns ([]string).
 	constraints sync.Map
 }
 
@@ -64,7 +64,7 @@ func (t *statementTexts) compile(d *descriptor) {
 	t.compileLayout(d)
 }
 
-// keyCondition returns the condition on the key, whose arguments begin at number from.
+// keyCondition returns the condition that selects a row by its key, whose arguments are numbered from from.
 func (d *descriptor) keyCondition(from int) string {
 	var b strings.Builder
 	for i, position := range d.key {
@@ -76,7 +76,7 @@ func (d *descriptor) keyCondition(from int) string {
 	return b.String()
 }
 
-// clockText returns the current time of a write: the database's, or the argument that carries the injected clock's.
+// clockText returns the expression for the time of a write: now(), or the argument with the injected clock's time.
 func (d *descriptor) clockText(number int) string {
 	if d.clock == nil {
 		return "now()"
@@ -84,10 +84,10 @@ func (d *descriptor) clockText(number int) string {
 	return "$" + strconv.Itoa(number)
 }
 
-// marks returns the assignments of a soft delete, or of its reversal. The injected clock's time follows the key's arguments.
+// marks returns the assignments of a soft delete or a restore. The injected clock's time is the argument after the key's.
 func (d *descriptor) marks(deleted bool) string { return d.marksAt(deleted, len(d.key)+1) }
 
-// marksAt is marks with the injected clock's time in the argument of this number.
+// marksAt is like marks, with the injected clock's time in the argument of this number.
 func (d *descriptor) marksAt(deleted bool, number int) string {
 	c, now := &d.columns[d.softDelete], d.clockText(number)
 	boolean := c.typ.Kind() == reflect.Bool
@@ -103,7 +103,7 @@ func (d *descriptor) marksAt(deleted bool, number int) string {
 	return strings.Join(append(set, d.touches(now)...), ", ")
 }
 
-// touches returns the assignments of every change: the time of the change and the next version.
+// touches returns the assignments that belong to every change of a row: the time and the next version.
 func (d *descriptor) touches(now string) []string {
 	var set []string
 	if d.updated >= 0 {
@@ -116,17 +116,17 @@ func (d *descriptor) touches(now string) []string {
 	return set
 }
 
-// usesClock reports whether marks needs the injected clock's time.
+// usesClock reports whether marks uses the injected clock's time.
 func (d *descriptor) usesClock(deleted bool) bool {
 	return d.clock != nil && (d.updated >= 0 || deleted && d.columns[d.softDelete].typ.Kind() != reflect.Bool)
 }
 
-// changeable reports whether an update of the whole row sets the column from the struct.
+// changeable reports whether Update sets the column from the struct.
 func (c *column) changeable() bool {
 	return c.written() && !c.roles.is(rolePK|roleCreated|roleUpdated|roleVersion|roleSoftDelete)
 }
 
-// compileUpdate returns the update of a whole row. Its arguments are the columns, the key, the version and the clock's time.
+// compileUpdate compiles the statement of Update. Its arguments are the columns, the key, the version and the clock's time.
 func (t *statementTexts) compileUpdate(d *descriptor, visible string) string {
 	var set []string
 	for i := range d.columns {
@@ -144,21 +144,21 @@ func (t *statementTexts) compileUpdate(d *descriptor, visible string) string {
 	}
 	set = append(set, d.touches(d.clockText(number))...)
 	if len(set) == 0 {
-		return "" // nothing but a key
+		return "" // the model has only a key
 	}
 	return "update " + d.table + " set " + strings.Join(set, ", ") + where + t.returning
 }
 
-// The sources of a column's value in an insert.
+// Sources of a column's value in an insert. The layout of an insert has one for each of the model's columns.
 const (
-	fromField       = 'a'
-	fromServerClock = 'n' // the database's time
+	fromField       = 'a' // an argument
+	fromServerClock = 'n' // now()
 	fromClock       = 'c' // the injected clock's time, an argument
-	fromDefault     = 'd' // left out
+	fromDefault     = 'd' // the column is omitted
 )
 
-// insertLayout returns the source of each column's value when the row v is inserted. Rows of the same layout have the same
-// statement. layout is reused if it has the capacity.
+// insertLayout returns the layout of the statement that inserts the row v. Rows with the same layout have the same statement. The
+// memory of layout is reused.
 func (d *descriptor) insertLayout(layout []byte, v reflect.Value) []byte {
 	layout = append(layout[:0], d.statements.fullLayout...)
 	for _, z := range d.statements.zeroSources {
@@ -175,7 +175,7 @@ type zeroSource struct {
 	source   byte
 }
 
-// compileLayout compiles the layout of an insert without zero fields, and what changes for zero ones.
+// compileLayout computes the layout of a row without zero fields, and the sources that zero fields change.
 func (t *statementTexts) compileLayout(d *descriptor) {
 	t.fullLayout = make([]byte, len(d.columns))
 	for i := range d.columns {
@@ -192,7 +192,7 @@ func (t *statementTexts) compileLayout(d *descriptor) {
 	}
 }
 
-// timeSource returns the source of the current time in an insert.
+// timeSource returns the source of the time of a write.
 func (d *descriptor) timeSource() byte {
 	if d.clock == nil {
 		return fromServerClock
@@ -200,7 +200,7 @@ func (d *descriptor) timeSource() byte {
 	return fromClock
 }
 
-// insertArgs appends the arguments of an insert of this layout.
+// insertArgs appends the arguments of an insert with this layout.
 func (d *descriptor) insertArgs(args []any, v reflect.Value, layout []byte) []any {
 	for i, source := range layout {
 		switch source {
@@ -213,7 +213,7 @@ func (d *descriptor) insertArgs(args []any, v reflect.Value, layout []byte) []an
 	return args
 }
 
-// insertValue returns the value that is inserted into a column.
+// insertValue returns the argument for a column of an inserted row.
 func (d *descriptor) insertValue(v reflect.Value, c *column) any {
 	if value, ok := d.generatedValue(v, c); ok {
 		return value
@@ -233,14 +233,14 @@ func (d *descriptor) generatedValue(v reflect.Value, c *column) (any, bool) {
 	return nil, false
 }
 
-// createText returns the statement that inserts a row of a layout and returns it.
+// createText returns the statement that inserts a row with this layout and returns it.
 func (d *descriptor) createText(layout []byte) string {
 	var buf [64]byte
 	key := append(append(buf[:0], "create "...), layout...)
 	return d.statements.cache.getOrCompile(key, func() string { return d.compileInsert(layout) + d.statements.returning })
 }
 
-// compileInsert returns the statement that inserts a row of a layout, without what follows its values.
+// compileInsert returns the part of an insert up to its values.
 func (d *descriptor) compileInsert(layout []byte) string {
 	var idents, values []string
 	number := 0
@@ -262,7 +262,7 @@ func (d *descriptor) compileInsert(layout []byte) string {
 	return "insert into " + d.table + " (" + strings.Join(idents, ", ") + ") values (" + strings.Join(values, ", ") + ")"
 }
 
-// clockArgs appends the injected clock's time if it is needed.
+// clockArgs returns args, followed by the injected clock's time if it is needed.
 func (d *descriptor) clockArgs(args []any, needed bool) []any {
 	if !needed {
 		return args

@@ -5,18 +5,18 @@ import (
 	"errors"
 )
 
-// validatable is a row that validates itself.
+// validatable is a row with a Validate method.
 type validatable interface {
 	Validate() error
 }
 
-// validatableIn is a row that validates itself with the caller's ctx.
+// validatableIn is a row whose Validate method takes a ctx.
 type validatableIn interface {
 	Validate(ctx context.Context) error
 }
 
-// validate calls the row's own method and the validators of the options, all of them, and joins their errors. row is a pointer.
-// index is the row's position in a bulk write, or -1.
+// validate calls the row's Validate method and all validators of the options, and joins their errors. row is a pointer. index is
+// its position in a bulk write, or -1.
 func (d *descriptor) validate(ctx context.Context, row any, index int) error {
 	var err error
 	switch own := row.(type) {

@@ -7,7 +7,7 @@ import (
 	"reflect"
 )
 
-// fieldOf returns a row's field, or false when a pointer on the way to it is nil.
+// fieldOf returns a row's field, or false if a pointer on the path to it is nil.
 func fieldOf(v reflect.Value, c *column) (reflect.Value, bool) {
 	if !c.indirect {
 		return v.FieldByIndex(c.index), true
@@ -55,10 +55,10 @@ func columnArg(value any, c *column) any {
 	return jsonArg{value}
 }
 
-// jsonArg is a value that goes to the server as JSON in text, whatever its type would say else.
+// jsonArg is a value that is sent to the server as JSON text, regardless of its type.
 type jsonArg struct{ value any }
 
-// Value implements driver.Valuer, which every way of sending an argument knows.
+// Value implements driver.Valuer, which pgx supports in every exec mode.
 func (a jsonArg) Value() (driver.Value, error) {
 	data, err := json.Marshal(a.value)
 	if err != nil {

@@ -48,7 +48,7 @@ func (r *Repository[T, K]) setReturned(op string, row, fresh *T, err error) erro
 	if err != nil {
 		return r.wrap(op, err)
 	}
-	if r.d.whole {
+	if r.d.complete {
 		*row = *fresh
 		return nil
 	}
