@@ -56,15 +56,7 @@ func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, re
 // isRefusedValue reports whether an error of Query may come from the driver, which could not encode an argument. Query doesn't
 // wait for the server unless the statement has to be prepared first, so it was not executed, except in the simple protocol.
 func (r *Repository[T, K]) isRefusedValue(err error) bool {
-	if _, ok := pgError(err); ok || pgfx.CanRetry(err, pgfx.Idempotent) {
-		return false
-	}
-	for _, other := range []error{context.Canceled, context.DeadlineExceeded, pgfx.ErrUnavailable, pgfx.ErrAcquireTimeout, pgfx.ErrClosed} {
-		if errors.Is(err, other) {
-			return false
-		}
-	}
-	return r.tx.DB().Pool().Config().ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
+	return mayBeEncoding(err) && r.tx.DB().Pool().Config().ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
 }
 
 // queryIdempotent is like query, for a statement that only reads. If the connection is lost outside a transaction, it retries
