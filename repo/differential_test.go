@@ -54,7 +54,7 @@ const everythingDDL = `create table everything (id bigint primary key, "text" te
 	bool_n boolean, small smallint not null, "int" integer not null, big bigint not null, big_n bigint, "real" real not null,
 	"double" double precision not null, num numeric, bytes bytea, "uuid" uuid not null, uuid_n uuid, at timestamptz not null,
 	at_n timestamptz, plain timestamp, day date, span int4range, ints integer[], texts text[], doc jsonb, raw jsonb,
-	"inner.street" text not null, "inner.city" text, status status not null)`
+	"inner.street" text not null, "inner.city" text, status state not null)`
 
 // pick returns a random element of values.
 func pick[V any](r *rand.Rand, values ...V) V { return values[r.IntN(len(values))] }
@@ -108,7 +108,7 @@ func randomEverything(r *rand.Rand, id int64) Everything {
 func TestRepository_MatchesHandWrittenSQLAndScany(t *testing.T) {
 	t.Parallel()
 	r := randomSource(t)
-	m := newManager(t, "create type status as enum ('sad', 'happy')", everythingDDL)
+	m := newManager(t, "create type state as enum ('sad', 'happy')", everythingDDL)
 	all := newRepo[Everything, int64](t, m, "everything")
 	found, err := repo.CheckSchema(t.Context(), m, all.Model())
 	require.NoError(t, err)

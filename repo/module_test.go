@@ -41,7 +41,7 @@ func TestProvide_ProvidesRepositoryAndModel(t *testing.T) {
 	for _, model := range got.Models {
 		tables[model.Table()] = model.Database()
 	}
-	assert.Equal(t, map[string]string{"users": "", "others": "", "plain": "reporting"}, tables, "including the models of repositories that weren't requested")
+	assert.Equal(t, map[string]string{"users": "", "others": "", "plain": "reporting"}, tables, "models of unrequested repositories, too")
 }
 
 func TestProvide_NamedDatabase(t *testing.T) {
