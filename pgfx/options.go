@@ -30,9 +30,9 @@ type options struct {
 	types         []string
 }
 
-// For returns a copy of o that applies to the database with this name only (see [WithName] and rdsfx.ModuleFor). Without
-// For, an option that is passed to [Open] applies to the database that Open returns, and an option that is provided to Fx
-// applies to the default database.
+// For returns a copy of o that applies only to the database with this name (see [WithName] and rdsfx.ModuleFor). Without For,
+// an option that is passed to [Open] applies to the database that Open returns. An option that is provided to Fx applies to
+// the default database.
 func (o Option) For(database string) Option {
 	o.database = database
 	return o
@@ -127,8 +127,8 @@ type SetupStep struct {
 }
 
 // For returns a copy of s that belongs to the database with this name (see rdsfx.ModuleFor). Without For, a step that is
-// passed to [WithSetup] belongs to the database that gets the option, and a step that is provided to Fx belongs to the
-// default database.
+// passed to [WithSetup] belongs to the database that gets the option. A step that is provided to Fx belongs to the default
+// database.
 func (s SetupStep) For(database string) SetupStep {
 	s.database = database
 	return s
