@@ -13,7 +13,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// Batch collects calls of repositories of one database, which [Batch.Send] carries out in one round trip:
+// Batch collects calls of repositories of one database, which [Batch.Send] sends in one round trip:
 //
 //	var batch repo.Batch
 //	user := users.In(&batch).Get(id)
@@ -24,20 +24,20 @@ import (
 //	}
 //	found, err := user.Value()
 //
-// The zero value is ready for use. A Batch is sent once, and is not safe for concurrent use.
+// The zero value is ready to use. A Batch is sent once and is not safe for concurrent use.
 type Batch struct {
 	calls []*batchCall
 	sent  bool
 }
 
-// Result is what a call in a batch gives once the batch has been sent.
+// Result is the result of a call in a batch. It is available after [Batch.Send].
 type Result[V any] struct {
 	value V
 	err   error
 }
 
-// Value returns what the call would have returned by itself: the value, or [ErrNotFound] or a [*MissingError] when rows are
-// not there. When the batch has failed, so has every call in it, with the error that Send returned.
+// Value returns what the call alone would have returned: the value, or [ErrNotFound] or a [*MissingError] if rows don't exist. If
+// the batch failed, all calls in it return the error that Send returned.
 func (r *Result[V]) Value() (V, error) { return r.value, r.err }
 
 func (r *Result[V]) set(value V, err error) { r.value, r.err = value, err }
@@ -47,15 +47,15 @@ func (r *Result[V]) fail(err error) {
 	r.set(zero, err)
 }
 
-// errNotSent is what a result holds before its batch has been sent.
+// errNotSent is the error of a result before its batch is sent.
 var errNotSent = errors.New("repo: the batch has not been sent: call Batch.Send first")
 
-// BatchError says which call of a batch has failed. It unwraps to what the call would have returned by itself, and nothing has
-// been written; or to a [*txn.CommittedError] or [*txn.OutcomeUnknownError], which say otherwise.
+// BatchError reports which call of a batch failed. It unwraps to the error that the call alone would have returned. Nothing was
+// written, unless it unwraps to a [*txn.CommittedError] or a [*txn.OutcomeUnknownError].
 type BatchError struct {
-	// Index is the position of the call in the batch, from 0; -1 when it isn't known, as when the connection was lost.
+	// Index is the position of the call in the batch, from 0. It is -1 if it is unknown, for example if the connection was lost.
 	Index int
-	// Call names it, as in "Count of orders"; "" when it isn't known.
+	// Call is the name of the call, as in "Count of orders", "" if it is unknown.
 	Call string
 
 	err error
@@ -77,13 +77,13 @@ type batchCall struct {
 	tx   *txn.Manager
 	d    *descriptor
 	op   string
-	// begin is called before anything is sent and completes the statements; nil when there is nothing to do.
+	// prepare is called before anything is sent and completes the statements; may be nil.
 	prepare    func(ctx context.Context) error
 	statements []batchStatement
 	writes     bool
-	// read reads the answer to a statement and closes the rows.
+	// read reads the result of a statement and closes the rows.
 	read func(statement int, rows pgx.Rows) error
-	// done is called when all of the batch has happened; fail when it hasn't.
+	// done is called if the whole batch succeeded, fail if it did not.
 	done func()
 	fail func(err error)
 }
@@ -93,19 +93,19 @@ type batchStatement struct {
 	args []any
 }
 
-// add adds a call.
+// add appends a call.
 func (b *Batch) add(c *batchCall) { b.calls = append(b.calls, c) }
 
-// Send carries out the calls in their order, in one round trip, in the transaction that ctx carries or on the pool. Outside
-// of a transaction a batch is one by itself: its writes are done together or not at all. Its reads still see what
-// others commit meanwhile; for one view of all send it in a transaction that is txn.RepeatableRead. ctx bounds it.
+// Send executes the calls in their order, in one round trip, in the transaction of ctx or on the pool. Outside a transaction the
+// batch is atomic by itself: all of its writes are done or none. Its reads still see what others commit meanwhile. For one
+// snapshot send it in a transaction with txn.RepeatableRead. ctx bounds the call.
 //
-// A batch that only reads is sent again when the connection was lost, outside of a transaction, as a read by itself is.
+// Outside a transaction a batch that only reads is retried like a single read if the connection is lost.
 //
-// That a row isn't there is the result of a call and no failure. Errors: [*BatchError], for the first call that fails; then
-// nothing is written. Outside of a transaction it may also hold what txn.Manager.DoBatch says: [*txn.CommittedError] when all
-// is written and a row that came back doesn't fit its struct, [*txn.OutcomeUnknownError] when the connection was lost while
-// writes were carried out.
+// A missing row is the result of its call and not an error of the batch. Errors: [*BatchError] for the first call that fails;
+// nothing is written then. Outside a transaction it may unwrap to an error of txn.Manager.DoBatch: [*txn.CommittedError] if
+// everything was written but a returned row doesn't fit its struct, [*txn.OutcomeUnknownError] if the connection was lost during
+// the writes.
 func (b *Batch) Send(ctx context.Context) error {
 	index, err := b.send(ctx)
 	if err == nil {
@@ -124,10 +124,10 @@ func (b *Batch) Send(ctx context.Context) error {
 	return failure
 }
 
-// send returns the position of the call that failed, -1 for none in particular.
+// send returns the position of the call that failed, -1 if the error concerns all.
 func (b *Batch) send(ctx context.Context) (int, error) {
 	if b.sent {
-		return -1, &queryError{"a batch is sent once: make another one"}
+		return -1, &queryError{"a batch can be sent only once: create another one"}
 	}
 	b.sent = true
 	if len(b.calls) == 0 {
@@ -136,7 +136,7 @@ func (b *Batch) send(ctx context.Context) (int, error) {
 	tx := b.calls[0].tx
 	for i, c := range b.calls {
 		if c.tx.DB() != tx.DB() {
-			return i, &queryError{"the batch began with another database: a batch is sent to one"}
+			return i, &queryError{"the call is for another database than the first call of the batch"}
 		}
 		if c.prepare == nil {
 			continue
@@ -175,7 +175,7 @@ func (b *Batch) wrap(index int, err error) error {
 	return b.calls[index].d.wrap(b.calls[index].op, err, -1)
 }
 
-// try sends the batch once.
+// sendOnce sends the batch once.
 func (b *Batch) sendOnce(ctx context.Context, tx *txn.Manager) (int, error) {
 	index := -1
 	read := func(results pgx.BatchResults) (err error) {
@@ -207,7 +207,7 @@ func (b *Batch) queue(batch *pgx.Batch) {
 	}
 }
 
-// read reads the answers. The first result is the position of the call to which the error belongs, -1 for none in particular.
+// read reads the results. The first result is the position of the call to which the error belongs, -1 if it concerns all.
 func (b *Batch) read(results pgx.BatchResults) (int, error) {
 	for i, c := range b.calls {
 		for statement := range c.statements {
@@ -223,9 +223,9 @@ func (b *Batch) read(results pgx.BatchResults) (int, error) {
 	return -1, nil
 }
 
-// culprit returns the position of the call to which an error belongs that was found when the answer to the call at index was
-// read, -1 when that is nobody's fault or isn't known: there was no connection, or it was lost. A statement that can't be
-// prepared, or whose arguments can't be sent, fails before the first one runs.
+// failedCall returns the position of the call to which an error belongs that occurred at the results of the call at index. It is
+// -1 if no call is responsible or it is unknown: there was no connection, or it was lost. A statement that can't be prepared, or
+// whose arguments can't be encoded, fails before the first one is executed.
 func (b *Batch) failedCall(index int, err error) int {
 	early, ok := errors.AsType[pgx.ErrPreprocessingBatch](err)
 	if !ok {
@@ -241,7 +241,7 @@ func (b *Batch) failedCall(index int, err error) int {
 			continue
 		}
 		if _, answered := pgError(err); found >= 0 && !answered {
-			return -1 // the arguments of one of several
+			return -1 // one of several calls with this statement
 		}
 		if found < 0 {
 			found = i

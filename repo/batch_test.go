@@ -172,11 +172,11 @@ func TestBatch_ReportsWhyItCantBeSent(t *testing.T) {
 
 	users.In(&twice).Count()
 	require.NoError(t, twice.Send(t.Context()))
-	require.ErrorContains(t, twice.Send(t.Context()), "repo: batch: a batch is sent once")
+	require.ErrorContains(t, twice.Send(t.Context()), "repo: batch: a batch can be sent only once")
 
 	users.In(&mixed).Count()
 	others.In(&mixed).Count()
-	require.ErrorContains(t, mixed.Send(t.Context()), "index 1 of the batch, Count of users: the batch began with another database")
+	require.ErrorContains(t, mixed.Send(t.Context()), "index 1 of the batch, Count of users: the call is for another database")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

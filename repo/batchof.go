@@ -8,32 +8,32 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// BatchRepository adds a repository's calls to a batch. Each of its methods is the repository's method of the same name, and adds
-// one call; what was asked is fixed then, but for the row of a Create, which is written as it is when the batch is sent. A
-// filter or an option that is wrong fails the batch before it is sent ([ErrQuery]).
+// BatchRepository adds a repository's calls to a batch. Each method adds one call and corresponds to the repository's method of the
+// same name. Arguments are fixed at the call, except for the row of Create, which is written as it is when the batch is sent. An
+// invalid filter or option fails the batch before it is sent ([ErrQuery]).
 type BatchRepository[T, K any] struct {
 	r *Repository[T, K]
 	b *Batch
 }
 
-// In adds calls of the repository to a batch.
+// In returns a BatchRepository that adds calls to the batch.
 func (r *Repository[T, K]) In(b *Batch) BatchRepository[T, K] {
 	return BatchRepository[T, K]{r: r, b: b}
 }
 
-// Get is [Repository.Get].
+// Get adds a [Repository.Get] to the batch.
 func (q BatchRepository[T, K]) Get(key K, opts ...QueryOption) *Result[*T] {
 	sql, args, err := q.r.getStatement(key, opts)
 	return q.row("Get", sql, args, err)
 }
 
-// First is [Repository.First].
+// First adds a [Repository.First] to the batch.
 func (q BatchRepository[T, K]) First(opts ...QueryOption) *Result[*T] {
 	sql, args, err := q.r.firstStatement(opts)
 	return q.row("First", sql, args, err)
 }
 
-// Find is [Repository.Find].
+// Find adds a [Repository.Find] to the batch.
 func (q BatchRepository[T, K]) Find(opts ...QueryOption) *Result[[]T] {
 	sql, args, expected, err := q.r.findStatement(opts)
 	return call(q, "Find", "read", sql, args, err, func(rows pgx.Rows) ([]T, error) {
@@ -41,19 +41,19 @@ func (q BatchRepository[T, K]) Find(opts ...QueryOption) *Result[[]T] {
 	})
 }
 
-// Count is [Repository.Count].
+// Count adds a [Repository.Count] to the batch.
 func (q BatchRepository[T, K]) Count(filters ...Filter) *Result[int64] {
 	sql, args, err := q.r.countStatement(filters)
 	return call(q, "Count", "read", sql, args, err, readValue[int64])
 }
 
-// Exists is [Repository.Exists].
+// Exists adds a [Repository.Exists] to the batch.
 func (q BatchRepository[T, K]) Exists(filters ...Filter) *Result[bool] {
 	sql, args, err := q.r.existsStatement(filters)
 	return call(q, "Exists", "read", sql, args, err, readValue[bool])
 }
 
-// GetMany is [Repository.GetMany].
+// GetMany adds a [Repository.GetMany] to the batch.
 func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]T] {
 	result, c := newCall[[]T](q, "GetMany", "read")
 	if len(keys) == 0 {
@@ -95,7 +95,8 @@ func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]
 	return result
 }
 
-// Create is [Repository.Create]. The row is filled in when all of the batch has happened; the result is the same pointer.
+// Create adds a [Repository.Create] to the batch. The row is set after the whole batch succeeded. The result is the same
+// pointer.
 func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 	r := q.r
 	result, c := newCall[*T](q, "Create", "create")
@@ -123,13 +124,12 @@ func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 	return result
 }
 
-// Delete is [Repository.Delete]: the row is removed, or marked in a model with the role softdelete. The result is whether
-// there was one.
+// Delete adds a [Repository.Delete] to the batch. The result is whether the row existed.
 func (q BatchRepository[T, K]) Delete(key K) *Result[bool] {
 	return q.mark("Delete", q.r.d.statements.deleteRow, key, q.r.d.softDelete >= 0 && q.r.d.usesClock(true))
 }
 
-// HardDelete is [Repository.HardDelete]. The result is whether there was a row.
+// HardDelete adds a [Repository.HardDelete] to the batch. The result is whether the row existed.
 func (q BatchRepository[T, K]) HardDelete(key K) *Result[bool] {
 	return q.mark("HardDelete", q.r.d.statements.hardDelete, key, false)
 }
@@ -144,7 +144,7 @@ func (q BatchRepository[T, K]) mark(name, sql string, key K, clock bool) *Result
 	return result
 }
 
-// row adds a call that gives one row.
+// row adds a call that returns one row.
 func (q BatchRepository[T, K]) row(name, sql string, args []any, err error) *Result[*T] {
 	var absent error
 	result := call(q, name, "read", sql, args, err, func(rows pgx.Rows) (*T, error) {
@@ -173,7 +173,7 @@ func newCall[V, T, K any](q BatchRepository[T, K], name, op string) (*Result[V],
 	return result, c
 }
 
-// call adds a call of one statement, whose answer read makes a value of.
+// call adds a call of one statement, whose result is read by read.
 func call[V, T, K any](
 	q BatchRepository[T, K], name, op, sql string, args []any, err error, read func(pgx.Rows) (V, error),
 ) *Result[V] {
@@ -188,7 +188,7 @@ func call[V, T, K any](
 	return result
 }
 
-// state adds a statement, or the reason why there is none.
+// addStatement adds a statement, or the error of building it.
 func (c *batchCall) addStatement(sql string, args []any, err error) {
 	if err != nil {
 		c.prepare = func(context.Context) error { return err }

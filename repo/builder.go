@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// builder puts the text of one statement and its arguments together. Names come from the model only, values become
-// arguments only. The first error stays.
+// builder builds the text of one statement and its arguments. Names come only from the model, and values are only arguments. The
+// first error is kept.
 type builder struct {
 	d    *descriptor
 	sql  text
@@ -18,15 +18,15 @@ type builder struct {
 	q    query // see reads
 }
 
-// text is the text of a statement while it is written.
+// text is the text of a statement that is being written.
 type text []byte
 
 func (t *text) String() string { return string(*t) }
 
-// builders are builders that have done their work, for others.
+// builders holds builders for reuse.
 var builders = sync.Pool{New: func() any { return new(builder) }} //nolint:gochecknoglobals // a pool
 
-// maxKept is how large a text may be, in bytes, and how many arguments there may be, for a builder to be used again.
+// maxKept is the size of a text, in bytes, and the number of arguments up to which a builder is reused.
 const maxKept = 1 << 12
 
 func newBuilder(d *descriptor, text string) *builder {
@@ -35,8 +35,7 @@ func newBuilder(d *descriptor, text string) *builder {
 	return b.text(text)
 }
 
-// statement returns what was written. The text is the one that was made when the same was written before; the builder is
-// done with.
+// statement returns what was written and releases the builder. The text is the same string each time the same is written.
 func (b *builder) statement() (sql string, args []any, err error) {
 	if err := b.err; err != nil {
 		b.release()

@@ -9,9 +9,10 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Filter is a condition on rows. Filters know two answers: a row for which SQL would say "unknown", because a value is NULL,
-// is not in Eq, Lt or In, and it is in NotEq, NotIn and Not. Filters given side by side must all hold. A filter holds no
-// state and can be used again.
+// Filter is a condition on rows. Several filters must all hold. A row for which SQL's result is "unknown", because a value is NULL,
+// doesn't match Eq, Lt and In, and matches NotEq, NotIn and Not. A filter has no state and can be reused.
+//
+// [WithDeleted], [OnlyDeleted] and [AllRows] are filters too. They apply to the whole call and can't be nested.
 type Filter interface {
 	QueryOption
 	writeCondition(b *builder)
@@ -23,7 +24,7 @@ func (f filterFunc) writeCondition(b *builder) { f(b) }
 
 func (f filterFunc) apply(q *query) { q.filters = append(q.filters, f) }
 
-// scope is a Filter that says which rows the whole call sees, rather than a condition on one row.
+// scope is a Filter that applies to the whole call, rather than a condition on one row.
 type scope struct {
 	name string
 	set  func(*query)
@@ -35,20 +36,20 @@ func (s scope) writeCondition(b *builder) {
 	b.failf("%s can't be part of And, Or or Not: pass it beside the filters", s.name)
 }
 
-// Where is a condition in SQL: one expression in which $1 is the first of args, or in which @name is an entry of the only
-// argument, a pgx.NamedArgs. It goes into the statement in parentheses, with its placeholders renumbered. Values belong into
-// args: a fragment must never be made of what a user has typed.
+// Where is a condition in SQL: one expression in which $1 is the first of args, or in which @name is an entry of the only argument,
+// a pgx.NamedArgs. It is written into the statement in parentheses, with its placeholders renumbered. Pass values in args: never
+// build a fragment from user input.
 func Where(sql string, args ...any) Filter {
 	return filterFunc(func(b *builder) { b.fragment(sql, args, false) })
 }
 
-// Sqlizer is what other query builders make, squirrel's Eq, And or Expr for instance.
+// Sqlizer is implemented by other query builders, for example by squirrel's Eq, And and Expr.
 type Sqlizer interface {
 	ToSql() (sql string, args []any, err error)
 }
 
-// Expr is a condition from another query builder. Its placeholders may be $1 or ?; an operator with a question mark is then
-// written ??.
+// Expr is a condition from another query builder. Its placeholders may be $1 or ?. With ? an operator that contains a question
+// mark is written with ??.
 func Expr(condition Sqlizer) Filter {
 	return filterFunc(func(b *builder) {
 		sql, args, err := condition.ToSql()
@@ -60,8 +61,8 @@ func Expr(condition Sqlizer) Filter {
 	})
 }
 
-// Eq matches rows whose column has the value; a nil value, and one that is sent as NULL such as a sql.NullString that isn't
-// valid, matches NULL. A value for a column with the role json is compared as JSON.
+// Eq matches rows whose column equals the value. A nil value, and one that is sent as NULL such as an invalid sql.NullString,
+// matches NULL. A value for a column with the role json is compared as JSON.
 func Eq(column string, value any) Filter {
 	if isNil(value) {
 		return IsNull(column)
@@ -69,7 +70,7 @@ func Eq(column string, value any) Filter {
 	return compare(column, " = ", value)
 }
 
-// NotEq matches rows whose column hasn't the value, and those whose column is NULL; a nil value matches what isn't NULL.
+// NotEq matches rows whose column differs from the value, including NULL. A nil value matches all rows that aren't NULL.
 func NotEq(column string, value any) Filter {
 	if isNil(value) {
 		return IsNotNull(column)
@@ -89,13 +90,13 @@ func Gt(column string, value any) Filter { return compare(column, " > ", value) 
 // Gte matches rows whose column is greater than or equal to the value.
 func Gte(column string, value any) Filter { return compare(column, " >= ", value) }
 
-// Between matches rows whose column is from low to high, both included.
+// Between matches rows whose column is between low and high, both included.
 func Between(column string, low, high any) Filter { return And(Gte(column, low), Lte(column, high)) }
 
 func compare(column, operator string, value any) Filter {
 	return filterFunc(func(b *builder) {
 		if isNil(value) {
-			b.failf("column %q can't be compared (%s) with nil; use IsNull or NotNull", column, strings.TrimSpace(operator))
+			b.failf("column %q can't be compared (%s) with nil; use IsNull or IsNotNull", column, strings.TrimSpace(operator))
 		}
 		b.column(column).text(operator)
 		if c, err := b.d.column(column); err == nil {
@@ -109,13 +110,13 @@ func IsNull(column string) Filter {
 	return filterFunc(func(b *builder) { b.column(column).text(" is null") })
 }
 
-// NotNull matches rows whose column isn't NULL.
+// IsNotNull matches rows whose column isn't NULL.
 func IsNotNull(column string) Filter {
 	return filterFunc(func(b *builder) { b.column(column).text(" is not null") })
 }
 
-// In matches rows whose column has one of the values, where nil stands for NULL. Without values it matches no row. All
-// values travel in one argument, so that there may be any number of them.
+// In matches rows whose column equals one of the values; nil stands for NULL. Without values it matches no row. All values are
+// sent as one argument, so their number isn't limited.
 func In[V any](column string, values ...V) Filter {
 	list, null := split(values)
 	return filterFunc(func(b *builder) {
@@ -127,8 +128,8 @@ func In[V any](column string, values ...V) Filter {
 	})
 }
 
-// NotIn matches the rows that In doesn't match, those whose column is NULL included unless nil is among the values. Without
-// values it matches every row.
+// NotIn matches the rows that In doesn't match, including NULL unless nil is among the values. Without values it matches every
+// row.
 func NotIn[V any](column string, values ...V) Filter {
 	list, null := split(values)
 	return filterFunc(func(b *builder) {
@@ -141,8 +142,8 @@ func NotIn[V any](column string, values ...V) Filter {
 	})
 }
 
-// split takes the nils out of values. The list is never nil, for a NULL array matches nothing, and its type is concrete when
-// the values are interfaces of one type.
+// split separates nils from values. The list is never nil, because a NULL array matches nothing. Its type is concrete if all
+// values have one type.
 func split[V any](values []V) (list any, null bool) {
 	kept := make([]V, 0, len(values))
 	for _, value := range values {
@@ -155,7 +156,7 @@ func split[V any](values []V) (list any, null bool) {
 	return concrete(reflect.ValueOf(kept)), null
 }
 
-// concrete turns a []any whose elements have one type into a slice of that type, which the driver can send.
+// concrete converts a []any whose elements have one type into a slice of that type, which the driver can send.
 func concrete(list reflect.Value) any {
 	if list.Type().Elem().Kind() != reflect.Interface || list.Len() == 0 {
 		return list.Interface()
@@ -172,7 +173,7 @@ func concrete(list reflect.Value) any {
 	return typed.Interface()
 }
 
-// isNil reports whether a value is sent as NULL. UUIDs, which convert themselves too, are never asked: they are hot.
+// isNil reports whether a value is sent as NULL. UUIDs, which are arrays, are not asked for their driver value: they are frequent.
 func isNil(value any) bool {
 	if value == nil {
 		return true
@@ -204,20 +205,20 @@ func holdsNull(v reflect.Value) bool {
 	return false
 }
 
-// Like matches rows whose column matches the pattern, in which % and _ have their meaning in SQL and \ takes it away. Use
-// [Prefix], [Suffix] or [Contains] for what a user has typed.
+// Like matches rows whose column matches the pattern. % and _ are wildcards, and \ escapes them. Use [Prefix], [Suffix] or
+// [Contains] for user input.
 func Like(column, pattern string) Filter { return compare(column, " like ", pattern) }
 
 // ILike is [Like] without regard to case.
 func ILike(column, pattern string) Filter { return compare(column, " ilike ", pattern) }
 
-// Prefix matches rows whose column begins with the text, to the letter.
+// Prefix matches rows whose column begins with exactly this text.
 func Prefix(column, text string) Filter { return Like(column, escape(text)+"%") }
 
-// Suffix matches rows whose column ends with the text, to the letter.
+// Suffix matches rows whose column ends with exactly this text.
 func Suffix(column, text string) Filter { return Like(column, "%"+escape(text)) }
 
-// Contains matches rows whose column contains the text, to the letter.
+// Contains matches rows whose column contains exactly this text.
 func Contains(column, text string) Filter { return Like(column, "%"+escape(text)+"%") }
 
 // ContainsFold is [Contains] without regard to case.
@@ -230,7 +231,7 @@ func escape(text string) string { return patternEscaper.Replace(text) }
 // ArrayContains matches rows whose array column contains all of the values. Without values every array matches.
 func ArrayContains[V any](column string, values ...V) Filter { return array(column, " @> ", values) }
 
-// ArrayOverlaps matches rows whose array column contains one of the values. Without values no row matches.
+// ArrayOverlaps matches rows whose array column contains at least one of the values. Without values no row matches.
 func ArrayOverlaps[V any](column string, values ...V) Filter { return array(column, " && ", values) }
 
 func array[V any](column, operator string, values []V) Filter {
@@ -238,7 +239,7 @@ func array[V any](column, operator string, values []V) Filter {
 	return filterFunc(func(b *builder) { b.column(column).text(operator).arg(list) })
 }
 
-// And matches rows that match all of the filters; without filters every row.
+// And matches rows that match all of the filters, without filters every row.
 func And(filters ...Filter) Filter {
 	for _, f := range filters {
 		if _, all := f.(matchAll); !all {
@@ -248,14 +249,14 @@ func And(filters ...Filter) Filter {
 	return matchAll{}
 }
 
-// everything is a filter that lets every row through, and doesn't count as one where a filter is demanded.
+// matchAll matches every row. It doesn't count as a filter where one is required.
 type matchAll struct{}
 
 func (matchAll) writeCondition(b *builder) { b.text("true") }
 
 func (matchAll) apply(*query) {}
 
-// Or matches rows that match one of the filters at least; without filters no row.
+// Or matches rows that match at least one of the filters, without filters no row.
 func Or(filters ...Filter) Filter {
 	if len(filters) == 0 {
 		return filterFunc(func(b *builder) { b.text("false") })
@@ -284,7 +285,7 @@ func writeFilter(b *builder, f Filter) {
 	f.writeCondition(b)
 }
 
-// Not matches the rows that the filter doesn't match, those included for which it is unknown whether they do.
+// Not matches the rows that the filter doesn't match, including those for which the result is unknown.
 func Not(filter Filter) Filter {
 	return filterFunc(func(b *builder) {
 		b.text("((")

@@ -9,9 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// GetMany returns the rows with these keys in the order of the keys, in one round trip. When some aren't there it returns the
-// others and a [*MissingError], which matches [ErrNotFound]. A key that is asked for twice gives its row twice. Options may
-// add [WithDeleted], filters or a row lock.
+// GetMany returns the rows with these keys in the order of the keys, in one round trip. If some don't exist it returns the others
+// and a [*MissingError], which matches [ErrNotFound]. A duplicate key returns its row twice. Options are filters and row locks.
 func (r *Repository[T, K]) GetMany(ctx context.Context, keys []K, opts ...QueryOption) ([]T, error) {
 	if len(keys) == 0 {
 		return []T{}, nil
@@ -22,7 +21,7 @@ func (r *Repository[T, K]) GetMany(ctx context.Context, keys []K, opts ...QueryO
 	return r.getOneByOne(ctx, keys, opts)
 }
 
-// getByList sends the keys in one array and tells the rows apart by key.
+// getByList sends the keys in one array and matches the rows by key.
 func (r *Repository[T, K]) getByList(ctx context.Context, keys []K, opts []QueryOption) ([]T, error) {
 	sql, args, err := r.listStatement(keys, opts)
 	if err != nil {
@@ -45,7 +44,7 @@ func (r *Repository[T, K]) listStatement(keys []K, opts []QueryOption) (sql stri
 	return b.statement()
 }
 
-// arrange puts rows into the order of their keys.
+// arrange returns the rows in the order of their keys.
 func (r *Repository[T, K]) arrange(keys []K, rows []T) ([]T, error) {
 	byKey := make(map[any]int, len(rows))
 	for i := range rows {
@@ -62,12 +61,12 @@ func (r *Repository[T, K]) arrange(keys []K, rows []T) ([]T, error) {
 	return found, r.missing(len(keys), missing)
 }
 
-// comparableKey returns a row's key, of one column, as a value that can be compared.
+// comparableKey returns a row's key, of one column, as a comparable value.
 func (d *descriptor) comparableKey(v reflect.Value) any {
 	return v.FieldByIndex(d.columns[d.key[0]].index).Interface()
 }
 
-// getOneByOne sends a statement for each key, all in one round trip.
+// getOneByOne sends one statement per key, all in one round trip.
 func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []QueryOption) ([]T, error) {
 	batch := &pgx.Batch{}
 	for _, key := range keys {
@@ -93,7 +92,7 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 	return found, r.missing(len(keys), missing)
 }
 
-// readBatch reads a row by each statement of a batch and tells which of them found none.
+// readBatch reads one row per statement of a batch. missing are the statements without a row.
 func (r *Repository[T, K]) readBatch(ctx context.Context, batch *pgx.Batch) (found []T, missing []int, err error) {
 	found = make([]T, 0, batch.Len())
 	results := r.tx.SendBatch(ctx, batch)
@@ -116,7 +115,7 @@ func (r *Repository[T, K]) readBatch(ctx context.Context, batch *pgx.Batch) (fou
 	return found, missing, results.Close() //nolint:wrapcheck // the caller wraps it with the operation
 }
 
-// keyStatement reads one of several rows.
+// keyStatement returns the statement that reads one of several rows.
 func (r *Repository[T, K]) keyStatement(key K, opts []QueryOption) (sql string, args []any, err error) {
 	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(nil)
@@ -134,19 +133,19 @@ func (r *Repository[T, K]) missing(keys int, indexes []int) error {
 	return &MissingError{Table: r.d.label, Keys: keys, Indexes: indexes}
 }
 
-// withoutOrder refuses what a method that has an order of its own has no use for.
+// withoutOrder reports an error for options that a method with an order of its own can't apply.
 func (q *query) withoutOrder(b *builder, method string) {
 	if len(q.orders) > 0 || q.limit != nil || q.offset != nil {
 		b.failf("%s takes filters and locks, not an order, a limit or an offset", method)
 	}
 }
 
-// All reads the rows that the options let through one after the other, without holding more than one, in one round trip. A
-// row is the loop's own. Breaking off early cancels the statement and gives the connection back; in a transaction, where
-// cancelling would end it, the rest of the rows is read over instead.
+// All returns an iterator over the rows that match, in one round trip. It holds one row at a time; each row is a new struct. Breaking
+// off the loop cancels the statement and releases the connection. In a transaction, which cancelling would end, the remaining
+// rows are read and discarded instead.
 //
-// Within a transaction the loop's body can't use the transaction, which is busy with the rows ([txn.ErrConcurrentUse]). The
-// last thing that the loop sees is the error, if there is one: [ErrQuery], or that of the statement.
+// Within a transaction the loop's body can't use the transaction, which is busy with the rows ([txn.ErrConcurrentUse]). An error is
+// the last element: [ErrQuery], or that of the statement.
 func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
 		b := newBuilder(r.d, r.d.statements.selectFrom)
@@ -158,10 +157,10 @@ func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Se
 		defer cancel()
 		_, inside := r.tx.Tx(ctx)
 		stopped := false
-		var failed error // behind the first row, after which nothing is read again
+		var failed error // after the first row, when a retry would repeat rows
 		err := r.queryIdempotent(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
 			reader, begun, exhausted := newReader[T](r.d.shape), false, false
-			defer func() { // after a panic of the loop's body, too
+			defer func() { // also after a panic of the loop's body
 				if !inside && !exhausted {
 					cancel()
 				}
@@ -193,8 +192,8 @@ func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Se
 	}
 }
 
-// Column returns one column of the rows that the options let through. V must be able to hold it. It takes one round trip.
-// Errors: [ErrQuery].
+// Column returns one column of the rows that match. V must be able to hold its values. It takes one round trip. Errors:
+// [ErrQuery].
 func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string, opts ...QueryOption) ([]V, error) {
 	b := newBuilder(r.d, "select ")
 	b.column(column).text(" from " + r.d.table)
@@ -213,8 +212,8 @@ func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string
 	return values, nil
 }
 
-// Lock returns the row with this key and locks it until the transaction of ctx ends, against everybody else who would write
-// or lock it. Options may be [WithDeleted]. Errors: [ErrNotFound]; [ErrQuery] outside of a transaction.
+// Lock returns the row with this key and locks it against other writers and lockers until the transaction of ctx ends. Options may
+// be [SkipLocked] or [NoWait]. Errors: [ErrNotFound]; [ErrQuery] outside a transaction.
 func (r *Repository[T, K]) Lock(ctx context.Context, key K, opts ...LockOption) (*T, error) {
 	if err := r.needTransaction(ctx, "Lock"); err != nil {
 		return nil, err
@@ -222,9 +221,9 @@ func (r *Repository[T, K]) Lock(ctx context.Context, key K, opts ...LockOption) 
 	return r.Get(ctx, key, ForUpdate(opts...))
 }
 
-// Claim returns up to n rows that nobody else has locked and locks them until the transaction of ctx ends, so that several
-// workers share a queue without getting in one another's way. Options say which and in which order. Errors: [ErrQuery], also
-// outside of a transaction.
+// Claim returns up to n rows that no other transaction has locked and locks them until the transaction of ctx ends. Several workers can so
+// process one queue without waiting for each other. Options select and order the rows. Errors: [ErrQuery], also outside a
+// transaction.
 func (r *Repository[T, K]) Claim(ctx context.Context, n int, opts ...QueryOption) ([]T, error) {
 	if err := r.needTransaction(ctx, "Claim"); err != nil {
 		return nil, err
@@ -235,7 +234,7 @@ func (r *Repository[T, K]) Claim(ctx context.Context, n int, opts ...QueryOption
 
 func (r *Repository[T, K]) needTransaction(ctx context.Context, method string) error {
 	if _, inside := r.tx.Tx(ctx); !inside {
-		return &queryError{r.d.label + ": " + method + " needs a transaction (txn.Manager.Do): outside of one the lock would be gone at once"}
+		return &queryError{r.d.label + ": " + method + " needs a transaction (txn.Manager.Do): without one the lock would be released at once"}
 	}
 	return nil
 }

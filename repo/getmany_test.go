@@ -196,13 +196,13 @@ func TestPatch_ChangesSomeColumns(t *testing.T) {
 	_, err = users.Patch(ctx, ada.ID, name, nil)
 	require.ErrorIs(t, err, repo.ErrQuery)
 	for want, changes := range map[string][]repo.Change{
-		"nothing to change": nil,
-		"changed twice":     {repo.Set("age", 1), repo.Set("age", 2)},
-		"no column":         {repo.Set("nothing", 1)},
-		`column "id" can't`: {repo.Set("id", uuid.New())},
-		`column "version"`:  {repo.Set("version", 1)},
-		`column "shout"`:    {repo.Set("shout", "X")},
-		"doesn't close":     {repo.SetExpr("age", "(1")},
+		"there are no changes": nil,
+		"set twice":            {repo.Set("age", 1), repo.Set("age", 2)},
+		"no column":            {repo.Set("nothing", 1)},
+		`column "id" can't`:    {repo.Set("id", uuid.New())},
+		`column "version"`:     {repo.Set("version", 1)},
+		`column "shout"`:       {repo.Set("shout", "X")},
+		"doesn't close":        {repo.SetExpr("age", "(1")},
 	} {
 		_, err := users.Patch(ctx, ada.ID, changes)
 		require.ErrorIs(t, err, repo.ErrQuery)

@@ -4,7 +4,7 @@ import (
 	"context"
 )
 
-// Change is what becomes of one column in [Repository.Patch] and [Repository.UpdateWhere].
+// Change is an assignment to one column in [Repository.Patch] and [Repository.UpdateWhere].
 type Change struct {
 	column string
 	value  any
@@ -13,10 +13,10 @@ type Change struct {
 	raw    bool
 }
 
-// Set gives a column a value.
+// Set assigns a value to a column.
 func Set(column string, value any) Change { return Change{column: column, value: value} }
 
-// SetExpr gives a column the value of an expression in SQL, with placeholders as in [Where]: SetExpr("stock", "stock - $1", 3).
+// SetExpr assigns an SQL expression to a column, with placeholders as in [Where]: SetExpr("stock", "stock - $1", 3).
 func SetExpr(column, sql string, args ...any) Change {
 	return Change{column: column, sql: sql, args: args, raw: true}
 }
@@ -28,7 +28,7 @@ func (c Change) write(b *builder) {
 		return
 	}
 	if !column.changeable() {
-		b.failf("column %q can't be changed like this: it is the key, or the database or another method sees to it", c.column)
+		b.failf("column %q can't be set: it is the key, or its role leaves it to the database or to another method", c.column)
 		return
 	}
 	b.text(column.ident + " = ")
@@ -39,15 +39,15 @@ func (c Change) write(b *builder) {
 	b.arg(columnArg(c.value, column))
 }
 
-// set writes what an update sets: the changes, the time and the next version.
+// set writes the assignments of an update: the changes, the time and the next version.
 func (b *builder) set(changes []Change) {
 	if len(changes) == 0 {
-		b.failf("there is nothing to change")
+		b.failf("there are no changes")
 	}
 	named := map[string]bool{}
 	for i, c := range changes {
 		if named[c.column] {
-			b.failf("column %q is changed twice", c.column)
+			b.failf("column %q is set twice", c.column)
 		}
 		named[c.column] = true
 		if i > 0 {

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Problem names what is wrong between a model and the live schema.
+// Problem is the kind of a difference between a model and the live schema.
 type Problem string
 
 // The problems that [CheckSchema] finds.
@@ -24,18 +24,18 @@ const (
 	TypeMismatch   Problem = "type mismatch"
 )
 
-// Finding is one thing in which a model and the live schema differ.
+// Finding is one difference between a model and the live schema.
 type Finding struct {
-	// Problem is its kind.
+	// Problem is the kind of the difference.
 	Problem Problem
 	// Database is the model's database, "" for the default one.
 	Database string
-	// Table is the model's table, and Column the column, "" when the finding is about the table.
+	// Table is the model's table. Column is the column, "" if the finding concerns the table.
 	Table, Column string
-	// Text says what is wrong and what will come of it.
+	// Text describes the difference and its consequence.
 	Text string
-	// Fix is SQL that would mend the schema; the alternative is always to change the model. Types that the model doesn't
-	// determine are a proposal. Empty when there is no such statement.
+	// Fix is SQL that corrects the schema, "" if there is no such statement. Changing the model is always the alternative. Types that
+	// the model doesn't determine are a proposal.
 	Fix string
 }
 
@@ -44,17 +44,16 @@ func (f Finding) String() string {
 	if f.Fix == "" {
 		return f.Text
 	}
-	return f.Text + "; to mend it: " + f.Fix
+	return f.Text + "; to fix it: " + f.Fix
 }
 
-// CheckSchema compares models with the live schema, all of them in one round trip, and returns everything that doesn't fit,
-// in the order of the models. Models of other databases than q's must not be among them. An error means that the comparison
-// couldn't be made.
+// CheckSchema compares models with the live schema in one round trip and returns all differences, in the order of the models. All
+// models must belong to q's database. An error means that the comparison failed.
 func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, error) {
 	tables := make([]string, 0, len(models))
 	for _, model := range models {
 		if model.d == nil {
-			return nil, &queryError{"schema check: a model is empty; make it with ModelOf"}
+			return nil, &queryError{"schema check: a model is empty; create it with ModelOf"}
 		}
 		tables = append(tables, model.d.table)
 	}
@@ -84,7 +83,7 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 	return found, err
 }
 
-// schemaSQL reads what the catalog says about tables (PostgreSQL manual, "System Catalogs"), one row for each.
+// schemaSQL reads the catalog's description of tables, one row per table (PostgreSQL manual, "System Catalogs").
 const schemaSQL = `select t.position::int, jsonb_build_object(
 	'exists', c.oid is not null,
 	'columns', (select jsonb_agg(jsonb_build_object(
@@ -104,7 +103,7 @@ const schemaSQL = `select t.position::int, jsonb_build_object(
 from unnest($1::text[]) with ordinality t (name, position) left join pg_class c on c.oid = to_regclass(t.name)
 order by t.position`
 
-// liveTable is what the catalog says about a table.
+// liveTable is the catalog's description of a table.
 type liveTable struct {
 	Exists      bool         `json:"exists"`
 	View        bool         `json:"view"`
@@ -181,7 +180,7 @@ func (c *checker) checkColumn(column *column, live *liveColumn) {
 	}
 }
 
-// checkDefault looks whether the database fills what is left to it, and only that.
+// checkDefault checks that the database fills the columns that are left to it, and no others.
 func (c *checker) checkDefault(column *column, live *liveColumn) {
 	alter := "alter table " + c.d.table + " alter column " + column.ident
 	if column.roles.is(roleGenerated) && !live.Generated && !live.Default {
@@ -199,7 +198,7 @@ func (c *checker) checkDefault(column *column, live *liveColumn) {
 	}
 }
 
-// checkOmitted looks for columns that an insert would have to fill.
+// checkOmitted checks columns without a field, which an insert would have to fill.
 func (c *checker) checkOmitted() {
 	if c.live.View {
 		return
@@ -216,7 +215,7 @@ func (c *checker) checkOmitted() {
 	}
 }
 
-// checkUnique looks for the indexes that the key and the conflict target rely on.
+// checkUnique checks the indexes that the key and the conflict target require.
 func (c *checker) checkUnique() {
 	if c.live.View {
 		return

@@ -107,7 +107,7 @@ func TestCheckSchema_FixesRepairTheSchema(t *testing.T) {
 			if f.Fix == "" {
 				continue
 			}
-			assert.Contains(t, f.String(), "to mend it: "+f.Fix)
+			assert.Contains(t, f.String(), "to fix it: "+f.Fix)
 			_, err := m.Exec(t.Context(), f.Fix)
 			require.NoError(t, err, f.Fix)
 		}
@@ -165,5 +165,5 @@ func TestCheckSchema_AcceptsMatchingModels(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, found)
 	_, err = repo.CheckSchema(t.Context(), m, repo.Model{})
-	require.ErrorContains(t, err, "make it with ModelOf")
+	require.ErrorContains(t, err, "create it with ModelOf")
 }

@@ -2,7 +2,6 @@ package repo
 
 import (
 	"database/sql"
-	"fmt"
 	"reflect"
 	"strings"
 	"time"
@@ -27,7 +26,7 @@ const (
 	pgNumeric     = "numeric"
 )
 
-// sqlTypes are the proposed column types of Go types that are not in the table of rowplan.
+// sqlTypes are the proposed column types of Go types.
 var sqlTypes = map[reflect.Type]string{
 	reflect.TypeFor[time.Duration]():       "interval",
 	reflect.TypeFor[pgtype.Timestamptz]():  pgTimestamptz,
@@ -49,7 +48,7 @@ var sqlTypes = map[reflect.Type]string{
 	reflect.TypeFor[sql.Null[string]]():    pgText,
 }
 
-// sqlType proposes a type for a column.
+// sqlType proposes the type of a column.
 func sqlType(c *column) string {
 	if c.roles.is(roleJSON) {
 		return pgJSONB
@@ -76,7 +75,7 @@ func sqlTypeOf(typ reflect.Type) string {
 	}
 }
 
-// sqlDefault proposes a default for a column.
+// sqlDefault proposes the default of a column.
 func sqlDefault(c *column) string {
 	switch typ := sqlType(c); typ {
 	case pgUUID:
@@ -135,10 +134,13 @@ func (c *checker) createTable() string {
 	return "create table " + c.d.table + " (" + strings.Join(lines, ", ") + ")"
 }
 
-// fits reports whether a field can hold a column of this type and be written to it, as far as pgx knows. A type that pgx
-// doesn't know beforehand, an enum for instance, is given the benefit of the doubt.
+// unscannable is the type of pgx's plan for a value that can't be scanned. pgx doesn't export it; no value scans into a channel.
+var unscannable = reflect.TypeOf(pgtype.NewMap().PlanScan(pgtype.BoolOID, pgtype.BinaryFormatCode, new(chan int))) //nolint:gochecknoglobals // never changed
+
+// typeFits reports whether a field can hold a column of this type and be written to it, as far as pgx knows. For a type that pgx
+// doesn't know in advance, for example an enum, it returns true.
 func typeFits(c *column, oid uint32) bool {
-	stock := pgtype.NewMap() // it remembers plans and isn't safe for concurrent use
+	stock := pgtype.NewMap() // not shared: it caches plans and isn't safe for concurrent use
 	known, ok := stock.TypeForOID(oid)
 	if !ok {
 		return true
@@ -151,12 +153,12 @@ func typeFits(c *column, oid uint32) bool {
 	if inner.Kind() == reflect.Pointer {
 		inner = inner.Elem()
 	}
-	if isUUID(inner) { // it converts itself, into anything
+	if isUUID(inner) { // which would convert itself into anything
 		return known.Name == pgUUID || known.Name == "bytea" || known.Name == pgText || known.Name == "varchar"
 	}
 	format := stock.FormatCodeForOID(oid)
 	target := reflect.New(c.typ)
-	if plan := stock.PlanScan(oid, format, target.Interface()); fmt.Sprintf("%T", plan) == "*pgtype.scanPlanFail" {
+	if plan := stock.PlanScan(oid, format, target.Interface()); reflect.TypeOf(plan) == unscannable {
 		return false
 	}
 	if !c.written() {
@@ -171,7 +173,7 @@ func typeFits(c *column, oid uint32) bool {
 	return false
 }
 
-// isNumeric reports whether the type is one of numbers, which pgx would fill from a string that holds digits.
+// isNumeric reports whether the type is numeric or boolean, which pgx would fill from a string of digits.
 func isNumeric(name string) bool {
 	switch name {
 	case "int2", "int4", "int8", "float4", "float8", "bool":
