@@ -39,8 +39,6 @@ type Limit struct {
 	Allocs float64
 	// ExtraAllocs is one more than the number of allocations per call beyond the first contender's. Zero means no limit.
 	ExtraAllocs float64
-	// ExtraTime is the number of nanoseconds that a call may take longer than the first contender's. Zero means no limit.
-	ExtraTime float64
 }
 
 // Session runs one operation with one contender.
@@ -92,22 +90,22 @@ func Operations() []Operation {
 		{
 			Name: "List 1,000 rows", Slug: "list", Contenders: all(), Rows: Listed, Setup: seed(Listed),
 			session: callSession(func(c *Client) func(context.Context) error { return c.List }),
-			Limits:  []Limit{{Contender: library, Replay: 0.40, Live: 0.65}},
+			Limits:  []Limit{{Contender: library, Replay: 0.15, Live: 0.75}},
 		},
 		{
 			Name: "Insert returning", Slug: "insert", Contenders: all(), Rows: 1, Setup: seed(0),
 			session: writeSession(func(c *Client) writeFunc { return c.Insert }, false),
-			Limits:  []Limit{{Contender: library, Replay: 0.60}},
+			Limits:  []Limit{{Contender: library, Replay: 0.65}},
 		},
 		{
 			Name: "Upsert returning", Slug: "upsert", Contenders: all(), Rows: 1, Setup: seed(seeded),
 			session: writeSession(func(c *Client) writeFunc { return c.Upsert }, true),
-			Limits:  []Limit{{Contender: library, Replay: 0.60}},
+			Limits:  []Limit{{Contender: library, Replay: 0.65}},
 		},
 		{
 			Name: "Count", Slug: "count", Contenders: some(), Rows: 1, Setup: seed(seeded),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Count }),
-			Limits:  []Limit{{Contender: library, ExtraAllocs: 1}},
+			Limits:  []Limit{{Contender: library, Replay: 1.25}},
 		},
 		{
 			Name: "Exists", Slug: "exists", Contenders: some(), Rows: 1, Setup: seed(seeded), session: existsSession,
@@ -132,7 +130,7 @@ func Operations() []Operation {
 			Name: "Bulk update of 1,000", Slug: "update-1000", Rows: updated, Setup: seed(updated), Single: true,
 			Contenders: []Contender{Raw(), RDSFX(), Unnest(), Batch(), Bun(), GORM()},
 			session:    bulkSession(func(c *Client) bulkFunc { return c.UpdateMany }, updated, changed),
-			Limits:     []Limit{{Contender: library, Live: 1.0 / 15, Allocs: 5}},
+			Limits:     []Limit{{Contender: library, Live: 0.25, Allocs: 5}},
 		},
 		{
 			Name: "Bulk upsert of 10,000", Slug: "upsert-10000", Rows: bulk, Setup: seed(bulk / 2), Single: true,
@@ -147,21 +145,22 @@ func Operations() []Operation {
 			},
 			session: callSession(func(c *Client) func(context.Context) error { return c.Transaction }),
 			Limits: []Limit{
-				{Contender: "Do-unresolved", Replay: 1.02, ExtraAllocs: 2},
+				{Contender: "Do-unresolved", Replay: 1.10},
+				{Contender: "Do-witness", Replay: 1.60},
 			},
 		},
 		{
 			Name: "Statistics for a statement", Slug: "statement", Rows: 1, Contenders: pools(),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Statement }),
 			Limits: []Limit{
-				{Contender: library, ExtraTime: 300, ExtraAllocs: 2},
+				{Contender: library, Replay: 1.50, ExtraAllocs: 1},
 				{Contender: "no-statistics", ExtraAllocs: 1},
 			},
 		},
 		{
 			Name: "Acquire and release", Slug: "acquire", Rows: 1, Contenders: pools(),
 			session: callSession(func(c *Client) func(context.Context) error { return c.Acquire }),
-			Limits:  []Limit{{Contender: library, ExtraTime: 100, ExtraAllocs: 1}},
+			Limits:  []Limit{{Contender: library, Replay: 1.70, ExtraAllocs: 1}},
 		},
 	}
 }

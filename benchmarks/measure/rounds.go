@@ -31,8 +31,6 @@ type Result struct {
 	Calls int
 	// Time is in nanoseconds per call. Ratio is its ratio to the first contender's time in the same round.
 	Time, Ratio Spread
-	// Difference is the difference to the first contender's time in the same round, in nanoseconds per call.
-	Difference Spread
 	// CPU is the ratio of the client's processor time, or zero if it is not available.
 	CPU float64
 	// Bytes and Allocs are the allocated memory and the allocations per call.
@@ -144,11 +142,10 @@ func summarize(turns, first []turn) Result {
 		return spreadOf(values)
 	}
 	r := Result{
-		Time:       each(func(t, _ turn) float64 { return t.time }),
-		Ratio:      each(func(t, first turn) float64 { return t.time / first.time }),
-		Difference: each(func(t, first turn) float64 { return t.time - first.time }),
-		Bytes:      each(func(t, _ turn) float64 { return t.bytes }).Median,
-		Allocs:     each(func(t, _ turn) float64 { return t.allocs }).Median,
+		Time:   each(func(t, _ turn) float64 { return t.time }),
+		Ratio:  each(func(t, first turn) float64 { return t.time / first.time }),
+		Bytes:  each(func(t, _ turn) float64 { return t.bytes }).Median,
+		Allocs: each(func(t, _ turn) float64 { return t.allocs }).Median,
 	}
 	// The clock of the processor time is too coarse for single turns.
 	var used, base float64

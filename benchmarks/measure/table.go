@@ -66,7 +66,6 @@ func exceeded(limit contest.Limit, op *contest.Operation, r, first *Result) []st
 	}
 	check(r.Ratio.Median, limit.Replay, "replay ratio %.3f exceeds %.3f")
 	check(r.Allocs/float64(op.Rows), limit.Allocs, "%.2f allocations per row exceed %g")
-	check(r.Difference.Median, limit.ExtraTime, "%.0f ns more than the first contender exceed %g ns")
 	// ExtraAllocs counts from one; half an allocation is background noise.
 	if extra := r.Allocs - first.Allocs; limit.ExtraAllocs > 0 && extra > limit.ExtraAllocs-0.5 {
 		lines = append(lines, fmt.Sprintf("%s: %s: %.0f allocations more than the first contender exceed %g",

@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	report := func(what ...string) { _, _ = io.WriteString(progress, strings.Join(what, " ")+"\n") }
 	var table strings.Builder
 	if s.format == "table" {
-		fmt.Fprintf(&table, "%s, %s/%s, %d processors, PostgreSQL %s; load before %s; %d rounds.\n\n",
+		fmt.Fprintf(&table, "%s, %s/%s, %d processors, PostgreSQL %s, load before %s, %d rounds.\n\n",
 			runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), server.Version(), load(), s.opts.Rounds)
 	}
 	operations := contest.Operations()
