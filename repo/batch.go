@@ -102,10 +102,12 @@ func (b *Batch) add(c *batchCall) { b.calls = append(b.calls, c) }
 //
 // Outside a transaction a batch that only reads is retried like a single read if the connection is lost.
 //
-// A missing row is the result of its call and not an error of the batch. Errors: [*BatchError] for the first call that fails;
-// nothing is written then. Outside a transaction it may unwrap to an error of txn.Manager.DoBatch: [*txn.CommittedError] if
-// everything was written but a returned row doesn't fit its struct, [*txn.OutcomeUnknownError] if the connection was lost during
-// the writes.
+// A missing row is the result of its call and not an error of the batch. If a call fails, nothing
+// is written and the error is a [*BatchError] for the first such call.
+//
+// Outside a transaction the error may unwrap to one of txn.Manager.DoBatch. [*txn.CommittedError] means that everything was
+// written but a returned row doesn't fit its struct. [*txn.OutcomeUnknownError] means that the connection was lost during the
+// writes.
 func (b *Batch) Send(ctx context.Context) error {
 	index, err := b.send(ctx)
 	if err == nil {

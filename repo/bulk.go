@@ -58,7 +58,7 @@ type layoutGroup struct {
 	rows   []int
 }
 
-// groups groups rows by their layout and keeps the order within each group.
+// groups splits rows by their layout and keeps the order within each group.
 func (w *bulkWrite[T, K]) groups(positions []int, layoutOf func(layout []byte, v reflect.Value) []byte) []layoutGroup {
 	var (
 		groups []layoutGroup
@@ -108,8 +108,8 @@ func (w *bulkWrite[T, K]) insertOf(layout []byte, position int) bulkStatement {
 	}
 }
 
-// stagedOrRowByRow runs the staged write in a transaction. If the database refuses a row, or returned rows can't be matched,
-// the staged write is rolled back and repeated row by row, which succeeds or names the row.
+// stagedOrRowByRow runs the staged write in a transaction. If the database refuses a row, or if returned rows
+// can't be matched, it is rolled back. The rows are then written one by one, which succeeds or names the row.
 func (w *bulkWrite[T, K]) stagedOrRowByRow(ctx context.Context, fast, singly func(context.Context) error) error {
 	tx := w.repository.tx
 	_, inside := tx.Tx(ctx)

@@ -28,8 +28,8 @@ type rowSource func() (reflect.Value, error)
 // the row that the source returned last.
 //
 // It does what pgx's CopyFrom does, including tracing, with two differences. Rows are encoded directly into the send buffer (see
-// rowplan.Encoder). And the columns' types are read each time, in one round trip: the server can't detect that eight bytes of a
-// bigint are sent for a timestamp, so a description from before an ALTER TABLE would store wrong values.
+// rowplan.Encoder). And the columns' types are read each time, in one round trip. The server can't detect that eight bytes of a bigint
+// are sent for a timestamp. A description from before an ALTER TABLE would therefore store wrong values.
 func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, columns []*column, next rowSource) (int64, error) {
 	c := &copier{columns: columns, next: next}
 	err := tx.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error { return c.run(ctx, conn, table) })
@@ -63,7 +63,7 @@ type copier struct {
 	headerWritten bool
 	overflow      []byte // the part of a row that didn't fit into the buffer
 	largest       int    // largest row so far, in bytes
-	readErr       error  // what Read returns at the end
+	readErr       error  // the result of Read at the end
 	sourceErr     error  // the source's error
 	// panicked is the value with which the source panicked. exited means that the source ended its goroutine. That goroutine is the
 	// driver's, and the caller's has to panic or end instead.
@@ -118,7 +118,7 @@ func (c *copier) Read(p []byte) (int, error) {
 		c.headerWritten = true
 		buf = append(buf, signature...)
 	}
-	for more := true; more && c.readErr == nil; more = len(p)-len(buf) >= min(c.largest, len(p)/8) { //nolint:mnd // bounds what one large row wastes
+	for more := true; more && c.readErr == nil; more = len(p)-len(buf) >= min(c.largest, len(p)/8) { //nolint:mnd // bounds the waste
 		before := len(buf)
 		buf = c.appendRow(buf)
 		c.largest = max(c.largest, len(buf)-before)

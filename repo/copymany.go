@@ -6,10 +6,10 @@ import "context"
 // way to insert, and the one that returns nothing: the structs are unchanged. Use [Repository.CreateMany] if defaults, generated
 // columns or keys have to come back.
 //
-// Values are written as by [Repository.Import]: created, updated and version are filled as by Create, with one time for all
-// rows, and a zero key is replaced by one of [WithKeys]. To know the keys afterwards, set them before the call. A column with
-// the role default is left to the database if it is zero in the first row, and then has to be zero in all rows. COPY bypasses
-// the defaults of other columns: a nil field is stored as NULL. One duplicate key or violated constraint fails the whole call.
+// Values are written as by [Repository.Import]. created, updated and version are filled as by Create, with one time for all
+// rows. A zero key is replaced by one of [WithKeys]; to know the keys afterwards, set them before the call. A column with the
+// role default is left to the database if it is zero in the first row. It then has to be zero in all rows. COPY bypasses the
+// defaults of other columns: a nil field is stored as NULL. One duplicate key or violated constraint fails the whole call.
 //
 // It joins the transaction of ctx; a COPY without one is atomic by itself. It takes two round trips and the data, one less
 // without created and updated or with [WithClock]. Errors: [*InvalidError], [*ConstraintError] and [*RowError], with the row's
@@ -17,7 +17,7 @@ import "context"
 func (r *Repository[T, K]) CopyMany(ctx context.Context, rows []T) (int64, error) {
 	next := 0
 	source := r.newImportSource(ctx, "copy")
-	source.nextRow = func() (row T, err error, ok bool) { //nolint:revive // the signature of iter.Pull2
+	source.nextRow = func() (row T, err error, ok bool) {
 		if next == len(rows) {
 			return row, nil, false
 		}

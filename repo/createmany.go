@@ -9,16 +9,15 @@ import (
 // of [Repository.Create] for each row, in far fewer round trips.
 //
 // Few rows are sent as one pipelined statement each. From 256 rows on (see [WithStagingThreshold]) the rows are copied into a
-// temporary table and inserted from there by one statement. That requires that all rows leave the same columns to the
-// database, and that each row differs from the others in its key or in the values that are sent: PostgreSQL doesn't promise the
-// order of RETURNING, so returned rows are matched by value. Otherwise, and where the role can't create temporary tables, the
-// rows are sent as pipelined statements.
+// temporary table and inserted from there by one statement. That requires two things. All rows
+// leave the same columns to the database. And each row differs from the others in its key or in the values that are sent. PostgreSQL
+// doesn't promise the order of RETURNING, so returned rows are matched by value. Otherwise, and where the login user
+// can't create temporary tables, the rows are sent as pipelined statements.
 //
-// Several rows are written in the transaction of ctx, or in one of their own. Rows whose keys are known are sent in the order
+// Several rows are written in the transaction of ctx, or in a new one. Rows whose keys are known are sent in the order
 // of their keys, so concurrent calls don't deadlock. If nothing has to come back, [Repository.CopyMany] is the fastest way.
 //
-// Errors: [*InvalidError] with the row's index, also for a duplicate key; [*ConstraintError] and [*RowError] with the index of
-// the row that the database refused. Nothing is written then, and the rows are unchanged except for keys made by [WithKeys].
+// Errors are [*InvalidError], also for a duplicate key, [*ConstraintError] and [*RowError]. Each has the index of the row. Nothing is written then, and the rows are unchanged except for keys made by [WithKeys].
 func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
 	if len(rows) == 0 {
 		return nil

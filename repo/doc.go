@@ -19,14 +19,14 @@
 //
 // Several fields with the role pk make a composite key; the repository's K is then a struct of fields with the same columns
 // and types. A nil pointer, slice or map is NULL, in a json column too. A zero time.Time is not NULL: use *time.Time. A
-// column of type timestamp keeps no zone, and no type keeps less than a microsecond; what a write brings back into the
-// struct is what is stored.
+// column of type timestamp keeps no zone, and no type keeps less than a microsecond. After a write the struct holds the stored
+// values.
 //
 // # Hooks
 //
-// There are no hooks such as BeforeCreate or AfterLoad, on purpose: they run where nobody sees them, and not at all for bulk
-// writes and hand-written SQL. A row that has to be valid has a method Validate() error or Validate(ctx) error, or a
-// validator by option, which runs before each write of a whole row. The rest belongs into the function that calls.
+// There are deliberately no hooks such as BeforeCreate or AfterLoad. They are invisible at the call, and they don't run for bulk
+// writes and hand-written SQL. To validate rows, give the type a method Validate() error or Validate(ctx) error, or use
+// [WithValidator]. It runs before each write of a whole row. Other logic belongs into the calling function.
 //
 // # Tests
 //

@@ -25,8 +25,8 @@ var (
 	ErrInvalid = errors.New("repo: invalid")
 	// ErrDeleted is returned if an upsert conflicts with a soft-deleted row, without [RestoreDeleted].
 	ErrDeleted = errors.New("repo: the row is soft-deleted; restore it with repo.RestoreDeleted or Restore")
-	// ErrQuery is matched by the errors of malformed filters, orders and limits: an unknown column, a raw fragment that is not one
-	// expression, a missing argument. Nothing was sent to the database.
+	// ErrQuery is matched by the errors of malformed filters, orders and limits. Examples are an unknown column, a raw fragment that
+	// is not one expression, and a missing argument. Nothing was sent to the database.
 	ErrQuery = errors.New("repo: malformed query")
 	// ErrConstraint is matched by every [*ConstraintError].
 	ErrConstraint = errors.New("repo: constraint violated")
@@ -229,8 +229,8 @@ func wrapError(op, label string, constraints map[string]error, err error, index 
 // pgError returns the server's error, if there is one.
 func pgError(err error) (*pgconn.PgError, bool) { return errors.AsType[*pgconn.PgError](err) }
 
-// isComplete reports whether an error needs no context added: one of this package, of a lower layer of this library, or the
-// bare error of the caller's ctx.
+// isComplete reports whether an error needs no more context. That holds for errors of this package and of lower layers, and for
+// the bare error of the caller's ctx.
 func isComplete(err error) bool {
 	switch err.(type) { //nolint:errorlint // a wrapped one gets its context
 	case *notFoundError, *MissingError, *StaleError, *InvalidError, *ConstraintError, *RowError, *BatchError, *queryError, *statementError:
@@ -241,7 +241,7 @@ func isComplete(err error) bool {
 }
 
 // lowerLayerErrors are the sentinel errors of packages pgfx and txn that statements can return.
-var lowerLayerErrors = []error{ //nolint:gochecknoglobals // never changed
+var lowerLayerErrors = []error{
 	pgfx.ErrUnavailable, pgfx.ErrAcquireTimeout, pgfx.ErrClosed, pgfx.ErrNotStarted,
 	txn.ErrTxDone, txn.ErrConcurrentUse, txn.ErrPoolInTransaction, txn.ErrRollbackOnly, txn.ErrOutcomeUnknown,
 	txn.ErrOptionMismatch, txn.ErrManagedTx, txn.ErrNoTransaction, txn.ErrInTransaction,

@@ -47,8 +47,8 @@ func (t *Texts) Made(key string, compile func() string) string {
 	return t.cache.getOrCompile([]byte(key), compile)
 }
 
-// Core is what a repository is made of, for a struct type that is known at run time only: its methods have the statements and
-// the ways of arguments and rows in common with a Repository's.
+// Core is a repository for a struct type that is known at run time only. It uses the statements, arguments and row readers of
+// Repository.
 type Core struct {
 	tx *txn.Manager
 	d  *descriptor
@@ -62,8 +62,8 @@ func NewCore(tx *txn.Manager, typ reflect.Type, table string) (*Core, error) {
 
 // Insert is Create without bringing anything back.
 func (c *Core) Insert(ctx context.Context, row reflect.Value) error {
-	form := c.d.insertLayout(nil, row)
-	return c.write(ctx, c.d.createText(form), c.d.insertArgs(nil, row, form))
+	layout := c.d.insertLayout(nil, row)
+	return c.write(ctx, c.d.createText(layout), c.d.insertArgs(nil, row, layout))
 }
 
 // Update is Update without bringing anything back.
@@ -144,7 +144,8 @@ func ReadSlow[T any](m Model, rows pgx.Rows, extra ...any) (row T, err error) {
 	if err != nil {
 		return row, err
 	}
-	return row, read(&row)
+	err = read(&row)
+	return row, err
 }
 
 // ScanyReads reports whether scany reads a model.

@@ -36,8 +36,8 @@ func (s scope) writeCondition(b *builder) {
 	b.failf("%s can't be part of And, Or or Not: pass it beside the filters", s.name)
 }
 
-// Where is a condition in SQL: one expression in which $1 is the first of args, or in which @name is an entry of the only argument,
-// a pgx.NamedArgs. It is written into the statement in parentheses, with its placeholders renumbered. Pass values in args: never
+// Where is a condition in SQL, one expression. In it $1 is the first of args; with a pgx.NamedArgs as the only argument, @name is
+// one of its entries. The expression is written into the statement in parentheses, with its placeholders renumbered. Pass values in args: never
 // build a fragment from user input.
 func Where(sql string, args ...any) Filter {
 	return filterFunc(func(b *builder) { b.fragment(sql, args, false) })

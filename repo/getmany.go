@@ -133,7 +133,7 @@ func (r *Repository[T, K]) missing(keys int, indexes []int) error {
 	return &MissingError{Table: r.d.label, Keys: keys, Indexes: indexes}
 }
 
-// withoutOrder reports an error for options that a method with an order of its own can't apply.
+// withoutOrder reports an error for options that a method with a fixed order can't apply.
 func (q *query) withoutOrder(b *builder, method string) {
 	if len(q.orders) > 0 || q.limit != nil || q.offset != nil {
 		b.failf("%s takes filters and locks, not an order, a limit or an offset", method)
@@ -213,7 +213,7 @@ func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string
 }
 
 // Lock returns the row with this key and locks it against other writers and lockers until the transaction of ctx ends. Options may
-// be [SkipLocked] or [NoWait]. Errors: [ErrNotFound]; [ErrQuery] outside a transaction.
+// be [SkipLocked] or [NoWait]. Errors: [ErrNotFound], and [ErrQuery] outside a transaction.
 func (r *Repository[T, K]) Lock(ctx context.Context, key K, opts ...LockOption) (*T, error) {
 	if err := r.needTransaction(ctx, "Lock"); err != nil {
 		return nil, err

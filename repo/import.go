@@ -51,7 +51,7 @@ func ExpectedRows(rows int64) ImportOption {
 
 // Import inserts all rows of a sequence or none with COPY and returns how many were stored. Memory is bounded, however long the
 // sequence is. The rows are not changed. created, updated and version are filled as by Create, with one time for all rows. A
-// column with the role default is left to the database if it is zero in the first row, and then has to be zero in all rows. With
+// column with the role default is left to the database if it is zero in the first row. It then has to be zero in all rows. With
 // [OnRowError] refused rows are skipped and reported. For a slice use [Repository.CopyMany].
 //
 // An error of the sequence ends the import and is returned unchanged. It takes two round trips and the data, one less without
@@ -68,9 +68,9 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 	if source.settings.skip != nil {
 		return r.importSkipping(ctx, source, rows)
 	}
-	pull, stop := iter.Pull2(rows)
+	next, stop := iter.Pull2(rows)
 	defer stop()
-	source.nextRow = pull
+	source.nextRow = next
 	return r.importFrom(ctx, source)
 }
 

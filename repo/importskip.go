@@ -18,7 +18,7 @@ const skipChunk = 1000
 // returns an error, the import ends with that error and nothing is written. A nil report skips silently. An error of the sequence
 // still ends the import, and so does a constraint that is checked only at the end of the transaction.
 //
-// Rows are copied by the thousand, each thousand in a savepoint of one transaction: that of ctx, or one of its own. That costs
+// Rows are copied by the thousand, each thousand in a savepoint of one transaction: that of ctx, or a new one. That costs
 // little as long as all rows are good, and some more round trips for each refused row. Rows may leave different columns to the
 // database.
 func OnRowError(report func(err error) error) ImportOption {
@@ -115,8 +115,8 @@ func (s *skippingImport[T]) copyChunk(ctx context.Context) error {
 }
 
 // copyGoodRows copies rows of the chunk without the refused ones. Rows before a refused row are known to be good. If the refused
-// row is unknown, half as many are tried. Refused rows often follow each other, so after one the next attempt is as small as the
-// number of good rows before it, and twice as large after each success.
+// row is unknown, half as many are tried. Refused rows often follow each other. After one, the next attempt is therefore as
+// small as the number of good rows before it. It doubles after each success.
 func (s *skippingImport[T]) copyGoodRows(ctx context.Context, columns []*column, rows []int) error {
 	for limit := len(rows); len(rows) > 0; {
 		n := min(limit, len(rows))

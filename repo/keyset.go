@@ -68,11 +68,11 @@ type pagePosition struct {
 
 // textColumn returns the expression that selects the values of a row's position.
 func (k keyset) textColumn() string {
-	texts := make([]string, len(k.orders))
+	expressions := make([]string, len(k.orders))
 	for i := range k.orders {
-		texts[i] = k.ident(i) + "::text"
+		expressions[i] = k.ident(i) + "::text"
 	}
-	return "array[" + strings.Join(texts, ", ") + "]"
+	return "array[" + strings.Join(expressions, ", ") + "]"
 }
 
 const checksumSize = 6
@@ -142,8 +142,8 @@ func (k keyset) writeAfter(b *builder, values []*string) {
 	b.text(")")
 }
 
-// uniform reports whether the position can be compared as a row, which an index serves best: all columns have one direction and
-// none can be NULL.
+// uniform reports whether the position can be compared as a row, which an index serves best. All columns then have one direction
+// and none can be NULL.
 func (k keyset) uniform() bool {
 	for i, o := range k.orders {
 		if o.desc != k.orders[0].desc || k.nullable(i) {

@@ -85,25 +85,25 @@ func (d *descriptor) pageQuery(q *query, cursor string, size int) (keyset, pageP
 	return k, position, b
 }
 
-// pageRows are the rows of a page and, for each, the texts of the order's columns.
+// pageRows are the rows of a page and, for each, the text of the order's columns.
 type pageRows[T any] struct {
-	rows  []T
-	texts [][]*string
+	rows      []T
+	positions [][]*string
 }
 
 func (r *Repository[T, K]) pageRows(ctx context.Context, sql string, args []any, size int) (found pageRows[T], err error) {
 	err = r.queryIdempotent(ctx, sql, args, func(rows pgx.Rows) error {
 		defer rows.Close()
 		found = pageRows[T]{rows: make([]T, 0, min(size+1, maxInitialCapacity))}
-		var texts []*string
-		reader := newReader[T](r.d.shape, &texts)
+		var positions []*string
+		reader := newReader[T](r.d.shape, &positions)
 		for rows.Next() {
 			found.rows = append(found.rows, *new(T))
-			texts = nil
+			positions = nil
 			if err := reader.read(rows, &found.rows[len(found.rows)-1]); err != nil {
 				return err
 			}
-			found.texts = append(found.texts, texts)
+			found.positions = append(found.positions, positions)
 		}
 		return rows.Err()
 	})
@@ -115,20 +115,20 @@ func (r *Repository[T, K]) pageRows(ctx context.Context, sql string, args []any,
 func (f pageRows[T]) page(k keyset, backward, started bool, size int) *Page[T] {
 	more := len(f.rows) > size
 	n := min(size, len(f.rows))
-	rows, texts := f.rows[:n], f.texts[:n]
+	rows, positions := f.rows[:n], f.positions[:n]
 	if backward {
 		slices.Reverse(rows)
-		slices.Reverse(texts)
+		slices.Reverse(positions)
 	}
 	page := &Page[T]{Rows: rows, Total: -1}
 	if n == 0 {
 		return page
 	}
 	if more || backward {
-		page.Next = k.cursor(pagePosition{Values: texts[n-1]})
+		page.Next = k.cursor(pagePosition{Values: positions[n-1]})
 	}
 	if more && backward || started && !backward {
-		page.Previous = k.cursor(pagePosition{Values: texts[0], Backward: true})
+		page.Previous = k.cursor(pagePosition{Values: positions[0], Backward: true})
 	}
 	return page
 }

@@ -52,7 +52,7 @@ func mayBeEncoding(err error) bool {
 }
 
 // explainSend returns an encodeError if sending a statement failed because an argument can't be encoded, else err. It encodes
-// the arguments once more to find out, for which it needs a round trip: only the server knows the parameters' types.
+// the arguments once more to find out, for which it needs a round trip: only the server has the parameters' types.
 func explainSend(ctx context.Context, q Querier, sql string, args []any, err error) error {
 	if len(args) == 0 || !mayBeEncoding(err) {
 		return err
@@ -80,8 +80,8 @@ func firstUnencodable(types *pgtype.Map, oids []uint32, args []any) int {
 
 var errNoConnection = errors.New("this kind of Querier gives access to no connection")
 
-// describeStatement prepares a statement on a connection of q and calls use with the connection's types, the types of the
-// statement's parameters, and the arguments without pgx's options.
+// describeStatement prepares a statement on a connection of q. It calls use with the connection's types, the types of the
+// parameters, and the arguments without pgx's options.
 func describeStatement(ctx context.Context, q Querier, sql string, args []any, use func(*pgtype.Map, []uint32, []any)) error {
 	describe := func(ctx context.Context, conn *pgx.Conn) error {
 		sql, args, err := plainArgs(ctx, conn, sql, args)
@@ -100,6 +100,7 @@ func describeStatement(ctx context.Context, q Querier, sql string, args []any, u
 	}: // *txn.Manager
 		return q.AcquireFunc(ctx, describe)
 	case *pgxpool.Pool:
+		//nolint:wrapcheck // it is only tested for nil
 		return q.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return describe(ctx, conn.Conn()) })
 	case interface{ Conn() *pgx.Conn }: // pgx.Tx, *pgxpool.Conn
 		return describe(ctx, q.Conn())

@@ -17,13 +17,13 @@ type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// Query runs the application's own SQL and reads its rows into values of type U: a struct, whose fields take the columns of
-// their names as scany maps them (nested structs as "parent.child"), a map[string]any, or for a single column any type.
-// Arguments are pgx's, pgx.NamedArgs included. No rows are an empty slice. A column without a field is an error, and so is a
-// column that occurs twice.
+// Query runs your SQL and reads its rows into values of type U. U is a struct, a map[string]any, or any type for a single column.
+// The columns go to the fields of their names as scany maps them, those of nested structs as "parent.child". Arguments are pgx's,
+// pgx.NamedArgs included. Without rows the result is an empty slice. A column without a field is an error, and so is a column
+// that occurs twice.
 //
-// A NULL needs a field that can hold it. Columns of an outer join that may all be NULL can't be read into a nested pointer to
-// a struct: give them pointer fields of their own, or let the server make one column of them, as in
+// A NULL needs a field that can hold it. Columns of an outer join that may all be NULL can't be read into a nested pointer to a
+// struct. Read them into separate pointer fields, or let the server make one column of them. An example is
 // "case when o.id is not null then to_jsonb(o) end as order".
 func Query[U any](ctx context.Context, q Querier, sql string, args ...any) ([]U, error) {
 	found := []U{}
@@ -50,7 +50,7 @@ func Query[U any](ctx context.Context, q Querier, sql string, args ...any) ([]U,
 	return found, nil
 }
 
-// QueryOne is [Query] for exactly one row. Errors: [ErrNotFound] for none; more than one are an error.
+// QueryOne is [Query] for exactly one row. Without a row it returns [ErrNotFound]. More than one row is an error.
 func QueryOne[U any](ctx context.Context, q Querier, sql string, args ...any) (U, error) {
 	var found U
 	err := run(ctx, q, sql, args, func(rows pgx.Rows) error {
@@ -80,11 +80,11 @@ func QueryOne[U any](ctx context.Context, q Querier, sql string, args ...any) (U
 	return found, nil
 }
 
-// Stream is [Query] for any number of rows: it reads one after the other and holds none. A row is the loop's own. Breaking off
-// early cancels the statement and gives the connection back; in a transaction, or where q is neither a manager nor a pool and
-// might be in one, the rest of the rows is read over instead. Within a transaction the loop's body can't use the transaction.
+// Stream is [Query] for any number of rows: it reads one after the other and keeps none. The loop may keep a row. Leaving the
+// loop early cancels the statement and releases the connection. In a transaction the remaining rows are read and dropped instead,
+// as they are if q is neither a manager nor a pool. Within a transaction the loop's body can't use the transaction.
 //
-// The last thing that the loop sees is the error, if there is one.
+// The last value of the loop is the error, if there is one.
 func Stream[U any](ctx context.Context, q Querier, sql string, args ...any) iter.Seq2[U, error] {
 	return func(yield func(U, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)

@@ -135,10 +135,10 @@ func (c *checker) createTable() string {
 }
 
 // unscannable is the type of pgx's plan for a value that can't be scanned. pgx doesn't export it; no value scans into a channel.
-var unscannable = reflect.TypeOf(pgtype.NewMap().PlanScan(pgtype.BoolOID, pgtype.BinaryFormatCode, new(chan int))) //nolint:gochecknoglobals // never changed
+var unscannable = reflect.TypeOf(pgtype.NewMap().PlanScan(pgtype.BoolOID, pgtype.BinaryFormatCode, new(chan int)))
 
-// typeFits reports whether a field can hold a column of this type and be written to it, as far as pgx knows. For a type that pgx
-// doesn't know in advance, for example an enum, it returns true.
+// typeFits reports whether a field can hold a column of this type and be written to it, judged by pgx's types. It
+// returns true for a type that pgx doesn't have, for example an enum.
 func typeFits(c *column, oid uint32) bool {
 	stock := pgtype.NewMap() // not shared: it caches plans and isn't safe for concurrent use
 	known, ok := stock.TypeForOID(oid)

@@ -76,7 +76,7 @@ func (s *stage) joinCondition(d *descriptor, positions []int) string {
 // drop returns the statement that drops the stage before the transaction ends, so its name can be used again.
 func (s *stage) drop() string { return "drop table " + s.name }
 
-// errNotStaged reports that rows couldn't be copied into a stage but may be written in another way: the role may not create
+// errNotStaged reports that rows couldn't be copied into a stage but may be written in another way. The login user may not create
 // temporary tables, or a value can only be sent as text.
 var errNotStaged = errors.New("repo: the rows can't be staged")
 

@@ -8,12 +8,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// UpdateMany updates all rows or none. The result is that of [Repository.Update] for each row, in the transaction of ctx or in
-// one of its own, and in the order of the keys, so concurrent calls don't deadlock. Few rows are sent as pipelined statements.
+// UpdateMany updates all rows or none. The result is that of [Repository.Update] for each row. It uses the transaction of
+// ctx, or a new one. Rows are updated in the order of the keys, so concurrent calls don't deadlock. Few rows are sent as pipelined
+// statements.
 // From 256 rows on (see [WithStagingThreshold]) they are copied into a temporary table and updated from there by one statement.
 //
-// Errors: [*RowError] with [ErrNotFound] or a [*StaleError]; [*InvalidError], also for a duplicate key; [*ConstraintError] and
-// [*RowError] with the index of the row that the database refused. Nothing is written then.
+// After an error nothing is written. Errors are:
+//
+//   - [*RowError] with [ErrNotFound] or a [*StaleError]
+//   - [*InvalidError], also for a duplicate key
+//   - [*ConstraintError] and [*RowError] with the index of the row that the database refused
 func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	if len(rows) == 0 {
 		return nil
@@ -50,13 +54,17 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	return w.stagedOrRowByRow(ctx, w.stagedUpdate, singly)
 }
 
-// UpsertMany upserts all rows or none and returns what it did with each. The result is that of [Repository.Upsert] for each row,
-// in the transaction of ctx or in one of its own, and in the order of the conflict columns, so concurrent calls don't deadlock.
-// Few rows are sent as pipelined statements. From 256 rows on (see [WithStagingThreshold]) they are copied into a temporary table
-// and upserted from there by one statement, if all rows leave the same columns to the database.
+// UpsertMany upserts all rows or none and returns what it did with each. The result is that of [Repository.Upsert] for each row.
+// It uses the transaction of ctx, or a new one. Rows are upserted in the order of the conflict columns, so concurrent calls don't
+// deadlock. Few rows are sent as pipelined statements. From 256 rows on (see [WithStagingThreshold]) they are copied into a
+// temporary table. One statement upserts them from there, if all rows leave the same columns to the database.
 //
-// Errors: those of Upsert; [*RowError] with [ErrDeleted]; [*InvalidError], also for two rows with the same conflict columns;
-// [*ConstraintError] and [*RowError] with the index of the row that the database refused. Nothing is written then.
+// After an error nothing is written. Errors are:
+//
+//   - those of Upsert
+//   - [*RowError] with [ErrDeleted]
+//   - [*InvalidError], also for two rows with the same conflict columns
+//   - [*ConstraintError] and [*RowError] with the index of the row that the database refused
 func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...UpsertOption) ([]UpsertResult, error) {
 	u, err := r.d.newUpsert(opts)
 	if err != nil || len(rows) == 0 {
@@ -120,9 +128,9 @@ func (w *bulkWrite[T, K]) upserts(u *upsert, groups []layoutGroup) []bulkStateme
 }
 
 // DeleteMany deletes the rows with these keys and returns how many existed. With a softdelete column it marks them instead. A
-// missing row is no error. Some thousand keys are sent in one round trip. More are sent in the transaction of ctx or in one of its
-// own. Keys are sorted, so concurrent calls don't deadlock. Errors: [*ConstraintError] with the key's index; nothing is deleted
-// then.
+// missing row is no error. Some thousand keys are sent in one round trip. More are sent in the transaction of ctx, or in a
+// new one. Keys are sorted, so concurrent calls don't deadlock. After a [*ConstraintError], which has the key's index, nothing is
+// deleted.
 func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, error) {
 	if len(keys) == 0 {
 		return 0, nil

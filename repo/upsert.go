@@ -48,7 +48,7 @@ type upsertOptionFunc func(*upsert)
 func (f upsertOptionFunc) applyUpsert(u *upsert) { f(u) }
 
 // ConflictTarget defines which rows are the same row for an upsert. Pass it to one upsert, or to a repository for all of its
-// upserts. In the second case the schema check looks for the unique index that it needs.
+// upserts. In the second case the schema check verifies that its unique index exists.
 type ConflictTarget struct {
 	columns    []string
 	constraint string
@@ -172,7 +172,7 @@ func appendPart(key []byte, part string) []byte {
 }
 
 // wasInserted returns the expression that reports whether a returned row was inserted. An updated row has an xmax. A row returned
-// by a partitioned table has no xmax, so the statement's snapshot is searched for the row instead: it shows the table as before.
+// by a partitioned table has no xmax. The statement's snapshot, which shows the table as before, is then searched for the row.
 func (d *descriptor) wasInserted() string {
 	same := make([]string, len(d.key))
 	for i, position := range d.key {

@@ -115,13 +115,13 @@ func (r *Repository[T, K]) notUpdatedError(ctx context.Context, v reflect.Value)
 }
 
 // Delete deletes the row with this key. With a softdelete column it marks the row instead. It takes one round trip. Errors:
-// [ErrNotFound], also for a row that is already soft-deleted; [*ConstraintError].
+// [ErrNotFound], also for a row that is already soft-deleted, and [*ConstraintError].
 func (r *Repository[T, K]) Delete(ctx context.Context, key K) error {
 	soft := r.d.softDelete >= 0
 	return r.execByKey(ctx, "delete", r.d.statements.deleteRow, key, soft && r.d.usesClock(true))
 }
 
-// Restore restores a soft-deleted row. It takes one round trip. Errors: [ErrNotFound], also for a row that isn't deleted;
+// Restore restores a soft-deleted row. It takes one round trip. Errors: [ErrNotFound], also for a row that isn't deleted, and
 // [ErrQuery] for a model without a softdelete column.
 func (r *Repository[T, K]) Restore(ctx context.Context, key K) error {
 	if r.d.softDelete < 0 {

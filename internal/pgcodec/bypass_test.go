@@ -89,7 +89,9 @@ func TestConvertsItself_FindsMethodsOfTypeAndPointer(t *testing.T) {
 	} {
 		assert.True(t, pgcodec.ConvertsItself(typ), typ)
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[int](), reflect.TypeFor[plainID](), reflect.TypeFor[[]byte](), reflect.TypeFor[*string]()} {
+	for _, typ := range []reflect.Type{
+		reflect.TypeFor[int](), reflect.TypeFor[plainID](), reflect.TypeFor[[]byte](), reflect.TypeFor[*string](),
+	} {
 		assert.False(t, pgcodec.ConvertsItself(typ), typ)
 	}
 }

@@ -2,6 +2,8 @@ package migrate_test
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,6 +39,9 @@ func TestRun_NamesHolderOfMigrationLock(t *testing.T) {
 	require.Len(t, locked.Holders, 1)
 	assert.EqualValues(t, holder.PgConn().PID(), locked.Holders[0].PID)
 	assert.Contains(t, locked.Holders[0].Application, "/other")
+	require.ErrorContains(t, err, "migrate: another instance holds the migration lock after")
+	require.ErrorContains(t, err, locked.Holders[0].String())
+	require.NoError(t, errors.Unwrap(locked), "the wait ended, not the ctx")
 	assert.Equal(t, 1, logs.FilterMessage("waiting for another instance that migrates").Len())
 
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -84,6 +89,7 @@ func TestRun_LockTimeoutNamesBlockers(t *testing.T) {
 			require.Len(t, timeout.Holders, 1)
 			assert.EqualValues(t, reader.PgConn().PID(), timeout.Holders[0].PID)
 			assert.Equal(t, "idle in transaction", timeout.Holders[0].State)
+			require.ErrorContains(t, err, "blocked by "+timeout.Holders[0].String())
 			assert.False(t, value[bool](t, db, "select to_regclass('b') is not null"), "nothing is half done")
 		})
 	}
@@ -149,6 +155,15 @@ func TestRun_WithTableLeaseBehindPooler(t *testing.T) {
 	db := fxtest.DB(t, fxtest.Config(pgfx.Config{Pooler: pgfx.PoolerTransaction}))
 	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs))
 	assert.Equal(t, 2, value[int](t, db, "select count(*) from runs"))
+	exec(t, db, "update goose_db_version_lock set locked = true, lease_expires_at = now() + interval '1 hour'")
+	var locked *migrate.LockedError
+	more := files("4_more.sql", "-- +goose Up\ncreate table more (id int);\n")
+	maps.Copy(more, usersAndJobs)
+	err := migrate.Run(t.Context(), db, more, migrate.WithLockWait(time.Millisecond))
+	require.ErrorAs(t, err, &locked)
+	require.ErrorContains(t, err, "an unknown session")
+	require.Error(t, errors.Unwrap(locked))
+	exec(t, db, "update goose_db_version_lock set locked = false")
 	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs))
 }
 

@@ -39,8 +39,10 @@ func TestRun_AppliesEachFileOnce(t *testing.T) {
 	require.Len(t, applied, 3)
 	assert.Equal(t, "00001_users.sql", applied[0].ContextMap()["file"])
 	assert.EqualValues(t, 3, applied[0].ContextMap()["statements"])
-	assert.Zero(t, value[int](t, db, "select count(*) from pg_stat_activity where application_name like '%/migrat%' and datname = current_database()"),
-		"no connection remains")
+	require.Eventually(t, func() bool { // the server takes a moment to end a session
+		return value[int](t, db, `select count(*) from pg_stat_activity
+			where application_name like '%/migrat%' and datname = current_database()`) == 0
+	}, time.Minute, time.Millisecond, "no connection remains")
 }
 
 func TestRun_AppliesOnceForManyProcesses(t *testing.T) {
@@ -186,6 +188,7 @@ func TestRun_ChangedFile(t *testing.T) {
 		var changedErr *migrate.ChangedError
 		require.ErrorAs(t, migrate.Run(t.Context(), db, changed, migrate.WithMode(mode)), &changedErr)
 		assert.Equal(t, []string{"1_a.sql"}, changedErr.Files)
+		require.ErrorContains(t, changedErr, "1_a.sql changed after it was applied; restore the file")
 	}
 	sameLines := files("1_a.sql", "-- +goose Up\r\ncreate table a (id int);\r\n")
 	require.NoError(t, migrate.Run(t.Context(), db, sameLines), "line ends do not count")
@@ -239,6 +242,21 @@ func TestRun_AsOwner(t *testing.T) {
 	assert.Equal(t, owner, value[string](t, db, "select tableowner from pg_tables where tablename = 'users'"))
 	exec(t, db, `drop owned by "`+owner+`" cascade`)
 	exec(t, db, `drop role "`+owner+`"`)
+}
+
+func TestRun_AtAddressOfOwner(t *testing.T) {
+	t.Parallel()
+	db, _ := setup(t)
+	url := fxtest.URL(t)
+	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs, migrate.WithOwner(pgfx.Config{URL: url})))
+	assert.False(t, value[bool](t, db, "select to_regclass('users') is not null"), "the owner's address is another database")
+	err := migrate.Run(t.Context(), db, usersAndJobs, migrate.WithOwner(pgfx.Config{Host: "postgres://x"}))
+	require.ErrorContains(t, err, "migrate: owner: ")
+}
+
+func TestStep_BelongsToDatabase(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "reporting", migrate.Step(usersAndJobs, migrate.WithDatabase("reporting")).Database())
 }
 
 func TestRun_CancelledLeavesNothing(t *testing.T) {

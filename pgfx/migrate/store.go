@@ -55,15 +55,6 @@ func (s *store) Insert(ctx context.Context, db database.DBTxConn, req database.I
 	return nil
 }
 
-// Delete implements database.Store.
-func (s *store) Delete(ctx context.Context, db database.DBTxConn, version int64) error {
-	if err := s.StoreExtender.Delete(own(ctx), db, version); err != nil {
-		return err //nolint:wrapcheck // goose wraps it
-	}
-	_, err := db.ExecContext(own(ctx), "delete from "+s.checksumTable()+" where version = $1", version)
-	return err //nolint:wrapcheck // goose wraps it
-}
-
 func (s *store) record(ctx context.Context, db database.DBTxConn, f file) error {
 	_, err := db.ExecContext(own(ctx), "insert into "+s.checksumTable()+" (version, file, checksum) values ($1, $2, $3) "+
 		"on conflict (version) do update set file = excluded.file, checksum = excluded.checksum", f.Version, f.Name, f.checksum)
