@@ -37,8 +37,8 @@ func (s scope) writeCondition(b *builder) {
 }
 
 // Where is a condition in SQL, one expression. In it $1 is the first of args; with a pgx.NamedArgs as the only argument, @name is
-// one of its entries. The expression is written into the statement in parentheses, with its placeholders renumbered. Pass values in args: never
-// build a fragment from user input.
+// one of its entries. The expression is written into the statement in parentheses, with its placeholders renumbered. Pass values
+// in args: never build a fragment from user input.
 func Where(sql string, args ...any) Filter {
 	return filterFunc(func(b *builder) { b.fragment(sql, args, false) })
 }
