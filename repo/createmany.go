@@ -17,7 +17,8 @@ import (
 // Several rows are written in the transaction of ctx, or in a new one. Rows whose keys are known are sent in the order
 // of their keys, so concurrent calls don't deadlock. If nothing has to come back, [Repository.CopyMany] is the fastest way.
 //
-// Errors are [*InvalidError], also for a duplicate key, [*ConstraintError] and [*RowError]. Each has the index of the row. Nothing is written then, and the rows are unchanged except for keys made by [WithKeys].
+// Errors are [*InvalidError], also for a duplicate key, [*ConstraintError] and [*RowError]. Each has the index of the row.
+// Nothing is written then, and the rows are unchanged except for keys made by [WithKeys].
 func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
 	if len(rows) == 0 {
 		return nil
