@@ -40,6 +40,7 @@ func TestBatch_SendsAllCallsInOneRoundTrip(t *testing.T) {
 	m := managerOf(t, newDB(t, tracer(count)), usersDDL, partsDDL)
 	users, parts := newRepo[User, uuid.UUID](t, m, "users"), newRepo[Part, PartKey](t, m, "parts")
 	rows := create(t, users, "a", "b", "c")
+	require.NoError(t, second(repo.CheckSchema(t.Context(), m, parts.Model()))) // reads the columns
 	run := func(ctx context.Context) error {
 		var batch repo.Batch
 		u, p := users.In(&batch), parts.In(&batch)

@@ -106,8 +106,12 @@ func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 		if err != nil {
 			return err
 		}
+		live, err := r.liveColumns(ctx)
+		if err != nil {
+			return err
+		}
 		layout := r.d.insertLayout(nil, v)
-		c.statements = []batchStatement{{r.d.createText(layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout)}}
+		c.statements = []batchStatement{{r.d.createText(live, layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout)}}
 		return nil
 	}
 	var fresh *T

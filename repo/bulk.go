@@ -19,6 +19,7 @@ const maxBatchArgs = 1 << 16
 type bulkWrite[T, K any] struct {
 	repository *Repository[T, K]
 	op         string
+	live       *liveColumns
 	rows       []T
 	values     reflect.Value // the rows
 	// matcher matches returned rows to those that were sent, nil if that isn't possible.
@@ -37,7 +38,11 @@ func (r *Repository[T, K]) newBulk(ctx context.Context, op string, rows []T) (*b
 			return nil, err
 		}
 	}
-	return &bulkWrite[T, K]{repository: r, op: op, rows: rows, values: reflect.ValueOf(rows)}, nil
+	live, err := r.liveColumns(ctx)
+	if err != nil {
+		return nil, r.wrap(op, err)
+	}
+	return &bulkWrite[T, K]{repository: r, op: op, live: live, rows: rows, values: reflect.ValueOf(rows)}, nil
 }
 
 // bulkStatement is one statement of a bulk write. Its arguments are made when it is sent.
@@ -102,7 +107,7 @@ func countArgs(layout []byte) int {
 func (w *bulkWrite[T, K]) insertOf(layout []byte, position int) bulkStatement {
 	d := w.repository.d
 	return bulkStatement{
-		sql: d.createText(layout), row: position, args: countArgs(layout),
+		sql: d.createText(w.live, layout), row: position, args: countArgs(layout),
 		appendArgs: func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), layout) },
 		columns:    d.argColumns(layout),
 	}

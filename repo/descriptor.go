@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -75,6 +76,8 @@ type descriptor struct {
 	keyIndex [][]int
 
 	statements statementTexts
+	// live is the catalog's description of the columns, nil until it is read (see Repository.liveColumns).
+	live atomic.Pointer[liveColumns]
 }
 
 func describe(typ, key reflect.Type, table string, opts []Option) (*descriptor, error) {

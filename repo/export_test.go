@@ -3,6 +3,8 @@ package repo
 import (
 	"context"
 	"reflect"
+	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -62,8 +64,8 @@ func NewCore(tx *txn.Manager, typ reflect.Type, table string) (*Core, error) {
 
 // Insert is Create without bringing anything back.
 func (c *Core) Insert(ctx context.Context, row reflect.Value) error {
-	layout := c.d.insertLayout(nil, row)
-	return c.write(ctx, c.d.createText(layout), c.d.insertArgs(nil, row, layout))
+	layout, live := c.d.insertLayout(nil, row), c.d.newLiveColumns(nil)
+	return c.write(ctx, c.d.createText(live, layout), c.d.insertArgs(nil, row, layout))
 }
 
 // Update is Update without bringing anything back.
@@ -150,3 +152,25 @@ func ReadSlow[T any](m Model, rows pgx.Rows, extra ...any) (row T, err error) {
 
 // ScanyReads reports whether scany reads a model.
 func ScanyReads(m Model) bool { return m.d.scanyReads() }
+
+// ReadColumns returns a line for each column that readColumns finds.
+func ReadColumns(ctx context.Context, q Querier, table string) ([]string, error) {
+	columns, err := readColumns(ctx, q, table)
+	lines := make([]string, len(columns))
+	for i, c := range columns {
+		parts := []string{c.Name, c.Type, c.BaseName, c.Kind, strconv.Itoa(int(c.Typmod))}
+		for _, flag := range []struct {
+			set  bool
+			text string
+		}{
+			{c.isDomain(), "domain"}, {c.NotNull, "not null"}, {c.Default, "default"}, {c.Generated, "generated"},
+			{c.Identity != "", "identity " + c.Identity}, {c.Collation != "", "collation " + c.Collation},
+		} {
+			if flag.set {
+				parts = append(parts, flag.text)
+			}
+		}
+		lines[i] = strings.Join(parts, " ")
+	}
+	return lines, err
+}

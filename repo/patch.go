@@ -21,7 +21,7 @@ func SetExpr(column, sql string, args ...any) Change {
 	return Change{column: column, sql: sql, args: args, raw: true}
 }
 
-func (c Change) write(b *builder) {
+func (c Change) write(b *builder, live *liveColumns) {
 	column, err := b.d.column(c.column)
 	if err != nil {
 		b.setError(err)
@@ -36,11 +36,11 @@ func (c Change) write(b *builder) {
 		b.fragment(c.sql, c.args, false)
 		return
 	}
-	b.arg(columnArg(c.value, column))
+	b.arg(columnArg(c.value, column)).text(live.cast(b.d.byName[c.column]))
 }
 
 // set writes the assignments of an update: the changes, the time and the next version.
-func (b *builder) set(changes []Change) {
+func (b *builder) set(live *liveColumns, changes []Change) {
 	if len(changes) == 0 {
 		b.failf("there are no changes")
 	}
@@ -53,7 +53,7 @@ func (b *builder) set(changes []Change) {
 		if i > 0 {
 			b.text(", ")
 		}
-		c.write(b)
+		c.write(b, live)
 	}
 	now := "now()"
 	if b.d.clock != nil && b.d.updated >= 0 {
@@ -70,8 +70,12 @@ func (b *builder) set(changes []Change) {
 // the row as stored and takes one round trip. The row isn't validated, because only a part of it is known. Errors:
 // [ErrNotFound], [ErrQuery], [*ConstraintError].
 func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, filters ...Filter) (*T, error) {
+	live, err := r.liveColumns(ctx)
+	if err != nil {
+		return nil, r.wrap("patch", err)
+	}
 	b := newBuilder(r.d, "update "+r.d.table+" set ")
-	b.set(changes)
+	b.set(live, changes)
 	q := b.filtered([]Filter{r.byKey(key)})
 	addOptions(q, filters)
 	q.where(b)
@@ -90,8 +94,12 @@ func AllRows() Filter { return scope{"AllRows", func(q *query) { q.all = true }}
 // changed. A call without a filter is an error unless [AllRows] is passed. It takes one round trip. Errors: [ErrQuery],
 // [*ConstraintError].
 func (r *Repository[T, K]) UpdateWhere(ctx context.Context, changes []Change, filters ...Filter) (int64, error) {
+	live, err := r.liveColumns(ctx)
+	if err != nil {
+		return 0, r.wrap("update", err)
+	}
 	b := newBuilder(r.d, "update "+r.d.table+" set ")
-	b.set(changes)
+	b.set(live, changes)
 	return r.execWhere(ctx, "update", "UpdateWhere", b, filters)
 }
 

@@ -75,6 +75,9 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 				return fmt.Errorf("reading the catalog: %w", err)
 			}
 			c := checker{d: models[position-1].d, live: live}
+			if len(live.Columns) > 0 {
+				c.d.live.Store(c.d.newLiveColumns(live.Columns))
+			}
 			c.check()
 			found = append(found, c.found...)
 		}
@@ -86,12 +89,7 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 // schemaSQL reads the catalog's description of tables, one row per table (PostgreSQL manual, "System Catalogs").
 const schemaSQL = `select t.position::int, jsonb_build_object(
 	'exists', c.oid is not null,
-	'columns', (select jsonb_agg(jsonb_build_object(
-			'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::bigint,
-			'not_null', a.attnotnull or ty.typnotnull, 'default', a.atthasdef or a.attidentity <> '' or ty.typdefault is not null,
-			'generated', a.attgenerated <> '' or a.attidentity = 'a') order by a.attnum)
-		from pg_attribute a join pg_type ty on ty.oid = a.atttypid
-		where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+	'columns', ` + columnsJSON + `,
 	'unique', (select jsonb_agg(jsonb_build_object(
 			'name', ic.relname, 'partial', i.indpred is not null, 'deferrable', not i.indimmediate,
 			'columns', (select jsonb_agg(a.attname) from pg_attribute a
@@ -110,15 +108,6 @@ type liveTable struct {
 	Columns     []liveColumn `json:"columns"`
 	Unique      []liveUnique `json:"unique"`
 	Constraints []string     `json:"constraints"`
-}
-
-type liveColumn struct {
-	Name      string `json:"name"`
-	Type      string `json:"type"`
-	OID       uint32 `json:"oid"`
-	NotNull   bool   `json:"not_null"`
-	Default   bool   `json:"default"`
-	Generated bool   `json:"generated"`
 }
 
 type liveUnique struct {

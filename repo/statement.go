@@ -60,7 +60,12 @@ func (t *statementTexts) compile(d *descriptor) {
 	if d.version >= 0 {
 		t.readVersion = "select " + d.columns[d.version].ident + " from " + d.table + " where " + t.byKey + visible
 	}
-	t.update = t.compileUpdate(d, visible)
+	for i := range d.columns {
+		if d.columns[i].changeable() {
+			t.updateColumns = append(t.updateColumns, i)
+		}
+	}
+	t.update = d.compileUpdate(nil)
 	t.compileLayout(d)
 }
 
@@ -127,16 +132,14 @@ func (c *column) changeable() bool {
 }
 
 // compileUpdate compiles the statement of Update. Its arguments are the columns, the key, the version and the clock's time.
-func (t *statementTexts) compileUpdate(d *descriptor, visible string) string {
-	var set []string
-	for i := range d.columns {
-		if c := &d.columns[i]; c.changeable() {
-			t.updateColumns = append(t.updateColumns, i)
-			set = append(set, c.ident+" = $"+strconv.Itoa(len(t.updateColumns)))
-		}
+func (d *descriptor) compileUpdate(live *liveColumns) string {
+	t := &d.statements
+	set := make([]string, 0, len(d.columns))
+	for i, position := range t.updateColumns {
+		set = append(set, d.columns[position].ident+" = $"+strconv.Itoa(i+1)+live.cast(position))
 	}
 	number := len(t.updateColumns) + 1
-	where := " where " + d.keyCondition(number) + visible
+	where := " where " + d.keyCondition(number) + d.andVisible()
 	number += len(d.key)
 	if d.version >= 0 {
 		where += " and " + d.columns[d.version].ident + " = $" + strconv.Itoa(number)
@@ -234,21 +237,31 @@ func (d *descriptor) generatedValue(v reflect.Value, c *column) (any, bool) {
 }
 
 // createText returns the statement that inserts a row with this layout and returns it.
-func (d *descriptor) createText(layout []byte) string {
+func (d *descriptor) createText(live *liveColumns, layout []byte) string {
 	var buf [64]byte
-	key := append(append(buf[:0], "create "...), layout...)
-	return d.statements.cache.getOrCompile(key, func() string { return d.compileInsert(layout) + d.statements.returning })
+	key := append(append(append(buf[:0], "create "...), layout...), live.casts...)
+	return d.statements.cache.getOrCompile(key, func() string { return d.compileInsert(live, layout) + d.statements.returning })
+}
+
+// updateText returns the statement of Update, "" if the model has only a key.
+func (d *descriptor) updateText(live *liveColumns) string {
+	if live.casts == "" || d.statements.update == "" {
+		return d.statements.update
+	}
+	var buf [64]byte
+	key := append(append(buf[:0], "update "...), live.casts...)
+	return d.statements.cache.getOrCompile(key, func() string { return d.compileUpdate(live) })
 }
 
 // compileInsert returns the part of an insert up to its values.
-func (d *descriptor) compileInsert(layout []byte) string {
+func (d *descriptor) compileInsert(live *liveColumns, layout []byte) string {
 	var idents, values []string
 	number := 0
 	for i, source := range layout {
 		switch source {
 		case fromField, fromClock:
 			number++
-			values = append(values, "$"+strconv.Itoa(number))
+			values = append(values, "$"+strconv.Itoa(number)+live.cast(i))
 		case fromServerClock:
 			values = append(values, "now()")
 		default:

@@ -41,7 +41,7 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 		columns := r.d.columnsAt(slices.Concat(r.d.statements.updateColumns, r.d.key))
 		for _, i := range w.positions(w.matcher) {
 			statements = append(statements, bulkStatement{
-				sql: r.d.statements.update, row: i, args: len(r.d.statements.updateColumns) + len(r.d.key) + 2, //nolint:mnd // version and time
+				sql: r.d.updateText(w.live), row: i, args: len(r.d.statements.updateColumns) + len(r.d.key) + 2, //nolint:mnd // version and time
 				appendArgs: func(_ []any, position int) []any { return r.d.updateArgs(w.values.Index(position)) },
 				columns:    columns,
 			})
@@ -121,7 +121,7 @@ func (w *bulkWrite[T, K]) upserts(u *upsert, groups []layoutGroup) []bulkStateme
 	statements := make([]bulkStatement, 0, len(w.rows))
 	for _, i := range w.positions(w.matcher) {
 		s := w.insertOf(layouts[i], i)
-		s.sql = u.text(d, layouts[i])
+		s.sql = u.text(d, w.live, layouts[i])
 		statements = append(statements, s)
 	}
 	return statements

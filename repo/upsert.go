@@ -148,22 +148,23 @@ func (u *upsert) check(d *descriptor, layout []byte) error {
 }
 
 // text returns the statement that upserts a row of this layout.
-func (u *upsert) text(d *descriptor, layout []byte) string {
+func (u *upsert) text(d *descriptor, live *liveColumns, layout []byte) string {
 	var buf [256]byte
 	if u == d.statements.defaultUpsert {
-		return d.statements.cache.getOrCompile(append(append(buf[:0], "usual "...), layout...), func() string { return u.compile(d, layout) })
+		key := append(append(append(buf[:0], "usual "...), layout...), live.casts...)
+		return d.statements.cache.getOrCompile(key, func() string { return u.compile(d, live, layout) })
 	}
-	key := append(append(buf[:0], "upsert "...), layout...)
+	key := appendPart(append(append(buf[:0], "upsert "...), layout...), live.casts)
 	key = strconv.AppendBool(strconv.AppendBool(key, u.doNothing), u.restoreDeleted)
 	for _, name := range u.target.columns {
 		key = appendPart(key, name)
 	}
 	key = appendPart(appendPart(append(key, '/'), u.target.constraint), u.target.predicate)
-	return d.statements.cache.getOrCompile(key, func() string { return u.compile(d, layout) })
+	return d.statements.cache.getOrCompile(key, func() string { return u.compile(d, live, layout) })
 }
 
-func (u *upsert) compile(d *descriptor, layout []byte) string {
-	return d.compileInsert(layout) + u.clause(d, layout) + d.statements.returning + ", " + d.wasInserted()
+func (u *upsert) compile(d *descriptor, live *liveColumns, layout []byte) string {
+	return d.compileInsert(live, layout) + u.clause(d, layout) + d.statements.returning + ", " + d.wasInserted()
 }
 
 // appendPart appends a part of a cache key, with its length to keep it apart from others.
@@ -263,7 +264,11 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 		return 0, err
 	}
 	const maxUpsertAttempts = 3
-	sql, args := u.text(r.d, layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout)
+	live, err := r.liveColumns(ctx)
+	if err != nil {
+		return 0, r.wrap("upsert", err)
+	}
+	sql, args := u.text(r.d, live, layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout)
 	for range maxUpsertAttempts { // the conflicting row may be deleted before it is read
 		var inserted bool
 		fresh, err := r.one(ctx, sql, args, &inserted)

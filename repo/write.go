@@ -19,7 +19,11 @@ func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
 	}
 	var buf [layoutCapacity]byte
 	layout := r.d.insertLayout(buf[:0], v)
-	fresh, err := r.one(ctx, r.d.createText(layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout))
+	live, err := r.liveColumns(ctx)
+	if err != nil {
+		return r.wrap("create", err)
+	}
+	fresh, err := r.one(ctx, r.d.createText(live, layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout))
 	if err != nil {
 		err = nameColumn(err, r.d.argColumns(layout))
 	}
@@ -70,7 +74,11 @@ func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
 	if r.d.statements.update == "" {
 		return &queryError{"update " + r.d.label + ": the model has no columns besides its key"}
 	}
-	fresh, err := r.one(ctx, r.d.statements.update, r.d.updateArgs(v))
+	live, err := r.liveColumns(ctx)
+	if err != nil {
+		return r.wrap("update", err)
+	}
+	fresh, err := r.one(ctx, r.d.updateText(live), r.d.updateArgs(v))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r.notUpdatedError(ctx, v)
 	}

@@ -1,0 +1,149 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// liveColumn is the catalog's description of a column.
+//
+// The base type is the type below all domains, for an array of a domain the array of the domain's base type. Values are encoded
+// as the base type and cast to it. A domain then stores what a column of the base type stores.
+type liveColumn struct {
+	Name string `json:"name"`
+	// Type is the declared type in SQL, with its modifier such as the length. OID is its OID.
+	Type string `json:"type"`
+	OID  uint32 `json:"oid"`
+	// Base is the OID of the base type, OID itself for a type that isn't a domain. BaseName is its name in SQL, qualified and
+	// quoted, without a modifier: "$1::" + BaseName is a valid cast in every session. An array of it is BaseName + "[]".
+	Base     uint32 `json:"base"`
+	BaseName string `json:"base_name"`
+	// Kind is the base type's typtype: b base, c composite, e enum, r range, m multirange, p pseudo.
+	Kind string `json:"kind"`
+	// Typmod is the type's modifier, -1 for none.
+	Typmod int32 `json:"typmod"`
+	// Collation is the name of the column's collation, "" if the type has none.
+	Collation string `json:"collation"`
+	// NotNull is set if the column or a domain refuses NULL. Default is set if the column or a domain has a default, or if the
+	// column is an identity.
+	NotNull bool `json:"not_null"`
+	Default bool `json:"default"`
+	// Generated is set for a generated column and for an identity that is generated always. Identity is attidentity: a always,
+	// d by default, "" no identity.
+	Generated bool   `json:"generated"`
+	Identity  string `json:"identity"`
+}
+
+// isDomain reports whether the column's type is a domain, or an array of one.
+func (c *liveColumn) isDomain() bool { return c.OID != c.Base }
+
+// columnsJSON selects the columns of the table c as JSON, for liveColumn. Domains may be based on domains, and the base type of an
+// array's element decides for an array.
+const columnsJSON = `(select jsonb_agg(jsonb_build_object(
+		'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::bigint,
+		'base', b.oid::bigint, 'base_name', quote_ident(ns.nspname) || '.' || quote_ident(b.typname), 'kind', b.typtype,
+		'typmod', b.typmod, 'collation', coalesce(co.collname, ''),
+		'not_null', a.attnotnull or b.typnotnull, 'default', a.atthasdef or a.attidentity <> '' or b.has_default,
+		'generated', a.attgenerated <> '' or a.attidentity = 'a', 'identity', a.attidentity) order by a.attnum)
+	from pg_catalog.pg_attribute a
+	cross join lateral (
+		with recursive below as (
+			select t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typelem, t.typtypmod, a.atttypmod as typmod,
+				t.typnotnull, t.typdefault is not null as has_default, 0 as depth
+			from pg_catalog.pg_type t where t.oid = a.atttypid
+			union all
+			select t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typelem, t.typtypmod,
+				case below.typtype when 'd' then below.typtypmod else e.typtypmod end,
+				below.typnotnull or t.typnotnull, below.has_default or t.typdefault is not null, depth + 1
+			from below left join pg_catalog.pg_type e on e.oid = below.typelem and e.typtype = 'd' and below.typtype = 'b'
+			join pg_catalog.pg_type t on t.oid = case when below.typtype = 'd' then below.typbasetype
+				else (select typarray from pg_catalog.pg_type where oid = e.typbasetype) end
+		) select * from below order by depth desc limit 1
+	) b
+	join pg_catalog.pg_namespace ns on ns.oid = b.typnamespace
+	left join pg_catalog.pg_collation co on co.oid = a.attcollation
+	where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)`
+
+// columnsSQL reads the columns of one table, NULL for a table that doesn't exist.
+const columnsSQL = `select ` + columnsJSON + ` from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass($1)`
+
+// liveColumns are the columns of a model's table at one time, from the catalog. They are immutable.
+type liveColumns struct {
+	// columns are those of the model by position, nil for a column that the table doesn't have.
+	columns []*liveColumn
+	// casts identifies the casts that statements need, "" if they need none.
+	casts string
+}
+
+// newLiveColumns assigns the table's columns to the model's.
+func (d *descriptor) newLiveColumns(table []liveColumn) *liveColumns {
+	l := &liveColumns{columns: make([]*liveColumn, len(d.columns))}
+	var casts strings.Builder
+	for i := range table {
+		position, ok := d.byName[table[i].Name]
+		if !ok {
+			continue
+		}
+		l.columns[position] = &table[i]
+		if cast := l.cast(position); cast != "" {
+			casts.WriteString(strconv.Itoa(position) + cast)
+		}
+	}
+	l.casts = casts.String()
+	return l
+}
+
+// cast returns the cast to write after the placeholder of a value that is assigned to a column, "" if it needs none. The driver
+// encodes an argument as the parameter's type, which it doesn't know for a domain.
+func (l *liveColumns) cast(position int) string {
+	if l == nil || l.columns[position] == nil || !l.columns[position].isDomain() {
+		return ""
+	}
+	return "::" + l.columns[position].BaseName
+}
+
+// liveColumns returns the catalog's description of the model's columns. It is read once, in one round trip, in the transaction of
+// ctx or on the pool. [CheckSchema] reads it too. It is read again after the server has reported that a statement is outdated.
+// ctx bounds the call. Errors are those of the statement. It is safe for concurrent use.
+//
+// A table that doesn't exist has no columns, which is not remembered: the statement that follows reports it.
+func (r *Repository[T, K]) liveColumns(ctx context.Context) (*liveColumns, error) {
+	if known := r.d.live.Load(); known != nil {
+		return known, nil
+	}
+	var table []liveColumn
+	err := retryRead(ctx, r.tx, func() (err error) {
+		table, err = readColumns(ctx, r.tx, r.d.table)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	live := r.d.newLiveColumns(table)
+	if len(table) > 0 {
+		r.d.live.Store(live)
+	}
+	return live, nil
+}
+
+// readColumns reads the columns of a table, given as in SQL. It takes one round trip in every exec mode.
+func readColumns(ctx context.Context, q Querier, table string) ([]liveColumn, error) {
+	rows, err := q.Query(ctx, columnsSQL, pgx.QueryExecModeExec, table) //nolint:rowserrcheck // CollectRows sees to it
+	if err != nil {
+		return nil, fmt.Errorf("reading the columns: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil || len(found) == 0 || found[0] == nil {
+		return nil, err //nolint:wrapcheck // the caller wraps it with the operation
+	}
+	var columns []liveColumn
+	if err := json.Unmarshal(found[0], &columns); err != nil {
+		return nil, fmt.Errorf("reading the columns: %w", err)
+	}
+	return columns, nil
+}
