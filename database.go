@@ -70,8 +70,8 @@ func WithSchemaPolicy(policy SchemaPolicy) Option {
 	return Option{apply: func(o *options) { o.schema = policy }}
 }
 
-// Open makes a Database. It opens no connection: [Database.Start] does. Where cfg names no server, the address comes from the
-// environment (see pgfx.Open). Errors are those of pgfx.Open, health.NewMonitor and txn.NewManager; after an error nothing has
+// Open makes a Database. It opens no connection: [Database.Start] does. The environment completes cfg (see
+// pgfx.Open). Errors are those of pgfx.Open, health.NewMonitor and txn.NewManager; after an error nothing has
 // to be closed.
 func Open(cfg pgfx.Config, opts ...Option) (*Database, error) {
 	var o options

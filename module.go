@@ -24,7 +24,8 @@ import (
 // monitor. If no value is requested, no connection is opened.
 //
 // The server's address comes from a supplied pgfx.Config, from a pgfx.Endpoint such as embedded.Module provides, or from
-// DATABASE_URL. Without a *zap.Logger in the application nothing is logged.
+// DATABASE_URL. Variables complete a supplied pgfx.Config (see pgfx.Open). Without a *zap.Logger in the application nothing is
+// logged.
 var Module = ModuleFor("") //nolint:gochecknoglobals // an fx.Option that nothing writes to
 
 // ModuleFor provides another database beside the default one. Its values carry the name as Fx's name tag:
@@ -113,6 +114,7 @@ func newFxDatabase(p params) (fxDatabase, error) {
 		WithTx(forDatabase(name, p.TxOptions)...), WithModels(forDatabase(name, p.Models)...),
 		WithSchemaPolicy(slices.Max(append(p.SchemaPolicies, SchemaWarn))))
 	if err != nil {
+		p.logError("database not configured", err)
 		return fxDatabase{}, err
 	}
 	p.Lifecycle.Append(fx.StopHook(func(ctx context.Context) error {
@@ -123,8 +125,26 @@ func newFxDatabase(p params) (fxDatabase, error) {
 	if name == slices.Min(p.Databases) { // one database logs for all
 		p.Lifecycle.Append(fx.StartHook(p.warnAboutUnknownDatabases))
 	}
-	p.Lifecycle.Append(fx.StartHook(d.Start))
+	p.Lifecycle.Append(fx.StartHook(func(ctx context.Context) error {
+		err := d.Start(ctx)
+		if err != nil {
+			p.logError("database not started", err)
+		}
+		return err
+	}))
 	return fxDatabase{d}, nil
+}
+
+// logError logs why the application cannot start. Fx logs the error too, but among the names of its constructors.
+func (p params) logError(message string, err error) {
+	if p.Logger == nil {
+		return
+	}
+	fields := []zap.Field{zap.Error(err)}
+	if p.Name != "" {
+		fields = append(fields, zap.String("database_name", string(p.Name)))
+	}
+	p.Logger.Named("rdsfx").Error(message, fields...)
 }
 
 // monitorWithChecks adds the application's checks to the monitor. They are no input of newFxDatabase, because a check may

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
+	"go.uber.org/fx/fxevent"
 	fxapp "go.uber.org/fx/fxtest"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -293,7 +294,7 @@ func TestModule_PoolLivesWithTheApplication(t *testing.T) {
 	for _, entry := range logs.All() {
 		names = append(names, entry.LoggerName)
 	}
-	assert.Equal(t, []string{"pgfx", "health", "health"}, names, "the monitor starts after the pool")
+	assert.Equal(t, []string{"pgfx", "pgfx", "health", "health"}, names, "the monitor starts after the pool")
 }
 
 // silentPort returns the address of a listener that accepts connections and never answers.
@@ -434,6 +435,31 @@ func TestModule_ModelWithoutKeyFailsNew(t *testing.T) {
 		repo.Provide[keyless, uuid.UUID]("users"), fx.Invoke(func(*repo.Repository[keyless, uuid.UUID]) {}))
 	require.ErrorContains(t, app.Err(), "keyless")
 	require.ErrorContains(t, app.Err(), "pk")
+}
+
+func TestModule_LogsOwnErrorFirst(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.ErrorLevel)
+	start := func(cfg pgfx.Config) error {
+		app := fx.New(rdsfx.ModuleFor("reporting"), fx.Supply(zap.New(core)),
+			fx.Supply(fx.Annotate(cfg, fx.ResultTags(`name:"reporting"`))),
+			fx.WithLogger(func(logger *zap.Logger) fxevent.Logger { return &fxevent.ZapLogger{Logger: logger} }),
+			fx.Invoke(fx.Annotate(func(*pgfx.DB) {}, fx.ParamTags(`name:"reporting"`))))
+		return app.Start(within(t, 2*time.Second))
+	}
+	require.Error(t, start(pgfx.Config{URL: "postgres://app@localhost/app", Pool: pgfx.PoolConfig{MaxConns: -3}}))
+	first := logs.TakeAll()[0]
+	assert.Equal(t, "database not configured", first.Message)
+	assert.Equal(t, `pgfx: invalid config of database "reporting": Pool.MaxConns (pool.max_conns, REPORTING_DATABASE_POOL_MAX_CONNS) is "-3": `+
+		`set 1 or more, or 0 for the default; the pool must have a limit`, first.ContextMap()["error"])
+
+	err := start(pgfx.Config{URL: "postgres://app@127.0.0.1:1/app"})
+	var connect *pgfx.ConnectError
+	require.ErrorAs(t, err, &connect)
+	first = logs.TakeAll()[0]
+	assert.Equal(t, "database not started", first.Message)
+	assert.Equal(t, err.Error(), first.ContextMap()["error"])
+	assert.Equal(t, "reporting", first.ContextMap()["database_name"])
 }
 
 func TestModule_OptionalStartRecoversLater(t *testing.T) {

@@ -208,9 +208,10 @@ const (
 	// StartRequire retries until the database can be reached, and fails the start if that takes too long. It is the default.
 	StartRequire StartMode = "require"
 	// StartOptional makes one attempt. If that fails, the application starts without the database; connecting and the setup
-	// steps continue in the background.
+	// steps continue in the background. Until they are done, the pool refuses all other work with [ErrSetupNotFinished].
 	StartOptional StartMode = "optional"
-	// StartLazy does not wait for the database: connecting and the setup steps run in the background.
+	// StartLazy does not wait for the database: connecting and the setup steps run in the background. Until they are done, the
+	// pool refuses all other work with [ErrSetupNotFinished]. [DB.AwaitReady] waits for them.
 	StartLazy StartMode = "lazy"
 )
 

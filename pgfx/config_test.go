@@ -125,7 +125,7 @@ func TestConfigError_NamesKeyAndVariable(t *testing.T) {
 	require.EqualError(t, config.Validate(), "pgfx: invalid config: Pool.MaxConns (pool.max_conns, DATABASE_POOL_MAX_CONNS)"+fix)
 
 	_, err := pgfx.Open(config, pgfx.WithName("reporting"))
-	require.EqualError(t, err, "pgfx: invalid config: Pool.MaxConns (pool.max_conns, REPORTING_DATABASE_POOL_MAX_CONNS)"+fix)
+	require.EqualError(t, err, "pgfx: invalid config of database \"reporting\": Pool.MaxConns (pool.max_conns, REPORTING_DATABASE_POOL_MAX_CONNS)"+fix)
 }
 
 func TestConfig_ZeroValueIsValid(t *testing.T) {

@@ -86,6 +86,12 @@ This table lists every field of ` + "`pgfx.Config`" + `. It is generated from th
 - ` + "`pgfx.Off`" + ` is -1. Where the meaning mentions Off, it disables a limit or a feature. Write ` + "`-1ns`" + ` for a duration in YAML and in
   the environment.
 - Durations are written ` + "`30s`, `5m` or `1h`" + `; in JSON they are numbers of nanoseconds.
+- The first source that sets a field counts. The order is: the ` + "`pgfx.Config`" + ` in code, the environment, the default. A named
+  database inherits from the Config of the default database, then from its variables, before the default.
+- A URL is a whole address: if the Config sets URL, the environment adds no part of an address. If it sets Host, the
+  environment adds the other parts, but no URL.
+- The start logs which fields come from where ("database configured"). It warns of variables that have no effect, misspelled
+  names included. ` + "`DB.ConfigValues`" + ` returns each field with its value and its source, secrets masked.
 - A named database reads the same variables with its name as a prefix, for example ` + "`REPORTING_DATABASE_URL`" + `.
 - The counterpart is the name of the parameter in comparable connection managers (SQLAlchemy, HikariCP).
 

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,11 +47,15 @@ type ConfigError struct {
 	// Problems has at least one element.
 	Problems []ConfigProblem
 
-	what string // "" for a Config
+	what     string // "" for a Config
+	database string // name of the database in the application, "" for the default one
 }
 
 func (e *ConfigError) Error() string {
 	what := cmp.Or(e.what, "config")
+	if e.database != "" {
+		what += " of database " + strconv.Quote(e.database)
+	}
 	if len(e.Problems) == 1 {
 		return "pgfx: invalid " + what + ": " + e.Problems[0].String()
 	}
@@ -64,10 +69,10 @@ func (e *ConfigError) Error() string {
 
 // Validate returns a [*ConfigError] with all problems of c, or nil. It reads the files that c names, to report a missing one
 // early. It opens no connection. A missing address is valid, because it may come from an [Endpoint] or the environment.
-func (c Config) Validate() error { return c.validate(EnvPrefix) }
+func (c Config) Validate() error { return c.validate("") }
 
-// validate is Validate with the prefix of the environment variables to name.
-func (c Config) validate(prefix string) error {
+// validate is Validate for the database with this name.
+func (c Config) validate(database string) error {
 	v := &validator{}
 	v.address(c)
 	v.tls(c.TLS)
@@ -86,11 +91,14 @@ func (c Config) validate(prefix string) error {
 		p := &v.problems[i]
 		for _, s := range settings() {
 			if s.field == p.Field {
-				p.Key, p.Env = s.key, prefix+s.env
+				p.Key, p.Env = s.key, envPrefix(database)+s.env
 			}
 		}
 	}
-	return v.err("")
+	if len(v.problems) == 0 {
+		return nil
+	}
+	return &ConfigError{Problems: v.problems, database: database}
 }
 
 // validator collects problems.

@@ -85,7 +85,7 @@ func applicationName(name, purpose string) string {
 
 // beforeConnect is pgxpool's BeforeConnect hook. It fails at once while the gate is closed, so the pool does not dial.
 func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
-	if err := db.gate.Err(); err != nil {
+	if err := db.gate.check(ctx, db); err != nil {
 		return err
 	}
 	if err := db.pacer.begin(ctx); err != nil {
@@ -93,7 +93,7 @@ func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 	}
 	err := db.prepareConfig(ctx, cc)
 	if err == nil {
-		err = db.gate.Err() // may have been closed meanwhile
+		err = db.gate.check(ctx, db) // may have been closed meanwhile
 	}
 	if err != nil {
 		db.pacer.end(err)

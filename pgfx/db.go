@@ -24,6 +24,7 @@ import (
 type DB struct {
 	name       string
 	config     Config
+	origins    map[string]origin // of the config's fields
 	target     string
 	logger     *zap.Logger
 	options    options
@@ -39,6 +40,8 @@ type DB struct {
 	retry      RetryPolicy
 	opened     time.Time
 
+	configWarnings []configWarning // logged by Start
+
 	acquireTimeout    time.Duration // 0: none
 	acquireTimeouts   sharedTimeout
 	validateTimeout   time.Duration // 0: connections are not validated
@@ -46,6 +49,7 @@ type DB struct {
 	generation        atomic.Int64 // counts the resets of the pool
 
 	started, initialized, closed atomic.Bool
+	ready                        chan struct{} // closed when the setup steps have run
 
 	background     sync.WaitGroup
 	lifetime       context.Context //nolint:containedctx // ends background work when the DB closes
@@ -54,18 +58,22 @@ type DB struct {
 	closeCompleted chan struct{}
 }
 
-// Open returns a DB whose gate is closed. It opens no connection; [DB.Start] does. If cfg has no address, the address is read
-// from the environment (see [ConfigFromEnv]). Errors are [*ConfigError].
+// Open returns a DB whose gate is closed. It opens no connection; [DB.Start] does. Errors are [*ConfigError].
+//
+// The environment (see [ConfigFromEnv]) completes cfg: it sets fields that are zero in cfg. A URL in cfg is a whole address, so
+// the environment adds no part of an address to it. To a Host it adds the other parts, but no URL. [DB.ConfigValues] returns
+// where each value comes from.
 //
 // The pool's background goroutine runs from now on, so call [DB.Close] even if you never call Start.
 func Open(cfg Config, opts ...Option) (*DB, error) {
 	own := collectOptions(opts)
 	name := own.name
-	given, err := configSources{database: name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}.resolve(cfg)
+	resolved, err := configSources{database: name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}.resolve(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := given.validate(envPrefix(name)); err != nil {
+	given := resolved.config
+	if err := given.validate(name); err != nil {
 		return nil, err
 	}
 	config := given.WithDefaults()
@@ -75,7 +83,8 @@ func Open(cfg Config, opts ...Option) (*DB, error) {
 	}
 
 	db := &DB{
-		name: name, config: config, options: own, logger: zap.NewNop(), opened: time.Now(), closeCompleted: make(chan struct{}),
+		name: name, config: config, options: own, logger: zap.NewNop(), opened: time.Now(),
+		closeCompleted: make(chan struct{}), ready: make(chan struct{}),
 		acquireTimeout: orElse(config.Pool.AcquireTimeout, 0), validateTimeout: orElse(config.Timeouts.Validate, 0),
 		validateAfterIdle: validateAfterIdle,
 	}
@@ -85,6 +94,7 @@ func Open(cfg Config, opts ...Option) (*DB, error) {
 	if name != "" {
 		db.logger = db.logger.With(zap.String("database_name", name))
 	}
+	db.origins, db.configWarnings = resolved.origins, resolved.warnings
 	db.retry = db.retryPolicy()
 	db.target = targetOf(poolConfig.ConnConfig)
 	db.connConfig = poolConfig.ConnConfig.Copy()

@@ -25,6 +25,9 @@ var (
 		"use a database with Config.Pooler direct that bypasses the pooler")
 	// ErrNotStarted is the cause of an [*UnavailableError] before [DB.Start].
 	ErrNotStarted = errors.New("database handle is not started yet; with Fx, use it in OnStart hooks or later, not in constructors")
+	// ErrSetupNotFinished is the cause of an [*UnavailableError] while the setup steps, the schema check included, have not all
+	// run. If a step has failed, the cause also wraps its error. [DB.AwaitReady] waits for the end of the setup.
+	ErrSetupNotFinished = errors.New("setup not finished")
 )
 
 // Cause is the kind of failure that makes a database unusable. In JSON it is the text of the constant.
@@ -63,10 +66,10 @@ const (
 // CauseOf classifies an error of connecting, or of a statement whose connection was lost.
 func CauseOf(err error) Cause { return Cause(sqlstate.CauseOf(err)) }
 
-// UnavailableError is returned at once, without an attempt to connect, while the gate is closed: before [DB.Start], while the
-// database is down, and after [DB.Close]. It matches [ErrUnavailable].
+// UnavailableError is returned at once, without an attempt to connect, while the gate is closed. The gate is closed until the
+// setup steps of [DB.Start] have run, while the database is down, and after [DB.Close]. It matches [ErrUnavailable].
 type UnavailableError struct {
-	// Cause is the error of the last attempt to connect, [ErrNotStarted] or [ErrClosed].
+	// Cause is the error of the last attempt to connect, [ErrNotStarted], [ErrSetupNotFinished] or [ErrClosed].
 	Cause error
 	// Since is the time at which the gate was closed.
 	Since time.Time

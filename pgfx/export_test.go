@@ -46,5 +46,5 @@ func Settings() (names [][3]string, types []reflect.Type) {
 
 // ConfigFromMap is ConfigFromEnvPrefix with a given environment.
 func ConfigFromMap(prefix string, environment map[string]string) (Config, error) {
-	return configFromEnv(prefix, environment)
+	return configFromEnv(prefix, "", environment)
 }

@@ -1,6 +1,8 @@
 package pgfx
 
 import (
+	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -8,23 +10,56 @@ import (
 // Gate is a circuit breaker in front of the pool. While it is closed, every acquire and every dial of the pool fails at once
 // with an [*UnavailableError], also for users of the raw pool. Connections that [DB.Connect] opens pass a closed gate.
 //
-// The gate is closed until a start succeeds. From then on the health monitor opens and closes it. A Gate is safe for
+// The gate is closed until the setup steps have run. From then on the health monitor opens and closes it. A Gate is safe for
 // concurrent use.
 type Gate struct {
 	closed atomic.Pointer[UnavailableError] // nil while the gate is open
+	// setupDone is set once the setup steps have run.
+	setupDone atomic.Bool
 }
 
-// Open lets acquires and dials pass. It does not open the gate of a DB that was closed.
+// Open lets acquires and dials pass. It does not open the gate of a DB that was closed. Until the setup steps have run, it lets
+// only the setup steps pass; all others get [ErrSetupNotFinished].
 func (g *Gate) Open() {
 	for {
 		current := g.closed.Load()
 		if current == nil || current.Cause == ErrClosed { //nolint:errorlint // the sentinel itself, set by DB.Close
 			return
 		}
-		if g.closed.CompareAndSwap(current, nil) {
+		var next *UnavailableError
+		if !g.setupDone.Load() {
+			if errors.Is(current.Cause, ErrSetupNotFinished) {
+				return
+			}
+			next = &UnavailableError{Cause: ErrSetupNotFinished, Since: current.Since}
+		}
+		if g.closed.CompareAndSwap(current, next) {
 			return
 		}
 	}
+}
+
+// finishSetup opens the gate for everyone, unless it is closed for another reason than the setup.
+func (g *Gate) finishSetup() {
+	g.setupDone.Store(true)
+	if current := g.closed.Load(); current != nil && errors.Is(current.Cause, ErrSetupNotFinished) {
+		g.closed.CompareAndSwap(current, nil) // if it fails, another goroutine has just decided
+	}
+}
+
+// setupKey is the key of a context value that holds the DB whose setup steps run with the context.
+type setupKey struct{}
+
+// check returns nil if an acquire or a dial with ctx may pass, and the *UnavailableError otherwise.
+func (g *Gate) check(ctx context.Context, db *DB) error {
+	closed := g.closed.Load()
+	if closed == nil {
+		return nil
+	}
+	if errors.Is(closed.Cause, ErrSetupNotFinished) && ctx.Value(setupKey{}) == db {
+		return nil
+	}
+	return closed
 }
 
 // Close makes acquires and dials fail with an UnavailableError of this cause. If the gate is closed already, it replaces the

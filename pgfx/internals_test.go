@@ -28,15 +28,23 @@ func TestInternals_ReportFailuresOfStatementsAcquiresAndConnects(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, err, *last.Swap(nil))
 
-	lazy := started(t, pgfx.Config{URL: "postgres://nobody@127.0.0.1:1/none", Start: pgfx.StartConfig{Mode: pgfx.StartLazy}})
+	var away atomic.Bool
+	gone := started(t, serverConfig(), pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
+		if away.Load() {
+			cc.Host, cc.Port = "127.0.0.1", 1
+		}
+		return nil
+	}))
+	away.Store(true)
+	gone.Reset()
 	var connects, all atomic.Int64
-	lazy.Internals().SubscribeFailures(func(err error) {
+	gone.Internals().SubscribeFailures(func(err error) {
 		if _, ok := err.(*pgconn.ConnectError); ok { //nolint:errorlint // the error of the attempt itself
 			connects.Add(1)
 		}
 		all.Add(1)
 	})
-	_, err = lazy.Pool().Exec(t.Context(), "select 1")
+	_, err = gone.Pool().Exec(t.Context(), "select 1")
 	require.Error(t, err)
 	require.Positive(t, connects.Load())
 	require.Greater(t, all.Load(), int64(1), "the acquire has failed too")

@@ -68,8 +68,8 @@ func WithName(name string) Option {
 
 // WithBase sets the [Config] from which a named database inherits the fields that its own Config leaves zero. A Config with
 // URL or Host takes no part of the base's address. A Config with other parts of an address, such as Database alone, replaces
-// those parts. SearchPath and Role are never inherited. Default: the Config from the DATABASE_… variables. WithBase has no
-// effect on the default database.
+// those parts. SearchPath and Role are never inherited. The DATABASE_… variables complete the base. WithBase has no effect on
+// the default database.
 func WithBase(base Config) Option {
 	return Option{apply: func(o *options) { o.base = base }}
 }
@@ -120,7 +120,9 @@ type SetupStep struct {
 	// Order sorts the steps of a database, lowest first. Steps with equal Order run in the order of their names. Default: 0.
 	Order int
 	// Run does the work. It runs on every start of every instance of the application, so it must be idempotent and must lock
-	// what instances cannot do concurrently. ctx ends at the deadline of the start; in the background, when the DB is closed.
+	// what instances cannot do concurrently. Use ctx, or a context made from it, for all statements: the pool refuses other
+	// contexts with [ErrSetupNotFinished] until all steps have run. ctx ends at the deadline of the start; in the background,
+	// when the DB is closed.
 	Run func(ctx context.Context, db *DB) error
 
 	database string

@@ -30,6 +30,7 @@ func (db *DB) Start(ctx context.Context) error {
 	if !db.started.CompareAndSwap(false, true) {
 		return errors.New("pgfx: start: already started")
 	}
+	db.logConfig(db.configWarnings)
 	outer := ctx
 	ctx, cancel := db.startContext(ctx)
 	defer cancel()
@@ -47,6 +48,7 @@ func (db *DB) Start(ctx context.Context) error {
 
 func (db *DB) start(ctx context.Context) error {
 	began := time.Now()
+	ctx = context.WithValue(ctx, setupKey{}, db)
 	switch db.config.Start.Mode {
 	case StartLazy:
 		db.gate.Open()
@@ -149,10 +151,22 @@ func (db *DB) connectWithRetry(ctx context.Context) error {
 			last = connect
 		}
 		last.Attempts, last.Elapsed = retries.Attempts(), retries.Elapsed()
+		if attempt := retries.Attempts(); attempt&(attempt-1) == 0 { // 1, 2, 4, 8, so a long wait does not flood the log
+			db.logger.Warn("connect attempt failed", zap.Int("attempt", attempt), timeLeft(ctx), zap.Error(last))
+		}
 		if !retries.NextAfter(ctx, connect) {
 			return last
 		}
 	}
+}
+
+// timeLeft returns the log field with the time until the deadline of ctx.
+func timeLeft(ctx context.Context) zap.Field {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return zap.Skip()
+	}
+	return zap.Duration("time_left", time.Until(deadline))
 }
 
 // startPolicy returns the retry policy of a start. Attempts are limited only if the configuration sets a limit, and need no
@@ -218,7 +232,30 @@ func (db *DB) runSetup(ctx context.Context) error {
 		return err
 	}
 	db.initialized.Store(true)
+	db.gate.finishSetup()
+	close(db.ready)
 	return nil
+}
+
+// AwaitReady waits until the database has been reached and all setup steps, the schema check included, have run. Background
+// loops call it first, because [StartOptional] and [StartLazy] start the application earlier. It returns nil at once if the
+// setup is done, even while the database is down.
+//
+// If ctx ends first, the error matches ctx's error and names what the start waits for. After [DB.Close] it is [ErrClosed].
+func (db *DB) AwaitReady(ctx context.Context) error {
+	select {
+	case <-db.ready:
+		return nil
+	default:
+	}
+	select {
+	case <-db.ready:
+		return nil
+	case <-db.lifetime.Done():
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("pgfx: database not ready: %w; %w", context.Cause(ctx), db.gate.Err())
+	}
 }
 
 // startInBackground connects and runs the setup steps in a goroutine, and retries until both succeed or the DB is closed.
@@ -227,10 +264,11 @@ func (db *DB) startInBackground() {
 		policy, logged := db.startPolicy(), ""
 		policy.MaxAttempts = Off
 		retries := policy.Begin()
+		setupCtx := context.WithValue(db.lifetime, setupKey{}, db)
 		for {
-			err := db.connectOnce(db.lifetime)
+			err := db.connectOnce(setupCtx)
 			if err == nil {
-				err = db.runSetup(db.lifetime)
+				err = db.runSetup(setupCtx)
 			}
 			if err == nil {
 				db.logger.Info("database ready", zap.String("target", db.target), zap.Duration("took", retries.Elapsed()),
@@ -240,6 +278,7 @@ func (db *DB) startInBackground() {
 			if db.lifetime.Err() != nil {
 				return
 			}
+			db.gate.Close(fmt.Errorf("%w; last attempt: %w", ErrSetupNotFinished, err))
 			if text := err.Error(); text != logged { // log each failure once, not each attempt
 				db.logger.Warn("database not ready; retrying", zap.Int("attempt", retries.Attempts()), zap.Error(err))
 				logged = text

@@ -166,6 +166,23 @@ func TestStart_WaitsForServer(t *testing.T) {
 	require.NoError(t, db.Close(t.Context()))
 }
 
+func TestStart_LogsAttemptsAtEachDoubling(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.WarnLevel)
+	db := open(t, pgfx.Config{
+		URL: "postgres://app@127.0.0.1:1/app?sslmode=disable", Retry: pgfx.RetryConfig{Delay: time.Microsecond, MaxAttempts: 6},
+	}, pgfx.WithLogger(zap.New(core)))
+	require.Error(t, db.Start(within(t, 20*time.Second)))
+	attempts := []int64{}
+	for _, line := range logs.FilterMessage("connect attempt failed").All() {
+		fields := line.ContextMap()
+		attempts = append(attempts, fields["attempt"].(int64))
+		assert.Contains(t, fields["error"], "connection refused")
+		assert.Positive(t, fields["time_left"])
+	}
+	assert.Equal(t, []int64{1, 2, 4}, attempts)
+}
+
 func TestStart_OpensMinConns(t *testing.T) {
 	t.Parallel()
 	cfg := serverConfig()
@@ -275,7 +292,60 @@ func TestStartLazy_DoesNotWait(t *testing.T) {
 	cfg.Start.Mode = pgfx.StartLazy
 	db = open(t, cfg)
 	require.NoError(t, db.Start(t.Context()))
+	require.NoError(t, db.AwaitReady(within(t, 10*time.Second)))
+	assert.True(t, db.IsInitialized())
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
-	require.Eventually(t, db.IsInitialized, 10*time.Second, time.Millisecond)
+}
+
+func TestSetup_GateStaysClosedUntilAllStepsHaveRun(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgfx.StartMode{pgfx.StartRequire, pgfx.StartOptional, pgfx.StartLazy} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			running, proceed := make(chan struct{}), make(chan struct{})
+			cfg := serverConfig()
+			cfg.Start.Mode = mode
+			db := open(t, cfg, pgfx.WithSetup(pgfx.SetupStep{Name: "slow", Run: func(ctx context.Context, db *pgfx.DB) error {
+				close(running)
+				<-proceed
+				_, err := db.Pool().Exec(ctx, "select 1") // the step itself may use the pool
+				return err
+			}}))
+			outcome := make(chan error, 1)
+			go func() { outcome <- db.Start(within(t, 20*time.Second)) }()
+			<-running
+			db.Internals().Gate().Open() // as the monitor does after a probe
+			_, err := db.Pool().Exec(t.Context(), "select * from missing")
+			require.ErrorIs(t, err, pgfx.ErrSetupNotFinished)
+			require.ErrorIs(t, err, pgfx.ErrUnavailable)
+			short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			err = db.AwaitReady(short)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorIs(t, err, pgfx.ErrSetupNotFinished)
+
+			close(proceed)
+			require.NoError(t, <-outcome)
+			require.NoError(t, db.AwaitReady(within(t, 20*time.Second)))
+			_, err = db.Pool().Exec(t.Context(), "select 1")
+			require.NoError(t, err)
+			db.Internals().Gate().Close(errors.New("down"))
+			require.NoError(t, db.AwaitReady(t.Context()), "the setup is done, even while the database is down")
+		})
+	}
+}
+
+func TestSetup_UnavailableErrorWrapsFailureOfLastAttempt(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Start.Mode, cfg.Retry.Delay = pgfx.StartLazy, time.Millisecond
+	boom := errors.New("boom")
+	db := started(t, cfg, pgfx.WithSetup(pgfx.SetupStep{Name: "ddl", Run: func(context.Context, *pgfx.DB) error { return boom }}))
+	require.Eventually(t, func() bool {
+		_, err := db.Pool().Exec(t.Context(), "select 1")
+		return errors.Is(err, boom) && errors.Is(err, pgfx.ErrSetupNotFinished)
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, db.Close(within(t, 10*time.Second)))
+	require.ErrorIs(t, db.AwaitReady(t.Context()), pgfx.ErrClosed)
 }

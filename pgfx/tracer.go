@@ -38,7 +38,7 @@ func (db *DB) poolTracer() pgx.QueryTracer {
 
 // TraceAcquireStart returns the context that the pool uses for the acquire.
 func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
-	err := t.db.gate.Err()
+	err := t.db.gate.check(ctx, t.db)
 	if err == nil {
 		err = t.db.guardAcquire(ctx)
 	}

@@ -53,12 +53,12 @@ const createTypes = `create type color as enum ('red', 'green'); create domain k
 func typeNames() pgfx.Option { return pgfx.WithTypes("color", "key", "address", "span") }
 
 // usesTypes sends and reads values of every kind of type.
-func usesTypes(t *testing.T, q interface {
+func usesTypes(ctx context.Context, t *testing.T, q interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 },
 ) {
 	t.Helper()
-	ctx, want := t.Context(), []address{{"High Street", "green", uuid.New()}, {"", "red", uuid.New()}}
+	want := []address{{"High Street", "green", uuid.New()}, {"", "red", uuid.New()}}
 	var got []address
 	require.NoError(t, q.QueryRow(ctx, "select $1::address[]", want).Scan(&got))
 	assert.Equal(t, want, got)
@@ -80,10 +80,10 @@ func TestWithTypes_RegistersOnEveryConnection(t *testing.T) {
 	cfg, run := ownSchema(t)
 	run(createTypes)
 	db := started(t, cfg, typeNames())
-	usesTypes(t, db.Pool())
+	usesTypes(t.Context(), t, db.Pool())
 	conn, err := db.Connect(within(t, 10*time.Second), "test")
 	require.NoError(t, err)
-	usesTypes(t, conn)
+	usesTypes(t.Context(), t, conn)
 	require.NoError(t, conn.Close(t.Context()))
 }
 
@@ -121,25 +121,23 @@ func TestWithTypes_SetupStepCreatesTypes(t *testing.T) {
 			t.Parallel()
 			cfg, _ := ownSchema(t)
 			cfg.Start.Mode, cfg.Pool.MinConns = mode, 3
-			ready := make(chan struct{})
 			db := started(t, cfg, typeNames(), pgfx.WithSetup(
 				pgfx.SetupStep{Name: "a create", Run: func(ctx context.Context, db *pgfx.DB) error {
 					_, err := db.Pool().Exec(ctx, createTypes)
 					return err
 				}},
-				pgfx.SetupStep{Name: "b use", Run: func(_ context.Context, db *pgfx.DB) error {
-					defer close(ready)
-					usesTypes(t, db.Pool())
+				pgfx.SetupStep{Name: "b use", Run: func(ctx context.Context, db *pgfx.DB) error {
+					usesTypes(ctx, t, db.Pool())
 					return nil
 				}},
 			))
-			<-ready
+			require.NoError(t, db.AwaitReady(within(t, 20*time.Second)))
 			var held []interface{ Release() }
 			for range 3 { // connections opened before the types existed
 				conn, err := db.Pool().Acquire(within(t, 10*time.Second))
 				require.NoError(t, err)
 				held = append(held, conn)
-				usesTypes(t, conn)
+				usesTypes(t.Context(), t, conn)
 			}
 			for _, conn := range held {
 				conn.Release()
@@ -169,7 +167,7 @@ func TestWithTypes_LazyStartWaitsForTypes(t *testing.T) {
 	assert.False(t, db.IsInitialized())
 	run(createTypes)
 	require.Eventually(t, db.IsInitialized, 10*time.Second, time.Millisecond)
-	usesTypes(t, db.Pool())
+	usesTypes(t.Context(), t, db.Pool())
 }
 
 func TestWithTypes_RecreatedTypes(t *testing.T) {
@@ -179,19 +177,19 @@ func TestWithTypes_RecreatedTypes(t *testing.T) {
 	db := started(t, cfg, typeNames())
 	old, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
-	usesTypes(t, old)
+	usesTypes(t.Context(), t, old)
 	run("drop type span; drop type address; drop type color; drop domain key;" + createTypes)
 	fresh, err := db.Pool().Acquire(t.Context()) // a new connection loads the new types
 	require.NoError(t, err)
-	usesTypes(t, fresh)
+	usesTypes(t.Context(), t, fresh)
 	fresh.Release()
 	old.Release()
 	first, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
 	second, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
-	usesTypes(t, first) // the connection with the old types has been recycled
-	usesTypes(t, second)
+	usesTypes(t.Context(), t, first) // the connection with the old types has been recycled
+	usesTypes(t.Context(), t, second)
 	first.Release()
 	second.Release()
 	assert.EqualValues(t, 3, db.Pool().Stat().NewConnsCount())
