@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/internal/deadline"
@@ -144,7 +145,8 @@ func (p params) logError(message string, err error) {
 	if p.Name != "" {
 		fields = append(fields, zap.String("database_name", string(p.Name)))
 	}
-	p.Logger.Named("rdsfx").Error(message, fields...)
+	logger := p.Logger.Named("rdsfx").WithOptions(zap.AddStacktrace(zapcore.FatalLevel)) // the stack holds only Fx's internals
+	logger.Error(message, fields...)
 }
 
 // monitorWithChecks adds the application's checks to the monitor. They are no input of newFxDatabase, because a check may

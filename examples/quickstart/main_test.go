@@ -134,5 +134,7 @@ func TestQuickstart_ReportsStartErrors(t *testing.T) {
 
 	cmd, out = command(t, build(t), "DATABASE_URL=postgres://app@localhost/app", "DATABASE_TLS_MODE=on", "DATABASE_PORT=-1")
 	require.Error(t, cmd.Run())
-	assert.True(t, strings.HasPrefix(out.String(), "pgfx: invalid config, 2 problems:\n"), out)
+	assert.Contains(t, out.String(), "\npgfx: invalid config, 2 problems:\n")
+	assert.NotContains(t, out.String(), "goroutine")
+	assert.NotContains(t, out.String(), "newFxDatabase", "neither a stack nor the path of constructors")
 }
