@@ -98,7 +98,7 @@ models: ## Compare the repository with hand-written SQL and scany over many rand
 
 .PHONY: recovery
 recovery: ## Measure recovery from outages beside plain pgxpool (minutes; docs/recovery.md)
-	go test -run='^$$' -bench='^BenchmarkRecovery$$' -benchtime=1x -timeout=20m ./health
+	go test -run='^$$' -bench='^BenchmarkRecovery$$' -benchtime=1x -timeout=30m ./health -update
 
 .PHONY: lost-commits
 lost-commits: ## Lose commits in every way and check each answer (minutes): make lost-commits ROUNDS=1000

@@ -12,15 +12,16 @@
 //
 //   - A confirmed failure, such as a refused connection, takes a database down at once. A suspected failure, such as a timeout,
 //     takes it down when it occurs twice in a row. A connection that is accepted but not answered is a failure.
-//   - A database that was down is usable again after two successful probes, 50 ms apart.
+//   - A database that was down is usable again after two successful probes, 20 ms apart.
 //   - Degraded means that the database is usable and has a problem: an exhausted pool, a server that runs out of connection
 //     slots, or new connections that fail while old ones work. Rejecting callers would fix none of them.
 //
 // # Actions
 //
 //   - When the database is down, the monitor closes the pool's gate: every acquire fails with a pgfx.UnavailableError within
-//     microseconds. It probes again after 0.1 s and then less often, with jitter. The longest wait is 0.8 s if the problem may end
-//     by itself, as a restart or a failover does, and 5 s if an operator has to fix it.
+//     microseconds. It probes again every 0.1 s, and less often in an outage of more than 10 s: the wait is 1 % of the outage's
+//     duration, at most 0.8 s. Jitter shortens each wait by up to 25 %. If the server refuses the login, it waits up to 5 s, or until
+//     the credentials change.
 //   - It recycles the pool's connections when the database comes back, when another server answers at the address, when the
 //     server was promoted or demoted, and when its own connection fails while new ones work. The *pgxpool.Pool stays the same
 //     value.

@@ -52,6 +52,7 @@ type Monitor struct {
 	status      Status
 	schedule    schedule
 	signals     signal // received since the last probe began
+	refused     refusedLogin
 	checks      []*checkState
 	unsubscribe func() // from the pool's failures; set by Start
 }

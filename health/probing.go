@@ -83,9 +83,14 @@ func (m *Monitor) interrupted(ctx context.Context) error {
 func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
 	m.mu.Lock()
 	monitored, signals, knownErr := m.status.Monitored, m.signals, m.status.Err
+	loginRefused := m.status.Cause == pgfx.CauseLogin
 	m.signals = 0
 	m.mu.Unlock()
 	before, began := m.db.Stats(), time.Now()
+	var credentials pgfx.Credentials
+	if loginRefused {
+		credentials, loginRefused = m.currentCredentials(ctx)
+	}
 	outcome := m.prober.probe(ctx, m.needNewConn || signals&(connectFailed|writeRefused) != 0)
 	if !monitored { // a connection between probes is only worth its slot if the monitor probes by itself
 		m.prober.closeKept()
@@ -97,6 +102,7 @@ func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
 		m.setSchedule(began, confirmationDelay)
 		return ProbeResult{}, false
 	}
+	m.setRefused(loginRefused && outcome.cause == pgfx.CauseLogin, credentials)
 	now, stats := time.Now(), m.db.Stats()
 	result := ProbeResult{
 		At: began, Took: now.Sub(began), Latency: outcome.latency, NewConn: outcome.newConn, Cause: outcome.cause, Err: outcome.err,
@@ -118,7 +124,7 @@ func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
 		m.abandonStalled(ctx)
 	}
 	m.publish(d, p, result, &outcome.server)
-	m.setSchedule(began, m.backoff.next(d, m.poolTracker.isFull(), rand.Float64()))
+	m.setSchedule(began, m.backoff.next(time.Now(), d, m.poolTracker.isFull(), rand.Float64()))
 	return result, true
 }
 

@@ -69,18 +69,11 @@ func (p recoveryPlan) apply(db *pgfx.DB, cause error) {
 	}
 }
 
-// isTransient reports whether the problem ends by itself, as a restart or a failover does. Other problems need an operator, so
-// the monitor probes less often. For a rejected login that also keeps the role from being locked out, and for a full server it
-// leaves the slots alone.
-func (d decision) isTransient() bool {
-	switch d.cause {
-	case "":
-		return d.demoted
-	case pgfx.CauseLogin, pgfx.CauseTLS, pgfx.CauseDatabaseMissing, pgfx.CauseServerFull:
-		return false
-	default:
-		return true
-	}
+// mayEndAtAnyMoment reports whether the next probe may find the end of an outage: a database that is down, or a writer that was
+// demoted. A refused login is the exception. Repeated logins can lock the role out, so the monitor waits for other credentials
+// (see credentialsChanged).
+func (d decision) mayEndAtAnyMoment() bool {
+	return d.demoted || d.to == Down && d.cause != pgfx.CauseLogin
 }
 
 var stateMessages = map[State]string{

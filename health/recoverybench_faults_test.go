@@ -28,6 +28,7 @@ func recoveryFaults() []fault {
 		{name: "half-open, statements in flight", deadline: patient, prepare: halfOpen},
 		{name: "half-open, pool idle", deadline: patient, idle: true, prepare: halfOpen},
 		{name: "black hole, healed", lasts: long, deadline: quick, prepare: blackHole},
+		{name: "killed (-9), restarted", lasts: quick, deadline: patient, prepare: killed},
 		{name: "killed (-9), restarted", lasts: short, deadline: patient, prepare: killed},
 		{name: "frozen, continued", lasts: long, deadline: quick, prepare: frozen},
 		{name: "writer demoted, standby promoted", lasts: short, deadline: patient, sql: insert, prepare: demoted},
@@ -37,6 +38,10 @@ func recoveryFaults() []fault {
 		{name: "pool exhausted", lasts: short, deadline: quick, prepare: poolExhausted},
 		{name: "password rotated", lasts: patient, deadline: patient, prepare: passwordRotated},
 		{name: "100 applications reconnect", lasts: short, deadline: patient, apps: 100, prepare: manyReconnect},
+		{
+			name: "1000 connections of 50 applications reconnect", lasts: short, deadline: patient, apps: 50, conns: 20,
+			prepare: manyReconnect,
+		},
 	}
 }
 
@@ -168,7 +173,7 @@ func passwordRotated(b *testing.B) outage {
 
 func manyReconnect(b *testing.B) outage {
 	b.Helper()
-	proxy := faults.NewProxy(b, faults.NewServer(b, embedded.Setting("max_connections", "250")).URL())
+	proxy := faults.NewProxy(b, faults.NewServer(b, embedded.Setting("max_connections", "1200")).URL())
 	return outage{
 		url: proxy.URL(), end: proxy.Heal,
 		begin: func([]*pgxpool.Pool) {

@@ -3,13 +3,14 @@ package health_test
 import (
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,25 +27,47 @@ import (
 //
 //	make recovery
 //
-// It is a benchmark because its figures have no limits to keep; the tests of this package check the behaviour.
+// With -update it also writes the table into that page, if all faults were measured. It is a benchmark because its figures have
+// no limits to keep; the tests of this package check the behaviour.
 func BenchmarkRecovery(b *testing.B) {
-	table := [][]string{{
+	head := []string{
 		"fault", "lasts", "deadline", "pool", "first success", "all callers", "longest call", "median failure", "failures", "dials",
-	}}
+		"dials/s",
+	}
+	rows := [][]string{head, slices.Repeat([]string{"---"}, len(head))}
+	complete := true
 	for _, f := range recoveryFaults() {
+		measured := len(rows)
 		b.Run(f.name, func(b *testing.B) {
 			for range b.N {
-				table = append(table, f.run(b)...)
+				rows = append(rows, f.run(b)...)
 			}
 			b.ReportMetric(0, "ns/op") // meaningless here
 		})
+		complete = complete && len(rows) > measured
 	}
-	for i, row := range table {
-		_, _ = fmt.Fprintln(os.Stdout, "| "+strings.Join(row, " | ")+" |")
-		if i == 0 {
-			_, _ = fmt.Fprintln(os.Stdout, strings.Repeat("|---", len(row))+"|")
-		}
+	var table strings.Builder
+	for _, row := range rows {
+		table.WriteString(strings.ReplaceAll("| "+strings.Join(row, " | ")+" |\n", " --- ", "---"))
 	}
+	_, _ = fmt.Fprint(os.Stdout, table.String())
+	if *update && complete {
+		writeRecoveryTable(b, table.String())
+	}
+}
+
+var update = flag.Bool("update", false, "write the table of BenchmarkRecovery into docs/recovery.md")
+
+// writeRecoveryTable replaces the table of docs/recovery.md, whose lines are the first ones of the page that begin with |.
+func writeRecoveryTable(b *testing.B, table string) {
+	b.Helper()
+	const path = "../docs/recovery.md"
+	page, err := os.ReadFile(path)
+	require.NoError(b, err)
+	before, rest, found := strings.Cut(string(page), "\n| fault |")
+	_, after, ended := strings.Cut(rest, "\n\n")
+	require.True(b, found && ended, "the page has a table")
+	require.NoError(b, os.WriteFile(path, []byte(before+"\n"+table+"\n"+after), 0o600))
 }
 
 // fault is one row of the table.
@@ -54,7 +77,8 @@ type fault struct {
 	deadline time.Duration // of each call
 	sql      string        // default: select 1
 	idle     bool          // callers start after the fault has begun and the pool has been idle
-	apps     int           // number of applications, one caller each; 0 means one application with recoveryCallers
+	apps     int           // number of applications, which have conns connections and as many callers; 0 means one application
+	conns    int           // default: 1
 	prepare  func(*testing.B) outage
 }
 
@@ -89,7 +113,8 @@ func (f fault) measure(b *testing.B, o outage, kinds ...func(*testing.B, outage,
 	b.Helper()
 	conns, callers := recoveryConns, recoveryCallers
 	if f.apps > 0 {
-		conns, callers = 1, f.apps
+		conns = max(f.conns, 1)
+		callers = f.apps * conns
 	}
 	var (
 		sides   []*side
@@ -100,6 +125,7 @@ func (f fault) measure(b *testing.B, o outage, kinds ...func(*testing.B, outage,
 	for _, open := range kinds {
 		s := &side{conns: conns, calls: make([][]call, callers)}
 		for range max(f.apps, 1) {
+			s.dials = append(s.dials, &dialLog{})
 			s.pools = append(s.pools, open(b, o, s))
 			fill(b, s.pools[len(s.pools)-1], conns)
 		}
@@ -117,9 +143,6 @@ func (f fault) measure(b *testing.B, o outage, kinds ...func(*testing.B, outage,
 	} else {
 		callAll()
 		time.Sleep(recoveryWarmup)
-	}
-	for _, s := range sides {
-		s.dials.Store(0)
 	}
 	began := time.Now()
 	o.begin(pools)
@@ -158,7 +181,7 @@ type side struct {
 	name  string
 	conns int
 	pools []*pgxpool.Pool
-	dials atomic.Int64
+	dials []*dialLog // by pool
 
 	mu    sync.Mutex
 	calls [][]call // by caller
@@ -244,7 +267,38 @@ func (s *side) figures(began, counted time.Time) []string {
 	if len(failures) > 0 {
 		median = rounded(failures[len(failures)/2])
 	}
-	return []string{first, all, rounded(longest), median, strconv.Itoa(len(failures)), strconv.FormatInt(s.dials.Load(), 10)}
+	dials, mostDials := 0, 0
+	for _, log := range s.dials {
+		n, most := log.since(began)
+		dials, mostDials = dials+n, max(mostDials, most)
+	}
+	return []string{first, all, rounded(longest), median, strconv.Itoa(len(failures)), strconv.Itoa(dials), strconv.Itoa(mostDials)}
+}
+
+// dialLog notes when a pool and its monitor dialed.
+type dialLog struct {
+	mu    sync.Mutex
+	dials []time.Time
+}
+
+func (l *dialLog) add() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dials = append(l.dials, time.Now())
+}
+
+// since returns the number of dials since began, and the largest number within one second.
+func (l *dialLog) since(began time.Time) (n, mostInSecond int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	dials := slices.DeleteFunc(slices.Clone(l.dials), began.After)
+	for first, i := 0, 0; i < len(dials); i++ {
+		for dials[i].Sub(dials[first]) >= time.Second {
+			first++
+		}
+		mostInSecond = max(mostInSecond, i-first+1)
+	}
+	return len(dials), mostInSecond
 }
 
 func rounded(d time.Duration) string {
@@ -258,14 +312,22 @@ func rounded(d time.Duration) string {
 	}
 }
 
-// dialed returns a connect function that counts dials and calls that of the outage.
+// dialed returns a connect function for the newest pool. It calls that of the outage and counts dials, those of cancel requests
+// included.
 func (s *side) dialed(o outage) func(context.Context, *pgx.ConnConfig) error {
+	log := s.dials[len(s.dials)-1]
 	return func(ctx context.Context, config *pgx.ConnConfig) error {
-		s.dials.Add(1)
-		if o.connect == nil {
-			return nil
+		if o.connect != nil {
+			if err := o.connect(ctx, config); err != nil {
+				return err
+			}
 		}
-		return o.connect(ctx, config)
+		dial := config.DialFunc
+		config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			log.add()
+			return dial(ctx, network, address)
+		}
+		return nil
 	}
 }
 

@@ -15,6 +15,9 @@ type schedule struct {
 // and then kills the connection, or a thousand failing statements, must not make the monitor probe without pause.
 const minGap = 250 * time.Millisecond
 
+// checkInterval is how often the monitor checks, without the database, whether there is a reason to probe.
+const checkInterval = 100 * time.Millisecond
+
 // waitForDue waits until the next probe is due: at its time, or when the kept connection is lost. It returns false when the
 // monitor is closed.
 func (m *Monitor) waitForDue() bool {
@@ -30,7 +33,7 @@ func (m *Monitor) waitForDue() bool {
 		default:
 		}
 		m.mu.Unlock()
-		timer := time.NewTimer(min(time.Until(due.next), stalledCheckInterval))
+		timer := time.NewTimer(min(time.Until(due.next), checkInterval))
 		select {
 		case <-m.lifetime.Done():
 			timer.Stop()
@@ -39,7 +42,8 @@ func (m *Monitor) waitForDue() bool {
 			if !time.Now().Before(due.next) {
 				return true
 			}
-			if m.stalled.isDue(now, len(m.db.Internals().StalledStatements(stalledAfter)) > 0) {
+			stalled := m.stalled.isDue(now, len(m.db.Internals().StalledStatements(stalledAfter)) > 0)
+			if stalled || m.credentialsChanged(now) {
 				m.mu.Lock()
 				m.schedule.moveUp(confirmedGap)
 				m.mu.Unlock()
@@ -85,39 +89,39 @@ func (m *Monitor) wake() {
 
 const (
 	// confirmationDelay is the wait before the probe that confirms a recovery.
-	confirmationDelay = 50 * time.Millisecond
-	// initialDelay is the longest wait after the first probe that found a problem. It doubles with each further probe.
-	initialDelay = 100 * time.Millisecond
-	// maxDelay is the longest wait while there is a problem.
-	maxDelay = 5 * time.Second
-	// maxTransientDelay is the longest wait while the problem may be over at any moment. The end must be noticed within 1 s.
-	maxTransientDelay = 800 * time.Millisecond
+	confirmationDelay = 20 * time.Millisecond
+	// minDelay is the longest wait between two probes when a problem begins.
+	minDelay = 100 * time.Millisecond
+	// outageShare is the share of an outage's duration that the wait may take: after 10 s it grows, after 80 s it is maxDelay.
+	outageShare = 100
+	// maxDelay is the longest wait during an outage that may end at any moment.
+	maxDelay = 800 * time.Millisecond
+	// maxSlowDelay is the longest wait while the database is usable, or while the server refuses the login.
+	maxSlowDelay = 5 * time.Second
 )
 
 // backoff computes the wait before the next probe.
 type backoff struct {
 	interval time.Duration
-	attempts int // probes since the present problem began
+	since    time.Time // when the present state began
+	attempts int       // probes since the present problem began
 }
 
-// next returns the wait. soon requests an early probe for a reason outside the state machine. random, from 0 to 1, spreads the
-// probes of many processes.
-func (b *backoff) next(d decision, soon bool, random float64) time.Duration {
+// next returns the wait after a probe that ended now. soon requests an early probe for a reason outside the state machine.
+// random, from 0 to 1, spreads the probes of many processes.
+func (b *backoff) next(now time.Time, d decision, soon bool, random float64) time.Duration {
 	if d.from != d.to {
-		b.attempts = 0
+		b.since, b.attempts = now, 0
 	}
 	wait, spread := b.interval, b.interval/10
 	switch {
 	case d.recovering:
 		wait, spread = confirmationDelay, 0
+	case d.mayEndAtAnyMoment():
+		wait = min(max(now.Sub(b.since)/outageShare, minDelay), maxDelay)
+		spread = wait / 4
 	case d.probeSoon || soon:
-		wait = maxDelay
-		if d.isTransient() {
-			wait = maxTransientDelay
-		}
-		if delay := initialDelay << min(b.attempts, 10); delay < wait {
-			wait = delay
-		}
+		wait = min(minDelay<<min(b.attempts, 10), maxSlowDelay)
 		b.attempts++
 		spread = wait / 2
 	default:

@@ -34,44 +34,58 @@ func TestSchedule_MoveUpNeverDelays(t *testing.T) {
 	assert.Equal(t, last.Add(confirmedGap), s.next)
 }
 
-func TestBackoff_ProbesSoonerDuringProblems(t *testing.T) {
+func TestBackoff_OutageIsProbedOften(t *testing.T) {
 	t.Parallel()
+	began := time.Unix(1000, 0)
 	p := backoff{interval: 30 * time.Second}
-	calm := decision{from: Up, to: Up}
-	assert.Equal(t, 30*time.Second, p.next(calm, false, 0))
-	assert.Equal(t, 27*time.Second, p.next(calm, false, 1))
-
 	fell := decision{from: Up, to: Down, cause: pgfx.CauseRefused, probeSoon: true}
+	assert.Equal(t, minDelay, p.next(began, fell, false, 0))
 	down := fell
 	down.from = Down
-	waits := []time.Duration{p.next(fell, false, 0)}
-	for range 30 {
-		waits = append(waits, p.next(down, false, 0))
+	for after, wait := range map[time.Duration]time.Duration{
+		time.Second: minDelay, 10 * time.Second: minDelay, 20 * time.Second: 2 * minDelay, 80 * time.Second: maxDelay, time.Hour: maxDelay,
+	} {
+		assert.Equal(t, wait, p.next(began.Add(after), down, false, 0), after)
+		assert.Equal(t, wait*3/4, p.next(began.Add(after), down, false, 1), after)
 	}
-	assert.Equal(t, []time.Duration{1e8, 2e8, 4e8, 8e8, 8e8}, waits[:5])
-	assert.Equal(t, maxTransientDelay, slices.Max(waits), "the end of the problem is noticed within 1 s")
-	assert.Equal(t, maxTransientDelay/2, p.next(down, false, 1))
-
-	down.cause = pgfx.CauseLogin
-	assert.Equal(t, maxDelay, p.next(down, false, 0))
-	for _, cause := range []pgfx.Cause{pgfx.CauseTLS, pgfx.CauseDatabaseMissing, pgfx.CauseServerFull} {
-		assert.False(t, decision{cause: cause}.isTransient(), cause)
-	}
-	for _, cause := range []pgfx.Cause{pgfx.CauseTimeout, pgfx.CauseDNS, pgfx.CauseUnknown, pgfx.CauseStartingUp} {
-		assert.True(t, decision{cause: cause}.isTransient(), cause)
-	}
-	assert.True(t, decision{demoted: true}.isTransient(), "a new writer may be promoted at any moment")
-	assert.False(t, decision{reasons: []Reason{ReasonPoolExhausted}}.isTransient())
 	down.recovering = true
-	assert.Equal(t, confirmationDelay, p.next(down, false, 0.7))
-	assert.Equal(t, 30*time.Second, p.next(calm, false, 0))
-	assert.Equal(t, initialDelay, p.next(calm, true, 0), "a full pool causes an early probe")
-	assert.Equal(t, 2*initialDelay, p.next(calm, true, 0))
-	p.next(calm, false, 0)
-	assert.Equal(t, initialDelay, p.next(calm, true, 0))
+	assert.Equal(t, confirmationDelay, p.next(began.Add(time.Hour), down, false, 0.7))
+	assert.Less(t, maxDelay+confirmationDelay, time.Second, "the end is noticed within 1 s")
+
+	for _, cause := range []pgfx.Cause{
+		pgfx.CauseTimeout, pgfx.CauseDNS, pgfx.CauseUnknown, pgfx.CauseStartingUp, pgfx.CauseTLS, pgfx.CauseDatabaseMissing, pgfx.CauseServerFull,
+	} {
+		assert.True(t, decision{to: Down, cause: cause}.mayEndAtAnyMoment(), cause)
+	}
+	assert.True(t, decision{to: ReadOnly, demoted: true}.mayEndAtAnyMoment(), "a new writer may be promoted at any moment")
+	assert.False(t, decision{to: Degraded, cause: pgfx.CauseServerFull, reasons: []Reason{ReasonServerFull}}.mayEndAtAnyMoment())
 
 	short := backoff{interval: time.Millisecond}
-	assert.Equal(t, time.Millisecond, short.next(fell, false, 0))
-	assert.Equal(t, time.Millisecond, short.next(down, false, 0))
-	assert.GreaterOrEqual(t, short.next(fell, false, 1), time.Duration(0))
+	assert.Equal(t, time.Millisecond, short.next(began, fell, false, 0))
+	assert.Equal(t, time.Millisecond, short.next(began, fell, false, 0))
+	assert.GreaterOrEqual(t, short.next(began, fell, false, 1), time.Duration(0))
+}
+
+func TestBackoff_RefusedLoginAndProblemsAreProbedLessAndLess(t *testing.T) {
+	t.Parallel()
+	began := time.Unix(1000, 0)
+	p := backoff{interval: 30 * time.Second}
+	calm := decision{from: Up, to: Up}
+	assert.Equal(t, 30*time.Second, p.next(began, calm, false, 0))
+	assert.Equal(t, 27*time.Second, p.next(began, calm, false, 1))
+
+	refused := decision{from: Up, to: Down, cause: pgfx.CauseLogin, probeSoon: true}
+	waits := []time.Duration{p.next(began, refused, false, 0)}
+	refused.from = Down
+	for range 30 {
+		waits = append(waits, p.next(began, refused, false, 0))
+	}
+	assert.Equal(t, []time.Duration{1e8, 2e8, 4e8, 8e8, 16e8, 32e8, 5e9}, waits[:7])
+	assert.Equal(t, maxSlowDelay, slices.Max(waits))
+
+	assert.Equal(t, 30*time.Second, p.next(began, calm, false, 0))
+	assert.Equal(t, minDelay, p.next(began, calm, true, 0), "a full pool causes an early probe")
+	assert.Equal(t, 2*minDelay, p.next(began, calm, true, 0))
+	p.next(began, calm, false, 0)
+	assert.Equal(t, minDelay, p.next(began, calm, true, 0))
 }

@@ -10,13 +10,9 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-const (
-	// stalledCheckInterval is how often the monitor checks the pool, not the database, for stalled statements.
-	stalledCheckInterval = 200 * time.Millisecond
-	// stalledAfter is how long statements must have been waiting, with no statement of the pool succeeding, before the monitor
-	// probes.
-	stalledAfter = 250 * time.Millisecond
-)
+// stalledAfter is how long statements must have been waiting, with no statement of the pool succeeding, before the monitor
+// probes.
+const stalledAfter = 250 * time.Millisecond
 
 // stalledBackoff spaces out the probes that stalled statements cause. A slow statement that runs alone cannot be
 // distinguished from a stalled one.

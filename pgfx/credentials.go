@@ -31,7 +31,8 @@ func (c Credentials) Format(s fmt.State, _ rune) {
 func (c Credentials) MarshalText() ([]byte, error) { return fmt.Append(nil, c), nil }
 
 // WithCredentials calls provide for each new connection, in the pool and outside it. Use it for short-lived tokens, such as
-// those of RDS IAM authentication, and for rotated secrets. The result takes precedence over the configuration.
+// those of RDS IAM authentication, and for rotated secrets. The result takes precedence over the configuration. While the server
+// refuses the login, the health monitor also calls provide up to ten times a second, and logs in when the result changes.
 //
 // ctx ends with the attempt to connect. An error fails the attempt. If the server refuses the login during a start or in
 // [Retry], one more attempt is made with new credentials. provide must be safe for concurrent use. Results are not cached.
@@ -50,4 +51,15 @@ func WithCredentials(provide func(ctx context.Context) (Credentials, error)) Opt
 		cc.Password = credentials.Password
 		return nil
 	})
+}
+
+// Credentials returns the credentials with which the next connection would log in. It connects to nothing, but calls the functions
+// of [WithBeforeConnect] and [WithCredentials] with ctx. The health monitor uses it to notice that refused credentials were
+// replaced.
+func (i *Internals) Credentials(ctx context.Context) (Credentials, error) {
+	cc := i.db.connConfig.Copy()
+	if err := i.db.prepareConfig(ctx, cc); err != nil {
+		return Credentials{}, err
+	}
+	return Credentials{Username: cc.User, Password: cc.Password}, nil
 }

@@ -1,0 +1,49 @@
+package health
+
+import (
+	"context"
+	"time"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// refusedLogin remembers the credentials that the server refuses. While they stay the same, the monitor rarely logs in, because
+// repeated logins can lock the role out. When they change, it logs in at once.
+type refusedLogin struct {
+	known       bool
+	credentials pgfx.Credentials
+	nextCheck   time.Time
+}
+
+// currentCredentials returns the credentials of the next login, or false if they cannot be determined in time. It is called before
+// a login, so a change during the login is not missed.
+func (m *Monitor) currentCredentials(ctx context.Context) (pgfx.Credentials, bool) {
+	ctx, cancel := context.WithTimeout(ctx, m.prober.timeout)
+	defer cancel()
+	credentials, err := m.db.Internals().Credentials(ctx)
+	return credentials, err == nil
+}
+
+// setRefused stores the credentials with which a login failed, or forgets them after another result.
+func (m *Monitor) setRefused(refused bool, credentials pgfx.Credentials) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refused = refusedLogin{known: refused, credentials: credentials}
+}
+
+// credentialsChanged reports whether there are other credentials than those that the server refuses. During a long outage it checks
+// that less and less often, because a provider of credentials may limit calls.
+func (m *Monitor) credentialsChanged(now time.Time) bool {
+	m.mu.Lock()
+	refused, since := m.refused, m.status.Since
+	due := refused.known && !now.Before(refused.nextCheck)
+	if due {
+		m.refused.nextCheck = now.Add(min(max(now.Sub(since)/outageShare, minDelay), maxSlowDelay))
+	}
+	m.mu.Unlock()
+	if !due {
+		return false
+	}
+	current, ok := m.currentCredentials(m.lifetime)
+	return ok && current != refused.credentials
+}
