@@ -91,6 +91,8 @@ type batchCall struct {
 type batchStatement struct {
 	sql  string
 	args []any
+	// columns are the columns of the arguments, for errors; nil if the text names them.
+	columns []*column
 }
 
 // add appends a call.
@@ -161,9 +163,41 @@ func (b *Batch) send(ctx context.Context) (int, error) {
 		err = retryRead(ctx, tx, send)
 	}
 	if err != nil {
-		return index, b.wrap(index, err)
+		return b.explain(tx, index, err)
 	}
 	return -1, nil
+}
+
+// explain returns the position of the call that failed, as send does, and its error.
+func (b *Batch) explain(tx *txn.Manager, index int, err error) (int, error) {
+	var (
+		statements []*batchStatement
+		calls      []int
+	)
+	for i, c := range b.calls {
+		for j := range c.statements {
+			statements, calls = append(statements, &c.statements[j]), append(calls, i)
+		}
+	}
+	position, value := explainBatch(tx, len(statements), func(position int) (string, []any) {
+		return statements[position].sql, statements[position].args
+	}, err)
+	if value != nil {
+		err = value
+	}
+	if position >= 0 {
+		index = calls[position]
+		err = b.calls[index].nameParameter(err, statements[position])
+	}
+	return index, b.wrap(index, err)
+}
+
+// nameParameter adds the column of the refused argument to an error.
+func (c *batchCall) nameParameter(err error, s *batchStatement) error {
+	if s.columns != nil {
+		return nameArgument(err, s.columns)
+	}
+	return c.d.nameParameter(err, s.sql)
 }
 
 func (b *Batch) writes() bool {
@@ -218,7 +252,11 @@ func (b *Batch) read(results pgx.BatchResults) (int, error) {
 				err = c.read(statement, rows)
 			}
 			if err != nil {
-				return b.failedCall(i, err), err
+				index := b.failedCall(i, err)
+				if index == i {
+					err = c.nameParameter(err, &c.statements[statement])
+				}
+				return index, err
 			}
 		}
 	}

@@ -111,7 +111,8 @@ func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 			return err
 		}
 		layout := r.d.insertLayout(nil, v)
-		c.statements = []batchStatement{{r.d.createText(live, layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout)}}
+		args := r.d.insertArgs(make([]any, 0, len(layout)), v, layout)
+		c.statements = []batchStatement{{r.d.createText(live, layout), args, r.d.argColumns(layout)}}
 		return nil
 	}
 	var fresh *T
@@ -198,5 +199,5 @@ func (c *batchCall) addStatement(sql string, args []any, err error) {
 		c.prepare = func(context.Context) error { return err }
 		return
 	}
-	c.statements = append(c.statements, batchStatement{sql, args})
+	c.statements = append(c.statements, batchStatement{sql: sql, args: args})
 }

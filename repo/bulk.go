@@ -164,7 +164,7 @@ func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStateme
 		err = w.repository.tx.Do(ctx, send)
 	}
 	if err != nil {
-		return w.explainBatch(statements, err)
+		return w.explainStatements(statements, err)
 	}
 	w.applyReturned()
 	return nil

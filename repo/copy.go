@@ -24,7 +24,7 @@ var errNoMoreRows = errors.New("no more rows")
 type rowSource func() (reflect.Value, error)
 
 // copyRows copies rows into these columns of a table, in the transaction of ctx or on the pool, and returns how many. An error of
-// the source other than errNoMoreRows ends the COPY and is returned unchanged. A value that can't be sent is an encodeError for
+// the source other than errNoMoreRows ends the COPY and is returned unchanged. A value that can't be sent is a ValueError for
 // the row that the source returned last.
 //
 // It does what pgx's CopyFrom does, including tracing, with two differences. Rows are encoded directly into the send buffer (see
@@ -38,6 +38,9 @@ func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, column
 		panic(c.panicked)
 	case c.exited:
 		runtime.Goexit()
+	case c.unsent != nil:
+		c.unsent.explainCopy(tx, c.fields)
+		return 0, c.unsent
 	case c.sourceErr != nil:
 		return 0, c.sourceErr
 	}
@@ -65,6 +68,7 @@ type copier struct {
 	largest       int    // largest row so far, in bytes
 	readErr       error  // the result of Read at the end
 	sourceErr     error  // the source's error
+	unsent        *ValueError
 	// panicked is the value with which the source panicked. exited means that the source ended its goroutine. That goroutine is the
 	// driver's, and the caller's has to panic or end instead.
 	panicked any
@@ -153,7 +157,8 @@ func (c *copier) appendRow(buf []byte) []byte {
 	}
 	longer, column, err := c.encoder.Append(buf, row.Addr().UnsafePointer(), c.boxed)
 	if err != nil {
-		c.sourceErr, c.readErr = &encodeError{column: c.columns[column].name, err: err}, errSourceFailed
+		c.unsent = &ValueError{Column: c.columns[column].name, Parameter: column + 1, err: err}
+		c.sourceErr, c.readErr = c.unsent, errSourceFailed
 		return buf
 	}
 	return longer

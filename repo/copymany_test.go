@@ -68,9 +68,9 @@ func TestCopyMany_NamesTheRefusedRowAndStoresNothing(t *testing.T) {
 		"validator":     {func(e *Event) { e.Kind = "invalid" }, "repo: invalid row for events at index %d: refused"},
 		"check":         {func(e *Event) { e.Kind = "bad" }, "repo: check constraint events_kind_check of events violated by the row at index %d"},
 		"duplicate":     {func(e *Event) { e.ID = duplicate }, "repo: unique constraint events_pkey of events (id) violated by the row at index %d"},
-		"not encodable": {func(e *Event) { e.At = time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC) }, `repo: row at index %d for events, column "at": `},
-		"not text":      {func(e *Event) { e.Kind = "\xff" }, `repo: row at index %d for events, column "kind": `},
-		"not allowed":   {func(e *Event) { e.Payload.Theme = "a\x00" }, `repo: row at index %d for events, column "payload": `},
+		"not encodable": {func(e *Event) { e.At = time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC) }, `repo: row at index %d for events: copy events: the server refused the value for column "at" (field At) (SQLSTATE 22008)`},
+		"not text":      {func(e *Event) { e.Kind = "\xff" }, `repo: row at index %d for events: copy events: the server refused the value for column "kind" (field Kind)`},
+		"not allowed":   {func(e *Event) { e.Payload.Theme = "a\x00" }, `repo: row at index %d for events: copy events: the server refused the value for column "payload" (field Payload)`},
 	} {
 		for _, n := range []int{2, 100, 3000} {
 			rows := manyEvents(n)

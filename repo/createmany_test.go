@@ -199,15 +199,15 @@ func TestWrite_NamesUnsendableValuesWithoutShowingThem(t *testing.T) {
 			rows[i].ID = int64(i)
 		}
 		rows[n-1].Plain.Text = "odd"
-		want := fmt.Sprintf(`repo: row at index %d for loose, column "plain": `, n-1)
+		want := fmt.Sprintf(`repo: row at index %d for loose: `, n-1)
 		err := r.CreateMany(t.Context(), rows)
-		require.EqualError(t, err, want+"create loose: a value can't be sent as its column's type")
+		require.EqualError(t, err, want+`create loose: the value for column "plain" (field Plain) can't be sent as type text`)
 		require.NotContains(t, err.Error(), "hush")
 		require.NotContains(t, err.Error(), "batch")
 		_, upserting := r.UpsertMany(t.Context(), rows)
-		require.EqualError(t, upserting, want+"upsert loose: a value can't be sent as its column's type")
+		require.EqualError(t, upserting, want+`upsert loose: the value for column "plain" (field Plain) can't be sent as type text`)
 		require.NotContains(t, upserting.Error(), "hush")
 	}
 	err := r.Create(t.Context(), &Loose{Plain: Odd{"odd"}})
-	require.EqualError(t, err, `repo: create loose: the value for column "plain" can't be sent as the column's type`)
+	require.EqualError(t, err, `repo: create loose: the value for column "plain" (field Plain) can't be sent as type text`)
 }

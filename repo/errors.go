@@ -209,6 +209,10 @@ func wrapError(op, label string, constraints map[string]error, err error, index 
 	if err == nil || isComplete(err) {
 		return err
 	}
+	if value := asValueError(err); value != nil {
+		value.op, value.Table = op, label
+		return value
+	}
 	pg, ok := pgError(err)
 	if !ok {
 		return &statementError{text: "repo: " + strings.TrimSpace(op+" "+label) + ": " + driverText(err), err: err}
@@ -232,7 +236,9 @@ func pgError(err error) (*pgconn.PgError, bool) { return errors.AsType[*pgconn.P
 // isComplete reports whether an error needs no more context. That holds for errors of this package and of lower layers, and for
 // the bare error of the caller's ctx.
 func isComplete(err error) bool {
-	switch err.(type) { //nolint:errorlint // a wrapped one gets its context
+	switch err := err.(type) { //nolint:errorlint // a wrapped one gets its context
+	case *ValueError:
+		return err.op != ""
 	case *notFoundError, *MissingError, *StaleError, *InvalidError, *ConstraintError, *RowError, *BatchError, *queryError, *statementError:
 		return true
 	}
@@ -261,24 +267,18 @@ func fromLowerLayer(err error) bool {
 	return slices.ContainsFunc(lowerLayerErrors, func(known error) bool { return errors.Is(err, known) })
 }
 
-// serverText returns the server's message. Messages about data (class 22) quote values, so only the code is shown, except for
-// two that name a type's limit or nothing.
+// serverText returns the server's message.
 func serverText(label string, pg *pgconn.PgError) string {
-	switch {
-	case pg.Code == sqlstate.UndefinedTable && label != "":
-		return pg.Message + " (SQLSTATE " + pg.Code + "): create it in a migration or a setup step, or correct the table's name"
-	case strings.HasPrefix(pg.Code, "22") && pg.Code != sqlstate.StringTooLong && pg.Code != sqlstate.DivisionByZero:
-		return "the server refused a value (SQLSTATE " + pg.Code + ")"
+	text := pg.Message + " (SQLSTATE " + pg.Code + ")"
+	if pg.Code == sqlstate.UndefinedTable && label != "" {
+		text += ": create it in a migration or a setup step, or correct the table's name"
 	}
-	return pg.Message + " (SQLSTATE " + pg.Code + ")"
+	return text
 }
 
 // driverText returns the text of an error that isn't the server's. That of an argument that can't be encoded quotes the
 // argument.
 func driverText(err error) string {
-	if unsent, ok := errors.AsType[*encodeError](err); ok {
-		return unsent.Error()
-	}
 	if _, early := errors.AsType[pgx.ErrPreprocessingBatch](err); early && mayBeEncoding(err) {
 		return "a value can't be sent as its parameter's type"
 	}

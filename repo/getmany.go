@@ -87,9 +87,22 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 		})
 	})
 	if err != nil {
-		return nil, r.wrap("read", err)
+		return nil, r.wrap("read", r.explainKeys(batch, err))
 	}
 	return found, r.missing(len(keys), missing)
+}
+
+// explainKeys names the column of a key that was refused.
+func (r *Repository[T, K]) explainKeys(batch *pgx.Batch, err error) error {
+	sql := batch.QueuedQueries[0].SQL
+	_, value := explainBatch(r.tx, batch.Len(), func(position int) (string, []any) {
+		q := batch.QueuedQueries[position]
+		return q.SQL, q.Arguments
+	}, err)
+	if value != nil {
+		err = value
+	}
+	return r.d.nameParameter(err, sql)
 }
 
 // readBatch reads one row per statement of a batch. missing are the statements without a row.

@@ -2,6 +2,9 @@ package repo
 
 import (
 	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Change is an assignment to one column in [Repository.Patch] and [Repository.UpdateWhere].
@@ -68,7 +71,7 @@ func (b *builder) set(live *liveColumns, changes []Change) {
 // Patch changes some columns of the row with this key and leaves the others alone. updated is set to the current time, and a
 // version increases without being compared. With filters the row has to match these too, such as Eq("version", 3). It returns
 // the row as stored and takes one round trip. The row isn't validated, because only a part of it is known. Errors:
-// [ErrNotFound], [ErrQuery], [*ConstraintError].
+// [ErrNotFound], [ErrQuery], [*ConstraintError], [*ValueError].
 func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, filters ...Filter) (*T, error) {
 	live, err := r.liveColumns(ctx)
 	if err != nil {
@@ -83,6 +86,9 @@ func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, f
 		return nil, b.err
 	}
 	row, err := r.one(ctx, b.text(r.d.statements.returning).sql.String(), b.args)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, r.wrap("patch", err)
+	}
 	return r.found(row, err)
 }
 

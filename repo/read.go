@@ -8,7 +8,7 @@ import (
 )
 
 // Get returns the row with this key, in one round trip. Options may add filters, [WithDeleted] or a row lock. Errors:
-// [ErrNotFound].
+// [ErrNotFound], and a [*ValueError] for a key that the column's type can't hold, such as a malformed UUID.
 func (r *Repository[T, K]) Get(ctx context.Context, key K, opts ...QueryOption) (*T, error) {
 	sql, args, err := r.getStatement(key, opts)
 	if err != nil {

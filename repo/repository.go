@@ -83,7 +83,7 @@ func (r *Repository[T, K]) keyArgs(args []any, key K) []any {
 func (r *Repository[T, K]) exec(ctx context.Context, sql string, args []any) (int64, error) {
 	tag, err := r.tx.Exec(ctx, sql, args...)
 	if err != nil {
-		err = explainSend(ctx, r.tx, sql, args, err)
+		err = r.d.nameParameter(explainSend(ctx, r.tx, sql, args, err), sql)
 	}
 	return tag.RowsAffected(), err
 }

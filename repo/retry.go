@@ -48,9 +48,9 @@ func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, re
 		return false, read(rows)
 	})
 	if err != nil && !sent {
-		return explainSend(ctx, r.tx, sql, args, err)
+		err = explainSend(ctx, r.tx, sql, args, err)
 	}
-	return err
+	return r.d.nameParameter(err, sql)
 }
 
 // isRefusedValue reports whether an error of Query may come from the driver, which could not encode an argument. Query doesn't

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +12,7 @@ import (
 )
 
 // RowError reports which row made a bulk write fail. Nothing was written. It unwraps to the cause: [ErrNotFound], [ErrDeleted], a
-// [*StaleError], or an error of the server or the driver about a value.
+// [*StaleError], a [*ValueError], or another error of the server about the row.
 type RowError struct {
 	// Table is the model's table, Index the row's position.
 	Table string
@@ -24,7 +25,7 @@ type RowError struct {
 
 func (e *RowError) Error() string {
 	text := fmt.Sprintf("repo: row at index %d for %s", e.Index, e.Table)
-	if e.Column != "" {
+	if value, ok := errors.AsType[*ValueError](e.err); e.Column != "" && (!ok || value.Column == "" || value.message != "") {
 		text += fmt.Sprintf(", column %q", e.Column)
 	}
 	return text + ": " + strings.TrimPrefix(e.err.Error(), "repo: ")
@@ -43,12 +44,16 @@ func isAboutARow(pg *pgconn.PgError) bool {
 
 // wrapRow is wrap for an error that belongs to one row. index is -1 if the row is unknown.
 func (d *descriptor) wrapRow(op string, err error, index int, column string) error {
+	complete := err == nil || isComplete(err)
 	wrapped := d.wrap(op, err, index)
-	if index < 0 || wrapped == err { //nolint:errorlint // identity is meant
+	if index < 0 || complete {
 		return wrapped
 	}
 	if pg, ok := pgError(err); ok && (!isAboutARow(pg) || constraintKind(pg.Code) != "") {
 		return wrapped
+	}
+	if value, ok := errors.AsType[*ValueError](wrapped); ok {
+		column = cmp.Or(column, value.Column)
 	}
 	return &RowError{Table: d.label, Index: index, Column: column, err: wrapped}
 }
@@ -58,31 +63,25 @@ func (d *descriptor) rowError(op string, err error, index int) error {
 	return &RowError{Table: d.label, Index: index, err: d.wrap(op, err, index)}
 }
 
-// wrapEncode wraps an encodeError. index is the row's position, or -1.
-func (d *descriptor) wrapEncode(op string, err *encodeError, index int, column string) error {
-	wrapped := &statementError{text: "repo: " + op + " " + d.label + ": " + (&encodeError{}).Error(), err: err}
-	if index < 0 {
-		return wrapped
-	}
-	return &RowError{Table: d.label, Index: index, Column: column, err: wrapped}
-}
-
 // wrapCopy wraps an error of a COPY. position returns the position of a row by its number in the COPY, of the last row that was
 // sent for -1. columns are those of the COPY.
 func (d *descriptor) wrapCopy(op string, err error, position func(number int) int, columns []*column) error {
-	name := func(copied string) string {
-		for _, c := range columns {
-			if c.name == copied { // in a stage it differs from the model's
-				return d.columns[slices.IndexFunc(d.columns, func(known column) bool { return known.field == c.field })].name
-			}
-		}
-		return ""
-	}
 	if err == nil {
 		return nil
 	}
-	if unsent, ok := errors.AsType[*encodeError](err); ok {
-		return d.wrapEncode(op, unsent, position(-1), name(unsent.column))
+	name := func(copied string) *column {
+		for _, c := range columns {
+			if c.name == copied { // in a stage it differs from the model's
+				return d.ofField(c)
+			}
+		}
+		return nil
+	}
+	if unsent, ok := errors.AsType[*ValueError](err); ok {
+		copied := name(unsent.Column)
+		unsent.Column, unsent.Parameter = "", 0
+		unsent.setColumn(copied)
+		return d.wrapRow(op, unsent, position(-1), unsent.Column)
 	}
 	pg, ok := pgError(err)
 	if !ok {
@@ -92,7 +91,20 @@ func (d *descriptor) wrapCopy(op string, err error, position func(number int) in
 	if line < 1 {
 		return d.wrap(op, err, -1)
 	}
-	return d.wrapRow(op, err, position(line-1), name(column))
+	named := name(column)
+	if named == nil {
+		return d.wrapRow(op, err, position(line-1), "")
+	}
+	if value := asValueError(err); value != nil {
+		value.setColumn(named)
+		err = value
+	}
+	return d.wrapRow(op, err, position(line-1), named.name)
+}
+
+// ofField returns the model's column for a column of a COPY, which may be named differently in a stage.
+func (d *descriptor) ofField(copied *column) *column {
+	return &d.columns[slices.IndexFunc(d.columns, func(known column) bool { return known.field == copied.field })]
 }
 
 // copyLine returns the line and the column that COPY refused, 0 and "" if unknown. The server reports them only in its context,

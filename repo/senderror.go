@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,36 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
+	"github.com/rdsfx-go/rdsfx/txn"
 )
-
-// encodeError reports that the driver can't encode a value as its parameter's or column's type. Its text doesn't show the
-// value; that of the driver's error, to which it unwraps, does.
-type encodeError struct {
-	column string // "" if unknown
-	number int    // of the statement's parameter, from 1; 0 if unknown
-	err    error
-}
-
-func (e *encodeError) Error() string {
-	switch {
-	case e.column != "":
-		return fmt.Sprintf("the value for column %q can't be sent as the column's type", e.column)
-	case e.number > 0:
-		return fmt.Sprintf("the argument for $%d can't be sent as the parameter's type", e.number)
-	default:
-		return "a value can't be sent as its column's type"
-	}
-}
-
-func (e *encodeError) Unwrap() error { return e.err }
-
-// nameColumn adds the column to an encodeError. columns are those of the statement's parameters.
-func nameColumn(err error, columns []*column) error {
-	if unsent, ok := errors.AsType[*encodeError](err); ok && unsent.number > 0 && unsent.number <= len(columns) {
-		unsent.column = columns[unsent.number-1].name
-	}
-	return err
-}
 
 // mayBeEncoding reports whether an error of sending a statement can be one of encoding its arguments. pgx has no type for that.
 func mayBeEncoding(err error) bool {
@@ -51,20 +22,48 @@ func mayBeEncoding(err error) bool {
 	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && sqlstate.CauseOf(err) == sqlstate.Unknown
 }
 
-// explainSend returns an encodeError if sending a statement failed because an argument can't be encoded, else err. It encodes
+// explainSend returns a ValueError if sending a statement failed because an argument can't be encoded, else err. It encodes
 // the arguments once more to find out, for which it needs a round trip: only the server has the parameters' types.
 func explainSend(ctx context.Context, q Querier, sql string, args []any, err error) error {
 	if len(args) == 0 || !mayBeEncoding(err) {
 		return err
 	}
-	number := 0
-	described := describeStatement(ctx, q, sql, args, func(types *pgtype.Map, oids []uint32, args []any) {
-		number = firstUnencodable(types, oids, args)
+	value := &ValueError{err: err}
+	described := describeStatement(ctx, q, sql, args, func(conn *pgx.Conn, oids []uint32, args []any) {
+		value.Parameter = firstUnencodable(conn.TypeMap(), oids, args)
+		value.setType(ctx, conn, oids)
 	})
-	if described == nil && number == 0 {
+	if described == nil && value.Parameter == 0 {
 		return err
 	}
-	return &encodeError{number: number, err: err}
+	return value
+}
+
+// setType sets the parameter's type. oids are the types of the statement's parameters.
+func (e *ValueError) setType(ctx context.Context, conn *pgx.Conn, oids []uint32) {
+	if e.Parameter < 1 || e.Parameter > len(oids) {
+		return
+	}
+	oid := oids[e.Parameter-1]
+	if conn.QueryRow(ctx, "select format_type($1::bigint::oid, null)", pgx.QueryExecModeExec, int64(oid)).Scan(&e.Type) == nil {
+		_, known := conn.TypeMap().TypeForOID(oid)
+		e.unregistered = !known
+	}
+}
+
+// explainCopy sets the column's type. fields are the columns of the COPY. It uses another connection, because a failed COPY ends
+// its transaction.
+func (e *ValueError) explainCopy(tx *txn.Manager, fields []pgconn.FieldDescription) {
+	ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
+	defer cancel()
+	oids := make([]uint32, len(fields))
+	for i := range fields {
+		oids[i] = fields[i].DataTypeOID
+	}
+	_ = tx.DB().Pool().AcquireFunc(ctx, func(conn *pgxpool.Conn) error { // without it the error only lacks the type
+		e.setType(ctx, conn.Conn(), oids)
+		return nil
+	})
 }
 
 // firstUnencodable returns the number, from 1, of the first argument that can't be encoded, 0 if all can.
@@ -80,9 +79,9 @@ func firstUnencodable(types *pgtype.Map, oids []uint32, args []any) int {
 
 var errNoConnection = errors.New("this kind of Querier gives access to no connection")
 
-// describeStatement prepares a statement on a connection of q. It calls use with the connection's types, the types of the
-// parameters, and the arguments without pgx's options.
-func describeStatement(ctx context.Context, q Querier, sql string, args []any, use func(*pgtype.Map, []uint32, []any)) error {
+// describeStatement prepares a statement on a connection of q. It calls use with the connection, the types of the parameters, and
+// the arguments without pgx's options.
+func describeStatement(ctx context.Context, q Querier, sql string, args []any, use func(*pgx.Conn, []uint32, []any)) error {
 	describe := func(ctx context.Context, conn *pgx.Conn) error {
 		sql, args, err := plainArgs(ctx, conn, sql, args)
 		if err != nil {
@@ -90,7 +89,7 @@ func describeStatement(ctx context.Context, q Querier, sql string, args []any, u
 		}
 		d, err := conn.Prepare(ctx, "", sql)
 		if err == nil {
-			use(conn.TypeMap(), d.ParamOIDs, args)
+			use(conn, d.ParamOIDs, args)
 		}
 		return err //nolint:wrapcheck // it is only tested for nil
 	}
@@ -126,58 +125,66 @@ func plainArgs(ctx context.Context, conn *pgx.Conn, sql string, args []any) (str
 	return sql, args, nil
 }
 
-// wrapStatement wraps the error of a statement of a bulk write; failed is the statement's position, or -1.
-func (w *bulkWrite[T, K]) wrapStatement(statements []bulkStatement, failed int, err error) error {
-	if unencodable(err) {
-		return err // see explainBatch
-	}
-	index := -1
-	if failed >= 0 {
-		index = statements[failed].row
-	}
-	return w.repository.d.wrapRow(w.op, err, index, "")
-}
-
 // unencodable reports whether a batch wasn't sent because an argument of it can't be encoded.
 func unencodable(err error) bool {
 	_, early := errors.AsType[pgx.ErrPreprocessingBatch](err)
 	return early && mayBeEncoding(err)
 }
 
-// explainBatch names the row and the column whose value couldn't be encoded, if that is why the statements weren't sent. The
-// driver has closed the connection then, so it must be called after the transaction has ended.
-func (w *bulkWrite[T, K]) explainBatch(statements []bulkStatement, err error) error {
-	if early, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); ok && unencodable(err) {
-		position, column := w.findUnencodable(statements, early.SQL())
-		return w.repository.d.wrapEncode(w.op, &encodeError{err: err}, position, column)
-	}
-	return err
-}
-
 // explainTimeout bounds how long explaining an error waits for a connection and the server.
 const explainTimeout = time.Second
 
-// findUnencodable returns the position of the first row whose values the driver can't encode for a statement, and the column.
-// The position is -1 if that can't be found out. It uses a connection of the pool: one of the transaction of ctx is closed.
-func (w *bulkWrite[T, K]) findUnencodable(statements []bulkStatement, sql string) (position int, column string) {
+// explainBatch returns the position of the first of n statements whose arguments the driver can't encode, and the ValueError. The
+// position is -1 if that can't be found out. It returns nil if err isn't about encoding. The driver has closed the connection of the
+// batch then. explainBatch must be called after the transaction has ended: it uses another connection of the pool.
+func explainBatch(tx *txn.Manager, n int, statement func(position int) (sql string, args []any), err error) (int, *ValueError) {
+	early, ok := errors.AsType[pgx.ErrPreprocessingBatch](err)
+	if !ok || !unencodable(err) {
+		return -1, nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
 	defer cancel()
-	position = -1
-	_ = describeStatement(ctx, w.repository.tx.DB().Pool(), sql, nil, func(types *pgtype.Map, oids []uint32, _ []any) {
-		for i := range statements {
-			s := &statements[i]
-			if s.sql != sql {
+	found, value := -1, &ValueError{err: err}
+	_ = describeStatement(ctx, tx.DB().Pool(), early.SQL(), nil, func(conn *pgx.Conn, oids []uint32, _ []any) {
+		for position := range n {
+			sql, args := statement(position)
+			if sql != early.SQL() {
 				continue
 			}
-			number := firstUnencodable(types, oids, s.appendArgs(nil, s.row))
-			if number == 0 {
-				continue
+			if value.Parameter = firstUnencodable(conn.TypeMap(), oids, args); value.Parameter > 0 {
+				found = position
+				value.setType(ctx, conn, oids)
+				return
 			}
-			if position = s.row; number <= len(s.columns) {
-				column = s.columns[number-1].name
-			}
-			return
 		}
 	})
-	return position, column
+	return found, value
+}
+
+// wrapStatement wraps the error of a statement of a bulk write; failed is the statement's position, or -1.
+func (w *bulkWrite[T, K]) wrapStatement(statements []bulkStatement, failed int, err error) error {
+	if unencodable(err) {
+		return err // see explainStatements
+	}
+	if failed < 0 {
+		return w.repository.wrap(w.op, err)
+	}
+	s := &statements[failed]
+	return w.repository.d.wrapRow(w.op, nameArgument(err, s.columns), s.row, "")
+}
+
+// explainStatements names the row and the column whose value couldn't be encoded, if that is why the statements weren't sent.
+func (w *bulkWrite[T, K]) explainStatements(statements []bulkStatement, err error) error {
+	position, value := explainBatch(w.repository.tx, len(statements), func(position int) (string, []any) {
+		s := &statements[position]
+		return s.sql, s.appendArgs(nil, s.row)
+	}, err)
+	switch {
+	case value == nil:
+		return err
+	case position < 0:
+		return w.repository.wrap(w.op, value)
+	}
+	s := &statements[position]
+	return w.repository.d.wrapRow(w.op, nameArgument(value, s.columns), s.row, "")
 }

@@ -129,8 +129,8 @@ func (w *bulkWrite[T, K]) upserts(u *upsert, groups []layoutGroup) []bulkStateme
 
 // DeleteMany deletes the rows with these keys and returns how many existed. With a softdelete column it marks them instead. A
 // missing row is no error. Some thousand keys are sent in one round trip. More are sent in the transaction of ctx, or in a
-// new one. Keys are sorted, so concurrent calls don't deadlock. After a [*ConstraintError], which has the key's index, nothing is
-// deleted.
+// new one. Keys are sorted, so concurrent calls don't deadlock. After a [*ConstraintError] or a [*RowError], which have the key's
+// index, nothing is deleted.
 func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, error) {
 	if len(keys) == 0 {
 		return 0, nil
@@ -144,7 +144,8 @@ func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, err
 	}
 	size := maxBatchArgs / (len(r.d.key) + 1)
 	if len(keys) <= size {
-		return r.deleteBatch(ctx, keys, positions) // one batch is atomic by itself
+		deleted, err := r.deleteBatch(ctx, keys, positions) // one batch is atomic by itself
+		return deleted, r.explainDelete(keys, err)
 	}
 	var deleted int64
 	err := r.tx.Do(ctx, func(ctx context.Context) error {
@@ -159,9 +160,21 @@ func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, err
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return 0, r.explainDelete(keys, err)
 	}
 	return deleted, nil
+}
+
+// explainDelete names the key that couldn't be encoded, if that is why nothing was deleted.
+func (r *Repository[T, K]) explainDelete(keys []K, err error) error {
+	sql := r.d.statements.deleteRow
+	position, value := explainBatch(r.tx, len(keys), func(position int) (string, []any) {
+		return sql, r.d.clockArgs(r.keyArgs(nil, keys[position]), r.d.softDelete >= 0 && r.d.usesClock(true))
+	}, err)
+	if value == nil {
+		return err
+	}
+	return r.d.wrapRow("delete", r.d.nameParameter(value, sql), position, "")
 }
 
 // keyFields returns the columns of the key, with their fields in K.
@@ -188,7 +201,13 @@ func (r *Repository[T, K]) deleteBatch(ctx context.Context, keys []K, positions 
 		tag, err := results.Exec()
 		if err != nil {
 			_ = results.Close() // the error that matters is the first
-			return 0, r.d.wrap("delete", err, i)
+			if unencodable(err) {
+				return 0, err // see explainDelete
+			}
+			if asValueError(err) == nil {
+				return 0, r.d.wrap("delete", err, i)
+			}
+			return 0, r.d.wrapRow("delete", r.d.nameParameter(err, r.d.statements.deleteRow), i, "")
 		}
 		deleted += tag.RowsAffected()
 	}

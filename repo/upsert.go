@@ -276,7 +276,7 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 			return upsertResult(inserted), r.setReturned("upsert", row, fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
-			return 0, r.wrap("upsert", nameColumn(err, r.d.argColumns(layout)))
+			return 0, r.wrap("upsert", nameArgument(err, r.d.argColumns(layout)))
 		}
 		fresh, err = r.existingRow(ctx, v, u)
 		if err == nil {

@@ -25,7 +25,7 @@ func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
 	}
 	fresh, err := r.one(ctx, r.d.createText(live, layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout))
 	if err != nil {
-		err = nameColumn(err, r.d.argColumns(layout))
+		err = nameArgument(err, r.d.argColumns(layout))
 	}
 	return r.setReturned("create", row, fresh, err)
 }
@@ -83,7 +83,7 @@ func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
 		return r.notUpdatedError(ctx, v)
 	}
 	if err != nil {
-		err = nameColumn(err, r.d.columnsAt(slices.Concat(r.d.statements.updateColumns, r.d.key)))
+		err = nameArgument(err, r.d.columnsAt(slices.Concat(r.d.statements.updateColumns, r.d.key)))
 	}
 	return r.setReturned("update", row, fresh, err)
 }
