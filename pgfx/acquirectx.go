@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/rdsfx-go/rdsfx/internal/poolstats"
 )
 
 // acquireCtx is the context that the pool uses for one acquire. It ends with the caller's context, or after
@@ -18,50 +21,69 @@ type acquireCtx struct {
 	caller context.Context    //nolint:containedctx // for its values
 	cancel context.CancelFunc // nil if there is nothing to cancel
 	db     *DB
-	began  time.Time
+	began  time.Duration // times are those of poolstats.Collector.Now
 
-	once       sync.Once
-	timeoutErr error
+	timeoutErr atomic.Pointer[AcquireTimeoutError]
 
 	// Set when a connection has been found.
-	found  time.Time
+	conn   *poolstats.Conn
+	found  time.Duration
 	waited time.Duration // 0 if the connection was idle when the acquire began
 }
 
 func (db *DB) newAcquireCtx(caller context.Context) *acquireCtx {
-	c := &acquireCtx{Context: caller, caller: caller, db: db, began: time.Now()}
+	now := db.stats.Now()
+	c := &acquireCtx{Context: caller, caller: caller, db: db, began: now, found: now}
 	if db.acquireTimeout <= 0 {
 		return c
 	}
 	if caller.Done() == nil {
-		c.Context = db.acquireTimeouts.context(c.began, db.acquireTimeout)
+		c.Context = db.acquireTimeouts.context(now, db.acquireTimeout)
 		return c
 	}
-	deadline := c.began.Add(db.acquireTimeout)
+	deadline := time.Now().Add(db.acquireTimeout)
 	if own, ok := caller.Deadline(); !ok || deadline.Before(own) {
 		c.Context, c.cancel = context.WithDeadline(caller, deadline)
 	}
 	return c
 }
 
+// find notes that the pool has found a connection. The acquire has waited for it unless it was idle all the time.
+func (c *acquireCtx) find(conn *connState) {
+	c.conn = conn.stats
+	if conn.idleSince > c.began {
+		c.found = c.db.stats.Now()
+		c.waited = c.found - c.began
+	}
+}
+
 // sharedTimeout returns contexts that end after a timeout. Acquires that begin at about the same time share one.
 type sharedTimeout struct {
-	mu      sync.Mutex
-	current context.Context //nolint:containedctx // shared by acquires
-	renewAt time.Time
+	current atomic.Pointer[timeoutCtx]
+	mu      sync.Mutex // held while current is replaced
+}
+
+type timeoutCtx struct {
+	context.Context //nolint:containedctx // shared by acquires
+
+	renewAt time.Duration
 }
 
 // context returns a context that ends after timeout, or up to 3 % later.
-func (s *sharedTimeout) context(now time.Time, timeout time.Duration) context.Context {
+func (s *sharedTimeout) context(now, timeout time.Duration) context.Context {
+	if shared := s.current.Load(); shared != nil && now < shared.renewAt {
+		return shared.Context
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !now.Before(s.renewAt) {
-		precision := timeout / 32 //nolint:mnd // about 3 %
-		ctx, cancel := context.WithDeadline(context.Background(), now.Add(timeout+precision))
-		context.AfterFunc(ctx, cancel)
-		s.current, s.renewAt = ctx, now.Add(precision)
+	if shared := s.current.Load(); shared != nil && now < shared.renewAt {
+		return shared.Context
 	}
-	return s.current
+	precision := timeout / 32 //nolint:mnd // about 3 %
+	ctx, cancel := context.WithTimeout(context.Background(), timeout+precision)
+	context.AfterFunc(ctx, cancel)
+	s.current.Store(&timeoutCtx{ctx, now + precision})
+	return ctx
 }
 
 // end releases the resources of the context.
@@ -80,8 +102,10 @@ func (c *acquireCtx) Err() error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	c.once.Do(func() { c.timeoutErr = c.db.newAcquireTimeoutError(time.Since(c.began)) })
-	return c.timeoutErr
+	if c.timeoutErr.Load() == nil {
+		c.timeoutErr.CompareAndSwap(nil, c.db.newAcquireTimeoutError(c.db.stats.Now()-c.began))
+	}
+	return c.timeoutErr.Load()
 }
 
 // maxHolders is how many leases an AcquireTimeoutError names.

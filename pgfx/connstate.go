@@ -1,6 +1,8 @@
 package pgfx
 
 import (
+	"time"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rdsfx-go/rdsfx/internal/poolstats"
@@ -10,6 +12,8 @@ import (
 // connection uses it.
 type connState struct {
 	stats *poolstats.Conn
+	// idleSince is when the connection was opened or last released, a time of poolstats.Collector.Now.
+	idleSince time.Duration
 	// generation is DB.generation from before the connection was opened.
 	generation int64
 	// wasWriter reports whether the server accepted writes when the connection was opened.
@@ -36,7 +40,7 @@ func stateOf(conn *pgx.Conn) *connState {
 
 // addConn starts to keep a state for a new connection of the pool.
 func (db *DB) addConn(conn *pgx.Conn, generation int64) *connState {
-	state := &connState{stats: db.stats.Add(conn), generation: generation}
+	state := &connState{stats: db.stats.Add(conn), idleSince: db.stats.Now(), generation: generation}
 	conn.PgConn().CustomData()[customDataKey] = state
 	return state
 }

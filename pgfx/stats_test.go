@@ -444,3 +444,32 @@ func TestStatements_CanBeTurnedOff(t *testing.T) {
 	assert.EqualValues(t, 2, db.Stats().Statements.Count-base)
 	assert.Positive(t, db.Stats().Statements.Max)
 }
+
+func TestStats_WaitCountsAcquiresThatWaited(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Pool.MaxConns = 1
+	db := started(t, cfg)
+	before := db.Stats().Wait.Count
+	held, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, before, db.Stats().Wait.Count, "the connection was idle")
+
+	acquired := make(chan *pgxpool.Conn)
+	go func() {
+		conn, err := db.Pool().Acquire(t.Context())
+		assert.NoError(t, err)
+		acquired <- conn
+	}()
+	require.Eventually(t, func() bool { return db.Stats().Pool.Waiting == 1 }, eventually, tick)
+	held.Release()
+	waited := <-acquired
+	assert.Equal(t, before+1, db.Stats().Wait.Count, "the connection was released for the acquire")
+	waited.Release()
+
+	db.Reset()
+	opened, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, before+2, db.Stats().Wait.Count, "the connection was opened for the acquire")
+	opened.Release()
+}

@@ -58,25 +58,22 @@ func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpo
 	}
 	acquire.end()
 	if data.Err != nil {
-		t.db.stats.FailAcquire(time.Since(acquire.began))
+		t.db.stats.FailAcquire(t.db.stats.Now() - acquire.began)
 		t.db.reportFailure(data.Err)
 		return
 	}
-	var conn *poolstats.Conn
-	if state := stateOf(data.Conn); state != nil {
-		conn = state.stats
-	}
-	t.db.stats.EndAcquire(conn, acquire.found, acquire.waited)
+	t.db.stats.EndAcquire(acquire.conn, acquire.found, acquire.waited)
 }
 
 // TraceRelease ends the lease, and closes the connection if it is one of the overflow.
 func (t tracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
-	state := stateOf(data.Conn)
+	state, now := stateOf(data.Conn), t.db.stats.Now()
 	if state == nil {
-		t.db.stats.Release(nil)
+		t.db.stats.Release(nil, now)
 		return
 	}
-	t.db.stats.Release(state.stats)
+	state.idleSince = now
+	t.db.stats.Release(state.stats, now)
 	t.db.overflow.trim(data.Conn, state)
 }
 

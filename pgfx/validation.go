@@ -20,11 +20,7 @@ func (db *DB) shouldPing(ctx context.Context, params pgxpool.ShouldPingParams) b
 	}
 	state.validate = params.IdleDuration > db.validateAfterIdle || state.writeRefused
 	if acquire, ok := ctx.(*acquireCtx); ok {
-		acquire.found = time.Now()
-		// A connection that has been idle for less time than the acquire has taken was released, or opened, for it.
-		if waited := acquire.found.Sub(acquire.began); waited > params.IdleDuration {
-			acquire.waited = waited
-		}
+		acquire.find(state)
 	}
 	return false
 }
@@ -36,11 +32,12 @@ func (db *DB) prepareAcquired(ctx context.Context, conn *pgx.Conn) (bool, error)
 		return true, nil
 	}
 	if state.validate && db.validateTimeout > 0 {
-		if !db.validate(conn, state) {
-			return false, nil
-		}
+		valid := db.validate(conn, state)
 		if acquire, ok := ctx.(*acquireCtx); ok {
-			acquire.found = time.Now()
+			acquire.found = db.stats.Now()
+		}
+		if !valid {
+			return false, nil
 		}
 	}
 	return db.refreshTypes(conn, state), nil

@@ -20,7 +20,8 @@ type Conn struct {
 	mu sync.Mutex
 
 	// The current lease.
-	acquired time.Time // zero while the connection is idle
+	leased   bool
+	acquired time.Duration // on the collector's clock, as all times of a Conn
 	stack    [stackDepth]uintptr
 	depth    int         // number of frames in stack
 	limit    *LeaseLimit // nil: Collector.longLease
@@ -29,13 +30,13 @@ type Conn struct {
 	// The running statement, or the last one of the lease.
 	text    string
 	batch   int // number of statements in the batch, 0 if it is none
-	began   time.Time
+	began   time.Duration
 	running bool
 	number  int64 // counts the statements of the connection, which identifies one
 	refused int   // statements that began while another was running: pgx is about to refuse them as "conn busy"
 
-	prepareBegan  time.Time
-	lastSuccess   time.Time // when a statement last succeeded
+	prepareBegan  time.Duration
+	lastSuccess   time.Duration // when a statement last succeeded, 0 if none has
 	stacks        rateLimit
 	entries       map[string]*statementEntry // see entry
 	normalizedBuf []byte
@@ -61,38 +62,38 @@ type Lease struct {
 }
 
 // begin starts a lease.
-func (c *Conn) begin(at time.Time) {
+func (c *Conn) begin(at time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.acquired, c.depth = at, 0
+	c.leased, c.acquired, c.depth = true, at, 0
 	if c.stacks.allow(at, stackBurst, stackInterval) {
 		c.depth = runtime.Callers(2, c.stack[:]) // without runtime.Callers and this method
 	}
 }
 
 // end ends the lease. It returns how long it took, and the limit if it was reported for exceeding it.
-func (c *Conn) end(at time.Time) (took time.Duration, limit *LeaseLimit, reported bool) {
+func (c *Conn) end(at time.Duration) (took time.Duration, limit *LeaseLimit, reported bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	took, limit, reported = at.Sub(c.acquired), c.limit, c.reported
-	c.acquired, c.limit, c.reported = time.Time{}, nil, false
+	took, limit, reported = at-c.acquired, c.limit, c.reported
+	c.leased, c.limit, c.reported = false, nil, false
 	c.text, c.running, c.refused = "", false, 0 // the text may be a part of something large
 	return took, limit, reported
 }
 
-// Lease returns the current lease, or false while the connection is idle.
-func (c *Conn) Lease() (Lease, bool) {
+// Lease returns the current lease, or false while the connection is idle. start is that of the collector's clock.
+func (c *Conn) Lease(start time.Time) (Lease, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.acquired.IsZero() || c.closed() {
+	if !c.leased || c.closed() {
 		return Lease{}, false
 	}
-	return c.lease(), true
+	return c.lease(start), true
 }
 
-func (c *Conn) lease() Lease {
+func (c *Conn) lease(start time.Time) Lease {
 	return Lease{
-		PID: c.conn.PgConn().PID(), Since: c.acquired,
+		PID: c.conn.PgConn().PID(), Since: start.Add(c.acquired),
 		Statement: string(sqltext.Normalize(nil, c.text)), Stack: caller.Frames(c.stack[:c.depth]),
 	}
 }
@@ -108,7 +109,7 @@ func (c *Conn) closed() bool {
 }
 
 // beginStatement notes that a statement, a batch or a COPY begins.
-func (c *Conn) beginStatement(text string, batch int, at time.Time) {
+func (c *Conn) beginStatement(text string, batch int, at time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.running {
@@ -123,11 +124,12 @@ func (c *Conn) beginStatement(text string, batch int, at time.Time) {
 type execution struct {
 	text  string
 	batch int
-	began time.Time
+	began time.Duration
 	took  time.Duration
 	pid   uint32
 	rows  int64
 	err   error
+	entry *statementEntry // nil for a batch, whose statements are counted one by one, and if none is kept
 }
 
 // ending is what a call of endStatement has ended.
@@ -139,8 +141,8 @@ const (
 	endedTwice                 // nothing is running: pgx reports the end of a batch twice if it could not be sent
 )
 
-// endStatement notes that a statement has ended.
-func (c *Conn) endStatement(at time.Time, rows int64, err error) (execution, ending) {
+// endStatement notes that a statement has ended, and finds its entry in table.
+func (c *Conn) endStatement(table *statementTable, at time.Duration, rows int64, err error) (execution, ending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -154,9 +156,13 @@ func (c *Conn) endStatement(at time.Time, rows int64, err error) (execution, end
 	if err == nil {
 		c.lastSuccess = at
 	}
-	return execution{
-		text: c.text, batch: c.batch, began: c.began, took: at.Sub(c.began), pid: c.conn.PgConn().PID(), rows: rows, err: err,
-	}, endedRunning
+	e := execution{
+		text: c.text, batch: c.batch, began: c.began, took: at - c.began, pid: c.conn.PgConn().PID(), rows: rows, err: err,
+	}
+	if table.capacity > 0 && e.batch == 0 {
+		e.entry = c.entry(table, e.text, e.began)
+	}
+	return e, endedRunning
 }
 
 const (
@@ -165,10 +171,8 @@ const (
 )
 
 // entry returns the entry of a statement in table. The connection caches entries by the texts that it executes. Normalizing a
-// text would take longer than all other statistics of a statement, and the table's lock is shared.
-func (c *Conn) entry(table *statementTable, text string, at time.Time) *statementEntry {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// text would take longer than all other statistics of a statement, and the table's lock is shared. The caller holds c.mu.
+func (c *Conn) entry(table *statementTable, text string, at time.Duration) *statementEntry {
 	cached, ok := c.entries[text]
 	if ok && !cached.evicted.Load() {
 		return cached

@@ -68,8 +68,8 @@ func (c *Collector) FailAcquire(waited time.Duration) {
 	c.counters.waits.Record(waited)
 }
 
-// EndAcquire counts an acquire that has succeeded, and begins a lease. waited is 0 if a connection was idle.
-func (c *Collector) EndAcquire(conn *Conn, at time.Time, waited time.Duration) {
+// EndAcquire counts an acquire that has succeeded, and begins a lease at a time of Now. waited is 0 if a connection was idle.
+func (c *Collector) EndAcquire(conn *Conn, at, waited time.Duration) {
 	c.counters.acquiring.Add(-1)
 	c.counters.acquired.Add(1)
 	if waited > 0 {
@@ -80,10 +80,10 @@ func (c *Collector) EndAcquire(conn *Conn, at time.Time, waited time.Duration) {
 	}
 }
 
-// Release counts a connection that is being released, and ends its lease.
-func (c *Collector) Release(conn *Conn) {
+// Release counts a connection that is being released, and ends its lease at a time of Now.
+func (c *Collector) Release(conn *Conn, at time.Duration) {
 	if !c.cfg.Disabled && conn != nil {
-		took, limit, reported := conn.end(time.Now())
+		took, limit, reported := conn.end(at)
 		c.counters.leases.Record(took)
 		if reported {
 			if limit == nil {
@@ -102,10 +102,10 @@ func (c *Collector) Connected(took time.Duration) { c.counters.connects.Record(t
 func (c *Collector) ConnectFailed() { c.counters.connectFailures.Add(1) }
 
 // recordExecution counts an execution.
-func (c *Collector) recordExecution(conn *Conn, e *execution) {
+func (c *Collector) recordExecution(e *execution) {
 	c.counters.statements.Record(e.took)
-	if c.statements.capacity > 0 && e.batch == 0 { // the statements of a batch are counted one by one
-		conn.entry(&c.statements, e.text, e.began).record(e.took, e.rows, e.err)
+	if e.entry != nil {
+		e.entry.record(e.took, e.rows, e.err)
 	}
 	if c.cfg.Log {
 		c.logExecution(e)

@@ -11,7 +11,7 @@ func NewStatementTable(capacity int) *StatementTable {
 
 // Record counts an execution of a statement.
 func (s *StatementTable) Record(text string, took time.Duration) {
-	s.table.find([]byte(text), time.Time{}).record(took, 0, nil)
+	s.table.find([]byte(text), 0).record(took, 0, nil)
 }
 
 // Values returns the values of the entries by their texts.
@@ -29,7 +29,7 @@ func (s *StatementTable) Evictions() int64 { return s.table.evicted() }
 // SlowLog exports slowLog.
 type SlowLog struct{ log slowLog }
 
-func (s *SlowLog) Add(text string, now time.Time) (log bool, omitted int64) {
+func (s *SlowLog) Add(text string, now time.Duration) (log bool, omitted int64) {
 	return s.log.add(slowEntry{SlowStatement: SlowStatement{Text: text}}, now)
 }
 

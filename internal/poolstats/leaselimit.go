@@ -33,7 +33,7 @@ func (c *Collector) LimitLease(conn *Conn, limit *LeaseLimit) {
 		return
 	}
 	conn.mu.Lock()
-	if !conn.acquired.IsZero() {
+	if conn.leased {
 		conn.limit = limit
 	}
 	conn.mu.Unlock()
@@ -50,16 +50,16 @@ func (c *Collector) checkLeases() (next time.Duration) {
 		if limit == nil {
 			limit = c.longLease
 		}
-		left := limit.after - time.Since(conn.acquired)
+		left := limit.after - (c.clock.now() - conn.acquired)
 		switch {
-		case limit.after <= 0, conn.acquired.IsZero(), conn.reported:
+		case limit.after <= 0, !conn.leased, conn.reported:
 		case left > 0:
 			if next < 0 || left < next {
 				next = left
 			}
 		default:
 			conn.reported = true
-			lease := conn.lease()
+			lease := conn.lease(c.clock.start())
 			conn.mu.Unlock()
 			limit.report(lease)
 			continue

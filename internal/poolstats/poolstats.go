@@ -34,6 +34,7 @@ type Config struct {
 // its owner adds connections and reports acquires and releases.
 type Collector struct {
 	cfg        Config
+	clock      clock
 	counters   counters
 	statements statementTable
 	slow       slowLog
@@ -49,13 +50,18 @@ func New(cfg Config) *Collector {
 	if cfg.Disabled {
 		cfg.Slow, cfg.LongLease, cfg.Statements = 0, 0, 0
 	}
-	c := &Collector{cfg: cfg, statements: statementTable{capacity: cfg.Statements}, conns: make(map[*Conn]struct{})}
+	c := &Collector{
+		cfg: cfg, clock: clock{time.Now()}, statements: statementTable{capacity: cfg.Statements}, conns: make(map[*Conn]struct{}),
+	}
 	c.longLease = NewLeaseLimit(cfg.LongLease, cfg.Logger, "connection has been held for a long time; check that it is released on every path",
 		"long-held connection was released")
 	c.checker.check = c.checkLeases
 	c.checker.require(cfg.LongLease)
 	return c
 }
+
+// Now returns the time since the collector was made, which is the time of EndAcquire.
+func (c *Collector) Now() time.Duration { return c.clock.now() }
 
 // Close stops the detection of long-held leases.
 func (c *Collector) Close() { c.checker.stop() }
@@ -105,10 +111,10 @@ func (c *Collector) connections() []*Conn {
 
 // Leases returns the current leases, the oldest first.
 func (c *Collector) Leases() []Lease {
-	conns := c.connections()
+	conns, start := c.connections(), c.clock.start()
 	leases := make([]Lease, 0, len(conns))
 	for _, conn := range conns {
-		if lease, ok := conn.Lease(); ok {
+		if lease, ok := conn.Lease(start); ok {
 			leases = append(leases, lease)
 		}
 	}
@@ -120,7 +126,7 @@ func (c *Collector) Leases() []Lease {
 func (c *Collector) CloseLeased() {
 	for _, conn := range c.connections() {
 		conn.mu.Lock()
-		leased := !conn.acquired.IsZero()
+		leased := conn.leased
 		conn.mu.Unlock()
 		if leased {
 			_ = conn.conn.PgConn().Conn().Close() // the connection is given up: its error does not matter

@@ -4,16 +4,13 @@ import "time"
 
 // rateLimit is a token bucket. The zero value is full.
 type rateLimit struct {
-	full time.Time // when the bucket will be full again
+	full time.Duration // when the bucket will be full again
 }
 
 // allow takes a token if there is one. The bucket holds burst tokens and gains one every interval.
-func (r *rateLimit) allow(now time.Time, burst int, interval time.Duration) bool {
-	full := r.full
-	if full.Before(now) {
-		full = now
-	}
-	if full = full.Add(interval); full.Sub(now) > time.Duration(burst)*interval {
+func (r *rateLimit) allow(now time.Duration, burst int, interval time.Duration) bool {
+	full := max(r.full, now) + interval
+	if full-now > time.Duration(burst)*interval {
 		return false
 	}
 	r.full = full

@@ -51,7 +51,7 @@ type slowEntry struct {
 }
 
 // add keeps an entry. It returns whether to log it, and how many lines before it were left out.
-func (s *slowLog) add(e slowEntry, now time.Time) (log bool, omitted int64) {
+func (s *slowLog) add(e slowEntry, now time.Duration) (log bool, omitted int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ring[s.count%slowKept] = e
@@ -95,10 +95,10 @@ func (c *Collector) Slow() []SlowStatement {
 func (c *Collector) recordSlow(e *execution) {
 	var pcs [stackDepth]uintptr
 	entry := slowEntry{SlowStatement{
-		Text: string(sqltext.Normalize(nil, e.text)), Batch: e.batch, Began: e.began, Took: e.took, Rows: e.rows,
+		Text: string(sqltext.Normalize(nil, e.text)), Batch: e.batch, Began: c.clock.start().Add(e.began), Took: e.took, Rows: e.rows,
 		Failed: e.err != nil, SQLState: sqlstate.Code(e.err), PID: e.pid,
 	}, slices.Clone(pcs[:runtime.Callers(2, pcs[:])])}
-	log, omitted := c.slow.add(entry, time.Now())
+	log, omitted := c.slow.add(entry, c.clock.now())
 	if !log {
 		return
 	}

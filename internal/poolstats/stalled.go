@@ -22,14 +22,15 @@ func (c *Collector) Stalled(atLeast time.Duration) []StalledStatement {
 	var stalled []StalledStatement
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := c.clock.now()
 	for conn := range c.conns {
 		conn.mu.Lock()
 		lastSuccess, began, running, number := conn.lastSuccess, conn.began, conn.running, conn.number
 		conn.mu.Unlock()
-		if !lastSuccess.IsZero() && time.Since(lastSuccess) < atLeast {
+		if lastSuccess > 0 && now-lastSuccess < atLeast {
 			return nil
 		}
-		if took := time.Since(began); running && took >= atLeast {
+		if took := now - began; running && took >= atLeast {
 			pg := conn.conn.PgConn()
 			stalled = append(stalled, StalledStatement{
 				PID: pg.PID(), For: took, Silent: sinceReceived(pg.Conn()) >= took, conn: conn, number: number,

@@ -21,11 +21,11 @@ type Statement struct {
 
 // Statements returns the totals of statements, the largest total duration first.
 func (c *Collector) Statements() []Statement {
-	entries := c.statements.all()
+	entries, start := c.statements.all(), c.clock.start()
 	statements := make([]Statement, len(entries))
 	for i, e := range entries {
 		statements[i] = Statement{
-			Text: e.text, Since: e.since, Total: e.durations.Sum(), Errors: e.errors.Load(), Rows: e.rows.Load(),
+			Text: e.text, Since: start.Add(e.since), Total: e.durations.Sum(), Errors: e.errors.Load(), Rows: e.rows.Load(),
 			Durations: e.durations.Summary(),
 		}
 	}
@@ -38,7 +38,7 @@ func (c *Collector) Statements() []Statement {
 // statementEntry counts the executions of one normalized text.
 type statementEntry struct {
 	text         string
-	since        time.Time
+	since        time.Duration // on the collector's clock
 	credit       time.Duration // see statementTable
 	evicted      atomic.Bool
 	errors, rows atomic.Int64
@@ -69,7 +69,7 @@ type statementTable struct {
 }
 
 // find returns the entry of a normalized text, and adds one if there is none.
-func (t *statementTable) find(text []byte, now time.Time) *statementEntry {
+func (t *statementTable) find(text []byte, now time.Duration) *statementEntry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e := t.entries[string(text)]; e != nil {

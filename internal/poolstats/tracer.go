@@ -26,7 +26,7 @@ func (t Tracer) begin(conn *pgx.Conn, text string, batch int) {
 		return
 	}
 	if state := ConnOf(conn); state != nil {
-		state.beginStatement(text, batch, time.Now())
+		state.beginStatement(text, batch, t.c.clock.now())
 	}
 }
 
@@ -38,10 +38,10 @@ func (t Tracer) end(conn *pgx.Conn, rows int64, err error) {
 	if t.c.cfg.Disabled {
 		t.c.counters.untimed.Add(1)
 	} else {
-		e, ending := state.endStatement(time.Now(), rows, err)
+		e, ending := state.endStatement(&t.c.statements, t.c.clock.now(), rows, err)
 		switch ending {
 		case endedRunning:
-			t.c.recordExecution(state, &e)
+			t.c.recordExecution(&e)
 		case endedRefused:
 			t.c.counters.untimed.Add(1)
 		case endedTwice:
@@ -76,8 +76,11 @@ func (t Tracer) TraceBatchQuery(_ context.Context, conn *pgx.Conn, data pgx.Trac
 		return
 	}
 	if state := ConnOf(conn); state != nil {
-		now := time.Now()
-		state.entry(&t.c.statements, data.SQL, now).record(now.Sub(data.ReadStartTime), data.CommandTag.RowsAffected(), data.Err)
+		took := time.Since(data.ReadStartTime)
+		state.mu.Lock()
+		entry := state.entry(&t.c.statements, data.SQL, t.c.clock.now())
+		state.mu.Unlock()
+		entry.record(took, data.CommandTag.RowsAffected(), data.Err)
 	}
 }
 
@@ -106,7 +109,7 @@ func (t Tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, _ pgx.Tra
 	if state := ConnOf(conn); state != nil {
 		state.mu.Lock()
 		defer state.mu.Unlock()
-		state.prepareBegan = time.Now()
+		state.prepareBegan = t.c.clock.now()
 	}
 	return ctx
 }
@@ -118,7 +121,7 @@ func (t Tracer) TracePrepareEnd(_ context.Context, conn *pgx.Conn, data pgx.Trac
 		return
 	}
 	state.mu.Lock()
-	took, running := time.Since(state.prepareBegan), state.running
+	took, running := t.c.clock.now()-state.prepareBegan, state.running
 	state.mu.Unlock()
 	t.c.counters.prepares.Record(took)
 	if !running { // otherwise the statement that is being prepared fails with the same error
