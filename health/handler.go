@@ -156,7 +156,7 @@ func readinessItems(m *Monitor) []item {
 		ObservedValue: int64(s.Pool.InUse), ObservedUnit: "connections in use",
 	}}
 	for _, reason := range s.Reasons {
-		if reason == ReasonPoolExhausted || reason == ReasonPoolStuck {
+		if reason == ReasonPoolExhausted || reason == ReasonPoolStalled {
 			pool.status = warn
 		}
 	}

@@ -10,8 +10,8 @@ const (
 	// exhaustedAfter is how long a pool must be full, with callers waiting, before it counts as exhausted. A short queue is
 	// normal operation.
 	exhaustedAfter = time.Second
-	// stuckAfter is how long no connection must have been released to a full pool before it counts as stuck.
-	stuckAfter = 10 * time.Second
+	// poolStalledAfter is how long no connection must have been released to a full pool before it counts as stalled.
+	poolStalledAfter = 10 * time.Second
 )
 
 // poolTracker compares a pool's statistics from one probe to the next.
@@ -37,7 +37,7 @@ func (p *poolTracker) update(now time.Time, stats pgfx.Stats, o *observation) {
 	}
 	full := now.Sub(p.fullSince)
 	o.exhausted = full >= exhaustedAfter
-	o.stuck = full >= stuckAfter && now.Sub(p.releasedSince) >= stuckAfter
+	o.stalled = full >= poolStalledAfter && now.Sub(p.releasedSince) >= poolStalledAfter
 }
 
 // isFull reports whether the pool was full at the last update.

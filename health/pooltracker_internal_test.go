@@ -9,7 +9,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-func TestPoolTracker_ExhaustedAndStuck(t *testing.T) {
+func TestPoolTracker_ExhaustedAndStalled(t *testing.T) {
 	t.Parallel()
 	var p poolTracker
 	start := time.Unix(1000, 0)
@@ -26,7 +26,7 @@ func TestPoolTracker_ExhaustedAndStuck(t *testing.T) {
 	assert.Equal(t, observation{connected: true, exhausted: true}, update(2*time.Second, 4, 3, 5))
 	assert.Equal(t, observation{connected: true, exhausted: true}, update(9*time.Second, 4, 3, 6))
 	assert.Equal(t, observation{connected: true, exhausted: true}, update(18*time.Second, 4, 3, 6), "9 s after the last release")
-	assert.Equal(t, observation{connected: true, exhausted: true, stuck: true}, update(19*time.Second, 4, 3, 6))
+	assert.Equal(t, observation{connected: true, exhausted: true, stalled: true}, update(19*time.Second, 4, 3, 6))
 	assert.Equal(t, observation{connected: true}, update(20*time.Second, 4, 0, 6), "a full pool without waiting callers is no problem")
 	assert.False(t, p.isFull())
 	assert.Equal(t, observation{connected: true}, update(21*time.Second, 4, 1, 6))

@@ -178,7 +178,7 @@ func (m *Monitor) publish(d decision, p recoveryPlan, result ProbeResult, server
 	switch {
 	case d.changed():
 		var holders []pgfx.Lease
-		if len(d.reasons) > 0 && (d.reasons[0] == ReasonPoolExhausted || d.reasons[0] == ReasonPoolStuck) {
+		if len(d.reasons) > 0 && (d.reasons[0] == ReasonPoolExhausted || d.reasons[0] == ReasonPoolStalled) {
 			holders = oldest(m.db.Leases())
 		}
 		logTransition(m.logger, t, p, holders)

@@ -24,9 +24,9 @@ const (
 	// ReasonPoolExhausted means that for at least 1 s all connections of the pool have been in use while callers waited. The
 	// database works; the pool is too small, or connections are held too long.
 	ReasonPoolExhausted Reason = "pool_exhausted"
-	// ReasonPoolStuck means that the pool is exhausted and no connection has been released for 10 s: its holders hang, or have
+	// ReasonPoolStalled means that the pool is exhausted and no connection has been released for 10 s: its holders hang, or have
 	// leaked their connections.
-	ReasonPoolStuck Reason = "pool_stuck"
+	ReasonPoolStalled Reason = "pool_stalled"
 	// ReasonServerNearlyFull means that less than 5 % of the server's connection slots are free. It ends when at least 10 %
 	// are free.
 	ReasonServerNearlyFull Reason = "server_nearly_full"

@@ -41,7 +41,7 @@ type observation struct {
 	existingConnsWork bool // the monitor's old connection answered, or statements of the pool succeeded during the probe
 	connected         bool // the pool has open connections
 	exhausted         bool // all of them have been in use, with callers waiting, for exhaustedAfter
-	stuck             bool // and none has been released for stuckAfter
+	stalled           bool // and none has been released for poolStalledAfter
 }
 
 // identity distinguishes servers, and one run of a server from the next.
@@ -195,8 +195,8 @@ func (m *stateMachine) setUsableState() {
 
 func poolReasons(o observation) []Reason {
 	switch {
-	case o.stuck:
-		return []Reason{ReasonPoolStuck}
+	case o.stalled:
+		return []Reason{ReasonPoolStalled}
 	case o.exhausted:
 		return []Reason{ReasonPoolExhausted}
 	}

@@ -122,8 +122,8 @@ func TestStateMachine_ListsSeveralReasons(t *testing.T) {
 	m := &stateMachine{}
 	d := m.decide(observation{exhausted: true, slots: slots{used: 99, limit: 100}})
 	assert.Equal(t, []Reason{ReasonPoolExhausted, ReasonServerNearlyFull}, d.reasons)
-	d = m.decide(observation{exhausted: true, stuck: true, readOnly: true})
-	assert.Equal(t, []Reason{ReasonPoolStuck}, d.reasons)
+	d = m.decide(observation{exhausted: true, stalled: true, readOnly: true})
+	assert.Equal(t, []Reason{ReasonPoolStalled}, d.reasons)
 	assert.Equal(t, ReadOnly, d.to)
 	assert.True(t, m.stop().reasonsChanged)
 }
@@ -171,7 +171,7 @@ func decode(data []byte) []observation {
 		bits := data[i+1]
 		o := observation{
 			cause: causes[int(data[i])%len(causes)], readOnly: bits&1 != 0, suspectPool: bits&2 != 0, existingConnsWork: bits&4 != 0,
-			connected: bits&8 != 0, exhausted: bits&16 != 0, stuck: bits&32 != 0,
+			connected: bits&8 != 0, exhausted: bits&16 != 0, stalled: bits&32 != 0,
 		}
 		if bits&64 != 0 {
 			o.server = identity{system: string('a' + rune(data[i])%3)}

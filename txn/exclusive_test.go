@@ -303,7 +303,7 @@ func TestConcurrentUse_BatchRowsGetErrTxDoneAfterEnd(t *testing.T) {
 	rows.Close()
 }
 
-func TestConcurrentUse_StuckCallReleasesConnectionItself(t *testing.T) {
+func TestConcurrentUse_HangingCallReleasesConnectionItself(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
 	using, goOn, left := make(chan struct{}), make(chan struct{}), make(chan error, 1)
