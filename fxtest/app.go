@@ -2,6 +2,9 @@ package fxtest
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -27,31 +30,40 @@ type App struct {
 	Health *health.Monitor
 }
 
-// New creates a database for the test, as [URL] does, and starts an application with rdsfx.Module and the options that [Fx]
-// adds. A repository whose model does not match the schema fails the start.
+// New creates a database for the test, as [URL] does, and starts an application with the options that [Fx] adds. If they do
+// not contain rdsfx.Module, New adds it. A repository whose model does not match the schema fails the start.
 //
-// The application always uses the test's database, even if it supplies a Config or DATABASE_URL is set. Logs are discarded
-// unless the application provides a *zap.Logger; [Logger] provides one.
+// The application always uses the test's database, even if it supplies a Config or a pgfx.Endpoint, or DATABASE_URL is set. Each
+// database of rdsfx.ModuleFor gets a separate database on the test server, which is empty unless [ForDatabase] describes it.
+// Logs are discarded unless the application provides a *zap.Logger; [Logger] provides one.
 //
-// At the end of the test, the application is stopped. Connections that were not released and goroutines that are still
-// running are reported as errors of the test.
+// At the end of the test, the application is stopped. Connections that are not released within a second after the
+// application's own stop hooks, and goroutines that are still running, are reported as errors of the test.
 func New(tb testing.TB, opts ...Option) *App {
 	tb.Helper()
 	s := mustCollect(tb, opts)
+	names := databasesOf(s.fx)
+	if err := s.checkDatabases(names); err != nil {
+		tb.Fatalf("fxtest: %v", err)
+	}
 	endpoint := pgfx.Endpoint{URL: databaseURL(tb, s), Override: true}
+	named := namedDatabases(tb, s, names)
 	label := labelGoroutine()
 	app := &App{}
 	fxOpts := []fx.Option{
-		rdsfx.Module,
 		rdsfx.ProvideSchemaPolicy(rdsfx.SchemaFail),
-		fx.Supply(endpoint),
+		fx.Replace(endpoint), // the application may provide one, such as that of embedded.Module
 		pgfx.ProvideOptions(append(s.pool, Recording())...),
+		named,
 		fx.StartTimeout(setupTimeout), fx.StopTimeout(cleanupTimeout),
 		fx.Populate(&app.DB, &app.Pool, &app.Tx, &app.Health),
 		fx.WithLogger(func() fxevent.Logger { return &fxevent.ZapLogger{Logger: zap.NewNop()} }),
 	}
+	if !slices.Contains(names, "") {
+		fxOpts = append(fxOpts, rdsfx.Module)
+	}
 	if s.config != (pgfx.Config{}) {
-		fxOpts = append(fxOpts, fx.Supply(s.config))
+		fxOpts = append(fxOpts, fx.Replace(s.config))
 	}
 	app.App = fx.New(append(fxOpts, s.fx...)...)
 	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
@@ -64,6 +76,58 @@ func New(tb testing.TB, opts ...Option) *App {
 	}
 	tb.Cleanup(func() { closeAndReport(tb, app.DB, label, app.App.Stop) })
 	return app
+}
+
+// errDatabasesKnown ends the construction of an application that only lists its databases.
+var errDatabasesKnown = errors.New("databases are known")
+
+// databasesOf returns the names of the databases that the options provide, "" for the default one. It runs no constructor and
+// no Invoke of theirs: Fx runs the Invoke of the first module first, and its error ends the construction.
+func databasesOf(opts []fx.Option) []string {
+	var names []string
+	type databases struct {
+		fx.In
+
+		Names []string `group:"rdsfx.databases"`
+	}
+	list := fx.Module("fxtest", fx.Invoke(func(d databases) error {
+		names = d.Names
+		return errDatabasesKnown
+	}))
+	fx.New(list, fx.Options(opts...), fx.NopLogger) // New reports other errors when it constructs the application
+	return names
+}
+
+// checkDatabases returns an error for a [ForDatabase] that names a database which the application does not have.
+func (s settings) checkDatabases(names []string) error {
+	for name := range s.named {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("ForDatabase(%q): the application has no such database (known: %q); add rdsfx.ModuleFor(%q) to the options of Fx",
+				name, slices.Sorted(slices.Values(names)), name)
+		}
+	}
+	return nil
+}
+
+// namedDatabases creates the databases of rdsfx.ModuleFor and returns the options that lead the application to them.
+func namedDatabases(tb testing.TB, s settings, names []string) fx.Option {
+	tb.Helper()
+	var opts []fx.Option
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		database := s.named[name]
+		pool := append(database.pool, Recording(), pgfx.WithEndpoint(pgfx.Endpoint{URL: databaseURL(tb, database), Override: true}))
+		for i, opt := range pool {
+			pool[i] = opt.For(name)
+		}
+		opts = append(opts, pgfx.ProvideOptions(pool...))
+		if database.config != (pgfx.Config{}) {
+			opts = append(opts, fx.Replace(fx.Annotate(database.config, fx.ResultTags(`name:"`+name+`"`))))
+		}
+	}
+	return fx.Options(opts...)
 }
 
 // Logger sends the application's logs to the log of the test.

@@ -3,7 +3,9 @@ package fxtest_test
 import (
 	"context"
 	"os"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -11,10 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 
+	"github.com/rdsfx-go/rdsfx"
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/fxtest/internal/testrecorder"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
@@ -75,6 +80,112 @@ func TestNew_IgnoresConfiguredURL(t *testing.T) {
 	assert.NotContains(t, fxtest.DB(t, fxtest.Config(pgfx.Config{URL: "postgres://production.invalid"})).Target(), "production")
 	app = fxtest.New(t, fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 2}}))
 	assert.Equal(t, 2, app.DB.Stats().Pool.Max)
+}
+
+// service is an application's module as it runs in production: with the library's modules, an address and two databases.
+var service = fx.Module("service",
+	rdsfx.Module, rdsfx.ModuleFor("reporting"), embedded.Module,
+	fx.Supply(pgfx.Config{URL: "postgres://app@production.invalid/app", Pool: pgfx.PoolConfig{MaxConns: 3}}),
+	fx.Supply(fx.Annotate(pgfx.Config{Host: "reports.invalid"}, fx.ResultTags(`name:"reporting"`))),
+	fx.Provide(func(pool *pgxpool.Pool) *counter { return &counter{pool} }),
+	fx.Invoke(func(*counter) { serviceStarts.Add(1) }),
+)
+
+type counter struct{ pool *pgxpool.Pool }
+
+var serviceStarts atomic.Int32
+
+func TestNew_TakesModuleOfProductionAsItIs(t *testing.T) { //nolint:paralleltest // counts the starts
+	before := serviceStarts.Load()
+	var own struct {
+		fx.In
+
+		Pool *pgxpool.Pool
+		DB   *pgfx.DB `name:"reporting"`
+	}
+	app := fxtest.New(t, fxtest.Fx(service, fx.Populate(&own)), fxtest.SQL("create table here (id int)"),
+		fxtest.ForDatabase("reporting", fxtest.SQL("create table reports (id int)"), fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 2}})))
+	assert.EqualValues(t, before+1, serviceStarts.Load(), "listing the databases runs no Invoke")
+	assert.Same(t, app.Pool, own.Pool)
+	assert.Equal(t, 3, app.DB.Stats().Pool.Max)
+	assert.Equal(t, 2, own.DB.Stats().Pool.Max)
+	assert.NotEqual(t, app.DB.Target(), own.DB.Target(), "each database is separate")
+	for _, db := range []*pgfx.DB{app.DB, own.DB} {
+		assert.NotContains(t, db.Target(), "invalid")
+	}
+	_, err := app.Pool.Exec(t.Context(), "insert into here values (1)")
+	require.NoError(t, err)
+	_, err = own.DB.Pool().Exec(t.Context(), "insert into reports values (1)")
+	require.NoError(t, err)
+	statements := fxtest.Statements(t, own.DB)
+	_, err = own.DB.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+	statements.AssertRoundTrips(1)
+
+	var reporting struct {
+		fx.In
+
+		DB *pgfx.DB `name:"reporting"`
+	}
+	fxtest.New(t, fxtest.Fx(service, fx.Populate(&reporting)))
+	_, err = reporting.DB.Pool().Exec(t.Context(), "select * from reports")
+	require.ErrorContains(t, err, "42P01", "without ForDatabase it is empty")
+}
+
+func TestForDatabase_RefusesWhatItCannotDo(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		opt  fxtest.Option
+		want string
+	}{
+		"unknown": {fxtest.ForDatabase("audit"), `ForDatabase("audit"): the application has no such database (known: ["" "reporting"]); add rdsfx.ModuleFor("audit")`},
+		"empty":   {fxtest.ForDatabase(""), "the name is empty"},
+		"fx":      {fxtest.ForDatabase("reporting", fxtest.Fx(fx.Options())), "pass Fx and ForDatabase to New"},
+		"invalid": {fxtest.ForDatabase("reporting", fxtest.At("")), `ForDatabase("reporting"): at: the URL is empty`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testrecorder.Run(t, func(tb testing.TB) { fxtest.New(tb, fxtest.Fx(service), test.opt) })
+			require.Len(t, r.Errors(), 1)
+			assert.Contains(t, r.Errors()[0], test.want)
+		})
+	}
+	r := testrecorder.Run(t, func(tb testing.TB) {
+		fxtest.New(tb, fxtest.Fx(service), fxtest.ForDatabase("reporting"), fxtest.ForDatabase("reporting"))
+	})
+	assert.Contains(t, r.Errors()[0], "given twice")
+}
+
+func TestNew_AcceptsWorkersThatStopWithTheApplication(t *testing.T) {
+	t.Parallel()
+	worker := fx.Invoke(func(lc fx.Lifecycle, pool *pgxpool.Pool) {
+		ctx, cancel := context.WithCancel(context.Background())
+		lc.Append(fx.StartStopHook(func(start context.Context) error {
+			conn, err := pool.Acquire(start)
+			if err != nil {
+				return err
+			}
+			go func() { // holds a connection for as long as the application runs, and a little longer
+				<-ctx.Done()
+				_, _ = conn.Exec(context.Background(), "select pg_sleep(0.05)")
+				conn.Release()
+			}()
+			return nil
+		}, cancel))
+	})
+	r := testrecorder.Run(t, func(tb testing.TB) { fxtest.New(tb, fxtest.Fx(worker)) })
+	assert.Empty(t, r.Errors())
+}
+
+func TestNew_DoesNotCountGoroutinesOfServers(t *testing.T) {
+	t.Parallel()
+	server := faults.NewServer(t)
+	r := testrecorder.Run(t, func(tb testing.TB) {
+		app := fxtest.New(tb, fxtest.At(server.URL()))
+		server.Restart()
+		require.Eventually(t, func() bool { return app.Pool.Ping(t.Context()) == nil }, 20*time.Second, 10*time.Millisecond)
+	})
+	assert.Empty(t, r.Errors())
 }
 
 func TestNew_ReportsStartError(t *testing.T) {

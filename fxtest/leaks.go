@@ -2,7 +2,6 @@ package fxtest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,26 +12,51 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// closeAndReport reports leases that are still held, calls closeFn, and reports labelled goroutines that are still running.
+// leakGrace is how long connections may still be held once the pool is closing. A worker that stops with the application
+// releases its connection within it; a leaked one is not released by waiting longer.
+const leakGrace = time.Second
+
+// closeAndReport calls closeFn, which closes db, and reports leases that are not released and labelled goroutines that do not
+// end.
 func closeAndReport(tb testing.TB, db *pgfx.DB, label string, closeFn func(context.Context) error) {
 	tb.Helper()
-	const leakTimeout = time.Second // a leaked connection is not released by waiting longer
-	timeout := cleanupTimeout
-	leases := db.Leases()
-	for _, lease := range leases {
-		tb.Errorf("fxtest: connection not released at the end of the test: %s\n%s", lease, formatStack(lease))
-	}
-	if len(leases) > 0 {
-		timeout = leakTimeout
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
+	leaked := make(chan []pgfx.Lease, 1)
+	go func() { leaked <- leakedLeases(ctx, db, cancel) }()
 	err := closeFn(ctx)
-	if _, leaked := errors.AsType[*pgfx.CloseTimeoutError](err); err != nil && !leaked { // leaks were reported above
+	cancel()
+	if leases := <-leaked; len(leases) > 0 {
+		for _, lease := range leases {
+			tb.Errorf("fxtest: connection not released at the end of the test: %s\n%s", lease, formatStack(lease))
+		}
+		return
+	}
+	if err != nil {
 		tb.Errorf("fxtest: close: %v", err)
 	}
-	if len(leases) == 0 {
-		reportGoroutines(tb, label)
+	reportGoroutines(tb, label)
+}
+
+// leakedLeases returns the leases that are held leakGrace after the DB has begun to close, and then calls cancel. It returns nil
+// if ctx ends first, because everything is closed.
+func leakedLeases(ctx context.Context, db *pgfx.DB, cancel func()) []pgfx.Lease {
+	select {
+	case <-db.Internals().Closing():
+	case <-ctx.Done():
+		return nil
+	}
+	timer := time.NewTimer(leakGrace)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		leases := db.Leases()
+		if len(leases) > 0 {
+			cancel()
+		}
+		return leases
+	case <-ctx.Done():
+		return nil
 	}
 }
 

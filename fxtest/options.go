@@ -25,6 +25,7 @@ type settings struct {
 	migrations []migration
 	seeds      []migration
 	salt       string
+	named      map[string]settings // of the databases of rdsfx.ModuleFor
 }
 
 // mustCollect applies the options and fails the test if one of them is invalid.
@@ -68,7 +69,8 @@ func At(url string) Option {
 	}
 }
 
-// Config sets the pool's configuration. Its URL is ignored: the URL is always that of the test's database.
+// Config sets the pool's configuration and replaces one that the application supplies. Its URL is ignored: the URL is always
+// that of the test's database.
 func Config(cfg pgfx.Config) Option {
 	return func(s *settings) error {
 		s.config = cfg
@@ -136,6 +138,30 @@ func Migrate(version string, run func(ctx context.Context, conn *pgx.Conn) error
 		s.migrations = append(s.migrations, migration{name: name, content: version, run: func(ctx context.Context, conn *pgx.Conn) error {
 			return locateError(name, "", run(ctx, conn))
 		}})
+		return nil
+	}
+}
+
+// ForDatabase describes the database of rdsfx.ModuleFor(name) with the options for databases: [Migrations], [Seeds], [SQL],
+// [Config], [Pool], [At] and so on. Without it, the named database is empty. [New] fails if the application has no such database.
+func ForDatabase(name string, opts ...Option) Option {
+	return func(s *settings) error {
+		database, err := collect(opts)
+		switch {
+		case err != nil:
+			return fmt.Errorf("ForDatabase(%q): %w", name, err)
+		case name == "":
+			return errors.New("ForDatabase: the name is empty; pass the options of the default database directly")
+		case len(database.fx) > 0 || len(database.named) > 0:
+			return fmt.Errorf("ForDatabase(%q): it describes one database; pass Fx and ForDatabase to New", name)
+		}
+		if s.named == nil {
+			s.named = make(map[string]settings)
+		}
+		if _, again := s.named[name]; again {
+			return fmt.Errorf("ForDatabase(%q): given twice; combine the options", name)
+		}
+		s.named[name] = database
 		return nil
 	}
 }

@@ -44,6 +44,10 @@ func (i *Internals) GuardAcquire(fn func(ctx context.Context) error) (cancel fun
 // Gate returns the gate of the pool, which the health monitor opens and closes.
 func (i *Internals) Gate() *Gate { return &i.db.gate }
 
+// Closing returns a channel that is closed when [DB.Close] begins. Package fxtest uses it to report connections that are not
+// released then.
+func (i *Internals) Closing() <-chan struct{} { return i.db.lifetime.Done() }
+
 // LimitLease replaces Config.Stats.LongLease by limit for the current lease of conn, a connection of the pool that the caller
 // holds. Package txn uses it to report long-running transactions. If Config.Stats.Disabled is set it does nothing.
 func (i *Internals) LimitLease(conn *pgx.Conn, limit *LeaseLimit) {

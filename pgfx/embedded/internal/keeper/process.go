@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/pprof"
 	"sync"
 	"time"
 
@@ -55,7 +56,10 @@ func Attach(child Child, commands, events *os.File, s Spec, log *zap.Logger) *Pr
 		child: child, shared: s.Shared != nil, log: log, commands: commands, events: events,
 		ready: make(chan struct{}), done: make(chan struct{}),
 	}
-	go p.receive(s)
+	go func() {
+		pprof.SetGoroutineLabels(context.Background()) // as in startUnlabelled
+		p.receive(s)
+	}()
 	return p
 }
 

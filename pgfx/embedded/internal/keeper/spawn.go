@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 
 	"go.uber.org/zap"
@@ -45,7 +46,7 @@ func SpawnExecutable(program string, s Spec, log *zap.Logger) (*Process, error) 
 	child.cmd.Env = keeperEnviron(os.Environ())
 	child.cmd.Stderr = &child.stderr
 	passPipes(child.cmd, commandsRead, eventsWrite)
-	err = child.cmd.Start()
+	err = startUnlabelled(child.cmd)
 	_, _ = commandsRead.Close(), eventsWrite.Close()
 	if err != nil {
 		_, _ = commandsWrite.Close(), eventsRead.Close()
@@ -54,6 +55,17 @@ func SpawnExecutable(program string, s Spec, log *zap.Logger) (*Process, error) 
 	process := Attach(child, commandsWrite, eventsRead, s, log)
 	process.pid = child.cmd.Process.Pid
 	return process, nil
+}
+
+// startUnlabelled starts a command in a goroutine without pprof labels, because the goroutines that copy the command's output
+// inherit them and outlive the caller, which may be a test.
+func startUnlabelled(cmd *exec.Cmd) error {
+	started := make(chan error, 1)
+	go func() {
+		pprof.SetGoroutineLabels(context.Background())
+		started <- cmd.Start()
+	}()
+	return <-started
 }
 
 // ownExecutable returns a path that starts this executable again. On Linux it is valid even after the file was removed.

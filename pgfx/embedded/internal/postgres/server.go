@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/pprof"
 	"syscall"
 	"time"
 
@@ -71,6 +72,7 @@ func Start(config Config, log *Log) (*Server, error) {
 	s := &Server{installation: config.Installation, dataDir: config.DataDir, cmd: cmd, log: log, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
+		pprof.SetGoroutineLabels(context.Background()) // those of the caller, such as a test, do not apply
 		// As in run: the parent-death signal is tied to this thread.
 		runtime.LockOSThread()
 		err := cmd.Start()
