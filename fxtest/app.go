@@ -38,7 +38,7 @@ type App struct {
 // Logs are discarded unless the application provides a *zap.Logger; [Logger] provides one.
 //
 // At the end of the test, the application is stopped. Connections that are not released within a second after the
-// application's own stop hooks, and goroutines that are still running, are reported as errors of the test.
+// application's own stop hooks are errors of the test, and so are goroutines that are still running.
 func New(tb testing.TB, opts ...Option) *App {
 	tb.Helper()
 	s := mustCollect(tb, opts)
@@ -118,11 +118,10 @@ func namedDatabases(tb testing.TB, s settings, names []string) fx.Option {
 			continue
 		}
 		database := s.named[name]
-		pool := append(database.pool, Recording(), pgfx.WithEndpoint(pgfx.Endpoint{URL: databaseURL(tb, database), Override: true}))
-		for i, opt := range pool {
-			pool[i] = opt.For(name)
+		endpoint := pgfx.Endpoint{URL: databaseURL(tb, database), Override: true}
+		for _, opt := range append(slices.Clone(database.pool), Recording(), pgfx.WithEndpoint(endpoint)) {
+			opts = append(opts, pgfx.ProvideOptions(opt.For(name)))
 		}
-		opts = append(opts, pgfx.ProvideOptions(pool...))
 		if database.config != (pgfx.Config{}) {
 			opts = append(opts, fx.Replace(fx.Annotate(database.config, fx.ResultTags(`name:"`+name+`"`))))
 		}

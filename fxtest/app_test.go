@@ -104,8 +104,9 @@ func TestNew_TakesModuleOfProductionAsItIs(t *testing.T) { //nolint:paralleltest
 		DB   *pgfx.DB `name:"reporting"`
 	}
 	app := fxtest.New(t, fxtest.Fx(service, fx.Populate(&own)), fxtest.SQL("create table here (id int)"),
-		fxtest.ForDatabase("reporting", fxtest.SQL("create table reports (id int)"), fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 2}})))
-	assert.EqualValues(t, before+1, serviceStarts.Load(), "listing the databases runs no Invoke")
+		fxtest.ForDatabase("reporting", fxtest.SQL("create table reports (id int)"),
+			fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 2}})))
+	assert.Equal(t, before+1, serviceStarts.Load(), "listing the databases runs no Invoke")
 	assert.Same(t, app.Pool, own.Pool)
 	assert.Equal(t, 3, app.DB.Stats().Pool.Max)
 	assert.Equal(t, 2, own.DB.Stats().Pool.Max)
@@ -151,7 +152,7 @@ func TestForDatabase_RefusesWhatItCannotDo(t *testing.T) {
 		})
 	}
 	r := testrecorder.Run(t, func(tb testing.TB) {
-		fxtest.New(tb, fxtest.Fx(service), fxtest.ForDatabase("reporting"), fxtest.ForDatabase("reporting"))
+		fxtest.New(tb, fxtest.Fx(service), fxtest.ForDatabase("reporting"), fxtest.ForDatabase("reporting", fxtest.Salt("again")))
 	})
 	assert.Contains(t, r.Errors()[0], "given twice")
 }

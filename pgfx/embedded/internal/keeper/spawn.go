@@ -57,8 +57,8 @@ func SpawnExecutable(program string, s Spec, log *zap.Logger) (*Process, error) 
 	return process, nil
 }
 
-// startUnlabelled starts a command in a goroutine without pprof labels, because the goroutines that copy the command's output
-// inherit them and outlive the caller, which may be a test.
+// startUnlabelled starts a command in a goroutine without pprof labels. The goroutines that copy the command's output inherit
+// the labels, and outlive the caller, which may be a test.
 func startUnlabelled(cmd *exec.Cmd) error {
 	started := make(chan error, 1)
 	go func() {
