@@ -37,8 +37,8 @@ type App struct {
 // database of rdsfx.ModuleFor gets a separate database on the test server, which is empty unless [ForDatabase] describes it.
 // Logs are discarded unless the application provides a *zap.Logger; [Logger] provides one.
 //
-// At the end of the test, the application is stopped. Connections that are not released within a second after the
-// application's own stop hooks are errors of the test, and so are goroutines that are still running.
+// At the end of the test, the application is stopped. Goroutines that are still running then are errors of the test. So are
+// connections that are still held a second after the application's own stop hooks.
 func New(tb testing.TB, opts ...Option) *App {
 	tb.Helper()
 	s := mustCollect(tb, opts)
