@@ -17,10 +17,7 @@ func thawServer([]int) error { return errSignals }
 
 func killServer(context.Context, int) error { return errSignals }
 
-// locksEndWithProcess reports whether lockFile works.
-const locksEndWithProcess = false
-
-func lockFile(*os.File) bool { return true }
+const hasMmap = false
 
 func copyOwner(os.FileInfo, string) error { return nil }
 

@@ -69,13 +69,8 @@ func signalProcess(pid int, signal syscall.Signal) error {
 	return nil
 }
 
-// locksEndWithProcess reports whether lockFile works.
-const locksEndWithProcess = true
-
-// lockFile tries to lock a file and reports whether it succeeded. The lock ends with the process.
-func lockFile(file *os.File) bool {
-	return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
-}
+// hasMmap reports whether servers can have their dynamic shared memory in mapped files.
+const hasMmap = true
 
 // copyOwner makes the owner of another file the owner of path. It is needed, and permitted, only for root.
 func copyOwner(info os.FileInfo, path string) error {

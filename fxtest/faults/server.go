@@ -74,7 +74,7 @@ func NewServer(tb testing.TB, opts ...embedded.Option) *Server {
 // serverSettings returns settings for a server whose data only has to survive a crash of the server.
 func serverSettings() []embedded.Option {
 	settings := map[string]string{"fsync": "off", "full_page_writes": "off", "wal_retrieve_retry_interval": "100ms"}
-	if locksEndWithProcess {
+	if hasMmap {
 		settings["dynamic_shared_memory_type"] = "mmap" // in the data directory, so it is removed even after kill -9
 	}
 	opts := []embedded.Option{embedded.TCP()}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 )
 
 const (
@@ -71,7 +73,8 @@ func createServerDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !lockFile(lock) {
+	locked, err := filelock.Try(lock, true)
+	if err == nil && !locked {
 		err = fmt.Errorf("%s can't be locked", lock.Name())
 	}
 	if err == nil {
@@ -91,16 +94,13 @@ func createServerDir(dir string) (*os.File, error) {
 // removeStaleDirs removes the directories whose lock files match the pattern and are not locked. It ignores errors, because a
 // later process tries again.
 func removeStaleDirs(pattern string) {
-	if !locksEndWithProcess {
-		return
-	}
 	locks, _ := filepath.Glob(pattern) // the only error is a bad pattern
 	for _, name := range locks {
 		lock, err := os.OpenFile(filepath.Clean(name), os.O_RDWR, 0)
 		if err != nil {
 			continue
 		}
-		if lockFile(lock) && os.RemoveAll(strings.TrimSuffix(name, lockSuffix)) == nil {
+		if locked, _ := filelock.Try(lock, true); locked && os.RemoveAll(strings.TrimSuffix(name, lockSuffix)) == nil {
 			_ = os.Remove(name)
 		}
 		_ = lock.Close()

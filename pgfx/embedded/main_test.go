@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
 )
 
 func TestMain(m *testing.M) {

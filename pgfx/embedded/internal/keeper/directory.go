@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/access"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
 )
 
 // The content of a server directory. It belongs to the keeper's user, socketDir and TemporaryDataDir to the server's user.

@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 

@@ -6,7 +6,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 )
 
 const (

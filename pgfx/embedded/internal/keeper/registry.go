@@ -12,8 +12,8 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/access"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 

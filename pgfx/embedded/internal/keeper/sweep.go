@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/access"
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/keeper"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 )
 
 // templateIn returns the path of the only template in a cache directory.

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/filelock"
+	"github.com/rdsfx-go/rdsfx/internal/filelock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
