@@ -159,6 +159,7 @@ func copyStrategy(conn *pgx.Conn) string {
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
+// permissionHint adds what to do to the error of a role that may not create databases.
 func permissionHint(err error) error {
 	if sqlstate.Code(err) == sqlstate.InsufficientPrivilege {
 		return fmt.Errorf("%w: give the role the attribute CREATEDB", err)

@@ -114,7 +114,7 @@ func (m *stateMachine) decide(o observation) decision {
 	switch {
 	case d.from == Stopped:
 	case o.cause == "":
-		m.onAnswer(o, &d)
+		m.onSuccess(o, &d)
 	case d.from.Usable() && (o.existingConnsWork || o.cause == pgfx.CauseServerFull && o.connected):
 		m.onConnectFailure(o)
 	default:
@@ -134,8 +134,8 @@ func (m *stateMachine) stop() decision {
 	return d
 }
 
-// onAnswer applies a successful probe.
-func (m *stateMachine) onAnswer(o observation, d *decision) {
+// onSuccess applies a successful probe.
+func (m *stateMachine) onSuccess(o observation, d *decision) {
 	m.failures = 0
 	m.successes++
 	d.suspectPool = o.suspectPool
@@ -164,7 +164,7 @@ func (m *stateMachine) onConnectFailure(o observation) {
 	if !isConfirmed(o.cause) && m.failures < suspectedThreshold {
 		return
 	}
-	m.failures, m.cause = 0, o.cause
+	m.failures, m.cause = 0, o.cause // if the existing connections fail next, that counts from the first failure
 	reason := ReasonConnectFailing
 	if o.cause == pgfx.CauseServerFull {
 		reason = ReasonServerFull
@@ -193,6 +193,7 @@ func (m *stateMachine) setUsableState() {
 	}
 }
 
+// poolReasons returns the reason that the pool's statistics give, nil if they give none.
 func poolReasons(o observation) []Reason {
 	switch {
 	case o.stalled:

@@ -39,7 +39,7 @@ const (
 // CanRetry does not use pgconn.SafeToRetry, which reports true for a COMMIT whose reply was lost and for a busy connection.
 func CanRetry(err error, work Idempotency) bool {
 	switch remedyOf(err) {
-	case sqlstate.Reconnect, sqlstate.Refresh, sqlstate.RetryTransaction, sqlstate.RetryElsewhere:
+	case sqlstate.Reconnect, sqlstate.RefreshCredentials, sqlstate.RetryTransaction, sqlstate.RetryElsewhere:
 		return true
 	case sqlstate.RetryIdempotent:
 		return work == Idempotent
@@ -196,7 +196,7 @@ func (r *Retries) NextAfter(ctx context.Context, err error) bool {
 	if !CanRetry(err, r.policy.Idempotency) {
 		return false
 	}
-	if remedyOf(err) == sqlstate.Refresh {
+	if remedyOf(err) == sqlstate.RefreshCredentials {
 		if r.loginRetry || r.policy.fixedCredentials {
 			return false
 		}

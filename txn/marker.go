@@ -52,7 +52,7 @@ func newMarker() (id [16]byte, err error) {
 
 // ensureMarkerTable creates the table if it doesn't exist, and has old markers deleted from time to time.
 func (r *resolver) ensureMarkerTable(ctx context.Context, conn *pgx.Conn) error {
-	if !r.tableExists.Load() {
+	if !r.markerTableExists.Load() {
 		var exists bool
 		if err := conn.QueryRow(ctx, "select to_regclass($1) is not null", markerTable).Scan(&exists); err != nil {
 			return fmt.Errorf("check for table %s: %w", markerTable, err)
@@ -62,7 +62,7 @@ func (r *resolver) ensureMarkerTable(ctx context.Context, conn *pgx.Conn) error 
 				return fmt.Errorf("create table %s: %w", markerTable, err)
 			}
 		}
-		r.tableExists.Store(true)
+		r.markerTableExists.Store(true)
 	}
 	now, last := time.Now(), r.sweptAt.Load()
 	if now.Sub(time.Unix(0, last)) > sweepInterval && r.sweptAt.CompareAndSwap(last, now.UnixNano()) {
@@ -74,7 +74,7 @@ func (r *resolver) ensureMarkerTable(ctx context.Context, conn *pgx.Conn) error 
 // checkMarkerTable has the table created again if err reports that it was dropped.
 func (r *resolver) checkMarkerTable(err error) {
 	if sqlstate.Code(err) == sqlstate.UndefinedTable {
-		r.tableExists.Store(false)
+		r.markerTableExists.Store(false)
 	}
 }
 

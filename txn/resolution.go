@@ -77,8 +77,8 @@ const (
 	resolveInterval = 10 * time.Millisecond
 )
 
-// resolved reports whether the commit is resolved if it is in doubt.
-func (s *settings) resolved() bool {
+// resolvesCommit reports whether the manager resolves a commit that is in doubt.
+func (s *settings) resolvesCommit() bool {
 	return s.resolution != Unresolved && s.mode.AccessMode != pgx.ReadOnly
 }
 
@@ -116,7 +116,8 @@ func (r *resolver) queueIdentity(ctx context.Context, conn *pgx.Conn, by CommitR
 	return id, nil
 }
 
-// checkIdentity is called when the results of the batch have been read. err is their error.
+// checkIdentity forgets a marker table or a witness that the results of the batch have proved wrong. err is the error of the
+// results.
 func (r *resolver) checkIdentity(id *txIdentity, err error) {
 	switch {
 	case err != nil:
@@ -182,8 +183,8 @@ type resolver struct {
 	witnessPause   atomic.Int64 // the latest wait before a retry, in nanoseconds
 	witnessRetryAt atomic.Int64 // no witness is opened before this time, in Unix nanoseconds
 
-	tableExists atomic.Bool
-	sweptAt     atomic.Int64 // when old markers were last deleted, in Unix nanoseconds
+	markerTableExists atomic.Bool
+	sweptAt           atomic.Int64 // when old markers were last deleted, in Unix nanoseconds
 
 	mu         sync.Mutex // orders the start of background work and close
 	closed     bool

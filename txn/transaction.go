@@ -42,8 +42,8 @@ type transaction struct {
 	failure        error       // put the transaction into the failed state or broke the connection
 	endedByClosure bool        // a statement of the closure has ended the transaction
 	identity       *txIdentity // nil if the outcome of the commit isn't resolved
-	orphaned       bool        // conn is released by the call that has it
-	connLost       bool        // before COMMIT was sent
+	orphaned       bool        // a call still uses conn and releases it when it returns
+	connLost       bool        // and nothing is committed
 	commitRefused  bool        // by the server
 	retryable      error       // reason why another attempt can succeed
 
@@ -71,7 +71,7 @@ func (m *Manager) begin(ctx context.Context, s *settings, attempt int) (*transac
 // sendBegin sends BEGIN, the server's timeouts and what is needed to resolve the commit in one round trip.
 func (t *transaction) sendBegin(ctx context.Context) (err error) {
 	conn, s := t.conn.Conn(), t.settings
-	if !s.setsTimeouts() && !s.resolved() {
+	if !s.setsTimeouts() && !s.resolvesCommit() {
 		t.tx, err = conn.BeginTx(ctx, s.mode)
 		return err //nolint:wrapcheck // begin wraps it
 	}
@@ -80,7 +80,7 @@ func (t *transaction) sendBegin(ctx context.Context) (err error) {
 	if s.setsTimeouts() {
 		s.queueTimeouts(ctx, batch)
 	}
-	if s.resolved() {
+	if s.resolvesCommit() {
 		if t.identity, err = t.m.resolver.queueIdentity(ctx, conn, s.resolution, batch); err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (t *transaction) end(err error) error {
 			return err
 		}
 	} else {
-		t.classify(inUse, err)
+		t.recordRollback(inUse, err)
 		t.rollBack()
 	}
 	if t.endedByClosure && !errors.Is(err, errEndedByClosure) { // earlier changes are committed, whatever the closure returned
@@ -131,8 +131,9 @@ func (t *transaction) end(err error) error {
 	return err
 }
 
-// classify records why a transaction is about to be rolled back and whether another attempt can succeed.
-func (t *transaction) classify(inUse, err error) {
+// recordRollback records whether the connection was lost and whether another attempt can succeed, before a rollback. It closes the
+// connection to a read-only server.
+func (t *transaction) recordRollback(inUse, err error) {
 	if inUse != nil {
 		return
 	}
@@ -147,7 +148,8 @@ func (t *transaction) classify(inUse, err error) {
 	}
 }
 
-// noteRetryable records err as the reason for another attempt if it is one. The transaction must have left no changes.
+// noteRetryable records err as the reason for another attempt if it permits one. Call it only for a transaction that has certainly
+// left no changes.
 func (t *transaction) noteRetryable(err error) {
 	if t.retryable == nil && !t.endedByClosure && t.settings.canRetry(err, t.connLost) {
 		t.retryable = err

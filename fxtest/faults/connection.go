@@ -37,7 +37,7 @@ func (c *proxiedConn) serve() {
 	toClient := &stream{conn: c, direction: ToClient, chunks: make(chan chunk, chunkQueue)}
 	toClient.scan = scanner{types: "CZ"} // CommandComplete, ReadyForQuery
 	// Read from the client immediately, to notice its end even while nothing is forwarded.
-	c.proxy.work.Go(func() { toServer.read(c.client) })
+	c.proxy.goroutines.Go(func() { toServer.read(c.client) })
 	if !toServer.await(time.Now()) {
 		return
 	}
@@ -45,9 +45,9 @@ func (c *proxiedConn) serve() {
 	if err != nil || !c.setServer(server) {
 		return
 	}
-	c.proxy.work.Go(func() { toClient.read(server) })
+	c.proxy.goroutines.Go(func() { toClient.read(server) })
 	written := make(chan struct{})
-	c.proxy.work.Go(func() {
+	c.proxy.goroutines.Go(func() {
 		toServer.write(server)
 		close(written)
 	})

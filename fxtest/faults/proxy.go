@@ -23,12 +23,12 @@ import (
 //
 // The methods may be called concurrently. Methods that fail end the test, as t.Fatal does.
 type Proxy struct {
-	tb       testing.TB
-	network  string // of the upstream server: tcp or unix
-	upstream string
-	url      string
-	port     port
-	work     sync.WaitGroup
+	tb         testing.TB
+	network    string // of the upstream server: tcp or unix
+	upstream   string
+	url        string
+	port       port
+	goroutines sync.WaitGroup
 
 	mu       sync.Mutex
 	listener net.Listener // nil while new connections are refused
@@ -163,7 +163,7 @@ func (p *Proxy) listenLocked() error {
 		return err
 	}
 	p.listener = listener
-	p.work.Go(func() { p.accept(listener) })
+	p.goroutines.Go(func() { p.accept(listener) })
 	return nil
 }
 
@@ -195,7 +195,7 @@ func (p *Proxy) handle(client net.Conn) {
 	}
 	conn := &proxiedConn{proxy: p, client: client, done: make(chan struct{}), paused: p.faults.pauseNew}
 	p.conns[conn] = struct{}{}
-	p.work.Go(conn.serve)
+	p.goroutines.Go(conn.serve)
 }
 
 func (p *Proxy) close() {
@@ -206,7 +206,7 @@ func (p *Proxy) close() {
 	}
 	p.mu.Unlock()
 	p.ResetConnections()
-	p.work.Wait()
+	p.goroutines.Wait()
 	p.port.release()
 }
 

@@ -1,6 +1,7 @@
 package poolstats
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,28 +46,31 @@ func (c *Collector) LimitLease(conn *Conn, limit *LeaseLimit) {
 func (c *Collector) checkLeases() (next time.Duration) {
 	next = -1
 	for _, conn := range c.connections() {
-		conn.mu.Lock()
-		limit := conn.limit
-		if limit == nil {
-			limit = c.longLease
+		if left := c.checkLease(conn); left > 0 && (next < 0 || left < next) {
+			next = left
 		}
-		left := limit.after - (c.clock.now() - conn.acquired)
-		switch {
-		case limit.after <= 0, !conn.leased, conn.reported:
-		case left > 0:
-			if next < 0 || left < next {
-				next = left
-			}
-		default:
-			conn.reported = true
-			lease := conn.lease(c.clock.start())
-			conn.mu.Unlock()
-			limit.report(lease)
-			continue
-		}
-		conn.mu.Unlock()
 	}
 	return next
+}
+
+// checkLease reports the current lease of a connection if it has exceeded its limit, once. It returns the time until the lease
+// could exceed its limit, 0 if there is nothing left to report.
+func (c *Collector) checkLease(conn *Conn) (left time.Duration) {
+	conn.mu.Lock()
+	limit := cmp.Or(conn.limit, c.longLease)
+	if !conn.leased || conn.reported || limit.after <= 0 {
+		conn.mu.Unlock()
+		return 0
+	}
+	if left = limit.after - (c.clock.now() - conn.acquired); left > 0 {
+		conn.mu.Unlock()
+		return left
+	}
+	conn.reported = true
+	lease := conn.lease(c.clock.start())
+	conn.mu.Unlock()
+	limit.report(lease)
+	return 0
 }
 
 func (l *LeaseLimit) report(lease Lease) {
@@ -103,7 +107,7 @@ type leaseChecker struct {
 	stopped bool
 }
 
-// require makes the checker heed limits as short as limit, if that is positive.
+// require makes the checker run often enough for leases with this limit, if it is positive.
 func (l *leaseChecker) require(limit time.Duration) {
 	if shortest := time.Duration(l.shortest.Load()); limit <= 0 || shortest > 0 && shortest <= limit {
 		return

@@ -24,7 +24,7 @@ func (a *arena) prepare(p *Plan, values [][]byte) {
 		return
 	}
 	for i := range p.columns {
-		if n := len(values[i]); p.columns[i].shares && n <= maxShared {
+		if n := len(values[i]); p.columns[i].usesArena && n <= maxShared {
 			a.next += n
 		}
 	}

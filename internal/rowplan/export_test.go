@@ -7,7 +7,7 @@ import (
 
 // Bind makes a plan without a connection.
 func (m *Model) Bind(types *pgtype.Map, descriptions []pgconn.FieldDescription) *Plan {
-	return m.plan(types, descriptions)
+	return m.newPlan(types, descriptions)
 }
 
 // Fits reports whether the plan may be used.

@@ -65,7 +65,7 @@ func NewModel(typ reflect.Type, paths [][]int) *Model {
 type Plan struct {
 	model   *Model
 	columns []column
-	known   []known
+	mapped  []mappedType
 	// wrappers is the type map's list when the plan was made.
 	wrappers []pgtype.TryWrapScanPlanFunc
 	arena    arena
@@ -73,28 +73,28 @@ type Plan struct {
 
 // column describes how one column is read into its field.
 type column struct {
-	decode decoder // nil: scan reads the column
-	offset uintptr
-	oid    uint32
-	format int16
-	shares bool // decode allocates from the arena
-	typ    reflect.Type
-	scan   pgtype.ScanPlan
+	decode    decoder // nil: scan reads the column
+	offset    uintptr
+	oid       uint32
+	format    int16
+	usesArena bool // decode allocates from the arena
+	typ       reflect.Type
+	scan      pgtype.ScanPlan
 }
 
-// known is a type that the map returned when the plan was made.
-type known struct {
+// mappedType is a type that the map returned when the plan was made.
+type mappedType struct {
 	oid    uint32
 	target any // looked up by value if the map has no type for the OID
 	typ    *pgtype.Type
 }
 
-func (k *known) holds(m *pgtype.Map) bool {
-	typ, ok := m.TypeForOID(k.oid)
-	if !ok && k.target != nil {
-		typ, _ = m.TypeForValue(k.target)
+func (t *mappedType) isUnchanged(m *pgtype.Map) bool {
+	typ, ok := m.TypeForOID(t.oid)
+	if !ok && t.target != nil {
+		typ, _ = m.TypeForValue(t.target)
 	}
-	return typ == k.typ
+	return typ == t.typ
 }
 
 // cacheKey is the key of a connection's plans in its custom data.
@@ -123,7 +123,7 @@ func (m *Model) For(rows pgx.Rows, others int) *Plan {
 		plans = cache{}
 		data[cacheKey] = plans
 	}
-	p := m.plan(types, descriptions)
+	p := m.newPlan(types, descriptions)
 	plans[m] = p
 	return p
 }
@@ -133,11 +133,11 @@ func (p *Plan) begin() { p.arena = arena{result: p.arena.result + 1} }
 
 // fits reports whether the plan can be used for a result.
 func (p *Plan) fits(types *pgtype.Map, descriptions []pgconn.FieldDescription) bool {
-	return p.describes(descriptions) && p.holds(types)
+	return p.matchesColumns(descriptions) && p.matchesTypes(types)
 }
 
-// describes reports whether the columns of a result are the plan's.
-func (p *Plan) describes(descriptions []pgconn.FieldDescription) bool {
+// matchesColumns reports whether the columns of a result are the plan's.
+func (p *Plan) matchesColumns(descriptions []pgconn.FieldDescription) bool {
 	for i := range p.columns {
 		if d := &descriptions[i]; d.DataTypeOID != p.columns[i].oid || d.Format != p.columns[i].format {
 			return false
@@ -146,35 +146,35 @@ func (p *Plan) describes(descriptions []pgconn.FieldDescription) bool {
 	return true
 }
 
-// holds reports whether the type map returns the same types and has the same wrappers as when the plan was made.
-func (p *Plan) holds(types *pgtype.Map) bool {
-	for i := range p.known {
-		if !p.known[i].holds(types) {
+// matchesTypes reports whether the type map returns the same types and has the same wrappers as when the plan was made.
+func (p *Plan) matchesTypes(types *pgtype.Map) bool {
+	for i := range p.mapped {
+		if !p.mapped[i].isUnchanged(types) {
 			return false
 		}
 	}
-	return same(types.TryWrapScanPlanFuncs, p.wrappers)
+	return sameSlice(types.TryWrapScanPlanFuncs, p.wrappers)
 }
 
-// same reports whether two lists have the same memory.
-func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+// sameSlice reports whether two lists have the same memory.
+func sameSlice[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
-func (m *Model) plan(types *pgtype.Map, descriptions []pgconn.FieldDescription) *Plan {
+func (m *Model) newPlan(types *pgtype.Map, descriptions []pgconn.FieldDescription) *Plan {
 	p := &Plan{model: m, columns: make([]column, len(m.fields)), wrappers: types.TryWrapScanPlanFuncs}
 	seen := map[uint32]bool{}
 	for i, f := range m.fields {
 		oid, format, target := descriptions[i].DataTypeOID, descriptions[i].Format, reflect.New(f.typ).Interface()
 		c := column{offset: f.offset, oid: oid, format: format, typ: f.typ, scan: types.PlanScan(oid, format, target)}
-		c.decode, c.shares = decoderFor(types, f.typ, oid, format)
+		c.decode, c.usesArena = decoderFor(types, f.typ, oid, format)
 		p.columns[i] = c
 		if typ, ok := types.TypeForOID(oid); !ok {
 			for _, target := range targets(f.typ) {
 				typ, _ = types.TypeForValue(target)
-				p.known = append(p.known, known{oid: oid, target: target, typ: typ})
+				p.mapped = append(p.mapped, mappedType{oid: oid, target: target, typ: typ})
 			}
 		} else if !seen[oid] {
 			seen[oid] = true
-			p.known = append(p.known, known{oid: oid, typ: typ})
+			p.mapped = append(p.mapped, mappedType{oid: oid, typ: typ})
 		}
 	}
 	return p

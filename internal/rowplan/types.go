@@ -32,8 +32,8 @@ type columnType struct {
 	exact bool
 	// parsed excludes pgx's own codec, which parses the values. The entry is valid for package pgcodec's codec only.
 	parsed bool
-	// shares is set if decode allocates from the arena.
-	shares bool
+	// usesArena is set if decode allocates from the arena.
+	usesArena bool
 }
 
 // enumOID stands for enums, registered or not, and for other types that a map has no type for. It is not a valid OID.
@@ -65,15 +65,15 @@ var fastTypes = byGoType( //nolint:gochecknoglobals // a table, never changed
 	row[float32]("real", inBinary(pgtype.Float4OID, decodeFloat4, encodeFloat4)),
 	row[float64]("double precision", inBinary(pgtype.Float8OID, decodeFloat8, encodeFloat8)),
 	row[string]("text", append(characters(decodeString, encodeString),
-		columnType{oid: enumOID, format: textFormat, decode: decodeString, encode: encodeString, shares: true},
-		columnType{oid: pgtype.UUIDOID, format: binaryFormat, decode: decodeUUIDText, shares: true},
-		columnType{oid: pgtype.JSONOID, format: textFormat, decode: decodeString, exact: true, shares: true},
-		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeString, exact: true, shares: true})...),
+		columnType{oid: enumOID, format: textFormat, decode: decodeString, encode: encodeString, usesArena: true},
+		columnType{oid: pgtype.UUIDOID, format: binaryFormat, decode: decodeUUIDText, usesArena: true},
+		columnType{oid: pgtype.JSONOID, format: textFormat, decode: decodeString, exact: true, usesArena: true},
+		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeString, exact: true, usesArena: true})...),
 	row[[]byte]("bytea", append(characters(decodeBytes, nil),
-		columnType{oid: pgtype.ByteaOID, format: binaryFormat, decode: decodeBytes, encode: encodeBytes, shares: true},
-		columnType{oid: enumOID, format: textFormat, decode: decodeBytes, shares: true},
-		columnType{oid: pgtype.JSONOID, format: textFormat, decode: decodeBytes, exact: true, shares: true},
-		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeBytes, exact: true, shares: true})...),
+		columnType{oid: pgtype.ByteaOID, format: binaryFormat, decode: decodeBytes, encode: encodeBytes, usesArena: true},
+		columnType{oid: enumOID, format: textFormat, decode: decodeBytes, usesArena: true},
+		columnType{oid: pgtype.JSONOID, format: textFormat, decode: decodeBytes, exact: true, usesArena: true},
+		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeBytes, exact: true, usesArena: true})...),
 	row[[uuidSize]byte]("uuid", inBinary(pgtype.UUIDOID, decodeUUID, encodeUUID)),
 	row[uuid.UUID]("uuid", inBinary(pgtype.UUIDOID, decodeUUID, encodeUUID)),
 	row[time.Time]("timestamptz",
@@ -81,13 +81,13 @@ var fastTypes = byGoType( //nolint:gochecknoglobals // a table, never changed
 		inBinary(pgtype.TimestampOID, decodeTimestamp, nil),
 		inBinary(pgtype.DateOID, decodeDate, nil)),
 	row[json.RawMessage]("jsonb",
-		columnType{oid: pgtype.JSONOID, format: anyFormat, decode: decodeJSON, encode: encodeBytes, exact: true, parsed: true, shares: true},
-		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeJSON, encode: encodeJSONB, exact: true, parsed: true, shares: true}),
+		columnType{oid: pgtype.JSONOID, format: anyFormat, decode: decodeJSON, encode: encodeBytes, exact: true, parsed: true, usesArena: true},
+		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeJSON, encode: encodeJSONB, exact: true, parsed: true, usesArena: true}),
 	row[*json.RawMessage]("jsonb",
-		columnType{oid: pgtype.JSONOID, format: anyFormat, decode: decodeJSONPointer, exact: true, parsed: true, shares: true},
-		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeJSONPointer, exact: true, parsed: true, shares: true}),
+		columnType{oid: pgtype.JSONOID, format: anyFormat, decode: decodeJSONPointer, exact: true, parsed: true, usesArena: true},
+		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeJSONPointer, exact: true, parsed: true, usesArena: true}),
 	row[pgtype.Text]("text", append(characters(decodeText, nil),
-		columnType{oid: enumOID, format: textFormat, decode: decodeText, shares: true})...),
+		columnType{oid: enumOID, format: textFormat, decode: decodeText, usesArena: true})...),
 )
 
 // nullTypes are the rows of the nullable types of package sql. Their Scan methods receive decoded values, so they are fast only
@@ -120,7 +120,7 @@ func nullable[N, V any](oids ...uint32) *fastType {
 	null := row[N](value.sqlType)
 	for _, oid := range oids {
 		c := *value.column(oid)
-		c.decode, c.encode, c.exact, c.shares = valid[N](c.decode), nil, true, true
+		c.decode, c.encode, c.exact, c.usesArena = valid[N](c.decode), nil, true, true
 		null.columns = append(null.columns, c)
 	}
 	return null
@@ -141,7 +141,7 @@ func integers[T integer]() []columnType {
 func characters(decode decoder, encode encoder) []columnType {
 	var columns []columnType
 	for _, oid := range []uint32{pgtype.TextOID, pgtype.VarcharOID, pgtype.BPCharOID, pgtype.NameOID} {
-		columns = append(columns, columnType{oid: oid, format: anyFormat, decode: decode, encode: encode, shares: true})
+		columns = append(columns, columnType{oid: oid, format: anyFormat, decode: decode, encode: encode, usesArena: true})
 	}
 	return columns
 }
@@ -197,9 +197,9 @@ func find(types *pgtype.Map, typ reflect.Type, oid uint32) (found *fastType, col
 	return found, column, isPointer
 }
 
-// decoderFor returns the decoder for a column type and a Go type, or nil to leave the column to pgx. shares reports whether it
+// decoderFor returns the decoder for a column type and a Go type, or nil to leave the column to pgx. usesArena reports whether it
 // allocates from the arena.
-func decoderFor(types *pgtype.Map, typ reflect.Type, oid uint32, format int16) (decode decoder, shares bool) {
+func decoderFor(types *pgtype.Map, typ reflect.Type, oid uint32, format int16) (decode decoder, usesArena bool) {
 	found, column, isPointer := find(types, typ, oid)
 	if column == nil || !column.format.has(format) || !pgcodec.HasStockScanWrappers(types) {
 		return nil, false
@@ -212,9 +212,9 @@ func decoderFor(types *pgtype.Map, typ reflect.Type, oid uint32, format int16) (
 		}
 	}
 	if isPointer {
-		return found.pointer(column.decode), column.shares
+		return found.pointer(column.decode), column.usesArena
 	}
-	return column.decode, column.shares
+	return column.decode, column.usesArena
 }
 
 // targets returns the values for whose types pgx searches its map when it plans a scan into a Go type.

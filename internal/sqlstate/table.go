@@ -23,8 +23,8 @@ const (
 	NoRetry Remedy = iota
 	// Reconnect is for a connection that could not be opened: nothing was sent, and another attempt may succeed.
 	Reconnect
-	// Refresh is for a refused login: one more attempt with fresh credentials may succeed.
-	Refresh
+	// RefreshCredentials is for a refused login: one more attempt with fresh credentials may succeed.
+	RefreshCredentials
 	// RetryTransaction is for work that the server has rolled back: a whole transaction, or a statement outside a transaction.
 	// All of it may be retried.
 	RetryTransaction
@@ -41,8 +41,8 @@ type Row struct {
 	Code string
 	// Routine is the server's function that reports the error, if other errors have the same code, else "".
 	Routine string
-	// Message is a part of the message, if other errors have the same code, else "". It decides only about messages of PgBouncer,
-	// which are never translated, and about Cause.
+	// Message is a part of the message, if other errors have the same code, else "". The server translates its messages, so only
+	// Cause may depend on one. PgBouncer never translates its messages; a remedy may depend on them too.
 	Message string
 	// Name is the name of the condition or the class in the PostgreSQL manual, or a description of a Go error.
 	Name string
@@ -72,15 +72,15 @@ var (
 		{Code: "08007", Name: "transaction_resolution_unknown", Cause: Unknown},
 		// PgBouncer sends all its errors with this code. Some report that it cannot reach its server or has no free connection,
 		// others repeat the message with which the server has refused it.
-		pooler("server_login_retry", Refused, RetryIdempotent),
-		pooler("cannot connect to server", Refused, RetryIdempotent),
-		pooler("server conn crashed", Killed, RetryIdempotent),
-		pooler("max_client_conn", ServerFull, NoRetry),
-		pooler("query_wait_timeout", ServerFull, RetryIdempotent),
-		pooler("too many connections", ServerFull, NoRetry),
-		pooler("too many clients", ServerFull, NoRetry),
-		pooler("connection slots", ServerFull, NoRetry),
-		pooler("the database system is", StartingUp, NoRetry),
+		poolerRow("server_login_retry", Refused, RetryIdempotent),
+		poolerRow("cannot connect to server", Refused, RetryIdempotent),
+		poolerRow("server conn crashed", Killed, RetryIdempotent),
+		poolerRow("max_client_conn", ServerFull, NoRetry),
+		poolerRow("query_wait_timeout", ServerFull, RetryIdempotent),
+		poolerRow("too many connections", ServerFull, NoRetry),
+		poolerRow("too many clients", ServerFull, NoRetry),
+		poolerRow("connection slots", ServerFull, NoRetry),
+		poolerRow("the database system is", StartingUp, NoRetry),
 		{Code: "08", Name: "Connection Exception", Cause: Unknown},
 		{
 			// A table has changed since a statement was prepared: "cached plan must not change result type". The server refuses to
@@ -95,8 +95,8 @@ var (
 		// pg_hba.conf requires TLS, for example by rds.force_ssl.
 		{Code: InvalidAuthorizationSpecification, Message: "no encryption", Name: "invalid_authorization_specification", Cause: TLS},
 		{Code: InvalidAuthorizationSpecification, Message: "SSL off", Name: "invalid_authorization_specification", Cause: TLS},
-		{Code: InvalidAuthorizationSpecification, Name: "invalid_authorization_specification", Cause: Login, Connecting: Refresh},
-		{Code: InvalidPassword, Name: "invalid_password", Cause: Login, Connecting: Refresh},
+		{Code: InvalidAuthorizationSpecification, Name: "invalid_authorization_specification", Cause: Login, Connecting: RefreshCredentials},
+		{Code: InvalidPassword, Name: "invalid_password", Cause: Login, Connecting: RefreshCredentials},
 		{Code: "28", Name: "Invalid Authorization Specification", Cause: Unknown},
 		{Code: InvalidCatalogName, Name: "invalid_catalog_name", Cause: DatabaseMissing},
 		{Code: "3D", Name: "Invalid Catalog Name", Cause: Unknown},
@@ -135,15 +135,15 @@ var (
 	}
 )
 
-// pooler returns the row of a message of PgBouncer.
-func pooler(message string, cause Cause, using Remedy) Row {
+// poolerRow returns the row of a message of PgBouncer.
+func poolerRow(message string, cause Cause, using Remedy) Row {
 	return Row{Code: ProtocolViolation, Message: message, Name: "protocol_violation", Cause: cause, Connecting: Reconnect, Using: using}
 }
 
 // Rows returns a copy of the table.
 func Rows() []Row { return slices.Concat(libraryErrors, serverErrors, clientErrors) }
 
-// Find returns the row of an error. If err's tree has several errors, the server's takes precedence. An error without a row
+// Find returns the row of an error. If err's tree has several errors, the library's takes precedence, then the server's. An error without a row
 // gets one with the cause Unknown and the remedy NoRetry.
 func Find(err error) Row {
 	if err == nil {

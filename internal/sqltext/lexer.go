@@ -59,15 +59,15 @@ func (l *Lexer) Next() (Token, bool) {
 
 // scan moves behind the token at the current position.
 func (l *Lexer) scan() (kind Kind, terminated bool) {
-	switch c, next := l.sql[l.pos], l.at(l.pos+1); {
+	switch c, next := l.sql[l.pos], l.byteAt(l.pos+1); {
 	case isSpace(c):
 		l.skip(isSpace)
 		return Space, true
 	case c == '-' && next == '-':
-		l.lineComment()
+		l.skipLineComment()
 		return Comment, true
 	case c == '/' && next == '*':
-		return Comment, l.blockComment()
+		return Comment, l.skipBlockComment()
 	default:
 		return l.scanToken(c, next)
 	}
@@ -77,33 +77,33 @@ func (l *Lexer) scan() (kind Kind, terminated bool) {
 func (l *Lexer) scanToken(c, next byte) (kind Kind, terminated bool) {
 	switch {
 	case c == '\'':
-		return String, l.quoted('\'')
+		return String, l.skipQuoted('\'')
 	case c == '"':
-		return Identifier, l.quoted('"')
+		return Identifier, l.skipQuoted('"')
 	case c|' ' == 'e' && next == '\'':
 		l.pos++
-		return String, l.escaped()
+		return String, l.skipEscaped()
 	case strings.IndexByte("bBxXnN", c) >= 0 && next == '\'':
 		l.pos++
-		return String, l.quoted('\'')
+		return String, l.skipQuoted('\'')
 	case IsWordStart(c):
 		l.skip(isWordPart)
 		return Word, true
 	case isDigit(c), c == '.' && isDigit(next):
-		l.number()
+		l.skipNumber()
 		return Number, true
 	case c == '$':
-		return l.dollar()
+		return l.scanDollar()
 	case isOperator(c):
-		l.operator()
+		l.skipOperator()
 		return Operator, true
 	}
 	l.pos++
 	return Symbol, true
 }
 
-// at returns the byte at an offset, 0 at the end of the statement and beyond.
-func (l *Lexer) at(pos int) byte {
+// byteAt returns the byte at an offset, 0 at the end of the statement and beyond.
+func (l *Lexer) byteAt(pos int) byte {
 	if pos < len(l.sql) {
 		return l.sql[pos]
 	}
@@ -116,7 +116,7 @@ func (l *Lexer) skip(belongs func(byte) bool) {
 	}
 }
 
-func (l *Lexer) lineComment() {
+func (l *Lexer) skipLineComment() {
 	if end := strings.IndexAny(l.sql[l.pos:], "\r\n"); end >= 0 {
 		l.pos += end
 	} else {
@@ -124,8 +124,8 @@ func (l *Lexer) lineComment() {
 	}
 }
 
-// blockComment skips a comment and those nested in it.
-func (l *Lexer) blockComment() (terminated bool) {
+// skipBlockComment skips a comment and those nested in it.
+func (l *Lexer) skipBlockComment() (terminated bool) {
 	for depth := 0; l.pos < len(l.sql); {
 		switch rest := l.sql[l.pos:]; {
 		case strings.HasPrefix(rest, "/*"):
@@ -144,13 +144,13 @@ func (l *Lexer) blockComment() (terminated bool) {
 	return false
 }
 
-// quoted skips a string or an identifier from its opening quote to its closing one. A doubled quote belongs to it.
-func (l *Lexer) quoted(quote byte) (terminated bool) {
+// skipQuoted skips a string or an identifier from its opening quote to its closing one. A doubled quote belongs to it.
+func (l *Lexer) skipQuoted(quote byte) (terminated bool) {
 	for l.pos++; l.pos < len(l.sql); l.pos++ {
 		if l.sql[l.pos] != quote {
 			continue
 		}
-		if l.at(l.pos+1) != quote {
+		if l.byteAt(l.pos+1) != quote {
 			l.pos++
 			return true
 		}
@@ -159,14 +159,14 @@ func (l *Lexer) quoted(quote byte) (terminated bool) {
 	return false
 }
 
-// escaped skips a string in which a backslash escapes the next character. Its continuation on another line has escapes too.
-func (l *Lexer) escaped() (terminated bool) {
+// skipEscaped skips a string in which a backslash escapes the next character. Its continuation on another line has escapes too.
+func (l *Lexer) skipEscaped() (terminated bool) {
 	for l.pos++; l.pos < len(l.sql); l.pos++ {
 		switch l.sql[l.pos] {
 		case '\\':
 			l.pos++
 		case '\'':
-			if l.at(l.pos+1) == '\'' {
+			if l.byteAt(l.pos+1) == '\'' {
 				l.pos++
 				continue
 			}
@@ -193,7 +193,7 @@ func (l *Lexer) continuation() (quote int, ok bool) {
 			newline = newline || c == '\n' || c == '\r'
 			ahead.pos++
 		case strings.HasPrefix(ahead.sql[ahead.pos:], "--"):
-			ahead.lineComment()
+			ahead.skipLineComment()
 		default:
 			return ahead.pos, newline && c == '\''
 		}
@@ -201,18 +201,18 @@ func (l *Lexer) continuation() (quote int, ok bool) {
 	return 0, false
 }
 
-// dollar skips a parameter, a dollar-quoted string or a lone dollar sign.
-func (l *Lexer) dollar() (kind Kind, terminated bool) {
+// scanDollar skips a parameter, a dollar-quoted string or a lone dollar sign.
+func (l *Lexer) scanDollar() (kind Kind, terminated bool) {
 	start := l.pos
 	l.pos++
-	if isDigit(l.at(l.pos)) {
+	if isDigit(l.byteAt(l.pos)) {
 		l.skip(isDigit)
 		return Parameter, true
 	}
-	if IsWordStart(l.at(l.pos)) {
+	if IsWordStart(l.byteAt(l.pos)) {
 		l.skip(func(c byte) bool { return isWordPart(c) && c != '$' })
 	}
-	if l.at(l.pos) != '$' {
+	if l.byteAt(l.pos) != '$' {
 		l.pos = start + 1
 		return Symbol, true
 	}
@@ -227,19 +227,19 @@ func (l *Lexer) dollar() (kind Kind, terminated bool) {
 	return String, true
 }
 
-// number skips digits, what may stand between them, an exponent with its sign, and letters that follow without a space.
-func (l *Lexer) number() {
+// skipNumber skips digits, what may stand between them, an exponent with its sign, and letters that follow without a space.
+func (l *Lexer) skipNumber() {
 	for ; l.pos < len(l.sql); l.pos++ {
 		c := l.sql[l.pos]
-		exponentSign := (c == '+' || c == '-') && l.sql[l.pos-1]|' ' == 'e' && isDigit(l.at(l.pos+1))
+		exponentSign := (c == '+' || c == '-') && l.sql[l.pos-1]|' ' == 'e' && isDigit(l.byteAt(l.pos+1))
 		if !isDigit(c) && !IsWordStart(c) && c != '.' && !exponentSign {
 			return
 		}
 	}
 }
 
-// operator skips operator characters up to the beginning of a comment.
-func (l *Lexer) operator() {
+// skipOperator skips operator characters up to the beginning of a comment.
+func (l *Lexer) skipOperator() {
 	for l.pos < len(l.sql) && isOperator(l.sql[l.pos]) {
 		if rest := l.sql[l.pos:]; strings.HasPrefix(rest, "--") || strings.HasPrefix(rest, "/*") {
 			return

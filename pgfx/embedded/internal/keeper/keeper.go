@@ -48,8 +48,8 @@ type keeper struct {
 	events *json.Encoder
 	spec   Spec
 
-	mu   sync.Mutex
-	plan postgres.StopPlan
+	mu       sync.Mutex
+	stopPlan postgres.StopPlan
 }
 
 // Run runs a keeper in this process and returns its exit status. It reads commands and writes events, both as JSON. It stops
@@ -63,7 +63,7 @@ func Run(commands io.Reader, events io.Writer, terminate <-chan os.Signal) int {
 		k.send(event{Kind: eventFailed, Error: fmt.Sprintf("the keeper received no specification: %v", err)})
 		return 1
 	}
-	k.spec, k.plan = *first.Spec, first.Spec.orphanPlan()
+	k.spec, k.stopPlan = *first.Spec, first.Spec.orphanPlan()
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -109,14 +109,14 @@ func (k *keeper) receive(decoder *json.Decoder, cancel context.CancelCauseFunc) 
 		}
 		if next.Stop != nil {
 			k.mu.Lock()
-			k.plan = *next.Stop
+			k.stopPlan = *next.Stop
 			k.mu.Unlock()
 			cancel(errStopped)
 		}
 	}
 }
 
-// recovered turns a panic of run into an error, because a keeper's standard error is discarded.
+// recovered calls run and turns a panic into an error, because a keeper's standard error is discarded.
 func recovered(run func() (postgres.ShutdownMode, error)) (mode postgres.ShutdownMode, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -134,7 +134,7 @@ func (k *keeper) runShared(ctx context.Context, cancel context.CancelCauseFunc) 
 	}
 	defer registration.remove()
 	idle := make(chan struct{})
-	defer func() { cancel(nil); <-idle }()
+	defer func() { cancel(nil); <-idle }() // the goroutine uses the registration
 	go func() {
 		defer close(idle)
 		if registration.awaitIdle(ctx) {
@@ -145,7 +145,7 @@ func (k *keeper) runShared(ctx context.Context, cancel context.CancelCauseFunc) 
 }
 
 // runServer creates the server, calls publish when it is ready, waits until ctx ends or the server does, and removes
-// everything.
+// everything. Meanwhile it removes what other servers have left.
 func (k *keeper) runServer(ctx context.Context, publish func(pid int) error) (mode postgres.ShutdownMode, err error) {
 	dir, err := createServerDir(k.spec)
 	if err != nil {
@@ -166,7 +166,7 @@ func (k *keeper) runServer(ctx context.Context, publish func(pid int) error) (mo
 	if err != nil {
 		return "", err
 	}
-	// Before this server is ready, a process in a persistent data directory may belong to another server.
+	// A process in a persistent data directory may be another server's until this server is ready.
 	owned := !k.spec.Persistent
 	defer func() {
 		if owned {
@@ -186,10 +186,7 @@ func (k *keeper) runServer(ctx context.Context, publish func(pid int) error) (mo
 	swept := make(chan struct{})
 	go func() {
 		defer close(swept)
-		for _, dir := range k.spec.SweepDirs {
-			sweepLocation(dir)
-			sweepRegistry(registryDir(dir))
-		}
+		k.sweep()
 	}()
 	defer func() { <-swept }()
 	select {
@@ -197,9 +194,17 @@ func (k *keeper) runServer(ctx context.Context, publish func(pid int) error) (mo
 		return "", fmt.Errorf("the server ended unexpectedly: %s%s", server.ExitStatus(), log.Tail())
 	case <-ctx.Done():
 		k.mu.Lock()
-		plan := k.plan
+		plan := k.stopPlan
 		k.mu.Unlock()
 		return server.Stop(plan), nil
+	}
+}
+
+// sweep removes what servers have left whose keepers were killed.
+func (k *keeper) sweep() {
+	for _, dir := range k.spec.SweepDirs {
+		sweepLocation(dir)
+		sweepRegistry(registryDir(dir))
 	}
 }
 
@@ -225,15 +230,20 @@ func (k *keeper) serverConfig() postgres.Config {
 
 // awaitReady waits until the server accepts connections. If it listens on TCP, awaitReady also sets the superuser's password.
 func (k *keeper) awaitReady(ctx context.Context, server *postgres.Server) error {
-	if err := server.AwaitReady(ctx); err != nil {
+	if err := server.AwaitReady(ctx); err != nil || !k.spec.TCP {
 		return err
 	}
-	if !k.spec.TCP {
-		return nil
+	if err := k.setPassword(ctx); err != nil {
+		return fmt.Errorf("set the password: %w", err)
 	}
+	return nil
+}
+
+// setPassword sets the superuser's password, over the socket.
+func (k *keeper) setPassword(ctx context.Context) error {
 	conn, err := pgconn.Connect(ctx, k.spec.socketURL())
 	if err != nil {
-		return fmt.Errorf("set the password: %w", err)
+		return err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -242,12 +252,12 @@ func (k *keeper) awaitReady(ctx context.Context, server *postgres.Server) error 
 	}()
 	// A session can override read-only mode that comes from a setting. A standby, however, has the passwords of its primary.
 	if err := conn.Exec(ctx, "SET default_transaction_read_only = off").Close(); err != nil {
-		return fmt.Errorf("set the password: %w", err)
+		return err
 	}
 	// The password consists of letters and digits, so it needs no quoting.
 	sql := fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", pgx.Identifier{postgres.Superuser}.Sanitize(), string(k.spec.Password))
 	if err := conn.Exec(ctx, sql).Close(); err != nil && sqlstate.Code(err) != sqlstate.ReadOnlySQLTransaction {
-		return fmt.Errorf("set the password: %w", err)
+		return err
 	}
 	return nil
 }
