@@ -137,7 +137,7 @@ func (w *bulkWrite[T, K]) stagedOrRowByRow(ctx context.Context, fast, singly fun
 	}
 }
 
-// needsRowByRow reports whether an error of a staged write leaves open which row failed, or whether any row did.
+// needsRowByRow reports whether a staged write failed with an error that does not name the row, or that need not be about a row.
 func needsRowByRow(err error) bool {
 	if errors.Is(err, errKeyChanged) || errors.Is(err, errSuppressed) || errors.Is(err, errNotStaged) {
 		return true
@@ -152,8 +152,8 @@ func needsRowByRow(err error) bool {
 	return ok && isAboutARow(pg)
 }
 
-// sendInTx sends statements in a transaction. A transaction is needed even if the server refuses nothing: a row may be missing,
-// or a trigger may have suppressed one. A single statement is sent without.
+// sendInTx sends statements in a transaction, and a single statement without. The transaction also undoes the statements that
+// succeeded if a row is missing or a trigger has suppressed one.
 func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStatement) error {
 	w.reset()
 	send := func(ctx context.Context) error { return w.sendAll(ctx, batchesOf(statements)) }
@@ -215,16 +215,17 @@ func (w *bulkWrite[T, K]) applyReturned() {
 	}
 }
 
-// batchesOf splits statements into pipelines of bounded size.
+// batchesOf splits statements into batches that hold at most maxBatchArgs arguments.
 func batchesOf(statements []bulkStatement) [][]bulkStatement {
 	var batches [][]bulkStatement
 	start, args := 0, 0
 	for i := range statements {
-		if cost := statements[i].args + 1; args > 0 && args+cost > maxBatchArgs {
+		cost := statements[i].args + 1
+		if args > 0 && args+cost > maxBatchArgs {
 			batches = append(batches, statements[start:i])
 			start, args = i, 0
 		}
-		args += statements[i].args + 1
+		args += cost
 	}
 	return append(batches, statements[start:])
 }

@@ -92,9 +92,8 @@ func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, f
 	return r.found(row, err)
 }
 
-// AllRows allows UpdateWhere and DeleteWhere to write every row. It stands beside the filters of a call, not within And, Or or
-// Not.
-func AllRows() Filter { return scope{"AllRows", func(q *query) { q.all = true }} }
+// AllRows allows UpdateWhere and DeleteWhere to write every row. Pass it to the method itself, not to And, Or or Not.
+func AllRows() Filter { return scope{"AllRows", func(q *query) { q.allRows = true }} }
 
 // UpdateWhere changes some columns of all rows that match, as [Repository.Patch] does for one, and returns how many were
 // changed. A call without a filter is an error unless [AllRows] is passed. It takes one round trip. Errors: [ErrQuery],
@@ -126,7 +125,7 @@ func (r *Repository[T, K]) DeleteWhere(ctx context.Context, filters ...Filter) (
 // execWhere adds the conditions to a statement and executes it.
 func (r *Repository[T, K]) execWhere(ctx context.Context, op, method string, b *builder, filters []Filter) (int64, error) {
 	q := b.filtered(filters)
-	if len(q.filters) == 0 && !q.all {
+	if len(q.filters) == 0 && !q.allRows {
 		b.failf("%s without a filter would write every row; pass AllRows if that is intended", method)
 	}
 	q.where(b)

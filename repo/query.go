@@ -20,13 +20,14 @@ func (f queryOptionFunc) apply(q *query) { f(q) }
 type query struct {
 	filters       []Filter
 	orders        []Order
-	faults        []string // problems found without the model
+	problems      []string // wrong options, which where reports
 	limit, offset *int64
 	deleted       deletedRows
 	lock          string
-	total, all    bool
+	total         bool // Page counts all rows
+	allRows       bool // a write needs no filter
 
-	numbers [2]int64 // targets of limit and offset
+	numbers [2]int64 // limit and offset point here, so they need no allocation
 }
 
 // reset empties the query and keeps its memory.
@@ -50,7 +51,7 @@ func newQuery(opts []QueryOption) *query {
 	return q
 }
 
-// reads returns the builder's query with these options. It is valid as long as the builder.
+// reads adds options to the builder's query and returns it. It is valid as long as the builder.
 func (b *builder) reads(opts []QueryOption) *query {
 	addOptions(&b.q, opts)
 	return &b.q
@@ -65,7 +66,7 @@ func (b *builder) filtered(filters []Filter) *query {
 func addOptions[O QueryOption](q *query, opts []O) {
 	for _, opt := range opts {
 		if any(opt) == nil {
-			q.faults = append(q.faults, "a query option is nil")
+			q.problems = append(q.problems, "a query option is nil")
 			continue
 		}
 		opt.apply(q)
@@ -122,7 +123,7 @@ func OrderBy(orders ...string) QueryOption {
 		for _, text := range orders {
 			o, err := parseOrder(text)
 			if err != nil {
-				q.faults = append(q.faults, err.Error())
+				q.problems = append(q.problems, err.Error())
 				continue
 			}
 			q.orders = append(q.orders, o)
@@ -161,19 +162,20 @@ func Offset(n int) QueryOption {
 	return queryOptionFunc(func(q *query) { q.offset = q.bound(1, "offset", n) })
 }
 
+// bound checks the number of a limit or an offset and stores it at an index of numbers.
 func (q *query) bound(at int, what string, n int) *int64 {
 	if n < 0 {
-		q.faults = append(q.faults, fmt.Sprintf("%s %d is negative", what, n))
+		q.problems = append(q.problems, fmt.Sprintf("%s %d is negative", what, n))
 	}
 	q.numbers[at] = int64(n)
 	return &q.numbers[at]
 }
 
-// WithDeleted includes soft-deleted rows. It stands beside the filters of a call, not within And, Or or Not.
+// WithDeleted includes soft-deleted rows. Pass it to the method itself, not to And, Or or Not.
 func WithDeleted() Filter { return scope{"WithDeleted", func(q *query) { q.deleted = withDeleted }} }
 
-// OnlyDeleted selects only soft-deleted rows. It is an error for a model without the role softdelete. It stands beside the
-// filters of a call, not within And, Or or Not.
+// OnlyDeleted selects only soft-deleted rows. It is an error for a model without the role softdelete. Pass it to the
+// method itself, not to And, Or or Not.
 func OnlyDeleted() Filter { return scope{"OnlyDeleted", func(q *query) { q.deleted = onlyDeleted }} }
 
 // ForUpdate locks the rows that are read, until the transaction ends. Other transactions can't change or lock them meanwhile.
@@ -197,7 +199,7 @@ const (
 func lock(strength string, opts []LockOption) QueryOption {
 	return queryOptionFunc(func(q *query) {
 		if len(opts) > 1 || len(opts) == 1 && opts[0] != SkipLocked && opts[0] != NoWait {
-			q.faults = append(q.faults, "a row lock takes one of SkipLocked and NoWait")
+			q.problems = append(q.problems, "a row lock takes one of SkipLocked and NoWait")
 			return
 		}
 		q.lock = strength
@@ -207,10 +209,10 @@ func lock(strength string, opts []LockOption) QueryOption {
 	})
 }
 
-// where writes the conditions.
+// where writes the conditions, and reports wrong options.
 func (q *query) where(b *builder) {
-	for _, fault := range q.faults {
-		b.failf("%s", fault)
+	for _, problem := range q.problems {
+		b.failf("%s", problem)
 	}
 	separator := " where "
 	if condition := b.d.visible(q.deleted); condition != "" {

@@ -34,8 +34,8 @@ type Finding struct {
 	Table, Column string
 	// Text describes the difference and its consequence.
 	Text string
-	// Fix is SQL that corrects the schema, "" if there is no such statement. Changing the model is always the alternative. Types that
-	// the model doesn't determine are a proposal.
+	// Fix is SQL that corrects the schema, "" if there is no such statement. You can always change the model
+	// instead. Review the types in it: a model permits more than one type for a column.
 	Fix string
 }
 
@@ -124,7 +124,8 @@ type checker struct {
 	found []Finding
 }
 
-func (c *checker) findf(problem Problem, column, fix, format string, args ...any) {
+// addf adds a finding.
+func (c *checker) addf(problem Problem, column, fix, format string, args ...any) {
 	c.found = append(c.found, Finding{
 		Problem: problem, Database: c.d.database, Table: c.d.label, Column: column, Fix: fix,
 		Text: "repo: table " + c.d.label + " " + fmt.Sprintf(format, args...),
@@ -133,7 +134,7 @@ func (c *checker) findf(problem Problem, column, fix, format string, args ...any
 
 func (c *checker) check() {
 	if !c.live.Exists {
-		c.findf(MissingTable, "", c.createTable(), "doesn't exist, and type %v is stored in it: create it in a migration or a setup step "+
+		c.addf(MissingTable, "", c.createTable(), "doesn't exist, and type %v is stored in it: create it in a migration or a setup step "+
 			"(group pgfx.setup), or correct the name given to the repository", c.d.typ)
 		return
 	}
@@ -147,21 +148,21 @@ func (c *checker) check() {
 			c.checkColumn(column, live)
 			continue
 		}
-		c.findf(MissingColumn, column.name, "alter table "+c.d.table+" add column "+c.define(column),
+		c.addf(MissingColumn, column.name, "alter table "+c.d.table+" add column "+c.define(column),
 			"has no column %q, which field %s needs", column.name, column.field)
 	}
-	c.checkOmitted()
+	c.checkWithoutField()
 	c.checkUnique()
 }
 
 func (c *checker) checkColumn(column *column, live *liveColumn) {
 	alter := "alter table " + c.d.table + " alter column " + column.ident
 	if !typeFits(column, live.OID) {
-		c.findf(TypeMismatch, column.name, alter+" type "+sqlType(column)+" using "+column.ident+"::text::"+sqlType(column),
+		c.addf(TypeMismatch, column.name, alter+" type "+sqlType(column)+" using "+column.ident+"::text::"+sqlType(column),
 			"has column %q of type %s, which field %s of type %v can't hold", column.name, live.Type, column.field, column.typ)
 	}
 	if !live.NotNull && !c.live.View && !column.indirect && !isNullable(column.typ) {
-		c.findf(NullableColumn, column.name, alter+" set not null",
+		c.addf(NullableColumn, column.name, alter+" set not null",
 			"allows NULL in column %q, and field %s of type %v can't hold it: reading such a row would fail", column.name, column.field, column.typ)
 	}
 	if !c.live.View {
@@ -173,22 +174,22 @@ func (c *checker) checkColumn(column *column, live *liveColumn) {
 func (c *checker) checkDefault(column *column, live *liveColumn) {
 	alter := "alter table " + c.d.table + " alter column " + column.ident
 	if column.roles.is(roleGenerated) && !live.Generated && !live.Default {
-		c.findf(MissingDefault, column.name, "", "doesn't generate column %q, and field %s has the role generated: it would never get a value",
+		c.addf(MissingDefault, column.name, "", "doesn't generate column %q, and field %s has the role generated: it would never get a value",
 			column.name, column.field)
 	}
 	if column.roles.is(roleDefault) && !live.Default && live.NotNull {
-		c.findf(MissingDefault, column.name, alter+" set default "+sqlDefault(column),
+		c.addf(MissingDefault, column.name, alter+" set default "+sqlDefault(column),
 			"has no default for column %q, and field %s has the role default: creating a row with the field zero would fail",
 			column.name, column.field)
 	}
 	if column.written() && live.Generated && !column.roles.is(roleDefault) {
-		c.findf(MissingDefault, column.name, alter+" drop expression",
+		c.addf(MissingDefault, column.name, alter+" drop expression",
 			"generates column %q, and field %s would be written: give it the role generated", column.name, column.field)
 	}
 }
 
-// checkOmitted checks columns without a field, which an insert would have to fill.
-func (c *checker) checkOmitted() {
+// checkWithoutField checks columns without a field, which an insert would have to fill.
+func (c *checker) checkWithoutField() {
 	if c.live.View {
 		return
 	}
@@ -197,7 +198,7 @@ func (c *checker) checkOmitted() {
 		if _, known := c.d.byName[live.Name]; known || !live.NotNull || live.Default || live.Generated {
 			continue
 		}
-		c.findf(MissingDefault, live.Name,
+		c.addf(MissingDefault, live.Name,
 			"alter table "+c.d.table+" alter column "+pgx.Identifier{live.Name}.Sanitize()+" drop not null",
 			"has column %q, which is not null without a default, and type %v has no field for it: creating rows would fail",
 			live.Name, c.d.typ)
@@ -214,8 +215,8 @@ func (c *checker) checkUnique() {
 		key = append(key, c.d.columns[position].name)
 	}
 	list := strings.Join(c.d.keyColumns(), ", ")
-	if !c.unique(key, false) {
-		c.findf(MissingKey, strings.Join(key, ", "), "alter table "+c.d.table+" add primary key ("+list+")",
+	if !c.hasUnique(key, false) {
+		c.addf(MissingKey, strings.Join(key, ", "), "alter table "+c.d.table+" add primary key ("+list+")",
 			"has no primary key or unique index on (%s), which is the key of type %v", list, c.d.typ)
 	}
 	target := c.d.conflict
@@ -223,9 +224,9 @@ func (c *checker) checkUnique() {
 	case target == nil:
 	case target.constraint != "":
 		if !slices.Contains(c.live.Constraints, target.constraint) {
-			c.findf(MissingUnique, "", "", "has no unique or exclusion constraint %q, which upserts name as their target", target.constraint)
+			c.addf(MissingUnique, "", "", "has no unique or exclusion constraint %q, which upserts name as their target", target.constraint)
 		}
-	case !c.unique(target.columns, target.predicate != ""):
+	case !c.hasUnique(target.columns, target.predicate != ""):
 		var idents []string
 		for _, name := range target.columns {
 			idents = append(idents, pgx.Identifier{name}.Sanitize())
@@ -234,13 +235,13 @@ func (c *checker) checkUnique() {
 		if target.predicate != "" {
 			fix += " where " + target.predicate
 		}
-		c.findf(MissingUnique, strings.Join(target.columns, ", "), fix,
+		c.addf(MissingUnique, strings.Join(target.columns, ", "), fix,
 			"has no unique index on (%s) that upserts could use as their conflict target", strings.Join(target.columns, ", "))
 	}
 }
 
-// unique reports whether there is a unique index on exactly these columns, in any order.
-func (c *checker) unique(columns []string, partial bool) bool {
+// hasUnique reports whether there is a unique index on exactly these columns, in any order.
+func (c *checker) hasUnique(columns []string, partial bool) bool {
 	want := slices.Sorted(slices.Values(columns))
 	return slices.ContainsFunc(c.live.Unique, func(u liveUnique) bool {
 		return (partial || !u.Partial) && !u.Deferrable && slices.Equal(slices.Sorted(slices.Values(u.Columns)), want)

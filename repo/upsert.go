@@ -289,7 +289,8 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	return 0, r.wrap("upsert", errSuppressed)
 }
 
-// upsertLayout is insertLayout, except that updated is always set to the current time: the struct's is that of the last change.
+// upsertLayout is insertLayout, except that updated is always set to the current time. The struct may hold the time of the last
+// change.
 func (d *descriptor) upsertLayout(layout []byte, v reflect.Value) []byte {
 	layout = d.insertLayout(layout, v)
 	if d.updated >= 0 {
