@@ -82,9 +82,9 @@ var stockMap = sync.OnceValue(func() *pgtype.Map { //nolint:gochecknoglobals // 
 	return m
 })
 
-// participating are the interfaces by which the codecs of the bypassed types let a value take part in its own conversion. The
+// conversionInterfaces are the interfaces by which the codecs of the bypassed types let a value take part in its own conversion. The
 // text, binary and JSON interfaces are among them although pgx uses only JSON's: a type that has them is no plain value.
-var participating = []reflect.Type{
+var conversionInterfaces = []reflect.Type{
 	reflect.TypeFor[sql.Scanner](), reflect.TypeFor[driver.Valuer](),
 	reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](),
 	reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler](),
@@ -103,5 +103,5 @@ var participating = []reflect.Type{
 
 // ConvertsItself reports whether a type, or a pointer to it, has methods that take part in its conversion.
 func ConvertsItself(typ reflect.Type) bool {
-	return slices.ContainsFunc(participating, reflect.PointerTo(typ).Implements)
+	return slices.ContainsFunc(conversionInterfaces, reflect.PointerTo(typ).Implements)
 }
