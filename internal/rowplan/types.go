@@ -82,7 +82,9 @@ var fastTypes = byGoType( //nolint:gochecknoglobals // a table, never changed
 		inBinary(pgtype.DateOID, decodeDate, nil)),
 	row[json.RawMessage]("jsonb",
 		columnType{oid: pgtype.JSONOID, format: anyFormat, decode: decodeJSON, encode: encodeBytes, exact: true, parsed: true, usesArena: true},
-		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeJSON, encode: encodeJSONB, exact: true, parsed: true, usesArena: true}),
+		columnType{
+			oid: pgtype.JSONBOID, format: textFormat, decode: decodeJSON, encode: encodeJSONB, exact: true, parsed: true, usesArena: true,
+		}),
 	row[*json.RawMessage]("jsonb",
 		columnType{oid: pgtype.JSONOID, format: anyFormat, decode: decodeJSONPointer, exact: true, parsed: true, usesArena: true},
 		columnType{oid: pgtype.JSONBOID, format: textFormat, decode: decodeJSONPointer, exact: true, parsed: true, usesArena: true}),

@@ -143,8 +143,8 @@ func poolerRow(message string, cause Cause, using Remedy) Row {
 // Rows returns a copy of the table.
 func Rows() []Row { return slices.Concat(libraryErrors, serverErrors, clientErrors) }
 
-// Find returns the row of an error. If err's tree has several errors, the library's takes precedence, then the server's. An error without a row
-// gets one with the cause Unknown and the remedy NoRetry.
+// Find returns the row of an error. If err's tree has several errors, the library's takes precedence, then the server's. An
+// error without a row gets one with the cause Unknown and the remedy NoRetry.
 func Find(err error) Row {
 	if err == nil {
 		return Row{Name: "no error"}

@@ -243,7 +243,7 @@ func (k *keeper) awaitReady(ctx context.Context, server *postgres.Server) error 
 func (k *keeper) setPassword(ctx context.Context) error {
 	conn, err := pgconn.Connect(ctx, k.spec.socketURL())
 	if err != nil {
-		return err
+		return err //nolint:wrapcheck // awaitReady wraps it
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -252,12 +252,12 @@ func (k *keeper) setPassword(ctx context.Context) error {
 	}()
 	// A session can override read-only mode that comes from a setting. A standby, however, has the passwords of its primary.
 	if err := conn.Exec(ctx, "SET default_transaction_read_only = off").Close(); err != nil {
-		return err
+		return err //nolint:wrapcheck // awaitReady wraps it
 	}
 	// The password consists of letters and digits, so it needs no quoting.
 	sql := fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", pgx.Identifier{postgres.Superuser}.Sanitize(), string(k.spec.Password))
 	if err := conn.Exec(ctx, sql).Close(); err != nil && sqlstate.Code(err) != sqlstate.ReadOnlySQLTransaction {
-		return err
+		return err //nolint:wrapcheck // awaitReady wraps it
 	}
 	return nil
 }
