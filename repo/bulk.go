@@ -122,15 +122,19 @@ func (w *bulkWrite[T, K]) stagedOrRowByRow(ctx context.Context, fast, singly fun
 	if inside {
 		opts = append(opts, txn.Nested())
 	}
+	var failed error // not the error of the commit, which names no row in any way
 	err := retryStale(ctx, tx, func() (refused bool, err error) {
 		w.reset()
-		return false, tx.Do(ctx, fast, opts...)
+		return false, tx.Do(ctx, func(ctx context.Context) error {
+			failed = fast(ctx)
+			return failed
+		}, opts...)
 	})
 	switch {
 	case err == nil:
 		w.applyReturned()
 		return nil
-	case needsRowByRow(err):
+	case failed != nil && needsRowByRow(err):
 		return singly(ctx)
 	default:
 		return err

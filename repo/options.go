@@ -40,7 +40,9 @@ func WithName(name string) Option {
 }
 
 // MapConstraint makes the errors of a constraint match err too, such as ErrEmailTaken for a unique constraint on the email. The
-// error's text begins with that of err.
+// error's text begins with that of err. It also applies to a deferred constraint, which fails at the commit: the error of Do then
+// matches err, whichever repository wrote the row. If several repositories map a constraint of this name, that of the
+// constraint's table takes precedence.
 func MapConstraint(constraint string, err error) Option {
 	return optionFunc(func(s *settings) {
 		if s.constraints == nil {

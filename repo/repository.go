@@ -46,6 +46,7 @@ func newRepository[T, K any](m *txn.Manager, model Model) (*Repository[T, K], er
 	if have, want := m.DB().Name(), model.Database(); have != want {
 		return nil, fmt.Errorf("repo: %s: WithDatabase(%q) differs from the transaction manager's database %q", model.Table(), want, have)
 	}
+	registerConstraints(m, model.d)
 	return &Repository[T, K]{tx: m, d: model.d}, nil
 }
 

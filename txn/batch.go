@@ -101,8 +101,8 @@ func (m *Manager) doImplicit(ctx context.Context, queue func(*pgx.Batch), read f
 		err = read(results)
 	}
 	closeErr := results.Close()
-	if err == nil {
-		err = closeErr
+	if err == nil && closeErr != nil { // a deferred constraint is checked after the last statement
+		err = m.commitError(closeErr)
 	}
 	_, notSent := errors.AsType[pgx.ErrPreprocessingBatch](closeErr) // pgx closes the connection, but has sent nothing that commits
 	switch pg := conn.PgConn(); {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,6 +45,7 @@ type Manager struct {
 
 	retryPolicy  pgfx.RetryPolicy // of the database
 	sessionLocks sessionLocks
+	commitErrors sync.Map // of key to CommitErrorTranslator
 }
 
 // NewManager returns a manager of db. It opens no connection before the first transaction. Close the manager with
@@ -137,7 +139,7 @@ func (m *Manager) DB() *pgfx.DB { return m.db }
 // Errors:
 //   - fn's own error, unchanged; if the server cancelled a statement because ctx had ended, ctx's error is added.
 //   - Errors of beginning and committing, [*RollbackOnlyError], [*FailedStatementError], [*OptionMismatchError] and
-//     *pgfx.RetryError.
+//     *pgfx.RetryError. Package repo gives a deferred constraint, which fails at the commit, its type *repo.ConstraintError.
 //   - [*OutcomeUnknownError] if the connection was lost after COMMIT was sent and the outcome could not be resolved. After every
 //     other error the transaction is not committed.
 //

@@ -219,7 +219,7 @@ func (t *transaction) commit() error {
 	}
 	t.commitRefused = t.root.Err() == nil
 	t.noteRetryable(err)
-	return fmt.Errorf("txn: commit: %w", err)
+	return t.m.commitError(fmt.Errorf("txn: commit: %w", err))
 }
 
 // rollBack rolls back, independently of the caller's ctx, and releases the connection. If the rollback fails, pgx closes the
