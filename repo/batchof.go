@@ -61,14 +61,17 @@ func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]
 		return result
 	}
 	var rows []T
-	if r := q.r; len(r.d.key) == 1 && exact(r.d.columns[r.d.key[0]].typ) {
+	if r := q.r; len(r.d.key) == 1 && r.d.comparesAsServer(r.d.key) {
 		sql, args, err := r.listStatement(keys, opts)
 		c.addStatement(sql, args, err)
 		c.read = func(_ int, answer pgx.Rows) (err error) {
 			rows, err = collect[T](answer, r.d.shape, len(keys))
 			return err
 		}
-		c.done = func() { result.set(r.arrange(keys, rows)) }
+		c.done = func() {
+			found, missing := r.arrange(keys, rows)
+			result.set(found, r.missing(len(keys), missing))
+		}
 		return result
 	}
 	for _, key := range keys {

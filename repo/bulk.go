@@ -27,6 +27,8 @@ type bulkWrite[T, K any] struct {
 	returned []*T // by row
 	// inserted and unchanged record the results of an upsert, by row; nil for other writes.
 	inserted, unchanged []bool
+	// distinct is what two rows must not have in common, "" if the rows were compared beforehand.
+	distinct string
 	// onMissing handles rows for which no row was returned; nil if that is an error. It may set elements of returned.
 	onMissing func(ctx context.Context, positions []int) error
 }
@@ -187,7 +189,25 @@ func (w *bulkWrite[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement
 			return err
 		}
 	}
-	return w.checkMissing(ctx)
+	return w.checkReturned(ctx)
+}
+
+// checkReturned checks that each row was written to a row of its own.
+func (w *bulkWrite[T, K]) checkReturned(ctx context.Context) error {
+	if err := w.checkMissing(ctx); err != nil {
+		return err
+	}
+	return w.checkDistinct()
+}
+
+// checkDistinct returns an error if two rows were written to the same row of the table. Beforehand that is known only of types
+// whose values the server compares as Go does (see descriptor.comparesAsServer).
+func (w *bulkWrite[T, K]) checkDistinct() error {
+	d := w.repository.d
+	if w.distinct == "" {
+		return nil
+	}
+	return orderRows(reflect.ValueOf(w.returned), d.columnsAt(d.key)).checkDuplicates(d.label, w.distinct)
 }
 
 // checkMissing handles the rows for which no row was returned.
@@ -317,17 +337,21 @@ func (w *bulkWrite[T, K]) matchReturned(rows pgx.Rows, n int, upserted bool) err
 	return rows.Err()
 }
 
-// matchExisting reads rows that an upsert left alone, and perhaps others, and matches them.
-func (w *bulkWrite[T, K]) matchExisting(rows pgx.Rows) error {
+// readNumbered reads rows that are followed by their number in the COPY. positions are the positions of the copied rows. A row
+// that has been returned before stays.
+func (w *bulkWrite[T, K]) readNumbered(rows pgx.Rows, positions []int) error {
 	defer rows.Close()
-	reader, find := newReader[T](w.repository.d.shape), finder{ordering: w.matcher}
-	for rows.Next() {
-		row := new(T)
-		if err := reader.read(rows, row); err != nil {
+	var number int64
+	reader, fresh := newReader[T](w.repository.d.shape, &number), make([]T, len(positions))
+	for i := 0; rows.Next(); i++ {
+		if i == len(fresh) { // one row of a stage belongs to several rows of a table without a unique index
+			fresh, i = make([]T, len(positions)), 0
+		}
+		if err := reader.read(rows, &fresh[i]); err != nil {
 			return err
 		}
-		if position, ok := find.find(reflect.ValueOf(row).Elem()); ok && w.returned[position] == nil {
-			w.returned[position] = row
+		if position := positions[number]; w.returned[position] == nil {
+			w.returned[position] = &fresh[i]
 		}
 	}
 	return rows.Err()

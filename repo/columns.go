@@ -69,27 +69,36 @@ const columnsJSON = `(select jsonb_agg(jsonb_build_object(
 	left join pg_catalog.pg_collation co on co.oid = a.attcollation
 	where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)`
 
-// columnsSQL reads the columns of one table, NULL for a table that doesn't exist.
-const columnsSQL = `select ` + columnsJSON + ` from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass($1)`
+// columnsSQL reads the columns of one table, without a row for a table that doesn't exist.
+const columnsSQL = `select jsonb_build_object('columns', ` + columnsJSON + `, 'view', ` + isView + `)
+	from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass($1)`
+
+// isView is the condition that the relation c is not a table of this server.
+const isView = `c.relkind in ('v', 'm', 'f')`
 
 // liveColumns are the columns of a model's table at one time, from the catalog. They are immutable.
 type liveColumns struct {
 	// columns are those of the model by position, nil for a column that the table doesn't have.
 	columns []*liveColumn
-	// casts identifies the casts that statements need, "" if they need none.
+	// view is set for a relation without the system columns of a table.
+	view bool
+	// casts identifies the casts that statements need, and a view, "" for neither.
 	casts string
 }
 
 // newLiveColumns assigns the table's columns to the model's.
-func (d *descriptor) newLiveColumns(table []liveColumn) *liveColumns {
-	l := &liveColumns{columns: make([]*liveColumn, len(d.columns))}
+func (d *descriptor) newLiveColumns(table *liveTable) *liveColumns {
+	l := &liveColumns{columns: make([]*liveColumn, len(d.columns)), view: table.View}
 	var casts strings.Builder
-	for i := range table {
-		position, ok := d.byName[table[i].Name]
+	if table.View {
+		casts.WriteString("view")
+	}
+	for i := range table.Columns {
+		position, ok := d.byName[table.Columns[i].Name]
 		if !ok {
 			continue
 		}
-		l.columns[position] = &table[i]
+		l.columns[position] = &table.Columns[i]
 		if cast := l.cast(position); cast != "" {
 			casts.WriteString(strconv.Itoa(position) + cast)
 		}
@@ -108,7 +117,7 @@ func (l *liveColumns) cast(position int) string {
 }
 
 // liveColumns returns the catalog's description of the model's columns. It is read once, in one round trip, in the transaction of
-// ctx or on the pool. [CheckSchema] reads it too. It is read again after the server has reported that a statement is outdated.
+// ctx or on the pool. [CheckSchema] reads it too. It is read again after the server has reported that a column doesn't exist.
 // ctx bounds the call. Errors are those of the statement. It is safe for concurrent use.
 //
 // A table that doesn't exist has no columns, which is not remembered: the statement that follows reports it.
@@ -116,7 +125,7 @@ func (r *Repository[T, K]) liveColumns(ctx context.Context) (*liveColumns, error
 	if known := r.d.live.Load(); known != nil {
 		return known, nil
 	}
-	var table []liveColumn
+	var table *liveTable
 	err := retryRead(ctx, r.tx, func() (err error) {
 		table, err = readColumns(ctx, r.tx, r.d.table)
 		return err
@@ -125,25 +134,28 @@ func (r *Repository[T, K]) liveColumns(ctx context.Context) (*liveColumns, error
 		return nil, err
 	}
 	live := r.d.newLiveColumns(table)
-	if len(table) > 0 {
+	if len(table.Columns) > 0 {
 		r.d.live.Store(live)
 	}
 	return live, nil
 }
 
 // readColumns reads the columns of a table, given as in SQL. It takes one round trip in every exec mode.
-func readColumns(ctx context.Context, q Querier, table string) ([]liveColumn, error) {
+func readColumns(ctx context.Context, q Querier, table string) (*liveTable, error) {
 	rows, err := q.Query(ctx, columnsSQL, pgx.QueryExecModeExec, table) //nolint:rowserrcheck // CollectRows sees to it
 	if err != nil {
 		return nil, fmt.Errorf("reading the columns: %w", err)
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-	if err != nil || len(found) == 0 || found[0] == nil {
+	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller wraps it with the operation
 	}
-	var columns []liveColumn
-	if err := json.Unmarshal(found[0], &columns); err != nil {
+	live := &liveTable{}
+	if len(found) == 0 {
+		return live, nil
+	}
+	if err := json.Unmarshal(found[0], live); err != nil {
 		return nil, fmt.Errorf("reading the columns: %w", err)
 	}
-	return columns, nil
+	return live, nil
 }

@@ -187,7 +187,9 @@ func (c *copier) nextRow() (row reflect.Value, err error) {
 func (c *copier) prepare(typ reflect.Type) {
 	columns := make([]rowplan.Column, len(c.columns))
 	for i, column := range c.columns {
-		columns[i] = rowplan.Column{Path: column.index, Boxed: column.indirect || column.roles.is(roleJSON), OID: c.fields[i].DataTypeOID}
+		columns[i] = rowplan.Column{
+			Path: column.index, Boxed: column.indirect || column.roles.is(roleJSON), OID: c.fields[i].DataTypeOID, Ordinal: column.ordinal,
+		}
 	}
 	c.typ, c.encoder = typ, rowplan.NewEncoder(c.conn.TypeMap(), typ, columns)
 }

@@ -201,6 +201,9 @@ var errKeyChanged = errors.New("a row came back from the database with another k
 
 // wrap adds context to the error of a statement. index is the row's position in a bulk write, or -1.
 func (d *descriptor) wrap(op string, err error, index int) error {
+	if sqlstate.Code(err) == sqlstate.UndefinedColumn {
+		d.live.Store(nil) // a view may have replaced the table
+	}
 	return wrapError(op, d.label, d.constraints, err, index)
 }
 

@@ -64,7 +64,7 @@ func NewCore(tx *txn.Manager, typ reflect.Type, table string) (*Core, error) {
 
 // Insert is Create without bringing anything back.
 func (c *Core) Insert(ctx context.Context, row reflect.Value) error {
-	layout, live := c.d.insertLayout(nil, row), c.d.newLiveColumns(nil)
+	layout, live := c.d.insertLayout(nil, row), c.d.newLiveColumns(&liveTable{})
 	return c.write(ctx, c.d.createText(live, layout), c.d.insertArgs(nil, row, layout))
 }
 
@@ -155,9 +155,12 @@ func ScanyReads(m Model) bool { return m.d.scanyReads() }
 
 // ReadColumns returns a line for each column that readColumns finds.
 func ReadColumns(ctx context.Context, q Querier, table string) ([]string, error) {
-	columns, err := readColumns(ctx, q, table)
-	lines := make([]string, len(columns))
-	for i, c := range columns {
+	live, err := readColumns(ctx, q, table)
+	if err != nil {
+		return nil, err
+	}
+	lines := make([]string, len(live.Columns))
+	for i, c := range live.Columns {
 		parts := []string{c.Name, c.Type, c.BaseName, c.Kind, strconv.Itoa(int(c.Typmod))}
 		for _, flag := range []struct {
 			set  bool

@@ -9,8 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// GetMany returns the rows with these keys in the order of the keys, in one round trip. If some don't exist it returns the others
-// and a [*MissingError], which matches [ErrNotFound]. A duplicate key returns its row twice. Options are filters and row locks.
+// GetMany returns the rows with these keys in the order of the keys. If some don't exist it returns the others and a
+// [*MissingError], which matches [ErrNotFound]. A duplicate key returns its row twice. Options are filters and row locks.
+//
+// It finds the rows that [Repository.Get] finds, also if the server compares keys in its own way, for example without regard to
+// case. It takes one round trip, and a second one if keys of a string type come back with another text or not at all.
 func (r *Repository[T, K]) GetMany(ctx context.Context, keys []K, opts ...QueryOption) ([]T, error) {
 	if len(keys) == 0 {
 		return []T{}, nil
@@ -31,7 +34,40 @@ func (r *Repository[T, K]) getByList(ctx context.Context, keys []K, opts []Query
 	if err != nil {
 		return nil, err
 	}
-	return r.arrange(keys, rows)
+	found, missing := r.arrange(keys, rows)
+	if len(missing) == 0 || r.d.comparesAsServer(r.d.key) {
+		return found, r.missing(len(keys), missing)
+	}
+	unmatched := make([]K, len(missing))
+	for i, position := range missing {
+		unmatched[i] = keys[position]
+	}
+	more, absent, err := r.readEach(ctx, unmatched, opts)
+	if err != nil {
+		return nil, err
+	}
+	found, missing = merge(len(keys), found, more, missing, absent)
+	return found, r.missing(len(keys), missing)
+}
+
+// merge merges the rows that were found by a list with those that were found one by one. missing are the positions of the latter
+// among n keys, and absent are the indexes in missing that have no row. It returns the rows in the order of the keys, and the
+// positions of the keys without a row.
+func merge[T any](n int, found, more []T, missing, absent []int) (rows []T, without []int) {
+	rows = make([]T, 0, n-len(absent))
+	for position, i := 0, 0; position < n; position++ {
+		switch {
+		case i == len(missing) || missing[i] != position:
+			rows, found = append(rows, found[0]), found[1:]
+			continue
+		case len(absent) > 0 && absent[0] == i:
+			without, absent = append(without, position), absent[1:]
+		default:
+			rows, more = append(rows, more[0]), more[1:]
+		}
+		i++
+	}
+	return rows, without
 }
 
 func (r *Repository[T, K]) listStatement(keys []K, opts []QueryOption) (sql string, args []any, err error) {
@@ -44,13 +80,13 @@ func (r *Repository[T, K]) listStatement(keys []K, opts []QueryOption) (sql stri
 	return b.statement()
 }
 
-// arrange returns the rows in the order of their keys.
-func (r *Repository[T, K]) arrange(keys []K, rows []T) ([]T, error) {
+// arrange returns the rows in the order of their keys, and the positions of the keys without a row.
+func (r *Repository[T, K]) arrange(keys []K, rows []T) (found []T, missing []int) {
 	byKey := make(map[any]int, len(rows))
 	for i := range rows {
 		byKey[r.d.comparableKey(reflect.ValueOf(&rows[i]).Elem())] = i
 	}
-	found, missing := make([]T, 0, len(keys)), []int(nil)
+	found = make([]T, 0, len(keys))
 	for i := range keys {
 		if at, ok := byKey[any(keys[i])]; ok {
 			found = append(found, rows[at])
@@ -58,7 +94,7 @@ func (r *Repository[T, K]) arrange(keys []K, rows []T) ([]T, error) {
 		}
 		missing = append(missing, i)
 	}
-	return found, r.missing(len(keys), missing)
+	return found, missing
 }
 
 // comparableKey returns a row's key, of one column, as a comparable value.
@@ -66,30 +102,35 @@ func (d *descriptor) comparableKey(v reflect.Value) any {
 	return v.FieldByIndex(d.columns[d.key[0]].index).Interface()
 }
 
-// getOneByOne sends one statement per key, all in one round trip.
+// getOneByOne reads each row by its key.
 func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []QueryOption) ([]T, error) {
+	found, missing, err := r.readEach(ctx, keys, opts)
+	if err != nil {
+		return nil, err
+	}
+	return found, r.missing(len(keys), missing)
+}
+
+// readEach sends one statement per key, all in one round trip. missing are the positions of the keys without a row.
+func (r *Repository[T, K]) readEach(ctx context.Context, keys []K, opts []QueryOption) (found []T, missing []int, err error) {
 	batch := &pgx.Batch{}
 	for _, key := range keys {
 		sql, args, err := r.keyStatement(key, opts)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		batch.Queue(sql, args...)
 	}
-	var (
-		found   []T
-		missing []int
-	)
-	err := retryRead(ctx, r.tx, func() error {
+	err = retryRead(ctx, r.tx, func() error {
 		return retryStale(ctx, r.tx, func() (refused bool, err error) {
 			found, missing, err = r.readBatch(ctx, batch)
 			return false, err
 		})
 	})
 	if err != nil {
-		return nil, r.wrap("read", r.explainKeys(batch, err))
+		return nil, nil, r.wrap("read", r.explainKeys(batch, err))
 	}
-	return found, r.missing(len(keys), missing)
+	return found, missing, nil
 }
 
 // explainKeys names the column of a key that was refused.

@@ -51,6 +51,8 @@ type column struct {
 	roles role
 	// indirect is set if the path to the field leads through a pointer to a struct.
 	indirect bool
+	// ordinal marks the column of a stage that holds the number of the row instead of a field.
+	ordinal bool
 }
 
 // written reports whether the application may write the column.

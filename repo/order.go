@@ -81,11 +81,22 @@ func sortKeyOf(f reflect.Value) sortKey {
 		return sortKey{text: f.String()}
 	case f.Kind() == reflect.Bool && f.Bool():
 		return sortKey{hi: 1}
+	case f.Kind() == reflect.Bool:
+		return sortKey{}
 	case isUUID(f.Type()):
 		id := f.Bytes()
 		return sortKey{hi: binary.BigEndian.Uint64(id), lo: binary.BigEndian.Uint64(id[8:])}
 	}
-	return sortKey{}
+	return sortKey{text: fmt.Sprint(f.Interface())}
+}
+
+// comparesAsServer reports whether the server finds values of these columns equal if and only if Go does. It compares texts, for
+// example, by their collation and type, and in some indexes it finds NULLs equal.
+func (d *descriptor) comparesAsServer(positions []int) bool {
+	return len(positions) > 0 && !slices.ContainsFunc(positions, func(position int) bool {
+		typ := d.columns[position].typ
+		return typ.Kind() == reflect.String || !exact(typ)
+	})
 }
 
 // newOrdering sorts rows, a slice of structs, by columns. It returns nil if there are no columns or one can't be sorted.
@@ -93,11 +104,17 @@ func newOrdering(rows reflect.Value, columns []*column) *ordering {
 	if len(columns) == 0 || slices.ContainsFunc(columns, func(c *column) bool { return !c.orderable() }) {
 		return nil
 	}
+	return orderRows(rows, columns)
+}
+
+// orderRows sorts rows, a slice of structs or of pointers to them, by columns of any type. The order of values of types that are not
+// orderable means nothing, but values that were read from the same row are equal.
+func orderRows(rows reflect.Value, columns []*column) *ordering {
 	n := rows.Len()
 	o := &ordering{columns: columns, keys: make([]sortKey, 0, n*len(columns)), rows: make([]int, n), duplicate: -1}
 	for i := range n {
 		o.rows[i] = i
-		o.keys = o.keysOf(o.keys, rows.Index(i))
+		o.keys = o.keysOf(o.keys, reflect.Indirect(rows.Index(i)))
 	}
 	slices.SortFunc(o.rows, func(a, b int) int {
 		return cmp.Or(slices.CompareFunc(o.keysAt(a), o.keysAt(b), sortKey.compare), cmp.Compare(a, b))

@@ -63,7 +63,7 @@ func (b *builder) set(live *liveColumns, changes []Change) {
 		b.args = append(b.args, b.d.now())
 		now = b.d.clockText(len(b.args))
 	}
-	for _, touch := range b.d.touches(now) {
+	for _, touch := range b.d.touches(b.d.table, now) {
 		b.text(", " + touch)
 	}
 }

@@ -246,18 +246,22 @@ func (q *query) tail(b *builder) {
 }
 
 // visible returns the condition on soft-deleted rows, "" if there is none.
-func (d *descriptor) visible(rows deletedRows) string {
+func (d *descriptor) visible(rows deletedRows) string { return d.visibleIn("", rows) }
+
+// visibleIn is like visible, with a prefix for the column.
+func (d *descriptor) visibleIn(prefix string, rows deletedRows) string {
 	if d.softDelete < 0 || rows == withDeleted {
 		return ""
 	}
 	c := &d.columns[d.softDelete]
+	ident := prefix + c.ident
 	switch boolean := c.typ.Kind() == reflect.Bool; {
 	case boolean && rows == hideDeleted:
-		return "not " + c.ident
+		return "not " + ident
 	case boolean:
-		return c.ident
+		return ident
 	case rows == hideDeleted:
-		return c.ident + " is null"
+		return ident + " is null"
 	}
-	return c.ident + " is not null"
+	return ident + " is not null"
 }

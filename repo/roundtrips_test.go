@@ -24,7 +24,8 @@ func TestRepository_RoundTripsPerMethod(t *testing.T) {
 	events := newRepo[Event, uuid.UUID](t, m, "events", repo.WithKeys(uuid.New))
 	pairs := newRepo[LeftRight, pairKey](t, m, "pairs")
 	ctx := t.Context()
-	require.NoError(t, second(repo.CheckSchema(ctx, m, users.Model(), keyed.Model()))) // reads the columns
+	models := []repo.Model{users.Model(), keyed.Model(), items.Model(), events.Model(), pairs.Model()}
+	require.NoError(t, second(repo.CheckSchema(ctx, m, models...))) // reads the columns
 	stored := manyEvents(300)
 	require.NoError(t, events.CreateMany(ctx, stored))
 	rows := create(t, users, "a", "b", "c", "d", "e")

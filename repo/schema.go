@@ -76,7 +76,7 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 			}
 			c := checker{d: models[position-1].d, live: live}
 			if len(live.Columns) > 0 {
-				c.d.live.Store(c.d.newLiveColumns(live.Columns))
+				c.d.live.Store(c.d.newLiveColumns(live))
 			}
 			c.check()
 			found = append(found, c.found...)
@@ -97,7 +97,7 @@ const schemaSQL = `select t.position::int, jsonb_build_object(
 		join pg_class ic on ic.oid = i.indexrelid
 		where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indexprs is null),
 	'constraints', (select jsonb_agg(conname) from pg_constraint where conrelid = c.oid and contype in ('p', 'u', 'x')),
-	'view', c.relkind in ('v', 'm', 'f'))
+	'view', ` + isView + `)
 from unnest($1::text[]) with ordinality t (name, position) left join pg_class c on c.oid = to_regclass(t.name)
 order by t.position`
 

@@ -16,15 +16,23 @@ import (
 )
 
 // stage is a temporary table into which rows are copied, and from which one statement writes them into the model's table. It
-// has no constraints and is dropped with the transaction at the latest.
+// has no constraints and is dropped with the transaction at the latest. The number of each row in the COPY travels with it, so
+// the server alone decides which rows of the table belong to it.
+//
+// In statements the table is called t and the stage s, and all columns are qualified. Names of the model can't be confused with
+// these: an alias hides the name of its own table, and a qualified name never means a column alone.
 type stage struct {
+	from    string // the stage with its alias, for a FROM clause
 	name    string // quoted
 	path    pgx.Identifier
-	columns []*column // as the model's, but named c0, c1 and so on, which avoids ambiguous names
-	// aliases are the names of the model's columns in the stage, by position.
+	columns []*column // as the model's, but named c0, c1 and so on, and the row's number
+	// aliases are the names of the model's columns in statements with the stage, by position.
 	aliases map[int]string
 	create  string
 }
+
+// ordinal is the name of the row's number in a statement with a stage.
+const ordinal = "s.n"
 
 // stageFrom is the default of [WithStagingThreshold].
 const stageFrom = 256
@@ -35,19 +43,22 @@ func (d *descriptor) newStage(positions []int) *stage {
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(d.table))
 	s := &stage{aliases: make(map[int]string, len(positions))}
-	idents := make([]string, len(positions))
+	var selected strings.Builder
 	for i, position := range positions {
 		c := d.columns[position]
 		_, _ = sum.Write([]byte(c.ident))
-		s.aliases[position] = "c" + strconv.Itoa(i)
-		idents[i] = c.ident + " as " + s.aliases[position]
-		c.name, c.ident = s.aliases[position], s.aliases[position]
+		name := "c" + strconv.Itoa(i)
+		selected.WriteString(c.ident + " as " + name + ", ")
+		s.aliases[position] = "s." + name
+		c.name, c.ident = name, name
 		s.columns = append(s.columns, &c)
 	}
+	s.columns = append(s.columns, &column{name: "n", ident: "n", ordinal: true})
 	s.path = pgx.Identifier{"pg_temp", "rdsfx_" + hex.EncodeToString(sum.Sum(nil))}
 	s.name = s.path.Sanitize()
-	s.create = "create temp table " + s.path[1:].Sanitize() + " on commit drop as select " + strings.Join(idents, ", ") +
-		" from " + d.table + " with no data"
+	s.from = s.name + " as s"
+	s.create = "create temp table " + s.path[1:].Sanitize() + " on commit drop as select " + selected.String() + "null::bigint as n from " +
+		d.table + " with no data"
 	return s
 }
 
@@ -64,11 +75,11 @@ func (d *descriptor) stageOf(positions []int) *stage {
 	return known.(*stage) //nolint:forcetypeassert // nothing else is stored
 }
 
-// joinCondition returns the condition that a row of the table and a row of the stage are equal in these columns.
+// joinCondition returns the condition that a row of the table t and a row of the stage are equal in these columns.
 func (s *stage) joinCondition(d *descriptor, positions []int) string {
 	parts := make([]string, len(positions))
 	for i, position := range positions {
-		parts[i] = d.columns[position].ident + " = " + s.aliases[position]
+		parts[i] = "t." + d.columns[position].ident + " = " + s.aliases[position]
 	}
 	return strings.Join(parts, " and ")
 }

@@ -21,17 +21,22 @@ func (w *bulkWrite[T, K]) stagedUpdate(ctx context.Context) error {
 	if err := w.fillStage(ctx, s, w.matcher.rows, func(reflect.Value) {}); err != nil {
 		return err
 	}
+	if !d.comparesAsServer(d.key) { // two keys may be the same for the server, which updates the row once
+		single := w.onMissing
+		defer func() { w.onMissing = single }()
+		w.onMissing = func(context.Context, []int) error { return errKeyChanged }
+	}
 	batch := &pgx.Batch{}
 	batch.Queue(s.lock(d))
 	batch.Queue(s.update(d), d.clockArgs(nil, d.clock != nil && d.updated >= 0)...)
 	batch.Queue(s.drop())
-	return w.runStaged(ctx, batch, 1)
+	return w.runStaged(ctx, batch, 1, func(rows pgx.Rows) error { return w.readNumbered(rows, w.matcher.rows) })
 }
 
 // lock returns the statement that locks the rows to update.
 func (s *stage) lock(d *descriptor) string {
-	return "select count(*) from (select from " + d.table + " t join " + s.name + " s on " + s.joinCondition(d, d.key) + d.andVisible() +
-		" order by s.ctid for no key update of t) locked"
+	return "select count(*) from (select from " + d.table + " as t join " + s.from + " on " + s.joinCondition(d, d.key) + d.andVisible("t.") +
+		" order by " + ordinal + " for no key update of t) as locked"
 }
 
 // update returns the statement that updates the rows.
@@ -40,17 +45,18 @@ func (s *stage) update(d *descriptor) string {
 	for _, position := range d.statements.updateColumns {
 		set = append(set, d.columns[position].ident+" = "+s.aliases[position])
 	}
-	set = append(set, d.touches(d.clockText(1))...)
-	where := " where " + s.joinCondition(d, d.key) + d.andVisible()
+	set = append(set, d.touches("t", d.clockText(1))...)
+	where := " where " + s.joinCondition(d, d.key) + d.andVisible("t.")
 	if d.version >= 0 {
-		where += " and " + d.columns[d.version].ident + " = " + s.aliases[d.version]
+		where += " and t." + d.columns[d.version].ident + " = " + s.aliases[d.version]
 	}
-	return "update " + d.table + " set " + strings.Join(set, ", ") + " from " + s.name + where + d.statements.returning
+	return "update " + d.table + " as t set " + strings.Join(set, ", ") + " from " + s.from + where +
+		" returning " + d.columnsOf("t.") + ", " + ordinal
 }
 
-// andVisible returns the condition that a row isn't soft-deleted, to be appended to others.
-func (d *descriptor) andVisible() string {
-	if condition := d.visible(hideDeleted); condition != "" {
+// andVisible returns the condition that a row isn't soft-deleted, with a prefix for the column, to be appended to others.
+func (d *descriptor) andVisible(prefix string) string {
+	if condition := d.visibleIn(prefix, hideDeleted); condition != "" {
 		return " and " + condition
 	}
 	return ""
@@ -68,16 +74,17 @@ func (w *bulkWrite[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []
 		return err
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(s.insert(d, g.layout) + u.clause(d, g.layout) + d.statements.returning + ", " + d.wasInserted())
+	batch.Queue(s.insert(d, g.layout) + u.clause(d, g.layout) + d.statements.returning + ", " + d.wasInserted(w.live.view))
+	read := func(rows pgx.Rows) error { return w.matchReturned(rows, len(w.rows), true) }
 	if !u.doNothing {
 		batch.Queue(s.drop())
-		return w.runStaged(ctx, batch, 0)
+		return w.runStaged(ctx, batch, 0, read)
 	}
 	// Existing rows are read by a second statement, which sees the rows that conflicted with the first one.
 	find, single := s.find(d, u, target), w.onMissing
 	defer func() { w.onMissing = single }()
-	w.onMissing = func(ctx context.Context, absent []int) error { return w.readExistingStaged(ctx, find, absent) }
-	if err := w.runStaged(ctx, batch, 0); err != nil {
+	w.onMissing = func(ctx context.Context, absent []int) error { return w.readExistingStaged(ctx, find, g.rows, absent) }
+	if err := w.runStaged(ctx, batch, 0, read); err != nil {
 		return err
 	}
 	_, err = w.repository.exec(ctx, s.drop(), nil)
@@ -94,7 +101,7 @@ func (w *bulkWrite[T, K]) stagedInsert(ctx context.Context, g layoutGroup) error
 	batch := &pgx.Batch{}
 	batch.Queue(s.insert(d, g.layout) + d.statements.returning)
 	batch.Queue(s.drop())
-	return w.runStaged(ctx, batch, 0)
+	return w.runStaged(ctx, batch, 0, func(rows pgx.Rows) error { return w.matchReturned(rows, len(w.rows), false) })
 }
 
 // stageGroup copies completed rows of one layout into a stage with the columns that are inserted.
@@ -117,7 +124,7 @@ func (w *bulkWrite[T, K]) stageGroup(ctx context.Context, g layoutGroup, complet
 	})
 }
 
-// insert returns the statement that inserts the stage's rows, without its ON CONFLICT and RETURNING clauses.
+// insert returns the statement that inserts the stage's rows in their order, without its ON CONFLICT and RETURNING clauses.
 func (s *stage) insert(d *descriptor, layout []byte) string {
 	var idents, values []string
 	for i, source := range layout {
@@ -128,20 +135,22 @@ func (s *stage) insert(d *descriptor, layout []byte) string {
 			idents, values = append(idents, d.columns[i].ident), append(values, "now()")
 		}
 	}
-	return "insert into " + d.table + " (" + strings.Join(idents, ", ") + ") select " + strings.Join(values, ", ") + " from " + s.name
+	return "insert into " + d.insertTarget() + " (" + strings.Join(idents, ", ") + ") select " + strings.Join(values, ", ") +
+		" from " + s.from + " order by " + ordinal
 }
 
-// find returns the statement that reads the existing rows with which the stage's rows conflict.
+// find returns the statement that reads the existing rows with which the stage's rows conflict. The predicate is written where
+// only the columns of the table are visible.
 func (s *stage) find(d *descriptor, u *upsert, target []int) string {
-	b := newBuilder(d, d.statements.selectFrom+" join "+s.name+" on "+s.joinCondition(d, target))
+	b := newBuilder(d, "select "+d.columnsOf("t.")+", "+ordinal+" from ("+d.statements.selectFrom)
 	if u.target.predicate != "" {
 		b.text(" where ").fragment(u.target.predicate, nil, false)
 	}
-	return b.sql.String()
+	return b.text(") as t join " + s.from + " on " + s.joinCondition(d, target)).sql.String()
 }
 
-// runStaged sends statements of which the one at this index returns the rows.
-func (w *bulkWrite[T, K]) runStaged(ctx context.Context, batch *pgx.Batch, index int) error {
+// runStaged sends statements of which the one at this index returns the rows, which are passed to read.
+func (w *bulkWrite[T, K]) runStaged(ctx context.Context, batch *pgx.Batch, index int, read func(pgx.Rows) error) error {
 	results := w.repository.tx.SendBatch(ctx, batch)
 	err := func() error {
 		for range index {
@@ -153,7 +162,7 @@ func (w *bulkWrite[T, K]) runStaged(ctx context.Context, batch *pgx.Batch, index
 		if err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
-		return w.matchReturned(rows, len(w.rows), w.inserted != nil)
+		return read(rows)
 	}()
 	if closing := results.Close(); err == nil {
 		err = closing
@@ -161,5 +170,5 @@ func (w *bulkWrite[T, K]) runStaged(ctx context.Context, batch *pgx.Batch, index
 	if err != nil {
 		return w.repository.wrap(w.op, err)
 	}
-	return w.checkMissing(ctx)
+	return w.checkReturned(ctx)
 }

@@ -36,11 +36,7 @@ type statementTexts struct {
 }
 
 func (t *statementTexts) compile(d *descriptor) {
-	idents := make([]string, len(d.columns))
-	for i := range d.columns {
-		idents[i] = d.columns[i].ident
-	}
-	t.columnList = strings.Join(idents, ", ")
+	t.columnList = d.columnsOf("")
 	t.selectFrom = "select " + t.columnList + " from " + d.table
 	t.returning = " returning " + t.columnList
 	t.count = "select count(*) from " + d.table
@@ -105,20 +101,26 @@ func (d *descriptor) marksAt(deleted bool, number int) string {
 	default:
 		set[0] += "null"
 	}
-	return strings.Join(append(set, d.touches(now)...), ", ")
+	return strings.Join(append(set, d.touches(d.table, now)...), ", ")
 }
 
-// touches returns the assignments that belong to every change of a row: the time and the next version.
-func (d *descriptor) touches(now string) []string {
+// touches returns the assignments that belong to every change of a row: the time and the next version. table is the name of the
+// table in the statement.
+func (d *descriptor) touches(table, now string) []string {
 	var set []string
 	if d.updated >= 0 {
 		set = append(set, d.columns[d.updated].ident+" = "+now)
 	}
 	if d.version >= 0 {
-		ident := d.columns[d.version].ident
-		set = append(set, ident+" = "+d.table+"."+ident+" + 1")
+		set = append(set, d.nextVersion(table))
 	}
 	return set
+}
+
+// nextVersion returns the assignment of the next version.
+func (d *descriptor) nextVersion(table string) string {
+	ident := d.columns[d.version].ident
+	return ident + " = " + table + "." + ident + " + 1"
 }
 
 // usesClock reports whether marks uses the injected clock's time.
@@ -139,13 +141,13 @@ func (d *descriptor) compileUpdate(live *liveColumns) string {
 		set = append(set, d.columns[position].ident+" = $"+strconv.Itoa(i+1)+live.cast(position))
 	}
 	number := len(t.updateColumns) + 1
-	where := " where " + d.keyCondition(number) + d.andVisible()
+	where := " where " + d.keyCondition(number) + d.andVisible("")
 	number += len(d.key)
 	if d.version >= 0 {
 		where += " and " + d.columns[d.version].ident + " = $" + strconv.Itoa(number)
 		number++
 	}
-	set = append(set, d.touches(d.clockText(number))...)
+	set = append(set, d.touches(d.table, d.clockText(number))...)
 	if len(set) == 0 {
 		return "" // the model has only a key
 	}
@@ -270,9 +272,46 @@ func (d *descriptor) compileInsert(live *liveColumns, layout []byte) string {
 		idents = append(idents, d.columns[i].ident)
 	}
 	if len(idents) == 0 {
-		return "insert into " + d.table + " default values"
+		return "insert into " + d.insertTarget() + " default values"
 	}
-	return "insert into " + d.table + " (" + strings.Join(idents, ", ") + ") values (" + strings.Join(values, ", ") + ")"
+	return "insert into " + d.insertTarget() + " (" + strings.Join(idents, ", ") + ") values (" + strings.Join(values, ", ") + ")"
+}
+
+// alias returns a name for another relation in a statement on the model's table, which must not be that of the table. Names of
+// columns don't matter: a qualified name never means a column alone (PostgreSQL manual, "Column References").
+func (d *descriptor) alias(name string) string {
+	if d.path[len(d.path)-1] == name {
+		return name + "_"
+	}
+	return name
+}
+
+// excluded is the name that ON CONFLICT gives to the row that could not be inserted.
+const excluded = "excluded"
+
+// insertTarget returns the table of an insert. A table whose name is excluded gets another one in the statement.
+func (d *descriptor) insertTarget() string {
+	if name := d.insertedName(); name != d.table {
+		return d.table + " as " + name
+	}
+	return d.table
+}
+
+// insertedName returns the name of the table within an insert.
+func (d *descriptor) insertedName() string {
+	if name := d.alias(excluded); name != excluded {
+		return name
+	}
+	return d.table
+}
+
+// columnsOf returns the list of the model's columns, each with this prefix.
+func (d *descriptor) columnsOf(prefix string) string {
+	idents := make([]string, len(d.columns))
+	for i := range d.columns {
+		idents[i] = prefix + d.columns[i].ident
+	}
+	return strings.Join(idents, ", ")
 }
 
 // clockArgs returns args, followed by the injected clock's time if it is needed.

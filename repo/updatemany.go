@@ -33,6 +33,9 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	if err := w.matcher.checkDuplicates(r.d.label, "key"); err != nil {
 		return err
 	}
+	if !r.d.comparesAsServer(r.d.key) {
+		w.distinct = "key"
+	}
 	w.onMissing = func(ctx context.Context, absent []int) error {
 		return &RowError{Table: r.d.label, Index: absent[0], err: r.notUpdatedError(ctx, w.values.Index(absent[0]))}
 	}
@@ -81,6 +84,9 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	w.matcher = newOrdering(w.values, r.d.columnsAt(target))
 	if err := w.matcher.checkDuplicates(r.d.label, "conflict columns"); err != nil {
 		return nil, err
+	}
+	if !r.d.comparesAsServer(target) {
+		w.distinct = "conflict columns"
 	}
 	groups := w.groups(w.positions(w.matcher), r.d.upsertLayout)
 	for _, g := range groups {

@@ -164,7 +164,7 @@ func (u *upsert) text(d *descriptor, live *liveColumns, layout []byte) string {
 }
 
 func (u *upsert) compile(d *descriptor, live *liveColumns, layout []byte) string {
-	return d.compileInsert(live, layout) + u.clause(d, layout) + d.statements.returning + ", " + d.wasInserted()
+	return d.compileInsert(live, layout) + u.clause(d, layout) + d.statements.returning + ", " + d.wasInserted(live.view)
 }
 
 // appendPart appends a part of a cache key, with its length to keep it apart from others.
@@ -172,17 +172,24 @@ func appendPart(key []byte, part string) []byte {
 	return append(append(strconv.AppendInt(key, int64(len(part)), 10), ':'), part...)
 }
 
-// wasInserted returns the expression that reports whether a returned row was inserted. An updated row has an xmax. A row returned
-// by a partitioned table has no xmax. The statement's snapshot, which shows the table as before, is then searched for the row.
-func (d *descriptor) wasInserted() string {
-	same := make([]string, len(d.key))
+// wasInserted returns the expression that reports whether a returned row was inserted. An updated row has an xmax. A view has none,
+// nor has a row returned by a partitioned table. The statement's snapshot, which shows the table as before, is then searched for
+// the row.
+func (d *descriptor) wasInserted(view bool) string {
+	same, table, before := make([]string, len(d.key)), d.insertedName(), d.alias("before")
 	for i, position := range d.key {
 		ident := d.columns[position].ident
-		same[i] = "before." + ident + " = " + d.table + "." + ident
+		same[i] = before + "." + ident + " = " + table + "." + ident
 	}
-	return "case when tableoid = '" + strings.ReplaceAll(d.table, "'", "''") + "'::regclass then xmax = 0 else not exists (select from " +
-		d.table + " as before where " + strings.Join(same, " and ") + ") end"
+	absent := "not exists (select from " + d.table + " as " + before + " where " + strings.Join(same, " and ") + ")"
+	if view {
+		return absent
+	}
+	return "case when " + table + ".tableoid = " + d.tableLiteral() + "::regclass then " + table + ".xmax = 0 else " + absent + " end"
 }
+
+// tableLiteral returns the table's quoted name as a string literal.
+func (d *descriptor) tableLiteral() string { return "'" + strings.ReplaceAll(d.table, "'", "''") + "'" }
 
 // clause returns the ON CONFLICT clause.
 func (u *upsert) clause(d *descriptor, layout []byte) string {
@@ -208,12 +215,7 @@ func (u *upsert) clause(d *descriptor, layout []byte) string {
 	}
 	b.WriteString(" do update set " + strings.Join(u.set(d, layout), ", "))
 	if d.softDelete >= 0 && !u.restoreDeleted {
-		c := &d.columns[d.softDelete]
-		if c.typ.Kind() == reflect.Bool {
-			b.WriteString(" where not " + d.table + "." + c.ident)
-		} else {
-			b.WriteString(" where " + d.table + "." + c.ident + " is null")
-		}
+		b.WriteString(" where " + d.visibleIn(d.insertedName()+".", hideDeleted))
 	}
 	return b.String()
 }
@@ -227,16 +229,15 @@ func (u *upsert) set(d *descriptor, layout []byte) []string {
 			continue
 		}
 		if c.changeable() || c.roles.is(roleUpdated) || c.roles.is(roleSoftDelete) && u.restoreDeleted {
-			set = append(set, c.ident+" = excluded."+c.ident)
+			set = append(set, c.ident+" = "+excluded+"."+c.ident)
 		}
 	}
 	if d.version >= 0 {
-		ident := d.columns[d.version].ident
-		set = append(set, ident+" = "+d.table+"."+ident+" + 1")
+		set = append(set, d.nextVersion(d.insertedName()))
 	}
 	if len(set) == 0 { // only an updated row is returned
 		ident := d.columns[d.key[0]].ident
-		set = append(set, ident+" = "+d.table+"."+ident)
+		set = append(set, ident+" = "+d.insertedName()+"."+ident)
 	}
 	return set
 }
@@ -246,6 +247,9 @@ func (u *upsert) set(d *descriptor, layout []byte) []string {
 //
 // An existing row keeps its key, its conflict columns, created and softdelete, and columns with the role default whose field is
 // zero. A version increases without being compared, so the last writer wins.
+//
+// Through a view, and in a partitioned table, Inserted means that the row was not visible when the statement began. A row that
+// another transaction inserted meanwhile then counts as Inserted although it was updated.
 //
 // It takes one round trip, with [DoNothing] two if the row exists. Errors: [ErrDeleted], [*InvalidError], [*ConstraintError] for
 // constraints other than the target, [ErrQuery] for a target that doesn't fit the model.
@@ -278,7 +282,7 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return 0, r.wrap("upsert", nameArgument(err, r.d.argColumns(layout)))
 		}
-		fresh, err = r.existingRow(ctx, v, u)
+		fresh, err = r.existingRow(ctx, live, v, u)
 		if err == nil {
 			return Unchanged, r.setReturned("upsert", row, fresh, nil)
 		}

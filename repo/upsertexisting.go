@@ -9,7 +9,7 @@ import (
 )
 
 // existingRow reads the row that an upsert left alone. A soft-deleted one is ErrDeleted.
-func (r *Repository[T, K]) existingRow(ctx context.Context, v reflect.Value, u *upsert) (*T, error) {
+func (r *Repository[T, K]) existingRow(ctx context.Context, live *liveColumns, v reflect.Value, u *upsert) (*T, error) {
 	if err := u.missingRowError(r.d); err != nil {
 		return nil, err
 	}
@@ -17,7 +17,7 @@ func (r *Repository[T, K]) existingRow(ctx context.Context, v reflect.Value, u *
 	if err != nil {
 		return nil, err
 	}
-	b := u.existingQuery(r.d, target, v)
+	b := u.existingQuery(r.d, live, target, v)
 	row, err := r.one(ctx, b.sql.String(), b.args)
 	if err != nil {
 		return nil, err
@@ -44,13 +44,26 @@ func (d *descriptor) checkNotDeleted(v reflect.Value) error {
 	return nil
 }
 
-// existingQuery returns the statement that reads the existing row with which v conflicts.
-func (u *upsert) existingQuery(d *descriptor, target []int, v reflect.Value) *builder {
+// nullsConflict is the condition that NULLs conflict in the table (PostgreSQL 15 and later). Before it, pg_index has no such
+// column.
+const nullsConflict = "exists (select from pg_catalog.pg_index i where i.indrelid = %s::regclass and " +
+	"coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false))"
+
+// existingQuery returns the statement that reads the existing row with which v conflicts. A NULL conflicts only under a unique index
+// with NULLS NOT DISTINCT, which a view doesn't have itself.
+func (u *upsert) existingQuery(d *descriptor, live *liveColumns, target []int, v reflect.Value) *builder {
 	b := newBuilder(d, d.statements.selectFrom)
 	separator := " where "
 	for _, position := range target {
 		c := &d.columns[position]
-		b.text(separator).text(c.ident).text(" = ").arg(fieldArg(v, c))
+		b.text(separator).text(c.ident)
+		if value := fieldArg(v, c); isNil(value) {
+			if b.text(" is null"); !live.view {
+				b.text(" and " + fmt.Sprintf(nullsConflict, d.tableLiteral()))
+			}
+		} else {
+			b.text(" = ").arg(value)
+		}
 		separator = " and "
 	}
 	if u.target.predicate != "" {
@@ -101,7 +114,7 @@ func (w *bulkWrite[T, K]) readExisting(ctx context.Context, u *upsert, target, a
 	}
 	statements := make([]bulkStatement, len(absent))
 	for i, position := range absent {
-		b := u.existingQuery(d, target, w.values.Index(position))
+		b := u.existingQuery(d, w.live, target, w.values.Index(position))
 		statements[i] = bulkStatement{
 			sql: b.sql.String(), row: position, args: len(b.args), appendArgs: func([]any, int) []any { return b.args }, readsExisting: true,
 		}
@@ -114,9 +127,9 @@ func (w *bulkWrite[T, K]) readExisting(ctx context.Context, u *upsert, target, a
 	return w.checkExisting(absent)
 }
 
-// readExistingStaged is readExisting with one statement that finds all rows.
-func (w *bulkWrite[T, K]) readExistingStaged(ctx context.Context, sql string, absent []int) error {
-	err := w.repository.query(ctx, sql, nil, func(rows pgx.Rows) error { return w.matchExisting(rows) })
+// readExistingStaged is readExisting with one statement that finds all rows of the stage, which are those at positions.
+func (w *bulkWrite[T, K]) readExistingStaged(ctx context.Context, sql string, positions, absent []int) error {
+	err := w.repository.query(ctx, sql, nil, func(rows pgx.Rows) error { return w.readNumbered(rows, positions) })
 	if err != nil {
 		return w.repository.wrap(w.op, err)
 	}

@@ -18,6 +18,7 @@ import (
 type Encoder struct {
 	columns []encodeColumn
 	types   *pgtype.Map
+	rows    uint64 // written so far
 }
 
 // Column is a column of a COPY and the field whose value it gets.
@@ -27,12 +28,15 @@ type Column struct {
 	Boxed bool
 	// OID is the column's type.
 	OID uint32
+	// Ordinal marks a bigint column without a field, which gets the row's number, from 0.
+	Ordinal bool
 }
 
 type encodeColumn struct {
-	encode encoder // nil: pgx encodes the column
-	offset uintptr
-	oid    uint32
+	encode  encoder // nil: pgx encodes the column
+	offset  uintptr
+	oid     uint32
+	ordinal bool
 }
 
 // encoder appends the length and the value of the field at this address; the length of NULL is -1. It returns false and buf
@@ -43,12 +47,14 @@ type encoder func(buf []byte, field unsafe.Pointer) ([]byte, bool)
 func NewEncoder(types *pgtype.Map, typ reflect.Type, columns []Column) *Encoder {
 	e := &Encoder{types: types, columns: make([]encodeColumn, len(columns))}
 	for i, column := range columns {
-		c := encodeColumn{oid: column.OID}
-		if m := NewModel(typ, [][]int{column.Path}); m != nil && !column.Boxed {
-			c.offset = m.fields[0].offset
-			c.encode = encoderFor(types, m.fields[0].typ, column.OID)
+		e.columns[i] = encodeColumn{oid: column.OID, ordinal: column.Ordinal}
+		if column.Boxed || column.Ordinal {
+			continue
 		}
-		e.columns[i] = c
+		if m := NewModel(typ, [][]int{column.Path}); m != nil {
+			e.columns[i].offset = m.fields[0].offset
+			e.columns[i].encode = encoderFor(types, m.fields[0].typ, column.OID)
+		}
 	}
 	return e
 }
@@ -70,6 +76,10 @@ func (e *Encoder) Append(buf []byte, row unsafe.Pointer, boxed func(column int) 
 	buf = binary.BigEndian.AppendUint16(buf, uint16(len(e.columns))) //nolint:gosec // a table has at most 1600 columns
 	for i := range e.columns {
 		c := &e.columns[i]
+		if c.ordinal {
+			buf = appendEight(buf, e.rows)
+			continue
+		}
 		if c.encode != nil {
 			if longer, ok := c.encode(buf, unsafe.Add(row, c.offset)); ok {
 				buf = longer
@@ -82,6 +92,7 @@ func (e *Encoder) Append(buf []byte, row unsafe.Pointer, boxed func(column int) 
 		}
 		buf = longer
 	}
+	e.rows++
 	return buf, -1, nil
 }
 
