@@ -192,7 +192,7 @@ func (w *bulkWrite[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement
 	return w.checkReturned(ctx)
 }
 
-// checkReturned checks that each row was written to a row of its own.
+// checkReturned checks that each row was written, and to another row than the others.
 func (w *bulkWrite[T, K]) checkReturned(ctx context.Context) error {
 	if err := w.checkMissing(ctx); err != nil {
 		return err

@@ -20,7 +20,7 @@ import (
 // the server alone decides which rows of the table belong to it.
 //
 // In statements the table is called t and the stage s, and all columns are qualified. Names of the model can't be confused with
-// these: an alias hides the name of its own table, and a qualified name never means a column alone.
+// these. An alias hides the name of its table, and a qualified name never means a column alone.
 type stage struct {
 	from    string // the stage with its alias, for a FROM clause
 	name    string // quoted
