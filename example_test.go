@@ -21,32 +21,28 @@ type User struct {
 	Email string    `db:"email"`
 }
 
-func NewApp(yours ...fx.Option) *fx.App {
-	return fx.New(
-		fx.Options(yours...),                   // your existing options
-		rdsfx.Module,                           // pool, health, transactions; reads DATABASE_URL
-		repo.Provide[User, uuid.UUID]("users"), // provides *repo.Repository[User, uuid.UUID]
-		fx.Invoke(func(lc fx.Lifecycle, users *repo.Repository[User, uuid.UUID], tx *txn.Manager) {
-			lc.Append(fx.StartHook(func(ctx context.Context) error {
-				return tx.Do(ctx, func(ctx context.Context) error { // commits, or rolls back on error and panic
-					return users.Create(ctx, &User{Email: "ada@example.com"})
-				})
-			}))
-		}),
-	)
-}
+var Users = fx.Module("users",
+	rdsfx.Module, // pool, health monitor, transactions; the address is DATABASE_URL
+	pgfx.ProvideSetup(pgfx.SetupSQL("create users", `create table if not exists users (
+		id uuid primary key default gen_random_uuid(), email text not null)`)),
+	repo.Provide[User, uuid.UUID]("users"), // provides *repo.Repository[User, uuid.UUID]
+	fx.Invoke(func(lc fx.Lifecycle, users *repo.Repository[User, uuid.UUID], tx *txn.Manager) {
+		lc.Append(fx.StartHook(func(ctx context.Context) error {
+			return tx.Do(ctx, func(ctx context.Context) error { // commits, or rolls back on error and panic
+				return users.Create(ctx, &User{Email: "ada@example.com"})
+			})
+		}))
+	}),
+)
 
 // docs: end
 
 func Example() {
 	var users *repo.Repository[User, uuid.UUID]
-	app := NewApp(
+	app := fx.New(
 		fx.NopLogger,
 		embedded.Module, // a local server
-		pgfx.ProvideSetup(pgfx.SetupStep{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
-			_, err := db.Pool().Exec(ctx, "create table users (id uuid primary key default gen_random_uuid(), email text not null)")
-			return err
-		}}),
+		Users,
 		fx.Populate(&users),
 	)
 	ctx, cancel := context.WithTimeout(context.Background(), app.StartTimeout())

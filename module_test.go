@@ -34,10 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // usersTable creates the table of User.
 func usersTable() pgfx.SetupStep {
-	return pgfx.SetupStep{Name: "create users", Run: func(ctx context.Context, db *pgfx.DB) error {
-		_, err := db.Pool().Exec(ctx, "create table if not exists users (id uuid primary key default gen_random_uuid(), email text not null)")
-		return err
-	}}
+	return pgfx.SetupSQL("create users", "create table if not exists users (id uuid primary key default gen_random_uuid(), email text not null)")
 }
 
 func within(t *testing.T, d time.Duration) context.Context {
@@ -170,10 +167,7 @@ func TestModuleFor_KeepsDatabasesApart(t *testing.T) {
 	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, rdsfx.ModuleFor("reporting"),
 		fx.Supply(pgfx.Config{URL: first}),
 		pgfx.ProvideSetup(usersTable(), usersTable().For("reporting")),
-		pgfx.ProvideOptions(pgfx.WithSetup(pgfx.SetupStep{Name: "only reporting", Run: func(ctx context.Context, db *pgfx.DB) error {
-			_, err := db.Pool().Exec(ctx, "create table reports (id int)")
-			return err
-		}}).For("reporting")),
+		pgfx.ProvideOptions(pgfx.WithSetup(pgfx.SetupSQL("only reporting", "create table reports (id int)")).For("reporting")),
 		repo.Provide[User, uuid.UUID]("users"), repo.Provide[User, uuid.UUID]("users", repo.WithDatabase("reporting")),
 		fx.Invoke(func(in both) { b = in }))
 	app.RequireStart()
@@ -411,10 +405,7 @@ func TestSchemaCheck_MissingTableFailsStart(t *testing.T) {
 
 func TestSchemaCheck_DriftWarnsOrFails(t *testing.T) {
 	t.Parallel()
-	drifted := pgfx.ProvideSetup(pgfx.SetupStep{Name: "drift", Run: func(ctx context.Context, db *pgfx.DB) error {
-		_, err := db.Pool().Exec(ctx, "create table users (id uuid primary key default gen_random_uuid(), email text)")
-		return err
-	}})
+	drifted := pgfx.ProvideSetup(pgfx.SetupSQL("drift", "create table users (id uuid primary key default gen_random_uuid(), email text)"))
 	core, logs := observer.New(zapcore.WarnLevel)
 	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), fx.Supply(zap.New(core)), drifted,
 		repo.Provide[User, uuid.UUID]("users"), fx.Invoke(func(*pgfx.DB) {}))

@@ -128,6 +128,16 @@ type SetupStep struct {
 	database string
 }
 
+// SetupSQL returns a setup step that runs a script of SQL statements, such as "create table if not exists …". PostgreSQL runs the
+// script as one transaction unless it controls transactions itself. The script runs on every start of every instance, so it must
+// be idempotent. Use package pgfx/migrate for schemas that change.
+func SetupSQL(name, script string) SetupStep {
+	return SetupStep{Name: name, Run: func(ctx context.Context, db *DB) error {
+		_, err := db.pool.Exec(ctx, script)
+		return err //nolint:wrapcheck // the start adds the name of the step
+	}}
+}
+
 // For returns a copy of s that belongs to the database with this name (see rdsfx.ModuleFor). Without For, a step that is
 // passed to [WithSetup] belongs to the database that gets the option. A step that is provided to Fx belongs to the default
 // database.

@@ -56,10 +56,7 @@ func main() {
 
 		embedded.Module, // a local server, unless DATABASE_URL is set
 		rdsfx.Module,    // pool, health, transactions
-		pgfx.ProvideSetup(pgfx.SetupStep{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
-			_, err := db.Pool().Exec(ctx, createTable)
-			return err
-		}}),
+		pgfx.ProvideSetup(pgfx.SetupSQL("create table", createTable)),
 		repo.Provide[User, uuid.UUID](schema+".users"), // *repo.Repository[User, uuid.UUID]
 
 		fx.Invoke(runTour),

@@ -62,10 +62,7 @@ create table if not exists rdsfx_validation.accounts (
 func options(out io.Writer) fx.Option {
 	return fx.Options(
 		fx.NopLogger,
-		pgfx.ProvideSetup(pgfx.SetupStep{Name: "create table", Run: func(ctx context.Context, db *pgfx.DB) error {
-			_, err := db.Pool().Exec(ctx, createTable)
-			return err
-		}}),
+		pgfx.ProvideSetup(pgfx.SetupSQL("create table", createTable)),
 		repo.Provide[Account, int64]("rdsfx_validation.accounts", byTags[Account]()),
 		fx.Supply(fx.Annotate(out, fx.As(new(io.Writer)))),
 		fx.Invoke(demonstrate),
