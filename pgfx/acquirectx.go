@@ -29,6 +29,8 @@ type acquireCtx struct {
 	conn   *poolstats.Conn
 	found  time.Duration
 	waited time.Duration // 0 if the connection was idle when the acquire began
+
+	rejected int // connections that failed validation
 }
 
 func (db *DB) newAcquireCtx(caller context.Context) *acquireCtx {

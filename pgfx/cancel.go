@@ -2,48 +2,145 @@ package pgfx
 
 import (
 	"context"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/rdsfx-go/rdsfx/internal/poolstats"
 )
 
-// cancelTimeout is how long a statement may take to end after a cancel request before its connection is closed.
-const cancelTimeout = time.Second
+const (
+	// cancelTimeout bounds a cancel request, and how long the socket of a connection that was given up stays open for it.
+	cancelTimeout = time.Second
 
-// cancelHandler returns the handler for statements whose ctx ends. It sends a cancel request to the server, so the connection
-// survives.
-func (c Config) cancelHandler(conn *pgconn.PgConn) ctxwatch.Handler {
-	if c.Pooler == PoolerTransaction {
-		return &poolerCancelHandler{conn: conn}
-	}
-	return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
-}
+	// When the ctx of a running statement ends, its caller waits this many round trips for the statement to be cancelled, within
+	// the two bounds. Then the connection is given up.
+	graceRoundTrips = 4
+	minGrace        = 50 * time.Millisecond
+	maxGrace        = 150 * time.Millisecond
+)
 
-// poolerCancelHandler sends cancel requests through a transaction pooler. Unlike pgx's handler it always waits until the
-// request has been processed, even if the statement ended first. Otherwise the request could hit another client, to which
-// the pooler has assigned the session meanwhile. PgBouncer 1.18 also crashes if the sender disconnects while it forwards
-// the request.
-type poolerCancelHandler struct {
+// canceler ends the work of one connection when its ctx ends. Each connection has one, in the pool and outside it.
+//
+//   - If the server is idle, as in WaitForNotification, the read ends at once. The connection stays usable.
+//   - If the server is working, the canceler sends a cancel request. A statement that ends in time leaves the connection usable.
+//     Otherwise the read ends with the ctx's error, and pgx closes the connection in the background.
+type canceler struct {
+	db   *DB
 	conn *pgconn.PgConn
-	sent chan struct{}
+	wire *wire
+	skip *atomic.Bool // makes the next dial of pgx fail
+
+	grace time.Duration // of the running cancel request
+	sent  chan struct{} // closed when the server has processed the request, or the request has failed; nil if there is none
 }
 
-// HandleCancel is called when the ctx of a running statement ends.
-func (h *poolerCancelHandler) HandleCancel(context.Context) {
-	deadline := time.Now().Add(cancelTimeout)
-	_ = h.conn.Conn().SetDeadline(deadline) // fails only on a broken socket, which ends the statement anyway
-	h.sent = make(chan struct{})
-	go func() { //nolint:gosec // the given ctx has ended, so the request needs its own
-		defer close(h.sent)
-		ctx, cancel := context.WithDeadline(context.Background(), deadline)
+// addCanceler gives a connection that is about to be opened its canceler.
+func (db *DB) addCanceler(cc *pgx.ConnConfig) {
+	dial, build := cc.DialFunc, cc.BuildFrontend
+	var skip atomic.Bool
+	var newest atomic.Pointer[wire] // pgx may try several addresses, one after the other
+	cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if ctx.Value(ownRequest{}) == nil && skip.CompareAndSwap(true, false) {
+			return nil, errRequestSent
+		}
+		return dial(ctx, network, address)
+	}
+	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		observed := &wire{r: r, w: w}
+		observed.frontend = build(observed, observed)
+		newest.Store(observed)
+		return observed.frontend
+	}
+	cc.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		c := &canceler{db: db, conn: conn, skip: &skip, wire: &wire{}}
+		if observed := newest.Load(); observed.frontend == conn.Frontend() {
+			c.wire = observed
+		} else { // the application opens several connections at once with a copy of this configuration
+			c.wire.busy.Store(true)
+		}
+		return c
+	}
+}
+
+// ownRequest is the context key of cancel requests that a canceler sends.
+type ownRequest struct{}
+
+// errRequestSent is the error of the cancel request with which pgx begins to close a connection. The canceler has sent one
+// already. A second one would wait for up to 15 s for a server that is frozen or unreachable.
+var errRequestSent = errors.New("pgfx: a cancel request has been sent already")
+
+// HandleCancel is called when the ctx of a call ends.
+func (c *canceler) HandleCancel(context.Context) {
+	socket := c.conn.Conn()
+	if !c.wire.busy.Load() {
+		_ = socket.SetDeadline(time.Now()) // fails only on a broken socket, which ends the call anyway
+		return
+	}
+	c.grace = cancelGrace(socket)
+	_ = socket.SetDeadline(time.Now().Add(c.grace)) // as above
+	sent := make(chan struct{})
+	c.sent = sent
+	c.skip.Store(true)
+	go func() {
+		defer close(sent)
+		ctx, cancel := context.WithTimeout(context.WithValue(c.db.sockets, ownRequest{}, true), cancelTimeout)
 		defer cancel()
-		_ = h.conn.CancelRequest(ctx) // if it fails, the deadline ends the statement
+		_ = c.conn.CancelRequest(ctx) // if it fails, the deadline ends the statement
 	}()
 }
 
-// HandleUnwatchAfterCancel is called when that statement has ended.
-func (h *poolerCancelHandler) HandleUnwatchAfterCancel() {
-	<-h.sent
-	_ = h.conn.Conn().SetDeadline(time.Time{}) // fails only on a broken socket
+// cancelGrace returns how long the caller of a statement waits for its end after its ctx has ended.
+func cancelGrace(socket net.Conn) time.Duration {
+	return min(max(graceRoundTrips*poolstats.RoundTrip(socket), minGrace), maxGrace)
+}
+
+// HandleUnwatchAfterCancel is called when that call has ended, or is about to end with an error. Before a connection is used
+// again, the server must have processed the cancel request, which would otherwise hit the next statement. If it has not in
+// time, the connection is given up. The request itself is never interrupted: PgBouncer 1.18 crashes if the sender disconnects
+// while it forwards one.
+func (c *canceler) HandleUnwatchAfterCancel() {
+	socket := c.conn.Conn()
+	_ = socket.SetDeadline(time.Time{}) // fails only on a broken socket
+	if c.sent == nil {
+		return
+	}
+	if c.wire.busy.Load() { // pgx closes the connection, and waits up to 15 s for the server's end of it
+		c.db.closeLater(socket)
+	} else {
+		c.skip.Store(false)
+		if !c.requestProcessed() {
+			c.db.closeLater(socket)
+			_ = c.conn.Close(context.Background()) // the connection is given up: its error does not matter
+		}
+	}
+	c.sent = nil
+}
+
+// requestProcessed waits until the server has processed the cancel request, and reports whether it has in time.
+func (c *canceler) requestProcessed() bool {
+	timer := time.NewTimer(c.grace)
+	defer timer.Stop()
+	select {
+	case <-c.sent:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// closeLater closes a socket after cancelTimeout, or when Close has no time left, unless it has been closed by then.
+func (db *DB) closeLater(socket net.Conn) {
+	ctx, cancel := context.WithTimeout(db.sockets, cancelTimeout)
+	context.AfterFunc(ctx, func() {
+		cancel()
+		_ = socket.Close() // the connection is given up: its error does not matter
+	})
 }

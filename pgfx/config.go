@@ -140,8 +140,8 @@ type PoolConfig struct {
 	MaxConns int `env:"MAX_CONNS" json:"max_conns,omitempty" koanf:"max_conns" mapstructure:"max_conns" yaml:"max_conns,omitempty"`
 	// MinConns is the number of connections opened at start and kept open while idle. Default: 0.
 	MinConns int `env:"MIN_CONNS" json:"min_conns,omitempty" koanf:"min_conns" mapstructure:"min_conns" yaml:"min_conns,omitempty"`
-	// MaxOverflow is the number of connections that may be opened beyond MaxConns. They are closed when released.
-	// Default: 0.
+	// MaxOverflow is the number of connections that may be opened beyond MaxConns. A connection that is released while MaxConns
+	// others are idle is closed. Default: 0.
 	MaxOverflow int `env:"MAX_OVERFLOW" json:"max_overflow,omitempty" koanf:"max_overflow" mapstructure:"max_overflow" yaml:"max_overflow,omitempty"`
 	// AcquireTimeout is the longest wait for a connection, including the time to open one. The error is an
 	// [*AcquireTimeoutError]. Default: 30 s. Off leaves only the deadline of ctx.
@@ -162,7 +162,8 @@ type TimeoutConfig struct {
 	// Connect is the longest time to open one connection to one address, including login. Default: 10 s. Off means no limit.
 	Connect time.Duration `env:"CONNECT_TIMEOUT" json:"connect,omitempty" koanf:"connect" mapstructure:"connect" yaml:"connect,omitempty"`
 	// Validate is the longest time that connection validation may take. An acquired connection that was idle for more than
-	// 1 s is validated first. Default: 500 ms. Off disables validation.
+	// 1 s is validated first. A connection that took longer than this to open has as much time as that, up to four times
+	// this. Default: 500 ms. Off disables validation.
 	Validate time.Duration `env:"VALIDATE_TIMEOUT" json:"validate,omitempty" koanf:"validate" mapstructure:"validate" yaml:"validate,omitempty"`
 	// TCPUser sets TCP_USER_TIMEOUT (Linux): how long sent data may stay unacknowledged before the connection is closed.
 	// It ends statements whose server has vanished. Default: 30 s. Off leaves the kernel's limit, about 15 min.

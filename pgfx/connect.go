@@ -97,8 +97,10 @@ func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 	}
 	if err != nil {
 		db.pacer.end(err)
+		return err
 	}
-	return err // if nil, TraceConnectEnd calls pacer.end
+	cc.Tracer = db.withOptions(connectTracer{db.ownTracer()}) // its TraceConnectEnd calls pacer.end
+	return nil
 }
 
 // beforeClose is pgxpool's BeforeClose hook, for a connection that leaves the pool.
@@ -107,7 +109,6 @@ func (db *DB) beforeClose(conn *pgx.Conn) {
 	if state == nil {
 		return
 	}
-	db.overflow.closing(state)
 	db.stats.Remove(state.stats)
 }
 
@@ -127,6 +128,7 @@ func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
 		}
 	}
 	cc.Tracer = tracer // the pool depends on its own; WithTracer adds others
+	db.addCanceler(cc)
 	return nil
 }
 
@@ -140,7 +142,7 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	writer := !reportedReadOnly(conn)
 	if db.config.Pooler == PoolerTransaction && db.requiresWriter() { // the pooler may report the state of another session
 		// The query waits until the pooler has a free session. It is part of connecting, so it has that much time.
-		readOnly, err := queryReadOnly(conn, max(db.validateTimeout, orElse(db.config.Timeouts.Connect, never)))
+		readOnly, err := queryReadOnly(context.WithoutCancel(ctx), conn, max(db.validateTimeout, orElse(db.config.Timeouts.Connect, never)))
 		if err != nil {
 			return fmt.Errorf("pgfx: query the server role: %w", err)
 		}
@@ -151,7 +153,6 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	}
 	state := db.addConn(conn, generation)
 	state.wasWriter, state.types = writer, types
-	db.overflow.opened()
 	return nil
 }
 

@@ -14,6 +14,8 @@ type connState struct {
 	stats *poolstats.Conn
 	// idleSince is when the connection was opened or last released, a time of poolstats.Collector.Now.
 	idleSince time.Duration
+	// opening is how long opening the connection took.
+	opening time.Duration
 	// generation is DB.generation from before the connection was opened.
 	generation int64
 	// wasWriter reports whether the server accepted writes when the connection was opened.
@@ -22,8 +24,6 @@ type connState struct {
 	writeRefused bool
 	// validate reports that the connection must be validated before it is handed out.
 	validate bool
-	// trimmed reports that the connection was closed as a part of the overflow.
-	trimmed bool
 	// types are the types that are registered on the connection.
 	types *typeSet
 }
@@ -31,6 +31,9 @@ type connState struct {
 // customDataKey is the key of a *connState in the custom data of its pgx connection, where it is found without a lock that
 // connections share.
 const customDataKey = "rdsfx"
+
+// openingKey is the key of the time that opening a connection has taken, which is known before its state exists.
+const openingKey = "rdsfx.opening"
 
 // stateOf returns the state of a pooled connection, nil for a connection that the pool has not opened.
 func stateOf(conn *pgx.Conn) *connState {
@@ -40,7 +43,9 @@ func stateOf(conn *pgx.Conn) *connState {
 
 // addConn starts to keep a state for a new connection of the pool.
 func (db *DB) addConn(conn *pgx.Conn, generation int64) *connState {
-	state := &connState{stats: db.stats.Add(conn), idleSince: db.stats.Now(), generation: generation}
-	conn.PgConn().CustomData()[customDataKey] = state
+	data := conn.PgConn().CustomData()
+	opening, _ := data[openingKey].(time.Duration)
+	state := &connState{stats: db.stats.Add(conn), idleSince: db.stats.Now(), opening: opening, generation: generation}
+	data[customDataKey] = state
 	return state
 }

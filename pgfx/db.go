@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
+	"github.com/rdsfx-go/rdsfx/internal/deadline"
 	"github.com/rdsfx-go/rdsfx/internal/poolstats"
 )
 
@@ -35,7 +36,6 @@ type DB struct {
 	types      typeCache
 	sql        sqlDB
 	pacer      *dialPacer
-	overflow   overflow
 	internals  Internals
 	retry      RetryPolicy
 	opened     time.Time
@@ -54,6 +54,8 @@ type DB struct {
 	background     sync.WaitGroup
 	lifetime       context.Context //nolint:containedctx // ends background work when the DB closes
 	endLifetime    context.CancelFunc
+	sockets        context.Context //nolint:containedctx // ends when Close has no time left for sockets that are being closed
+	cutSockets     context.CancelFunc
 	closeOnce      sync.Once
 	closeCompleted chan struct{}
 }
@@ -99,13 +101,14 @@ func Open(cfg Config, opts ...Option) (*DB, error) {
 	db.target = targetOf(poolConfig.ConnConfig)
 	db.connConfig = poolConfig.ConnConfig.Copy()
 	db.lifetime, db.endLifetime = context.WithCancel(context.Background())
+	db.sockets, db.cutSockets = context.WithCancel(context.Background())
 	db.internals.db = db
 	db.gate.Close(ErrNotStarted)
 	db.pacer = newDialPacer(int(poolConfig.MaxConns))
-	db.overflow.regular = int64(poolConfig.MaxConns) - int64(config.Pool.MaxOverflow)
 	db.stats = poolstats.New(poolstats.Config{
 		Disabled: config.Stats.Disabled, Slow: orElse(config.Stats.Slow, 0), LongLease: orElse(config.Stats.LongLease, 0),
 		Statements: max(config.Stats.Statements, 0), Log: config.Stats.Log, Logger: db.logger, OnError: db.statementFailed,
+		CheckedOut: func() int { return int(db.pool.Stat().AcquiredConns()) },
 	})
 
 	poolConfig.BeforeConnect = db.beforeConnect
@@ -113,13 +116,25 @@ func Open(cfg Config, opts ...Option) (*DB, error) {
 	poolConfig.BeforeClose = db.beforeClose
 	poolConfig.ShouldPing = db.shouldPing
 	poolConfig.PrepareConn = db.prepareAcquired
-	poolConfig.ConnConfig.Tracer = db.poolTracer()
+	poolConfig.ConnConfig.Tracer = db.withOptions(db.ownTracer())
 	db.pool, err = pgxpool.NewWithConfig(context.Background(), poolConfig)
 	if err != nil {
 		db.stats.Close()
 		return nil, newConnectError(db.target, err)
 	}
+	db.detachConfig(poolConfig)
 	return db, nil
+}
+
+// detachConfig replaces the hooks of the configuration that Pool.Config copies from now on. The pool has taken its own. A pool
+// that is made of a copy connects as this one does. It has no part in the gate, the pacer and the statistics of the DB.
+func (db *DB) detachConfig(poolConfig *pgxpool.Config) {
+	poolConfig.BeforeConnect = db.prepareConfig
+	poolConfig.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := db.prepareConn(ctx, conn)
+		return err
+	}
+	poolConfig.BeforeClose, poolConfig.ShouldPing, poolConfig.PrepareConn = nil, nil, nil
 }
 
 // Name returns the name of the database in the application, "" for the default one.
@@ -130,6 +145,10 @@ func (db *DB) Config() Config { return db.config }
 
 // Pool returns the pool: a plain *pgxpool.Pool for sqlc, River or hand-written pgx. It is the same value until the DB is
 // closed. Do not call its Close method, which waits without limit for connections in use; call [DB.Close].
+//
+// A second pool that you make of a copy of its configuration (pgxpool.Pool.Config) connects in the same way, with the same
+// credentials, hooks and types. It has no gate, no validation by the DB and no part in the statistics, and DB.Close does not
+// close it. A connection that you take out of the pool with Hijack leaves all statistics and limits, and you close it.
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
 // Logger returns the logger of [WithLogger], or one that discards everything.
@@ -153,10 +172,12 @@ func (db *DB) Reset() {
 	db.pool.Reset()
 }
 
-// Close closes the gate, waits until every connection has been released, and closes the connections. If ctx ends first, it
-// closes the sockets of the connections that are still held, and the server aborts their work. The error is then a
-// [*CloseTimeoutError] that names the holders. You may call Close more than once, and before Start; later calls wait for the
-// first.
+// Close closes the gate, waits until every connection has been released, and closes the connections. Shortly before the
+// deadline of ctx it cuts the sockets of connections that were released but whose server does not respond. The margin is 10 % of
+// the time left or 500 ms, whichever is more, and at most half of it. If ctx ends first, Close closes the sockets of the
+// connections that are still held, and the server aborts their work. The error is then a [*CloseTimeoutError] that names the
+// holders. Connections that were hijacked from the pool are left alone. You may call Close more than once, and before Start;
+// later calls wait for the first.
 func (db *DB) Close(ctx context.Context) error {
 	db.closeOnce.Do(func() {
 		db.closed.Store(true)
@@ -168,21 +189,37 @@ func (db *DB) Close(ctx context.Context) error {
 			db.background.Wait()
 			db.closeSQL()
 			db.pool.Close()
+			db.cutSockets()
 		}()
 	})
+	early, cancel := deadline.WithMargin(ctx)
+	defer cancel()
+	if db.closeCompletes(early) {
+		return nil
+	}
+	db.cutSockets()
+	if db.closeCompletes(ctx) {
+		return nil
+	}
+	timeout := &CloseTimeoutError{Leases: db.Leases(), err: context.Cause(ctx)}
+	timeout.Closing = max(0, int(db.pool.Stat().AcquiredConns())-len(timeout.Leases))
+	db.stats.CloseLeased()
+	return timeout
+}
+
+// closeCompletes waits for the end of Close until ctx ends, and reports whether it has come.
+func (db *DB) closeCompletes(ctx context.Context) bool {
 	select {
 	case <-db.closeCompleted:
-		return nil
+		return true
 	case <-ctx.Done():
 	}
 	select { // both may be ready
 	case <-db.closeCompleted:
-		return nil
+		return true
 	default:
+		return false
 	}
-	timeout := &CloseTimeoutError{Leases: db.Leases(), err: context.Cause(ctx)}
-	db.stats.CloseLeased()
-	return timeout
 }
 
 // String describes the DB without secrets.

@@ -327,18 +327,6 @@ func TestAcquireFunc_AlwaysReleases(t *testing.T) {
 	require.ErrorIs(t, db.AcquireFunc(t.Context(), func(context.Context, *pgx.Conn) error { return nil }), pgfx.ErrUnavailable)
 }
 
-func TestLease_OfAHijackedConnectionEndsWithIt(t *testing.T) {
-	t.Parallel()
-	db := started(t, serverConfig())
-	conn, err := db.Pool().Acquire(t.Context())
-	require.NoError(t, err)
-	raw := conn.Hijack()
-	assert.Len(t, db.Leases(), 1)
-	require.NoError(t, raw.Close(t.Context()))
-	<-raw.PgConn().CleanupDone()
-	assert.Empty(t, db.Leases())
-}
-
 func TestStats_CountStatementsErrorsAndConnections(t *testing.T) {
 	t.Parallel()
 	db := started(t, serverConfig())

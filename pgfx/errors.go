@@ -186,18 +186,30 @@ func (e *RoleError) Error() string {
 // Is makes [CauseOf] return [CauseReadOnly], as for the server's own error (SQLSTATE 25006).
 func (e *RoleError) Is(target error) bool { return target == sqlstate.ErrReadOnly }
 
-// CloseTimeoutError is returned by [DB.Close] if connections were still in use when its ctx ended. Close has closed their
-// sockets, so the server ends their work. The error unwraps to the cause of the ctx.
+// CloseTimeoutError is returned by [DB.Close] if its ctx ended first. Close has then closed the sockets of connections in use, so
+// the server ends their work. The error unwraps to the cause of the ctx.
 type CloseTimeoutError struct {
-	// Leases describes the connections that were in use, oldest first.
+	// Leases describes the connections that were in use, oldest first. If Config.Stats.Disabled is set it is empty.
 	Leases []Lease
+	// Closing is the number of other connections: released, but not closed yet, because the server does not respond. If
+	// Config.Stats.Disabled is set it includes those in use.
+	Closing int
 
 	err error
 }
 
 func (e *CloseTimeoutError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "pgfx: close: %d connections were not released in time; release them before the application stops", len(e.Leases))
+	b.WriteString("pgfx: close: timed out")
+	if n := len(e.Leases); n > 0 {
+		fmt.Fprintf(&b, " waiting for connections in use (%d); release them before the application stops", n)
+	}
+	if e.Closing > 0 {
+		fmt.Fprintf(&b, " waiting for released connections to end (%d); the server does not respond", e.Closing)
+	}
+	if len(e.Leases)+e.Closing == 0 {
+		b.WriteString(" waiting for background work, such as a start or a setup step")
+	}
 	for _, lease := range e.Leases {
 		b.WriteString("; " + lease.String())
 	}

@@ -104,7 +104,6 @@ func (c Config) poolConfig(given Config) (*pgxpool.Config, error) {
 	c.setExecMode(cc, inURL)
 	cc.DialFunc = dialer(orElse(c.Timeouts.TCPUser, 0))
 	c.setRuntimeParams(given, cc.RuntimeParams)
-	cc.BuildContextWatcherHandler = c.cancelHandler
 	return pool, nil
 }
 

@@ -13,7 +13,8 @@ import (
 )
 
 // tracer is the DB's own pgx tracer, so it takes effect for users of the raw pool too. The embedded tracer counts statements.
-// This one applies the gate, the guards and the timeout to acquires, and counts acquires, releases and connects.
+// This one applies the gate, the guards and the timeout to acquires, and counts acquires and releases. Another pool that is made
+// of a copy of the pool's configuration has the same tracer, which ignores that pool.
 type tracer struct {
 	poolstats.Tracer
 
@@ -23,13 +24,19 @@ type tracer struct {
 var (
 	_ pgxpool.AcquireTracer = tracer{}
 	_ pgxpool.ReleaseTracer = tracer{}
-	_ pgx.ConnectTracer     = tracer{}
 )
 
-// poolTracer returns the tracer of the pool. The tracers of options come first, so that the pool uses the context that the
-// DB's own tracer returns for an acquire.
-func (db *DB) poolTracer() pgx.QueryTracer {
-	own := tracer{db.stats.Tracer(), db}
+// connectTracer is the tracer of the pool's own connections. It also counts connects.
+type connectTracer struct{ tracer }
+
+var _ pgx.ConnectTracer = connectTracer{}
+
+// ownTracer returns the tracer of the pool without the tracers of options.
+func (db *DB) ownTracer() tracer { return tracer{db.stats.Tracer(), db} }
+
+// withOptions returns a tracer of the pool. The tracers of options come first, so that the pool uses the context that the DB's
+// own tracer returns for an acquire.
+func (db *DB) withOptions(own pgx.QueryTracer) pgx.QueryTracer {
 	if len(db.options.tracers) == 0 {
 		return own
 	}
@@ -37,7 +44,10 @@ func (db *DB) poolTracer() pgx.QueryTracer {
 }
 
 // TraceAcquireStart returns the context that the pool uses for the acquire.
-func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
+func (t tracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
+	if pool != t.db.pool {
+		return ctx
+	}
 	err := t.db.gate.check(ctx, t.db)
 	if err == nil {
 		err = t.db.guardAcquire(ctx)
@@ -50,7 +60,10 @@ func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpoo
 }
 
 // TraceAcquireEnd counts the acquire and begins the lease.
-func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
+func (t tracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
+	if pool != t.db.pool {
+		return
+	}
 	acquire, ok := ctx.(*acquireCtx)
 	if !ok {
 		t.db.stats.RefuseAcquire()
@@ -66,7 +79,10 @@ func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpo
 }
 
 // TraceRelease ends the lease, and closes the connection if it is one of the overflow.
-func (t tracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
+func (t tracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) {
+	if pool != t.db.pool {
+		return
+	}
 	state, now := stateOf(data.Conn), t.db.stats.Now()
 	if state == nil {
 		t.db.stats.Release(nil, now)
@@ -74,19 +90,36 @@ func (t tracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	}
 	state.idleSince = now
 	t.db.stats.Release(state.stats, now)
-	t.db.overflow.trim(data.Conn, state)
+	t.db.closeOverflow(data.Conn)
+}
+
+// terminateTimeout bounds sending the message that ends a session. Sending blocks only if the socket's buffer is full.
+const terminateTimeout = 100 * time.Millisecond
+
+// closeOverflow closes a connection that is being released if as many connections are idle as the pool keeps. pgxpool then
+// drops it. pgxpool's own hook, AfterRelease, would start a goroutine for each release.
+func (db *DB) closeOverflow(conn *pgx.Conn) {
+	if db.config.Pool.MaxOverflow == 0 {
+		return
+	}
+	if stat := db.pool.Stat(); int(stat.IdleConns()) < int(stat.MaxConns())-db.config.Pool.MaxOverflow {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), terminateTimeout)
+	defer cancel()
+	_ = conn.Close(ctx) // the connection is given up: its error does not matter
 }
 
 // connectBegan is the context key of the time at which an attempt to connect began.
 type connectBegan struct{}
 
 // TraceConnectStart notes the time.
-func (t tracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+func (t connectTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
 	return context.WithValue(ctx, connectBegan{}, time.Now())
 }
 
 // TraceConnectEnd counts an attempt to connect.
-func (t tracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
+func (t connectTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
 	t.db.pacer.end(data.Err)
 	if data.Err != nil {
 		t.db.stats.ConnectFailed()
@@ -94,7 +127,9 @@ func (t tracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndDat
 		return
 	}
 	if began, ok := ctx.Value(connectBegan{}).(time.Time); ok {
-		t.db.stats.Connected(time.Since(began))
+		took := time.Since(began)
+		data.Conn.PgConn().CustomData()[openingKey] = took
+		t.db.stats.Connected(took)
 	}
 }
 

@@ -175,3 +175,47 @@ func TestValidation_ResetsThePoolOnceForHalfOpenConnections(t *testing.T) {
 		})
 	}
 }
+
+// Connecting through this network takes longer than a connection may be idle without validation, and a round trip takes longer
+// than Timeouts.Validate.
+func TestValidation_ToleratesASlowNetwork(t *testing.T) {
+	t.Parallel()
+	proxy := faults.NewProxy(t, server.URL())
+	proxy.Slow(300*time.Millisecond, 0)
+	db := open(t, pgfx.Config{URL: proxy.URL(), Pool: pgfx.PoolConfig{MaxConns: 1}})
+	var failures atomic.Int32
+	db.Internals().SubscribeFailures(func(error) { failures.Add(1) })
+	require.NoError(t, db.Start(within(t, 30*time.Second)))
+	db.ValidateAlways()
+	_, err := db.Pool().Exec(t.Context(), "select 1")
+	require.NoError(t, err)
+	assert.Zero(t, failures.Load())
+	assert.EqualValues(t, 1, db.Stats().Pool.Connected, "neither the new connection nor a live one was replaced")
+}
+
+func TestValidation_ErrorNamesTheCause(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Pool.MaxConns, cfg.Timeouts.Validate = 2, time.Nanosecond
+	db := started(t, cfg)
+	db.ValidateAlways()
+	_, err := db.Pool().Exec(t.Context(), "select 1")
+	require.ErrorContains(t, err, "pgfx: acquire: 3 connections failed validation; "+
+		"if the network is slow, raise Timeouts.Validate; the last one: ")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func TestValidation_EndsWithTheContextOfTheCaller(t *testing.T) {
+	t.Parallel()
+	proxy := faults.NewProxy(t, server.URL())
+	db := started(t, pgfx.Config{URL: proxy.URL(), Pool: pgfx.PoolConfig{MaxConns: 1}, Timeouts: pgfx.TimeoutConfig{Validate: time.Hour}})
+	db.ValidateAlways()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := db.Pool().Acquire(ended)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, 1, db.Stats().Pool.Idle, "a caller whose ctx has ended costs no connection")
+	proxy.BlackHoleAll()
+	_, err = db.Pool().Acquire(within(t, 10*time.Millisecond))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,12 +16,14 @@ import (
 // Conn is the state of one pooled connection. Its mutex is rarely contended: the holder of the connection takes it for each
 // acquire, release and statement, others only for snapshots.
 type Conn struct {
-	conn *pgx.Conn
+	conn     *pgx.Conn
+	hijacked atomic.Bool // known to be hijacked from the pool
 
 	mu sync.Mutex
 
 	// The current lease.
 	leased   bool
+	leases   int64         // counts the leases of the connection, which identifies one
 	acquired time.Duration // on the collector's clock, as all times of a Conn
 	stack    [stackDepth]uintptr
 	depth    int         // number of frames in stack
@@ -61,12 +64,13 @@ type Lease struct {
 	Stack     []runtime.Frame
 }
 
-// begin starts a lease.
-func (c *Conn) begin(at time.Duration) {
+// begin starts a lease. It captures a stack if stack is set.
+func (c *Conn) begin(at time.Duration, stack bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leased, c.acquired, c.depth = true, at, 0
-	if c.stacks.allow(at, stackBurst, stackInterval) {
+	c.leases++
+	if stack && c.stacks.allow(at, stackBurst, stackInterval) {
 		c.depth = runtime.Callers(2, c.stack[:]) // without runtime.Callers and this method
 	}
 }
@@ -85,7 +89,7 @@ func (c *Conn) end(at time.Duration) (took time.Duration, limit *LeaseLimit, rep
 func (c *Conn) Lease(start time.Time) (Lease, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.leased || c.closed() {
+	if !c.leased {
 		return Lease{}, false
 	}
 	return c.lease(start), true
@@ -95,16 +99,6 @@ func (c *Conn) lease(start time.Time) Lease {
 	return Lease{
 		PID: c.conn.PgConn().PID(), Since: start.Add(c.acquired),
 		Statement: string(sqltext.Normalize(nil, c.text)), Stack: caller.Frames(c.stack[:c.depth]),
-	}
-}
-
-// closed reports whether the connection has been closed. A hijacked one may be without the pool's knowledge.
-func (c *Conn) closed() bool {
-	select {
-	case <-c.conn.PgConn().CleanupDone():
-		return true
-	default:
-		return false
 	}
 }
 

@@ -75,16 +75,21 @@ func (c *Collector) EndAcquire(conn *Conn, at, waited time.Duration) {
 	if waited > 0 {
 		c.counters.waits.Record(waited)
 	}
-	if !c.cfg.Disabled && conn != nil {
-		conn.begin(at)
+	if conn != nil {
+		conn.begin(at, !c.cfg.Disabled)
 	}
 }
 
+// BeginLease begins the lease of a connection that was checked out without an acquire, at a time of Now.
+func (c *Collector) BeginLease(conn *Conn, at time.Duration) { conn.begin(at, !c.cfg.Disabled) }
+
 // Release counts a connection that is being released, and ends its lease at a time of Now.
 func (c *Collector) Release(conn *Conn, at time.Duration) {
-	if !c.cfg.Disabled && conn != nil {
+	if conn != nil {
 		took, limit, reported := conn.end(at)
-		c.counters.leases.Record(took)
+		if !c.cfg.Disabled {
+			c.counters.leases.Record(took)
+		}
 		if reported {
 			if limit == nil {
 				limit = c.longLease

@@ -5,6 +5,7 @@
 package poolstats
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +29,8 @@ type Config struct {
 	Logger *zap.Logger
 	// OnError receives the error of every failed statement and preparation.
 	OnError func(conn *pgx.Conn, err error)
+	// CheckedOut returns the number of connections that are checked out of the pool.
+	CheckedOut func() int
 }
 
 // Collector collects the statistics of one pool. It is safe for concurrent use. Its [Collector.Tracer] reports statements to it;
@@ -41,8 +44,9 @@ type Collector struct {
 	longLease  *LeaseLimit
 	checker    leaseChecker
 
-	mu    sync.Mutex
-	conns map[*Conn]struct{}
+	mu      sync.Mutex
+	conns   map[*Conn]struct{}
+	hijacks hijackSearch
 }
 
 // New returns a collector. Close ends its background work.
@@ -87,31 +91,30 @@ func (c *Collector) Remove(conn *Conn) {
 	delete(c.conns, conn)
 }
 
-// ConnOf returns what Add has returned for a connection, nil for connections that were not added.
+// ConnOf returns what Add has returned for a connection, nil for connections that were not added and for those that are known
+// to be hijacked.
 func ConnOf(conn *pgx.Conn) *Conn {
 	found, _ := conn.PgConn().CustomData()[customDataKey].(*Conn)
+	if found == nil || found.hijacked.Load() {
+		return nil
+	}
 	return found
 }
 
-// connections returns the connections that are open. It removes connections that were hijacked from the pool and then
-// closed, which the pool doesn't report.
+// connections returns the connections of the pool.
 func (c *Collector) connections() []*Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	conns := make([]*Conn, 0, len(c.conns))
-	for conn := range c.conns {
-		if conn.closed() {
-			delete(c.conns, conn)
-			continue
-		}
-		conns = append(conns, conn)
-	}
-	return conns
+	c.forgetHijacked()
+	return slices.Collect(maps.Keys(c.conns))
 }
 
-// Leases returns the current leases, the oldest first.
+// Leases returns the current leases, the oldest first. If Config.Disabled is set it returns none.
 func (c *Collector) Leases() []Lease {
 	conns, start := c.connections(), c.clock.start()
+	if c.cfg.Disabled {
+		return nil
+	}
 	leases := make([]Lease, 0, len(conns))
 	for _, conn := range conns {
 		if lease, ok := conn.Lease(start); ok {
@@ -125,10 +128,7 @@ func (c *Collector) Leases() []Lease {
 // CloseLeased closes the sockets of all connections that are checked out. Their holders get an error from their next operation.
 func (c *Collector) CloseLeased() {
 	for _, conn := range c.connections() {
-		conn.mu.Lock()
-		leased := conn.leased
-		conn.mu.Unlock()
-		if leased {
+		if _, leased := conn.leaseNumber(); leased {
 			_ = conn.conn.PgConn().Conn().Close() // the connection is given up: its error does not matter
 		}
 	}

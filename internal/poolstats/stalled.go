@@ -2,6 +2,7 @@ package poolstats
 
 import (
 	"net"
+	"slices"
 	"time"
 )
 
@@ -36,6 +37,10 @@ func (c *Collector) Stalled(atLeast time.Duration) []StalledStatement {
 				PID: pg.PID(), For: took, Silent: sinceReceived(pg.Conn()) >= took, conn: conn, number: number,
 			})
 		}
+	}
+	if len(stalled) > 0 {
+		c.forgetHijacked()
+		stalled = slices.DeleteFunc(stalled, func(s StalledStatement) bool { return s.conn.hijacked.Load() })
 	}
 	return stalled
 }

@@ -1,0 +1,61 @@
+package pgfx
+
+import (
+	"encoding/binary"
+	"io"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// wire observes the messages of one connection. The server is busy from a message of the client until it reports that it is
+// ready for the next query (PostgreSQL manual, "Message Flow"). Notifications and notices may arrive while it is not busy.
+type wire struct {
+	r        io.Reader
+	w        io.Writer
+	frontend *pgproto3.Frontend // the user of the wire
+	busy     atomic.Bool
+
+	// The message that is being received.
+	header    [5]byte // type and length
+	headerLen int
+	bodyLen   int // bytes of the body that have not arrived yet
+}
+
+const (
+	lengthSize    = 4   // the length of a message counts itself
+	readyForQuery = 'Z' // the type of the message
+)
+
+// Write sends messages to the server.
+func (w *wire) Write(p []byte) (int, error) {
+	w.busy.Store(true)
+	return w.w.Write(p)
+}
+
+// Read receives messages from the server.
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	w.received(p[:n])
+	return n, err
+}
+
+// received follows the boundaries of messages.
+func (w *wire) received(p []byte) {
+	for len(p) > 0 {
+		if w.bodyLen > 0 {
+			n := min(w.bodyLen, len(p))
+			w.bodyLen, p = w.bodyLen-n, p[n:]
+			continue
+		}
+		n := copy(w.header[w.headerLen:], p)
+		w.headerLen, p = w.headerLen+n, p[n:]
+		if w.headerLen < len(w.header) {
+			return
+		}
+		w.headerLen, w.bodyLen = 0, int(binary.BigEndian.Uint32(w.header[1:]))-lengthSize
+		if w.header[0] == readyForQuery {
+			w.busy.Store(false)
+		}
+	}
+}
