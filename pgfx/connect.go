@@ -158,6 +158,7 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 
 // prepareConn registers codecs and types on a new connection, applies the options, and returns the registered types.
 func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, error) {
+	pgcodec.RegisterLists(conn.TypeMap())
 	if !db.config.DisableFastCodecs {
 		pgcodec.Register(conn.TypeMap())
 	}

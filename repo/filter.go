@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -115,7 +117,8 @@ func IsNotNull(column string) Filter {
 	return filterFunc(func(b *builder) { b.column(column).text(" is not null") })
 }
 
-// In matches rows whose column equals one of the values; nil stands for NULL. Without values it matches no row. All values are
+// In matches rows whose column equals one of the values. A nil value, and one that is sent as NULL, stands for NULL. Values may
+// have any type that Eq accepts, also for columns of types that the driver doesn't know, such as enums. Without values it matches no row. All values are
 // sent as one argument, so their number isn't limited.
 func In[V any](column string, values ...V) Filter {
 	list, null := split(values)
@@ -173,36 +176,41 @@ func concrete(list reflect.Value) any {
 	return typed.Interface()
 }
 
-// isNil reports whether a value is sent as NULL. UUIDs, which are arrays, are not asked for their driver value: they are frequent.
+// isNil reports whether a value is sent as NULL: nil, or a value whose methods say so, behind a pointer too.
 func isNil(value any) bool {
-	if value == nil {
+	switch value := value.(type) {
+	case nil:
 		return true
-	}
-	switch v := reflect.ValueOf(value); v.Kind() {
-	case reflect.Pointer:
-		return v.IsNil()
-	case reflect.Slice, reflect.Map, reflect.Struct:
-		return holdsNull(v)
-	default:
-		return false
-	}
-}
-
-// holdsNull reports whether a value is sent as NULL.
-func holdsNull(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Slice, reflect.Map:
-		return v.IsNil()
-	default:
-	}
-	switch value := v.Interface().(type) {
+	case uuid.UUID, *uuid.UUID, string, time.Time: // frequent types that need no call
+		return value == (*uuid.UUID)(nil)
 	case pgtype.RangeValuer:
-		return value.IsNull()
+		return isNilReference(value) || value.IsNull()
+	case pgtype.ArrayGetter:
+		return isNilReference(value) || value.Dimensions() == nil
 	case driver.Valuer:
+		if isNilReference(value) {
+			return true
+		}
 		sent, err := value.Value()
 		return err == nil && sent == nil
 	}
+	if isNilReference(value) {
+		return true
+	}
+	if v := reflect.ValueOf(value); v.Kind() == reflect.Pointer {
+		return isNil(v.Elem().Interface())
+	}
 	return false
+}
+
+// isNilReference reports whether a value is a nil pointer, slice or map.
+func isNilReference(value any) bool {
+	switch v := reflect.ValueOf(value); v.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		return v.IsNil()
+	default:
+		return false
+	}
 }
 
 // Like matches rows whose column matches the pattern. % and _ are wildcards, and \ escapes them. Use [Prefix], [Suffix] or

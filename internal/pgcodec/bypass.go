@@ -53,18 +53,24 @@ func IsStockFor(m *pgtype.Map, value any) bool {
 	return typ == stock
 }
 
-// HasStockScanWrappers reports whether a map has exactly the wrapper functions for scanning that pgx gives it.
+// HasStockScanWrappers reports whether a map has exactly the wrapper functions for scanning that pgx and [RegisterLists] give it.
 func HasStockScanWrappers(m *pgtype.Map) bool {
-	return sameFuncs(m.TryWrapScanPlanFuncs, stockMap().TryWrapScanPlanFuncs)
+	return sameFuncs(without(m.TryWrapScanPlanFuncs, wrapListTarget), stockMap().TryWrapScanPlanFuncs)
 }
 
-// HasStockEncodeWrappers reports whether a map has exactly the wrapper functions for encoding that pgx and [Register] give it.
+// HasStockEncodeWrappers reports whether a map has exactly the wrapper functions for encoding that pgx, [Register] and
+// [RegisterLists] give it.
 func HasStockEncodeWrappers(m *pgtype.Map) bool {
-	funcs, stock := m.TryWrapEncodePlanFuncs, stockMap().TryWrapEncodePlanFuncs
-	if len(funcs) > 0 && len(funcs) == len(stock)+1 && sameFunc(funcs[0], wrapSlice) {
-		funcs = funcs[1:]
+	funcs := without(without(m.TryWrapEncodePlanFuncs, wrapSlice), wrapList)
+	return sameFuncs(funcs, stockMap().TryWrapEncodePlanFuncs)
+}
+
+// without returns functions without the first one, if it is this one.
+func without[F any](funcs []F, first F) []F {
+	if len(funcs) > 0 && sameFunc(funcs[0], first) {
+		return funcs[1:]
 	}
-	return sameFuncs(funcs, stock)
+	return funcs
 }
 
 // sameFuncs compares functions by their code. All of pgx's wrappers and ours are declared at package level, so no other function

@@ -1,0 +1,248 @@
+package repo_test
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
+)
+
+type (
+	word  string
+	level int
+	// amount is a decimal as many libraries have it: its driver value is text.
+	amount struct{ cents int64 }
+	// ticket is a string with a driver value of its own.
+	ticket string
+)
+
+func (a amount) Value() (driver.Value, error) {
+	return fmt.Sprintf("%d.%02d", a.cents/100, a.cents%100), nil
+}
+
+func (a *amount) Scan(src any) error {
+	var units, cents int64
+	_, err := fmt.Sscanf(fmt.Sprint(src), "%d.%02d", &units, &cents)
+	a.cents = units*100 + cents
+	return err //nolint:wrapcheck // a test type
+}
+
+func (v ticket) Value() (driver.Value, error) { return "t" + string(v), nil }
+
+func (v *ticket) Scan(src any) error {
+	*v = ticket(fmt.Sprint(src)[1:])
+	return nil
+}
+
+// Listed has a field of a type and a list of it.
+type Listed[V any] struct {
+	ID   int64 `db:"id,pk"`
+	V    V
+	List []V
+}
+
+// listOperators checks every operator on a table whose columns v and list have this type.
+func listOperators[V any](columnType string, a, b, c V) func(t *testing.T, m *txn.Manager, table string) {
+	return func(t *testing.T, m *txn.Manager, table string) {
+		t.Helper()
+		ctx := t.Context()
+		_, err := m.Exec(ctx, fmt.Sprintf("create table %s (id bigint primary key, v %s unique, list %[2]s[])", table, columnType))
+		require.NoError(t, err)
+		r := newRepo[Listed[V], int64](t, m, table)
+		stored := []Listed[V]{{1, a, []V{a, b}}, {2, b, []V{b}}, {3, c, []V{c}}}
+		require.NoError(t, r.CreateMany(ctx, stored))
+		all, err := r.Find(ctx, repo.OrderBy("id"))
+		require.NoError(t, err)
+		assert.Equal(t, stored, all)
+		list, pointers, mixed := []V{a, b}, []*V{&a, nil, &b}, []any{a, nil, b}
+		for name, check := range map[string]struct {
+			filter repo.Filter
+			want   []int64
+		}{
+			"Eq":                   {repo.Eq("v", a), []int64{1}},
+			"Eq pointer":           {repo.Eq("v", &a), []int64{1}},
+			"NotEq":                {repo.NotEq("v", a), []int64{2, 3}},
+			"In":                   {repo.In("v", list...), []int64{1, 2}},
+			"In, pointers":         {repo.In("v", pointers...), []int64{1, 2}},
+			"In, any":              {repo.In("v", mixed...), []int64{1, 2}},
+			"NotIn":                {repo.NotIn("v", list...), []int64{3}},
+			"NotIn, pointers":      {repo.NotIn("v", pointers...), []int64{3}},
+			"Between":              {repo.Between("v", a, b), []int64{1, 2}},
+			"Where any":            {repo.Where("v = any($1)", list), []int64{1, 2}},
+			"Where any, pointers":  {repo.Where("v = any($1)", pointers), []int64{1, 2}},
+			"Where any, any":       {repo.Where("v = any($1)", mixed), []int64{1, 2}},
+			"Where any, FlatArray": {repo.Where("v = any($1)", pgtype.FlatArray[V](list)), []int64{1, 2}},
+			"ArrayContains":        {repo.ArrayContains("list", list...), []int64{1}},
+			"ArrayOverlaps":        {repo.ArrayOverlaps("list", b, c), []int64{1, 2, 3}},
+			"Eq of a list":         {repo.Eq("list", list), []int64{1}},
+			"In, empty":            {repo.In[V]("v"), []int64{}},
+		} {
+			got, err := repo.Column[int64](ctx, r, "id", check.filter, repo.OrderBy("id"))
+			if assert.NoError(t, err, name) {
+				assert.Equal(t, check.want, got, name)
+			}
+		}
+		changed, err := r.Patch(ctx, 1, []repo.Change{repo.Set("list", []V{c, a})})
+		require.NoError(t, err)
+		assert.Equal(t, []V{c, a}, changed.List)
+		changed, err = r.Patch(ctx, 1, []repo.Change{repo.Set("list", nil)})
+		require.NoError(t, err)
+		assert.Nil(t, changed.List)
+		result, err := r.Upsert(ctx, &Listed[V]{ID: 9, V: a, List: []V{b}}, repo.OnConflict("v"))
+		require.NoError(t, err)
+		assert.Equal(t, repo.Updated, result)
+		results, err := r.UpsertMany(ctx, []Listed[V]{{ID: 8, V: a, List: []V{}}, {ID: 7, V: b}}, repo.OnConflict("v"), repo.DoNothing())
+		require.NoError(t, err)
+		assert.Equal(t, []repo.UpsertResult{repo.Unchanged, repo.Unchanged}, results)
+		read, err := r.Get(ctx, 1)
+		require.NoError(t, err)
+		assert.Equal(t, []V{b}, read.List)
+	}
+}
+
+// Any operator that works for a value works for a list of values: for types that the connection knows and for others.
+func TestLists_WorkWhereASingleValueDoes(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC).Local()
+	ids := [3]uuid.UUID{{1}, {2}, {3}}
+	cells := map[string]func(*testing.T, *txn.Manager, string){}
+	words := func(column string, columnType string) {
+		cells["string, "+column] = listOperators(columnType, "a", "b", "c")
+		cells["named string, "+column] = listOperators(columnType, word("a"), word("b"), word("c"))
+	}
+	for _, column := range []string{"text", "varchar(9)", "citext", "letter"} {
+		words(column, column)
+	}
+	for _, column := range []string{"text", "tickets", "citext"} {
+		cells["Valuer, "+column] = listOperators(column, ticket("a"), ticket("b"), ticket("c"))
+	}
+	for _, column := range []string{"int", "bigint", "smallint", "numbers", "numeric"} {
+		cells["named int, "+column] = listOperators(column, level(1), level(2), level(3))
+		cells["int64, "+column] = listOperators(column, int64(1), int64(2), int64(3))
+	}
+	for _, column := range []string{"numeric", "amounts"} {
+		cells["decimal, "+column] = listOperators(column, amount{150}, amount{225}, amount{399})
+	}
+	for _, column := range []string{"uuid", "keys"} {
+		cells["uuid, "+column] = listOperators(column, ids[0], ids[1], ids[2])
+	}
+	for _, column := range []string{"inet", "addresses"} {
+		cells["netip, "+column] = listOperators(column, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fe80::1"))
+	}
+	for _, column := range []string{"timestamptz", "times"} {
+		cells["time, "+column] = listOperators(column, at, at.Add(time.Second), at.Add(time.Hour))
+	}
+	for _, column := range []string{"bytea", "blobs"} {
+		cells["[]byte, "+column] = listOperators(column, []byte{0, 1}, []byte{2, '"', '\\'}, []byte("null"))
+	}
+	const ddl = `create extension citext; create type letter as enum ('a', 'b', 'c'); create domain tickets as text; create domain numbers as int; create domain amounts as numeric(10, 2); create domain keys as uuid;
+		create domain addresses as inet; create domain times as timestamptz; create domain blobs as bytea`
+	types := pgfx.WithTypes("citext", "letter", "tickets", "numbers", "amounts", "keys", "addresses", "times", "blobs")
+	for name, with := range map[string]struct {
+		config pgfx.Config
+		opts   []pgfx.Option
+	}{
+		"unregistered":    {},
+		"registered":      {opts: []pgfx.Option{types}},
+		"stock codecs":    {config: pgfx.Config{DisableFastCodecs: true}},
+		"exec":            {config: pgfx.Config{ExecMode: pgfx.ExecUntyped}},
+		"simple protocol": {config: pgfx.Config{ExecMode: pgfx.ExecSimple}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			with.config.Pool.MaxConns = 4
+			m := managerOf(t, fxtest.DB(t, fxtest.Config(with.config), fxtest.Pool(with.opts...), fxtest.SQL(ddl)))
+			n := 0
+			for cell, check := range cells {
+				n++
+				table := fmt.Sprintf("t%d", n)
+				t.Run(cell, func(t *testing.T) {
+					t.Parallel()
+					check(t, m, table)
+				})
+			}
+		})
+	}
+}
+
+// blank is a string that is sent as NULL if it is empty.
+type blank string
+
+func (b blank) Value() (driver.Value, error) {
+	if b == "" {
+		return nil, nil //nolint:nilnil // NULL
+	}
+	return string(b), nil
+}
+
+func (b *blank) Scan(src any) error {
+	text, _ := src.(string)
+	*b = blank(text)
+	return nil
+}
+
+// tag is a UUID that is sent as NULL if it is zero.
+type tag [16]byte
+
+func (v tag) Value() (driver.Value, error) {
+	if v == (tag{}) {
+		return nil, nil //nolint:nilnil // NULL
+	}
+	return uuid.UUID(v).String(), nil
+}
+
+func (v *tag) Scan(src any) error { return (*uuid.UUID)(v).Scan(src) } //nolint:wrapcheck // a test type
+
+type Blanked struct {
+	ID   int64 `db:"id,pk"`
+	Note blank
+	Tag  tag
+	Tags pgtype.Array[string]
+}
+
+func TestFilters_MatchNullByEveryValueThatIsSentAsNull(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table blanked (id bigint primary key, note text, tag uuid, tags text[])")
+	r := newRepo[Blanked, int64](t, m, "blanked")
+	ctx := t.Context()
+	full := Blanked{2, "x", tag{1}, pgtype.Array[string]{Elements: []string{"a"}, Dims: []pgtype.ArrayDimension{{Length: 1, LowerBound: 1}}, Valid: true}}
+	require.NoError(t, r.CreateMany(ctx, []Blanked{{ID: 1}, full}))
+	none := blank("")
+	for name, check := range map[string]struct {
+		filter repo.Filter
+		want   []int64
+	}{
+		"Eq, string kind":            {repo.Eq("note", none), []int64{1}},
+		"Eq, pointer to it":          {repo.Eq("note", &none), []int64{1}},
+		"Eq, array kind":             {repo.Eq("tag", tag{}), []int64{1}},
+		"Eq, pgtype":                 {repo.Eq("tags", pgtype.Array[string]{}), []int64{1}},
+		"Eq, nil pointer":            {repo.Eq("tag", (*uuid.UUID)(nil)), []int64{1}},
+		"Eq, other values":           {repo.Eq("note", blank("x")), []int64{2}},
+		"NotEq":                      {repo.NotEq("note", none), []int64{2}},
+		"NotEq, other values":        {repo.NotEq("tag", tag{1}), []int64{1}},
+		"In":                         {repo.In("note", none, "x"), []int64{1, 2}},
+		"In, only NULL":              {repo.In("tag", tag{}), []int64{1}},
+		"In, pointers":               {repo.In("note", &none), []int64{1}},
+		"NotIn":                      {repo.NotIn("note", none), []int64{2}},
+		"NotIn, other values":        {repo.NotIn("tag", tag{1}), []int64{1}},
+		"Eq, uuid in another format": {repo.Eq("tag", &uuid.UUID{1}), []int64{2}},
+	} {
+		got, err := repo.Column[int64](ctx, r, "id", check.filter, repo.OrderBy("id"))
+		if assert.NoError(t, err, name) {
+			assert.Equal(t, check.want, got, name)
+		}
+	}
+	_, err := r.Find(ctx, repo.Lt("note", none))
+	require.ErrorIs(t, err, repo.ErrQuery)
+}
