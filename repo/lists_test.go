@@ -23,7 +23,7 @@ type (
 	level int
 	// amount is a decimal as many libraries have it: its driver value is text.
 	amount struct{ cents int64 }
-	// ticket is a string with a driver value of its own.
+	// ticket is a string whose driver value is another text.
 	ticket string
 )
 
@@ -111,7 +111,7 @@ func listOperators[V any](columnType string, a, b, c V) func(t *testing.T, m *tx
 	}
 }
 
-// Any operator that works for a value works for a list of values: for types that the connection knows and for others.
+// Any operator that works for a value works for a list of values: for registered types and for others.
 func TestLists_WorkWhereASingleValueDoes(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC).Local()

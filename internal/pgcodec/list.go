@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// RegisterLists makes a connection's map convert lists for array types that it has no codec for: arrays of enums, composites and
-// extension types that aren't registered, and all arrays where the parameters' types are unknown (exec and simple protocol).
+// RegisterLists makes a connection's map convert lists for array types without a codec. These are arrays of enums, composites and
+// extension types that aren't registered. In the modes exec and simple_protocol the types of all parameters are unknown.
 //
 // A list is sent and read as the text of an array. Its elements are converted as single values of an unknown type are: by their Go
 // type. Without this, pgx converts single values and []string only. Types with a codec are not affected.

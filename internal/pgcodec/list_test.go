@@ -67,7 +67,7 @@ func TestLists_OfUnknownTypesAreText(t *testing.T) {
 	require.Error(t, m.Scan(unknownOID, pgtype.BinaryFormatCode, []byte{0}, &words))
 }
 
-// Types that the map knows keep pgx's codecs: a list is refused for a column that isn't an array.
+// Registered types keep pgx's codecs. A list is refused for a column that isn't an array.
 func TestLists_LeaveKnownTypesToTheirCodecs(t *testing.T) {
 	t.Parallel()
 	m := listMap()
