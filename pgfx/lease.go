@@ -24,7 +24,7 @@ type Lease struct {
 	// no values: a statement such as ALTER ROLE takes no arguments, so its text may contain a password.
 	Statement string `json:"statement,omitempty"`
 	// Stack is the stack of the acquire, innermost frame first, without the frames of this library and pgx. It is empty for some
-	// leases of a connection that is acquired more than 10,000 times a second.
+	// leases of a connection that is acquired more than 4,000 times a second.
 	Stack []runtime.Frame `json:"-"`
 }
 

@@ -54,8 +54,8 @@ func (b *builder) release() {
 		return
 	}
 	clear(b.args)
+	b.d, b.sql, b.args, b.err = nil, b.sql[:0], b.args[:0], nil
 	b.q.reset()
-	*b = builder{sql: b.sql[:0], args: b.args[:0], q: b.q}
 	builders.Put(b)
 }
 

@@ -100,10 +100,12 @@ func compare(column, operator string, value any) Filter {
 		if isNil(value) {
 			b.failf("column %q can't be compared (%s) with nil; use IsNull or IsNotNull", column, strings.TrimSpace(operator))
 		}
-		b.column(column).text(operator)
-		if c, err := b.d.column(column); err == nil {
-			b.arg(columnArg(value, c))
+		c, err := b.d.column(column)
+		if err != nil {
+			b.setError(err)
+			return
 		}
+		b.text(c.ident).text(operator).arg(columnArg(value, c))
 	})
 }
 

@@ -24,10 +24,15 @@ const maxStaleAttempts = 3
 func retryStale(ctx context.Context, q Querier, try func() (refused bool, err error)) error {
 	for attempt := 1; ; attempt++ {
 		refused, err := try()
-		if err == nil || attempt == maxStaleAttempts || !refused && !isStaleStatement(err) || inTransaction(ctx, q) {
+		if err == nil || !canRetryStale(ctx, q, attempt, refused, err) {
 			return err
 		}
 	}
+}
+
+// canRetryStale reports whether retryStale repeats a call that has failed.
+func canRetryStale(ctx context.Context, q Querier, attempt int, refused bool, err error) bool {
+	return attempt < maxStaleAttempts && (refused || isStaleStatement(err)) && !inTransaction(ctx, q)
 }
 
 // isStaleStatement recognizes "cached plan must not change result type" by the function of the server that reports it. The text
@@ -39,18 +44,22 @@ func isStaleStatement(err error) bool {
 
 // query runs a query and passes its rows to read, which must close them.
 func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
-	sent := false
-	err := retryStale(ctx, r.tx, func() (bool, error) {
+	for attempt := 1; ; attempt++ {
 		rows, err := r.tx.Query(ctx, sql, args...) //nolint:rowserrcheck // read checks it
-		if sent = err == nil; !sent {
-			return r.isRefusedValue(err), err
+		sent := err == nil
+		if sent {
+			err = read(rows)
 		}
-		return false, read(rows)
-	})
-	if err != nil && !sent {
-		err = explainSend(ctx, r.tx, sql, args, err)
+		switch {
+		case err == nil:
+			return nil
+		case canRetryStale(ctx, r.tx, attempt, !sent && r.isRefusedValue(err), err):
+			continue
+		case !sent:
+			err = explainSend(ctx, r.tx, sql, args, err)
+		}
+		return r.d.nameParameter(err, sql)
 	}
-	return r.d.nameParameter(err, sql)
 }
 
 // isRefusedValue reports whether an error of Query may come from the driver, which could not encode an argument. Query doesn't
