@@ -1,22 +1,15 @@
 package pgfx_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/internal/testpgbouncer"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
@@ -34,65 +27,18 @@ func pgBouncer(t *testing.T, serverConns int) (pooled, direct pgfx.Config) {
 // database behind it.
 func pgBouncerTo(t *testing.T, address, database string, serverConns int) (pooled pgfx.Config) {
 	t.Helper()
-	binary, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		if binary = "/usr/sbin/pgbouncer"; !exists(binary) {
-			t.Skip("PgBouncer is not installed: apt-get install pgbouncer")
-		}
+	bouncer, err := testpgbouncer.Start(within(t, eventually), address, serverConns)
+	if errors.Is(err, testpgbouncer.ErrNotInstalled) {
+		t.Skip(err)
 	}
-	to, err := pgx.ParseConfig(address)
 	require.NoError(t, err)
-	dir, err := os.MkdirTemp("", "rdsfx-pgbouncer-") //nolint:usetesting // t.TempDir is too long for a socket path
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o777)) // PgBouncer refuses to run as root and changes its user
-	config := fmt.Sprintf(`[databases]
-* = host=%s port=%d user=%s password=%s
-
-[pgbouncer]
-pool_mode = transaction
-default_pool_size = %d
-auth_type = any
-listen_addr =
-unix_socket_dir = %s
-listen_port = 6432
-server_login_retry = 1
-query_wait_timeout = 20
-`, to.Host, to.Port, to.User, to.Password, serverConns, dir)
-	file := filepath.Join(dir, "pgbouncer.ini")
-	require.NoError(t, os.WriteFile(file, []byte(config), 0o644))
-	args := []string{file}
-	if os.Geteuid() == 0 {
-		args = append(args, "-u", "nobody")
-	}
-	var output bytes.Buffer
-	process := exec.CommandContext(context.WithoutCancel(t.Context()), binary, args...)
-	process.Stdout, process.Stderr = &output, &output
-	require.NoError(t, process.Start())
 	t.Cleanup(func() {
-		require.NoError(t, process.Process.Signal(os.Interrupt))
-		_ = process.Wait() // the error only reports the signal
+		require.NoError(t, bouncer.Stop())
 		if t.Failed() {
-			t.Log(output.String())
+			t.Log(bouncer.Output())
 		}
 	})
-	pooled = pgfx.Config{
-		URL: "postgres:///" + database + "?port=6432&user=" + url.QueryEscape(to.User) + "&host=" + dir, Pooler: pgfx.PoolerTransaction,
-	}
-	require.Eventually(t, func() bool {
-		conn, err := pgx.Connect(t.Context(), pooled.URL)
-		if err != nil {
-			_, replied := errors.AsType[*pgconn.PgError](err)
-			return replied
-		}
-		return conn.Close(t.Context()) == nil
-	}, eventually, 10*time.Millisecond, "PgBouncer accepts connections")
-	return pooled
-}
-
-func exists(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
+	return pgfx.Config{URL: bouncer.URL(database), Pooler: pgfx.PoolerTransaction}
 }
 
 // newDatabase creates a database for the test on the shared server and returns its name.

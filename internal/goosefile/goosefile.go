@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -88,7 +89,11 @@ func Parse(name, text string) (File, error) {
 		return f, fmt.Errorf("%s has no version; name it like 00001_%s", name, name)
 	}
 	f.Version = version
-	p := parser{file: &f, text: strings.TrimPrefix(text, "\ufeff")}
+	text, err = sqltext.RemovePsqlCommands(strings.TrimPrefix(text, "\ufeff"))
+	if err != nil {
+		return f, fmt.Errorf("%s: %w", name, err)
+	}
+	p := parser{file: &f, text: text}
 	if err := p.parse(); err != nil {
 		return f, fmt.Errorf("%s: %w", name, err)
 	}
@@ -105,6 +110,7 @@ type parser struct {
 	start int // of the current statement, -1 before its first token
 	up    bool
 	block bool
+	env   bool // variables of the environment are replaced
 }
 
 func (p *parser) parse() error {
@@ -114,55 +120,112 @@ func (p *parser) parse() error {
 		if token.Unterminated {
 			return fmt.Errorf("line %d: a quoted text or comment has no end", p.line(token.Pos))
 		}
+		annotated, err := p.annotated(token)
 		switch {
-		case token.Kind == sqltext.Comment && p.annotated(token):
+		case err != nil:
+			return err
+		case annotated:
 		case token.Kind == sqltext.Space, !p.up:
 		case token.Kind == sqltext.Comment && p.start < 0:
 			p.start = token.Pos // a comment in front belongs to the statement
 		case token.Kind == sqltext.Symbol && token.Text == ";" && !p.block:
-			p.end(token.Pos)
+			if err = p.end(token.Pos); err != nil {
+				return err
+			}
 		case p.start < 0:
 			p.start = token.Pos
 		}
 	}
-	if rest := strings.TrimSpace(p.rest(len(p.text))); p.up && rest != "" && !isComment(rest) {
-		return fmt.Errorf("line %d: the last statement has no semicolon", p.line(p.start))
+	if p.block {
+		return fmt.Errorf("line %d: \"-- +goose StatementEnd\" is missing", p.line(len(p.text)-1))
 	}
-	return nil
+	return p.unfinished(len(p.text))
 }
 
 // annotated handles a goose annotation and reports whether the token is one.
-func (p *parser) annotated(token sqltext.Token) bool {
+func (p *parser) annotated(token sqltext.Token) (bool, error) {
+	if token.Kind != sqltext.Comment {
+		return false, nil
+	}
 	match := annotation.FindStringSubmatch(strings.TrimSpace(token.Text))
 	if match == nil {
-		return false
+		return false, nil
 	}
 	switch strings.ToLower(strings.Join(strings.Fields(match[1]), " ")) {
 	case "up":
 		p.up, p.start = true, -1
 	case "down":
+		err := p.unfinished(token.Pos)
 		p.up, p.start = false, -1
+		return true, err
 	case "no transaction":
 		p.file.Transaction = false
 	case "statementbegin":
 		p.block, p.start = true, -1
 	case "statementend":
-		if p.up {
-			p.end(token.Pos)
-		}
 		p.block = false
+		if p.up {
+			return true, p.end(token.Pos)
+		}
+	case "envsub on":
+		p.env = true
+	case "envsub off":
+		p.env = false
+	default:
+		return true, fmt.Errorf("line %d: goose has no annotation %q", p.line(token.Pos), match[1])
 	}
-	return true
+	return true, nil
+}
+
+// unfinished returns an error if a statement without a semicolon ends at a position.
+func (p *parser) unfinished(at int) error {
+	if rest := strings.TrimSpace(p.rest(at)); p.up && rest != "" && !isComment(rest) {
+		return fmt.Errorf("line %d: the last statement has no semicolon", p.line(p.start+leadingComments(p.rest(at))))
+	}
+	return nil
 }
 
 // end adds the statement that ends at a position.
-func (p *parser) end(at int) {
+func (p *parser) end(at int) error {
 	sql := strings.TrimSpace(p.rest(at))
-	if sql != "" && !isComment(sql) {
-		begin := at - len(strings.TrimLeft(p.rest(at), " \t\r\n"))
-		p.file.Up = append(p.file.Up, Statement{Line: p.line(begin + leadingComments(sql)), SQL: strings.TrimSuffix(sql, ";")})
-	}
+	begin := p.start + len(p.rest(at)) - len(strings.TrimLeft(p.rest(at), " \t\r\n"))
 	p.start = -1
+	if sql == "" || isComment(sql) {
+		return nil
+	}
+	line := p.line(begin + leadingComments(sql))
+	sql = strings.TrimSuffix(sql, ";")
+	if p.env {
+		var err error
+		if sql, err = expand(sql); err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
+		}
+	}
+	p.file.Up = append(p.file.Up, Statement{Line: line, SQL: sql})
+	return nil
+}
+
+var variable = regexp.MustCompile(`\$\$|\$(?:([A-Za-z_]\w*)|\{(\w+)(:?-[^}]*)?\})`)
+
+// expand replaces $NAME, ${NAME} and ${NAME:-default} by variables of the environment.
+func expand(sql string) (string, error) {
+	var errs []error
+	expanded := variable.ReplaceAllStringFunc(sql, func(text string) string {
+		if text == "$$" {
+			return text
+		}
+		match := variable.FindStringSubmatch(text)
+		value, ok := os.LookupEnv(match[1] + match[2])
+		fallback := strings.TrimPrefix(strings.TrimPrefix(match[3], ":"), "-")
+		switch {
+		case ok && (value != "" || !strings.HasPrefix(match[3], ":")):
+			return value
+		case match[3] == "":
+			errs = append(errs, fmt.Errorf("the environment variable %s is not set", match[1]+match[2]))
+		}
+		return fallback
+	})
+	return expanded, errors.Join(errs...)
 }
 
 func (p *parser) rest(end int) string {

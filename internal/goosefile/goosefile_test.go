@@ -50,6 +50,12 @@ func TestParse_RejectsFiles(t *testing.T) {
 		"only down":       {"1_a.sql", "-- +goose Down\nselect 1;\n", "1_a.sql has no statement"},
 		"no semicolon":    {"1_a.sql", "-- +goose Up\nselect 1;\nselect 2\n", "1_a.sql: line 3: the last statement has no semicolon"},
 		"open quotes":     {"1_a.sql", "-- +goose Up\nselect 'a;\n", "1_a.sql: line 2: a quoted text or comment has no end"},
+		"before down":     {"1_a.sql", "-- +goose Up\nselect 1;\nselect 2\n-- +goose Down\nselect 3;\n", "1_a.sql: line 3: the last statement has no semicolon"},
+		"open block":      {"1_a.sql", "-- +goose Up\n-- +goose StatementBegin\nselect 1;\n", `1_a.sql: line 3: "-- +goose StatementEnd" is missing`},
+		"annotation":      {"1_a.sql", "-- +goose Up\n-- +goose Transaction\nselect 1;\n", `1_a.sql: line 2: goose has no annotation "Transaction"`},
+		"psql":            {"1_a.sql", "-- +goose Up\nselect 1;\n\\connect shop\n", `1_a.sql: line 3: \connect is a command of psql and not SQL: remove it`},
+		"copy":            {"1_a.sql", "-- +goose Up\ncopy t from stdin;\nit's\n\\.\n", `1_a.sql: line 2: COPY FROM stdin needs psql`},
+		"no variable":     {"1_a.sql", "-- +goose ENVSUB ON\n-- +goose Up\nselect ${RDSFX_NOT_SET};\n", `1_a.sql: line 3: the environment variable RDSFX_NOT_SET is not set`},
 		"version is zero": {"0_a.sql", "-- +goose Up\nselect 1;\n", "0_a.sql has no version"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,6 +64,22 @@ func TestParse_RejectsFiles(t *testing.T) {
 			require.ErrorContains(t, err, test.want)
 		})
 	}
+}
+
+func TestParse_ReplacesVariables(t *testing.T) {
+	t.Setenv("RDSFX_SCHEMA", "shop")
+	f, err := goosefile.Parse("1_a.sql", "-- +goose Up\n-- +goose ENVSUB ON\nselect '$RDSFX_SCHEMA', '${RDSFX_SCHEMA}', '${RDSFX_X:-x}', '${RDSFX_X-y}', $1, $$a$$;\n"+
+		"-- +goose ENVSUB OFF\nselect '${RDSFX_SCHEMA}';\n")
+	require.NoError(t, err)
+	assert.Equal(t, "select 'shop', 'shop', 'x', 'y', $1, $$a$$", f.Up[0].SQL)
+	assert.Equal(t, "select '${RDSFX_SCHEMA}'", f.Up[1].SQL)
+}
+
+func TestParse_SkipsRestrict(t *testing.T) {
+	t.Parallel()
+	f, err := goosefile.Parse("1_a.sql", "-- +goose Up\n\\restrict abc\ncreate table a (id int);\n\\unrestrict abc\n")
+	require.NoError(t, err)
+	assert.Equal(t, []goosefile.Statement{{Line: 3, SQL: "create table a (id int)"}}, f.Up)
 }
 
 func TestReadDir_OrdersByVersion(t *testing.T) {

@@ -29,19 +29,27 @@ func (e *OrderError) Error() string {
 		strings.Join(e.Files, ", "), e.Newest)
 }
 
-// ChangedError reports applied files whose content has changed since.
+// ChangedError reports applied files whose content has changed since, or one file without a transaction that changed after a part
+// of it was applied.
 type ChangedError struct {
 	// Files are their names, at least one.
 	Files []string
+	// Statements is the number of statements of a partly applied file that are done. It is 0 for applied files.
+	Statements int
 }
 
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("migrate: %s changed after it was applied; restore the file and put the change into a new migration",
-		strings.Join(e.Files, ", "))
+	files := strings.Join(e.Files, ", ")
+	if e.Statements > 0 {
+		return fmt.Sprintf("migrate: the first %d statements of %s changed after they were applied by an interrupted run; "+
+			"restore them, and change only those that follow", e.Statements, files)
+	}
+	return fmt.Sprintf("migrate: %s changed after it was applied; restore the file and put the change into a new migration", files)
 }
 
 // Session describes a session of the server that holds a lock. It contains no statement text.
 type Session struct {
+	// PID is 0 for the holder of the table lease behind a transaction pooler, whose Application names host and process.
 	PID         int32
 	User        string
 	Application string
@@ -52,6 +60,9 @@ type Session struct {
 }
 
 func (s Session) String() string {
+	if s.PID == 0 {
+		return fmt.Sprintf("%s (for %v)", s.Application, s.Age.Round(time.Millisecond))
+	}
 	return fmt.Sprintf("PID %d (user %s, application %q, %s for %v)", s.PID, s.User, s.Application, s.State, s.Age.Round(time.Millisecond))
 }
 
@@ -106,8 +117,8 @@ type StatementError struct {
 	File string
 	Line int
 
-	hint string
-	err  error
+	hints []string
+	err   error
 }
 
 func (e *StatementError) Error() string {
@@ -115,11 +126,7 @@ func (e *StatementError) Error() string {
 	if e.Line > 0 {
 		at = fmt.Sprintf("%s, line %d", e.File, e.Line)
 	}
-	text := fmt.Sprintf("migrate: %s: %v", at, e.err)
-	if e.hint != "" {
-		text += "; " + e.hint
-	}
-	return text
+	return strings.Join(append([]string{fmt.Sprintf("migrate: %s: %v", at, e.err)}, e.hints...), "; ")
 }
 
 func (e *StatementError) Unwrap() error { return e.err }

@@ -19,31 +19,32 @@ type file struct {
 }
 
 // readFiles reads the SQL migrations of a directory and reports all mistakes in them at once.
-func readFiles(files fs.FS, dir string) (fs.FS, map[int64]file, error) {
+func readFiles(files fs.FS, dir string) (map[int64]file, error) {
 	sub, err := fs.Sub(files, dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("migrate: directory %s: %w", dir, err)
+		return nil, fmt.Errorf("migrate: directory %s: %w", dir, err)
 	}
 	read, err := goosefile.ReadDir(sub)
 	if err != nil && !errors.Is(err, goosefile.ErrNoFiles) { // there may be migrations in Go
-		return nil, nil, fmt.Errorf("migrate: directory %s: %w", dir, err)
+		return nil, fmt.Errorf("migrate: directory %s: %w", dir, err)
 	}
 	byVersion := make(map[int64]file, len(read))
 	for _, f := range read {
 		content, err := fs.ReadFile(sub, f.Name)
 		if err != nil {
-			return nil, nil, fmt.Errorf("migrate: directory %s: %s: %w", dir, f.Name, err)
+			return nil, fmt.Errorf("migrate: directory %s: %s: %w", dir, f.Name, err)
 		}
 		sum := sha256.Sum256(bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n")))
 		byVersion[f.Version] = file{File: f, checksum: hex.EncodeToString(sum[:])}
 	}
-	return sub, byVersion, nil
+	return byVersion, nil
 }
 
-// lineOf returns the line of the statement with this number, 0 for one that the file does not have.
-func (f file) lineOf(statement int) int {
-	if statement >= len(f.Up) {
-		return 0
+// checksumOf returns a checksum of the first n statements.
+func (f file) checksumOf(n int) string {
+	hash := sha256.New()
+	for _, statement := range f.Up[:n] {
+		_, _ = fmt.Fprintf(hash, "%d\n%s\n", len(statement.SQL), statement.SQL)
 	}
-	return f.Up[statement].Line
+	return hex.EncodeToString(hash.Sum(nil))
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -40,7 +41,7 @@ const (
 // acquireLock waits until this process may migrate. The context that it returns ends when the lock is lost. The function
 // releases the lock and must be called.
 func (m *migrator) acquireLock(ctx context.Context, db *sql.DB) (context.Context, func(), error) {
-	if m.db.Config().Pooler == pgfx.PoolerTransaction {
+	if m.login.Config().Pooler == pgfx.PoolerTransaction {
 		return m.acquireLease(ctx, db)
 	}
 	session, err := m.login.Session(ctx, "migration-lock")
@@ -76,6 +77,7 @@ func closeSession(ctx context.Context, session *pgx.Conn) {
 // CONCURRENTLY in the other instance would wait forever.
 func (m *migrator) pollLock(ctx context.Context, session *pgx.Conn) error {
 	began := time.Now()
+	var logged time.Time
 	for attempt := 0; ; attempt++ {
 		var granted bool
 		err := session.QueryRow(ctx, "select pg_try_advisory_lock("+lockKey+")", m.settings.table).Scan(&granted)
@@ -89,9 +91,10 @@ func (m *migrator) pollLock(ctx context.Context, session *pgx.Conn) error {
 		if err != nil {
 			return fmt.Errorf("migrate: lock: %w", err)
 		}
-		if attempt == 0 {
+		if time.Since(logged) >= m.settings.progress {
+			logged = time.Now()
 			m.log.Info("waiting for another instance that migrates", zap.Stringers("holders", holders),
-				zap.Duration("lock_wait", m.settings.lockWait))
+				zap.Duration("elapsed", time.Since(began)), zap.Duration("lock_wait", m.settings.lockWait))
 		}
 		wait := minimumPoll + rand.N(min(maximumPoll, minimumPoll<<min(attempt, 4))) //nolint:mnd // doubles four times
 		if time.Since(began)+wait > m.settings.lockWait {
@@ -109,14 +112,14 @@ func (m *migrator) pollLock(ctx context.Context, session *pgx.Conn) error {
 func (m *migrator) acquireLease(ctx context.Context, db *sql.DB) (context.Context, func(), error) {
 	locker, err := lock.NewPostgresTableLocker(
 		lock.WithTableName(m.settings.table+leaseTable), lock.WithTableLeaseDuration(leaseLength),
-		lock.WithTableHeartbeatInterval(leaseHeartbeat),
+		lock.WithTableHeartbeatInterval(leaseHeartbeat), lock.WithTableLogger(slog.New(slog.DiscardHandler)),
 		lock.WithTableLockTimeout(leasePoll, uint64(max(1, m.settings.lockWait/leasePoll))))
 	if err != nil {
 		return nil, nil, fmt.Errorf("migrate: lock: %w", err)
 	}
 	began := time.Now()
 	if err := locker.Lock(own(ctx), db); err != nil {
-		return nil, nil, &LockedError{Waited: time.Since(began), err: err}
+		return nil, nil, &LockedError{Waited: time.Since(began), Holders: m.leaseHolders(ctx, db), err: err}
 	}
 	return ctx, func() {
 		ctx, cancel := context.WithTimeout(own(context.WithoutCancel(ctx)), cleanupTimeout)
@@ -125,6 +128,21 @@ func (m *migrator) acquireLease(ctx context.Context, db *sql.DB) (context.Contex
 			m.log.Warn("migration lease was not released and expires later", zap.Error(err), zap.Duration("lease", leaseLength))
 		}
 	}, nil
+}
+
+// leaseHolders returns the instance that holds the table lease, none if it is not known.
+func (m *migrator) leaseHolders(ctx context.Context, db *sql.DB) []Session {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	var holder Session
+	var age float64
+	err := db.QueryRowContext(ctx, "select locked_by, extract(epoch from now() - locked_at)::float8 from "+ //nolint:gosec // quoted
+		tableIdentifier(m.settings.table+leaseTable)+" where locked").Scan(&holder.Application, &age)
+	if err != nil {
+		return nil
+	}
+	holder.Age = time.Duration(age * float64(time.Second))
+	return []Session{holder}
 }
 
 // Locked calls fn while no other instance is in a Locked call of the same name on this database. Use it for setup steps that run the

@@ -3,7 +3,6 @@ package migrate_test
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/migrate"
 )
@@ -148,23 +146,6 @@ func TestRun_EndsWhenLockIsLost(t *testing.T) {
 		where application_name like '%/migration-lock' and datname = current_database()`))
 	require.ErrorIs(t, <-done, migrate.ErrLockLost)
 	assert.False(t, value[bool](t, db, "select to_regclass('a') is not null"))
-}
-
-func TestRun_WithTableLeaseBehindPooler(t *testing.T) {
-	t.Parallel()
-	db := fxtest.DB(t, fxtest.Config(pgfx.Config{Pooler: pgfx.PoolerTransaction}))
-	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs))
-	assert.Equal(t, 2, value[int](t, db, "select count(*) from runs"))
-	exec(t, db, "update goose_db_version_lock set locked = true, lease_expires_at = now() + interval '1 hour'")
-	var locked *migrate.LockedError
-	more := files("4_more.sql", "-- +goose Up\ncreate table more (id int);\n")
-	maps.Copy(more, usersAndJobs)
-	err := migrate.Run(t.Context(), db, more, migrate.WithLockWait(time.Millisecond))
-	require.ErrorAs(t, err, &locked)
-	require.ErrorContains(t, err, "an unknown session")
-	require.Error(t, errors.Unwrap(locked))
-	exec(t, db, "update goose_db_version_lock set locked = false")
-	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs))
 }
 
 func TestLocked_ExcludesOthers(t *testing.T) {

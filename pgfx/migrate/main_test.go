@@ -21,8 +21,12 @@ import (
 // processURL makes the test binary migrate the database of this URL and exit.
 const processURL = "RDSFX_MIGRATE_PROCESS_URL"
 
-// processSlow makes that process run a migration that sleeps.
-const processSlow = "RDSFX_MIGRATE_PROCESS_SLOW"
+const (
+	// processSlow makes that process run a migration that sleeps.
+	processSlow = "RDSFX_MIGRATE_PROCESS_SLOW"
+	// processPooler is its Config.Pooler.
+	processPooler = "RDSFX_MIGRATE_PROCESS_POOLER"
+)
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(processURL); url != "" {
@@ -41,7 +45,7 @@ func TestMain(m *testing.M) {
 
 func migrateAsProcess(url string, migrations fs.FS) error {
 	ctx := context.Background()
-	db, err := pgfx.Open(pgfx.Config{URL: url}, pgfx.WithSetup(migrate.Step(migrations)))
+	db, err := pgfx.Open(pgfx.Config{URL: url, Pooler: pgfx.PoolerMode(os.Getenv(processPooler))}, pgfx.WithSetup(migrate.Step(migrations)))
 	if err != nil {
 		return err
 	}
@@ -85,4 +89,14 @@ func value[T any](t *testing.T, db *pgfx.DB, sql string, args ...any) T {
 	var v T
 	require.NoError(t, db.Pool().QueryRow(t.Context(), sql, args...).Scan(&v))
 	return v
+}
+
+// started opens and starts a DB that is closed with the test.
+func started(t *testing.T, cfg pgfx.Config, opts ...pgfx.Option) *pgfx.DB {
+	t.Helper()
+	db, err := pgfx.Open(cfg, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close(context.WithoutCancel(t.Context()))) })
+	require.NoError(t, db.Start(t.Context()))
+	return db
 }

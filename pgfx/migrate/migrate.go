@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/pressly/goose/v3"
 	"go.uber.org/fx"
 	"go.uber.org/zap"
@@ -101,31 +100,36 @@ func newMigrator(db *pgfx.DB, files fs.FS, opts []Option) (*migrator, error) {
 	if s.mode == ModeOff {
 		return m, nil
 	}
-	sub, byVersion, err := readFiles(files, s.dir)
-	if err != nil {
+	if m.files, err = readFiles(files, s.dir); err != nil {
 		return nil, err
 	}
-	m.files = byVersion
 	if s.hasOwner() {
 		if m.login, err = pgfx.Open(s.ownerConfig(db.Config()), pgfx.WithLogger(db.Logger())); err != nil {
 			return nil, fmt.Errorf("migrate: owner: %w", err)
 		}
 	}
-	if err := m.open(sub); err != nil {
+	if err := m.open(); err != nil {
 		m.close()
 		return nil, err
 	}
 	return m, nil
 }
 
-func (m *migrator) open(files fs.FS) (err error) {
-	m.statements = &statementRunner{settings: &m.settings, inspect: m.inspect}
+func (m *migrator) open() (err error) {
+	m.statements = &statementRunner{settings: &m.settings, log: m.log, pooler: m.login.Config().Pooler, observe: m.observe}
 	m.sql = sql.OpenDB(connector{m.login.Internals().Connector("migrate"), m.statements})
 	if m.store, err = newStore(m.settings.table, m.files); err != nil {
 		return err
 	}
-	m.provider, err = goose.NewProvider(goose.DialectCustom, m.sql, files, goose.WithStore(m.store), goose.WithDisableGlobalRegistry(true),
-		goose.WithGoMigrations(m.settings.goMigrations...), goose.WithAllowOutofOrder(m.settings.outOfOrder))
+	migrations := slices.Clone(m.settings.goMigrations)
+	for _, f := range m.files {
+		if slices.ContainsFunc(migrations, func(g *goose.Migration) bool { return g.Version == f.Version }) {
+			return fmt.Errorf("migrate: %s and a Go migration have the same version", f.Name)
+		}
+		migrations = append(migrations, m.migrationOf(f))
+	}
+	m.provider, err = goose.NewProvider(goose.DialectCustom, m.sql, nil, goose.WithStore(m.store), goose.WithDisableGlobalRegistry(true),
+		goose.WithGoMigrations(migrations...), goose.WithAllowOutofOrder(m.settings.outOfOrder))
 	if errors.Is(err, goose.ErrNoMigrations) {
 		return fmt.Errorf("migrate: no migration in directory %s: add files such as 00001_users.sql, or correct WithDir", m.settings.dir)
 	}
@@ -142,20 +146,6 @@ func (m *migrator) close() {
 	if m.login != m.db {
 		_ = m.login.Close(context.Background()) // it has no pooled connection, so it cannot block
 	}
-}
-
-// inspect returns the sessions that block a session. Its errors are not reported, because it only completes another error.
-func (m *migrator) inspect(ctx context.Context, pid uint32) []Session {
-	conn, err := m.login.Connect(ctx, "migrate-inspect")
-	if err != nil {
-		return nil
-	}
-	defer closeSession(ctx, conn)
-	blockers, err := blockersOf(ctx, conn, pid)
-	if err != nil {
-		return nil
-	}
-	return blockers
 }
 
 // pending compares the migrations with the version table.
@@ -297,82 +287,4 @@ func (m *migrator) unrecorded(ctx context.Context, checksums map[int64]string) [
 		}
 	}
 	return slices.SortedFunc(slices.Values(files), func(a, b file) int { return cmp.Compare(a.Version, b.Version) })
-}
-
-// applyNext applies the next pending migration. It repeats a migration whose statement timed out waiting for a lock, because its
-// transaction has been rolled back.
-func (m *migrator) applyNext(ctx context.Context) error {
-	m.statements.begin()
-	for {
-		result, err := m.provider.UpByOne(ctx)
-		if err == nil {
-			m.log.Info("migration applied", zap.String("file", m.nameOf(result.Source)), zap.Int64("version", result.Source.Version),
-				zap.Duration("took", result.Duration), zap.Int("statements", m.statements.count))
-			return nil
-		}
-		if cause := context.Cause(ctx); errors.Is(cause, ErrLockLost) {
-			return errors.Join(cause, err)
-		}
-		partial, failed := errors.AsType[*goose.PartialError](err)
-		if !failed {
-			return fmt.Errorf("migrate: %w", err)
-		}
-		name := m.nameOf(partial.Failed.Source)
-		if !isLockTimeout(err) {
-			return m.statementError(ctx, name, partial)
-		}
-		m.log.Warn("migration waits for a lock", zap.String("file", name), zap.Int("attempt", m.statements.attempts),
-			zap.Stringers("blockers", m.statements.blockers))
-		if m.hasTransaction(partial.Failed.Source.Version) && m.statements.pause(ctx) {
-			m.statements.count = 0
-			continue
-		}
-		partial.Err = &LockTimeoutError{
-			Attempts: m.statements.attempts, Elapsed: time.Since(m.statements.began), Holders: m.statements.blockers, err: partial.Err,
-		}
-		return m.statementError(ctx, name, partial)
-	}
-}
-
-// hasTransaction reports whether a migration runs in a transaction, and so can be repeated.
-func (m *migrator) hasTransaction(version int64) bool {
-	f, ok := m.files[version]
-	return !ok || f.Transaction
-}
-
-func (m *migrator) statementError(ctx context.Context, name string, partial *goose.PartialError) error {
-	e := &StatementError{File: name, Line: m.files[partial.Failed.Source.Version].lineOf(m.statements.count), err: partial.Err}
-	switch {
-	case ctx.Err() != nil:
-		e.err = errors.Join(context.Cause(ctx), partial.Err)
-		e.hint = "the start's time ended: raise fx.StartTimeout, or run migrations in a job and use the mode check"
-	case isCode(partial.Err, activeTransaction):
-		e.hint = "put \"-- +goose NO TRANSACTION\" into the file, with this statement alone"
-	case !m.hasTransaction(partial.Failed.Source.Version):
-		e.hint = "the file runs without a transaction: statements before this one are kept, so undo or complete them before the next start"
-		if invalid := m.invalidIndexes(ctx); len(invalid) > 0 {
-			e.hint += fmt.Sprintf("; invalid indexes, which an interrupted CREATE INDEX CONCURRENTLY leaves: %v", invalid)
-		}
-	}
-	return e
-}
-
-// invalidIndexes returns the names of indexes that are not valid.
-func (m *migrator) invalidIndexes(ctx context.Context) []string {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	conn, err := m.login.Connect(ctx, "migrate-inspect")
-	if err != nil {
-		return nil
-	}
-	defer closeSession(ctx, conn)
-	rows, err := conn.Query(ctx, "select indexrelid::regclass::text from pg_index where not indisvalid order by 1")
-	if err != nil {
-		return nil
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil
-	}
-	return names
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"os"
 	osexec "os/exec"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -47,23 +48,35 @@ func TestRun_AppliesEachFileOnce(t *testing.T) {
 
 func TestRun_AppliesOnceForManyProcesses(t *testing.T) {
 	t.Parallel()
-	url := fxtest.URL(t)
+	t.Run("direct", func(t *testing.T) {
+		t.Parallel()
+		url := fxtest.URL(t)
+		migrateInProcesses(t, url, processURL+"="+url)
+	})
+	t.Run("behind PgBouncer", func(t *testing.T) {
+		t.Parallel()
+		pooled, url := pgBouncer(t)
+		migrateInProcesses(t, url, processURL+"="+pooled.URL, processPooler+"="+string(pooled.Pooler))
+	})
+}
+
+// migrateInProcesses starts ten processes with the environment that migrate the empty database at url.
+func migrateInProcesses(t *testing.T, url string, environment ...string) {
+	t.Helper()
 	processes := make([]*osexec.Cmd, 10)
 	for i := range processes {
 		processes[i] = osexec.CommandContext(t.Context(), os.Args[0])
-		processes[i].Env = append(os.Environ(), processURL+"="+url)
+		processes[i].Env = append(os.Environ(), environment...)
 		processes[i].Stderr = os.Stderr
 		require.NoError(t, processes[i].Start())
 	}
 	for _, process := range processes {
 		require.NoError(t, process.Wait())
 	}
-	db, err := pgfx.Open(pgfx.Config{URL: url})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, db.Close(context.WithoutCancel(t.Context()))) }()
-	require.NoError(t, db.Start(t.Context()))
+	db := started(t, pgfx.Config{URL: url})
 	assert.Equal(t, 2, value[int](t, db, "select count(*) from runs"))
 	assert.Equal(t, 4, value[int](t, db, "select count(*) from goose_db_version"), "with goose's own zero version")
+	assert.Equal(t, 3, value[int](t, db, "select count(*) from goose_db_version_checksums where statements_done is null"))
 }
 
 func TestRun_ContinuesAfterKilledProcess(t *testing.T) {
@@ -72,10 +85,7 @@ func TestRun_ContinuesAfterKilledProcess(t *testing.T) {
 	process := osexec.CommandContext(t.Context(), os.Args[0])
 	process.Env = append(os.Environ(), processURL+"="+url, processSlow+"=1")
 	require.NoError(t, process.Start())
-	db, err := pgfx.Open(pgfx.Config{URL: url})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, db.Close(context.WithoutCancel(t.Context()))) }()
-	require.NoError(t, db.Start(t.Context()))
+	db := started(t, pgfx.Config{URL: url})
 	awaitSleep(t, db)
 	require.NoError(t, process.Process.Kill())
 	require.Error(t, process.Wait())
@@ -139,13 +149,26 @@ func TestRun_FailingStatement(t *testing.T) {
 
 func TestRun_FailingFileWithoutTransaction(t *testing.T) {
 	t.Parallel()
-	db, _ := setup(t)
+	db, logs := setup(t)
 	text := "-- +goose NO TRANSACTION\n-- +goose Up\ncreate table a (id int);\ninsert into a values (1), (1);\n" +
 		"create unique index concurrently a_id on a (id);\n"
 	err := migrate.Run(t.Context(), db, files("1_a.sql", text))
 	require.ErrorContains(t, err, "1_a.sql, line 5")
-	require.ErrorContains(t, err, "statements before this one are kept")
-	require.ErrorContains(t, err, "invalid indexes, which an interrupted CREATE INDEX CONCURRENTLY leaves: [a_id]")
+	require.ErrorContains(t, err, "statements before this one are kept, and the next run continues here")
+	require.ErrorContains(t, err, "invalid indexes: [a_id]; the next run replaces those that its CREATE INDEX CONCURRENTLY names")
+
+	changed := strings.Replace(text, "(id int)", "(id bigint)", 1)
+	var changedErr *migrate.ChangedError
+	require.ErrorAs(t, migrate.Run(t.Context(), db, files("1_a.sql", changed)), &changedErr)
+	require.EqualError(t, changedErr, "migrate: the first 2 statements of 1_a.sql changed after they were applied by an interrupted run; "+
+		"restore them, and change only those that follow")
+
+	exec(t, db, "delete from a where ctid = (select min(ctid) from a)")
+	require.NoError(t, migrate.Run(t.Context(), db, files("1_a.sql", text)), "it continues with the index, which it replaces")
+	assert.True(t, value[bool](t, db, "select indisvalid from pg_index where indexrelid = 'a_id'::regclass"))
+	assert.Equal(t, 1, logs.FilterMessage("continuing an interrupted migration").Len())
+	assert.Equal(t, 1, logs.FilterMessage("dropping the invalid index of an interrupted migration").Len())
+	require.NoError(t, migrate.Run(t.Context(), db, files("1_a.sql", text), migrate.WithMode(migrate.ModeCheck)))
 }
 
 func TestRun_HintsAtNoTransaction(t *testing.T) {

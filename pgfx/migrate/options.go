@@ -22,7 +22,7 @@ const (
 	ModeRun Mode = "run"
 	// ModeCheck fails with a [*PendingError] when there are any, and changes nothing.
 	ModeCheck Mode = "check"
-	// ModeOff does not look at the database.
+	// ModeOff does nothing.
 	ModeOff Mode = "off"
 )
 
@@ -32,6 +32,7 @@ const (
 	defaultLockTimeout     = 500 * time.Millisecond
 	defaultDataLockTimeout = 30 * time.Second
 	defaultRetryFor        = time.Minute
+	defaultProgress        = 10 * time.Second
 )
 
 // Option configures the migrations of one database.
@@ -49,6 +50,7 @@ type settings struct {
 	lockTimeout     time.Duration
 	dataLockTimeout time.Duration
 	retryFor        time.Duration
+	progress        time.Duration
 }
 
 // WithDatabase selects the database for [Module] and [Step], as rdsfx.ModuleFor names it. Default: "", the default database.
@@ -67,10 +69,11 @@ func WithDir(dir string) Option {
 	}}
 }
 
-// WithMode sets the mode. It wins over the environment. Default: the variable DATABASE_MIGRATE_MODE, else [ModeRun].
+// WithMode sets the mode, for example from the application's own configuration. It wins over the environment. Default, and for "":
+// the variable DATABASE_MIGRATE_MODE, else [ModeRun].
 func WithMode(mode Mode) Option {
 	return Option{func(s *settings) error {
-		if !mode.valid() {
+		if mode != "" && !mode.valid() {
 			return fmt.Errorf("migrate: WithMode(%q): use one of run, check, off", mode)
 		}
 		s.mode = mode
@@ -105,7 +108,7 @@ func WithOutOfOrder() Option {
 }
 
 // WithOwner sets the login user and, if it differs, the address for migrations. Fields that are set replace those of the
-// database's Config; a URL or Host replaces its whole address. The environment variables have the prefix DATABASE_MIGRATE_, such
+// database's Config; a URL or Host replaces its whole address, with its Pooler. The environment variables have the prefix DATABASE_MIGRATE_, such
 // as DATABASE_MIGRATE_USERNAME and DATABASE_MIGRATE_PASSWORD_FILE. Default: the application's own login user.
 func WithOwner(cfg pgfx.Config) Option {
 	return Option{func(s *settings) error { s.owner = cfg; return nil }}
@@ -134,6 +137,11 @@ func WithDataLockTimeout(d time.Duration) Option {
 	return duration("WithDataLockTimeout", d, func(s *settings) { s.dataLockTimeout = d })
 }
 
+// WithProgress sets how often a running statement and a wait for the migration lock are logged. Default: every 10 s.
+func WithProgress(interval time.Duration) Option {
+	return duration("WithProgress", interval, func(s *settings) { s.progress = interval })
+}
+
 func duration(name string, d time.Duration, set func(*settings)) Option {
 	return Option{func(s *settings) error {
 		if d <= 0 {
@@ -147,7 +155,7 @@ func duration(name string, d time.Duration, set func(*settings)) Option {
 func newSettings(opts []Option) (settings, error) {
 	s := settings{
 		dir: ".", table: defaultTable, lockWait: defaultLockWait, lockTimeout: defaultLockTimeout,
-		dataLockTimeout: defaultDataLockTimeout, retryFor: defaultRetryFor,
+		dataLockTimeout: defaultDataLockTimeout, retryFor: defaultRetryFor, progress: defaultProgress,
 	}
 	var errs []error
 	for _, opt := range opts {
@@ -190,7 +198,7 @@ func (s *settings) ownerConfig(base pgfx.Config) pgfx.Config {
 	c, o := base, s.owner
 	if o.URL != "" || o.Host != "" {
 		c.URL, c.Host, c.Port, c.Username, c.Password, c.PasswordFile = o.URL, o.Host, o.Port, o.Username, o.Password, o.PasswordFile
-		c.Database = o.Database
+		c.Database, c.Pooler = o.Database, o.Pooler
 		if o.URL == "" && o.Database == "" {
 			c.Database = base.Database
 		}

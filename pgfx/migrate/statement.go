@@ -11,9 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
 // lockNotAvailable is the SQLSTATE of a statement that did not get a lock within lock_timeout.
@@ -21,6 +23,9 @@ const lockNotAvailable = "55P03"
 
 // activeTransaction is the SQLSTATE of a statement that cannot run inside a transaction.
 const activeTransaction = "25001"
+
+// invalidTermination is the SQLSTATE of a procedure that ends transactions and was called inside one.
+const invalidTermination = "2D000"
 
 // statusIdle is the transaction status of a connection outside a transaction (PostgreSQL manual, "Message Formats").
 const statusIdle = 'I'
@@ -42,9 +47,12 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.New("migrate: the connector opens connections of another driver than pgx's")
 	}
-	// If this process dies, the server ends its statement within seconds and frees its locks. Some systems do not support it.
-	_, _ = pg.Conn().Exec(ctx, "set client_connection_check_interval = '2s'")
-	return &conn{Conn: pg, run: c.run}, nil
+	opened := &conn{Conn: pg, run: c.run}
+	if c.run.pooler != pgfx.PoolerTransaction { // which would pass the setting on to other clients
+		// If this process dies, the server ends its statement within seconds and frees its locks. Some systems do not support it.
+		_, _ = pg.Conn().Exec(ctx, "set client_connection_check_interval = '2s'")
+	}
+	return opened, nil
 }
 
 // conn is a connection that sets lock_timeout for each statement of a migration.
@@ -53,12 +61,26 @@ type conn struct {
 
 	run     *statementRunner
 	current limit
+	session *session // before the first statement of a migration, nil until then
+	pid     uint32   // of the server process, 0 if it is not known
 }
+
+// session holds the settings of a session that the maintenance of the version table depends on.
+type session struct{ searchPath, role string }
 
 // limit is a lock_timeout, and whether it was set for a transaction only.
 type limit struct {
 	timeout time.Duration
 	inTx    bool
+}
+
+// ResetSession implements driver.SessionResetter. A session that has run a migration is not used again, because its settings may
+// have changed: pg_dump, for example, writes files that empty the search path.
+func (c *conn) ResetSession(ctx context.Context) error {
+	if c.session != nil {
+		return driver.ErrBadConn
+	}
+	return c.Conn.ResetSession(ctx) //nolint:wrapcheck // database/sql compares it
 }
 
 // BeginTx implements driver.ConnBeginTx.
@@ -69,13 +91,48 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 
 // ExecContext implements driver.ExecerContext.
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if ctx.Value(ownKey{}) != nil {
-		return c.Conn.ExecContext(ctx, query, args) //nolint:wrapcheck // it has pgx's prefix
+	if ctx.Value(ownKey{}) == nil {
+		return c.run.exec(ctx, c, query, args)
 	}
-	return c.run.exec(ctx, c, query, args)
+	if err := c.restoreSession(ctx); err != nil {
+		return nil, err
+	}
+	return c.Conn.ExecContext(ctx, query, args) //nolint:wrapcheck // it has pgx's prefix
 }
 
 func (c *conn) inTx() bool { return c.Conn.Conn().PgConn().TxStatus() != statusIdle }
+
+// saveSession remembers the session's settings before a migration changes them.
+func (c *conn) saveSession(ctx context.Context) error {
+	if c.session != nil {
+		return nil
+	}
+	var s session
+	err := c.Conn.Conn().QueryRow(ctx, "select current_setting('search_path'), current_setting('role')").Scan(&s.searchPath, &s.role)
+	if err != nil {
+		return fmt.Errorf("read the session's settings: %w", err)
+	}
+	c.session = &s
+	return nil
+}
+
+// restoreSession undoes settings of a migration, at the end of its transaction, so that the version table is found. Behind a transaction
+// pooler the session serves other clients next, so all settings are undone there.
+func (c *conn) restoreSession(ctx context.Context) error {
+	if c.session == nil {
+		return nil
+	}
+	var err error
+	if c.run.pooler == pgfx.PoolerTransaction {
+		_, err = c.Conn.Conn().Exec(ctx, "reset role; reset all")
+	} else {
+		_, err = c.Conn.Conn().Exec(ctx, "select set_config('role', $1, true), set_config('search_path', $2, true)", c.session.role, c.session.searchPath)
+	}
+	if err != nil {
+		return fmt.Errorf("restore the session's settings: %w", err)
+	}
+	return nil
+}
 
 // setLimit sets lock_timeout, for the transaction if there is one.
 func (c *conn) setLimit(ctx context.Context, timeout time.Duration) error {
@@ -84,52 +141,102 @@ func (c *conn) setLimit(ctx context.Context, timeout time.Duration) error {
 		return nil
 	}
 	value := strconv.FormatInt(timeout.Milliseconds(), 10)
-	if _, err := c.Conn.Conn().Exec(ctx, "select set_config('lock_timeout', $1, $2)", value, want.inTx); err != nil {
+	var pid int32 // that of PgConn is the pooler's
+	err := c.Conn.Conn().QueryRow(ctx, "select pg_backend_pid() from set_config('lock_timeout', $1, $2)", value, want.inTx).Scan(&pid)
+	if err != nil {
 		return fmt.Errorf("set lock_timeout: %w", err)
 	}
-	c.current = want
+	c.current, c.pid = want, uint32(pid) //nolint:gosec // a PID
 	return nil
 }
 
 // statementRunner runs the statements of one run of migrations, one at a time.
 type statementRunner struct {
 	settings *settings
-	inspect  func(ctx context.Context, pid uint32) []Session
+	log      *zap.Logger
+	pooler   pgfx.PoolerMode
+	observe  func(ctx context.Context, pid uint32) observation
 
-	count    int       // of its statements that succeeded
-	attempts int       // of the current migration that ended in a lock timeout
+	file     string    // of the current statement, "" for a migration in Go
+	line     int       // of the current statement
+	count    int       // of the migration's statements that succeeded
+	attempts int       // of the migration that ended in a lock timeout
 	began    time.Time // of the first of them
 	blockers []Session // of the latest of them
 }
 
 // begin starts the accounts of another migration.
 func (r *statementRunner) begin() {
-	r.count, r.attempts, r.began, r.blockers = 0, 0, time.Now(), nil
+	r.file, r.line, r.count, r.attempts, r.began, r.blockers = "", 0, 0, 0, time.Now(), nil
 }
+
+func (r *statementRunner) elapsed() time.Duration { return time.Since(r.began) }
 
 // exec runs a statement. Outside a transaction it repeats one that timed out waiting for a lock, because such a statement has
 // changed nothing. Inside a transaction the whole migration has to be repeated (see migrator.applyNext).
 func (r *statementRunner) exec(ctx context.Context, c *conn, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.saveSession(ctx); err != nil {
+		return nil, err
+	}
 	inTx := c.inTx()
-	for {
-		if err := c.setLimit(ctx, r.lockTimeout(query)); err != nil {
+	if !inTx {
+		if err := dropInvalidIndex(ctx, c.Conn.Conn(), query, r.log); err != nil {
 			return nil, err
 		}
-		stop := r.watchBlockers(ctx, c, query)
-		result, err := c.Conn.ExecContext(ctx, query, args)
-		stop()
+	}
+	for {
+		result, err := r.attempt(ctx, c, query, args)
 		if err == nil {
 			r.count++
 			return result, nil
 		}
 		if !isLockTimeout(err) {
-			return nil, err //nolint:wrapcheck // applyNext adds file and line
+			return nil, err
 		}
 		r.attempts++
 		if inTx || !r.pause(ctx) {
-			return nil, err //nolint:wrapcheck // applyNext adds file and line
+			return nil, err
 		}
 	}
+}
+
+// attempt runs a statement once, with its lock_timeout. Behind a transaction pooler, a setting lasts as long as a transaction, so
+// a statement outside one gets its own, unless the server refuses that.
+func (r *statementRunner) attempt(ctx context.Context, c *conn, query string, args []driver.NamedValue) (driver.Result, error) {
+	timeout := r.lockTimeout(query)
+	if c.inTx() || r.pooler != pgfx.PoolerTransaction {
+		return r.limited(ctx, c, timeout, query, args)
+	}
+	if timeout == 0 {
+		return r.watched(ctx, c, timeout, query, args)
+	}
+	tx, err := c.BeginTx(ctx, driver.TxOptions{})
+	if err != nil {
+		return nil, err
+	}
+	result, err := r.limited(ctx, c, timeout, query, args)
+	if err == nil {
+		return result, tx.Commit() //nolint:wrapcheck // it has pgx's prefix
+	}
+	if rollback := tx.Rollback(); rollback != nil {
+		return nil, errors.Join(err, rollback)
+	}
+	if isCode(err, activeTransaction) || isCode(err, invalidTermination) {
+		return r.watched(ctx, c, timeout, query, args)
+	}
+	return nil, err
+}
+
+func (r *statementRunner) limited(ctx context.Context, c *conn, timeout time.Duration, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.setLimit(ctx, timeout); err != nil {
+		return nil, err
+	}
+	return r.watched(ctx, c, timeout, query, args)
+}
+
+func (r *statementRunner) watched(ctx context.Context, c *conn, timeout time.Duration, query string, args []driver.NamedValue) (driver.Result, error) {
+	defer r.watch(ctx, c.pid, timeout)()
+	return c.Conn.ExecContext(ctx, query, args) //nolint:wrapcheck // applyNext adds file and line
 }
 
 func isLockTimeout(err error) bool { return isCode(err, lockNotAvailable) }
@@ -153,28 +260,6 @@ func (r *statementRunner) pause(ctx context.Context) bool {
 	}
 }
 
-// watchBlockers finds out who blocks a statement while it waits. The first attempt is not watched, since most get their locks at
-// once. stop ends the watch and waits for it.
-func (r *statementRunner) watchBlockers(ctx context.Context, c *conn, query string) (stop func()) {
-	timeout := r.lockTimeout(query)
-	if r.attempts == 0 || timeout == 0 {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	pid, done := c.Conn.Conn().PgConn().PID(), make(chan struct{})
-	go func() {
-		defer close(done)
-		select {
-		case <-time.After(timeout / 2): //nolint:mnd // half of the wait
-			if blockers := r.inspect(ctx, pid); len(blockers) > 0 {
-				r.blockers = blockers
-			}
-		case <-ctx.Done():
-		}
-	}()
-	return func() { cancel(); <-done }
-}
-
 var (
 	leadingComments = regexp.MustCompile(`^(?s:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*`)
 	firstWord       = regexp.MustCompile(`^\w+`)
@@ -193,26 +278,4 @@ func (r *statementRunner) lockTimeout(query string) time.Duration {
 		return r.settings.dataLockTimeout
 	}
 	return r.settings.lockTimeout
-}
-
-const sessionColumns = `a.pid, coalesce(a.usename, ''), coalesce(a.application_name, ''), coalesce(a.state, 'state not visible'),
-	coalesce(extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.backend_start)), 0)::float8`
-
-// blockersOf returns the sessions that block a session.
-func blockersOf(ctx context.Context, conn *pgx.Conn, pid uint32) ([]Session, error) {
-	return sessions(ctx, conn, "select "+sessionColumns+" from pg_stat_activity a where a.pid = any (pg_blocking_pids($1)) order by 1", int32(pid)) //nolint:gosec // a PID
-}
-
-func sessions(ctx context.Context, conn *pgx.Conn, sql string, args ...any) ([]Session, error) {
-	rows, err := conn.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller wraps it
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Session, error) { //nolint:wrapcheck // as above
-		var s Session
-		var age float64
-		err := row.Scan(&s.PID, &s.User, &s.Application, &s.State, &age)
-		s.Age = time.Duration(age * float64(time.Second))
-		return s, err //nolint:wrapcheck // as above
-	})
 }

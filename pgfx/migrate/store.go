@@ -35,9 +35,10 @@ type ownKey struct{}
 
 func own(ctx context.Context) context.Context { return context.WithValue(ctx, ownKey{}, true) }
 
-func (s *store) checksumTable() string {
-	return pgx.Identifier(strings.Split(s.Tablename()+"_checksums", ".")).Sanitize()
-}
+func (s *store) checksumTable() string { return tableIdentifier(s.Tablename() + "_checksums") }
+
+// tableIdentifier quotes the name of a table that may contain a schema.
+func tableIdentifier(name string) string { return pgx.Identifier(strings.Split(name, ".")).Sanitize() }
 
 // CreateVersionTable implements database.Store.
 func (s *store) CreateVersionTable(ctx context.Context, db database.DBTxConn) error {
@@ -57,20 +58,41 @@ func (s *store) Insert(ctx context.Context, db database.DBTxConn, req database.I
 
 func (s *store) record(ctx context.Context, db database.DBTxConn, f file) error {
 	_, err := db.ExecContext(own(ctx), "insert into "+s.checksumTable()+" (version, file, checksum) values ($1, $2, $3) "+
-		"on conflict (version) do update set file = excluded.file, checksum = excluded.checksum", f.Version, f.Name, f.checksum)
+		"on conflict (version) do update set file = excluded.file, checksum = excluded.checksum, statements_done = null", f.Version, f.Name, f.checksum)
 	return err //nolint:wrapcheck // goose wraps it
+}
+
+// recordProgress records how many statements of a file without a transaction are done. It works after ctx has ended too, because
+// the statement has taken effect.
+func (s *store) recordProgress(ctx context.Context, db *sql.DB, f file, done int) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	_, err := db.ExecContext(own(ctx), "insert into "+s.checksumTable()+" (version, file, checksum, statements_done) values ($1, $2, $3, $4) "+
+		"on conflict (version) do update set file = excluded.file, checksum = excluded.checksum, statements_done = excluded.statements_done",
+		f.Version, f.Name, f.checksumOf(done), done)
+	return err //nolint:wrapcheck // the caller wraps it
+}
+
+// progress returns how many statements of an unfinished migration are done, and their checksum.
+func (s *store) progress(ctx context.Context, db *sql.DB, version int64) (done int, checksum string, err error) {
+	err = db.QueryRowContext(ctx, "select statements_done, checksum from "+s.checksumTable()+ //nolint:gosec // a quoted identifier
+		" where version = $1 and statements_done is not null", version).Scan(&done, &checksum)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, "", nil
+	}
+	return done, checksum, err //nolint:wrapcheck // the caller wraps it
 }
 
 // createChecksumTable creates the table of checksums, unless it exists. The caller holds the migration lock.
 func (s *store) createChecksumTable(ctx context.Context, db *sql.DB) error {
 	if _, err := db.ExecContext(own(ctx), "create table if not exists "+s.checksumTable()+
-		" (version bigint primary key, file text not null, checksum text not null)"); err != nil {
+		" (version bigint primary key, file text not null, checksum text not null, statements_done integer)"); err != nil {
 		return fmt.Errorf("migrate: create the table of checksums: %w", err)
 	}
 	return nil
 }
 
-// checksums returns the recorded checksums by version, none when there is no table.
+// checksums returns the recorded checksums of applied files by version, none when there is no table.
 func (s *store) checksums(ctx context.Context, db *sql.DB) (map[int64]string, error) {
 	found := map[int64]string{}
 	var exists bool
@@ -78,7 +100,7 @@ func (s *store) checksums(ctx context.Context, db *sql.DB) (map[int64]string, er
 	if err != nil || !exists {
 		return found, err //nolint:wrapcheck // the caller wraps it
 	}
-	rows, err := db.QueryContext(ctx, "select version, checksum from "+s.checksumTable()) //nolint:gosec // a quoted identifier
+	rows, err := db.QueryContext(ctx, "select version, checksum from "+s.checksumTable()+" where statements_done is null") //nolint:gosec // a quoted identifier
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller wraps it
 	}
