@@ -169,13 +169,14 @@ type TimeoutConfig struct {
 	// It ends statements whose server has vanished. Default: 30 s. Off leaves the kernel's limit, about 15 min.
 	TCPUser time.Duration `env:"TCP_USER_TIMEOUT" json:"tcp_user,omitempty" koanf:"tcp_user" mapstructure:"tcp_user" yaml:"tcp_user,omitempty"`
 	// Statement sets statement_timeout, the longest time that one statement may run. Default: the server's setting.
-	// Off sets it to 0, which is no limit.
+	// Off sets it to 0, which is no limit. It does not apply to setup steps.
 	Statement time.Duration `env:"STATEMENT_TIMEOUT" json:"statement,omitempty" koanf:"statement" mapstructure:"statement" yaml:"statement,omitempty"`
 	// Lock sets lock_timeout, the longest time that a statement may wait for one lock. Default: the server's setting.
 	// Off sets it to 0, which is no limit.
 	Lock time.Duration `env:"LOCK_TIMEOUT" json:"lock,omitempty" koanf:"lock" mapstructure:"lock" yaml:"lock,omitempty"`
 	// IdleInTransaction sets idle_in_transaction_session_timeout, the longest time that a transaction may be idle before
-	// the server ends its session. Default: the server's setting. Off sets it to 0, which is no limit.
+	// the server ends its session. Default: the server's setting. Off sets it to 0, which is no limit. It does not apply to
+	// setup steps.
 	IdleInTransaction time.Duration `env:"IDLE_IN_TRANSACTION_TIMEOUT" json:"idle_in_transaction,omitempty" koanf:"idle_in_transaction" mapstructure:"idle_in_transaction" yaml:"idle_in_transaction,omitempty"`
 }
 

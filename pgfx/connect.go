@@ -37,6 +37,11 @@ func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
 	cc := db.connConfig.Copy()
 	cc.Tracer = nil // the pool's statistics do not include other connections
 	cc.RuntimeParams["application_name"] = applicationName(cc.RuntimeParams["application_name"], purpose)
+	if db.inSetup(ctx) {
+		for _, setting := range requestTimeouts() {
+			delete(cc.RuntimeParams, setting)
+		}
+	}
 	if err := db.prepareConfig(ctx, cc); err != nil {
 		return nil, newConnectError(db.target, err)
 	}

@@ -24,6 +24,8 @@ type connState struct {
 	writeRefused bool
 	// validate reports that the connection must be validated before it is handed out.
 	validate bool
+	// unlimited reports that the timeouts of requests are lifted for a setup step.
+	unlimited bool
 	// types are the types that are registered on the connection.
 	types *typeSet
 }

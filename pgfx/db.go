@@ -69,12 +69,16 @@ type DB struct {
 // The pool's background goroutine runs from now on, so call [DB.Close] even if you never call Start.
 func Open(cfg Config, opts ...Option) (*DB, error) {
 	own := collectOptions(opts)
-	name := own.name
-	resolved, err := configSources{database: name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}.resolve(cfg)
+	resolved, err := configSources{database: own.name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}.resolve(cfg)
 	if err != nil {
 		return nil, err
 	}
-	given := resolved.config
+	return open(resolved, own)
+}
+
+// open is Open with a Config that is complete.
+func open(resolved resolvedConfig, own options) (*DB, error) {
+	name, given := own.name, resolved.config
 	if err := given.validate(name); err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ func (i *Internals) Connector(purpose string) driver.Connector {
 	cc := i.db.connConfig.Copy()
 	cc.Tracer = nil // connections outside the pool are not in its statistics
 	cc.RuntimeParams["application_name"] = applicationName(cc.RuntimeParams["application_name"], purpose)
-	for _, timeout := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+	for _, timeout := range append(requestTimeouts(), "lock_timeout") {
 		delete(cc.RuntimeParams, timeout)
 	}
 	return stdlib.GetConnector(*cc,
@@ -30,3 +30,9 @@ func (i *Internals) Connector(purpose string) driver.Connector {
 
 // EnvPrefix returns the prefix of the environment variables of this database, such as "REPORTING_DATABASE_".
 func (i *Internals) EnvPrefix() string { return envPrefix(i.db.name) }
+
+// OpenWith opens another DB with a Config that the environment does not complete. It has the name and the logger of this one, and
+// none of its other options. Package migrate uses it to log in as the owner of the tables.
+func (i *Internals) OpenWith(cfg Config) (*DB, error) {
+	return open(resolvedConfig{config: cfg}, options{name: i.db.name, logger: i.db.options.logger})
+}

@@ -123,6 +123,9 @@ type SetupStep struct {
 	// what instances cannot do concurrently. Use ctx, or a context made from it, for all statements: the pool refuses other
 	// contexts with [ErrSetupNotFinished] until all steps have run. ctx ends at the deadline of the start; in the background,
 	// when the DB is closed.
+	//
+	// Timeouts.Statement and Timeouts.IdleInTransaction do not apply to statements with ctx, because they are meant for
+	// requests. Timeouts.Lock applies. Limits that the server sets for the user or the database apply as well.
 	Run func(ctx context.Context, db *DB) error
 
 	database string

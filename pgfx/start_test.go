@@ -359,3 +359,36 @@ func TestSetup_UnavailableErrorWrapsFailureOfLastAttempt(t *testing.T) {
 	require.NoError(t, db.Close(within(t, 10*time.Second)))
 	require.ErrorIs(t, db.AwaitReady(t.Context()), pgfx.ErrClosed)
 }
+
+// TestSetup_RunsWithoutTimeoutsOfRequests reads the limits that a setup step and other statements have.
+func TestSetup_RunsWithoutTimeoutsOfRequests(t *testing.T) {
+	t.Parallel()
+	cfg := serverConfig()
+	cfg.Timeouts.Statement, cfg.Timeouts.IdleInTransaction, cfg.Timeouts.Lock = 7*time.Second, 8*time.Second, 9*time.Second
+	cfg.Pool.MaxConns = 1
+	const limits = `select concat_ws(' ', current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout'),
+		current_setting('lock_timeout'))`
+	for _, mode := range []pgfx.StartMode{pgfx.StartRequire, pgfx.StartLazy} {
+		cfg.Start.Mode = mode
+		var onPool, inSQL, separate string
+		db := started(t, cfg, pgfx.WithSetup(pgfx.SetupStep{Name: "limits", Run: func(ctx context.Context, db *pgfx.DB) error {
+			conn, err := db.Connect(ctx, "setup")
+			if err != nil {
+				return err
+			}
+			return errors.Join(
+				db.Pool().QueryRow(ctx, limits).Scan(&onPool),
+				db.SQL().QueryRowContext(ctx, limits).Scan(&inSQL),
+				conn.QueryRow(ctx, limits).Scan(&separate),
+				conn.Close(ctx),
+			)
+		}}))
+		require.NoError(t, db.AwaitReady(within(t, eventually)))
+		assert.Equal(t, "0 0 9s", onPool)
+		assert.Equal(t, "0 0 9s", inSQL)
+		assert.Equal(t, "0 0 9s", separate)
+		var after string
+		require.NoError(t, db.Pool().QueryRow(t.Context(), limits).Scan(&after))
+		assert.Equal(t, "7s 8s 9s", after, "on the same connection")
+	}
+}

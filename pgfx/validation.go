@@ -50,7 +50,7 @@ func (db *DB) prepareAcquired(ctx context.Context, conn *pgx.Conn) (bool, error)
 			return false, db.rejected(ctx, err)
 		}
 	}
-	if !db.refreshTypes(conn, state) {
+	if !db.limitSetup(ctx, conn, state) || !db.refreshTypes(conn, state) {
 		return false, nil
 	}
 	if _, ok := ctx.(*acquireCtx); !ok { // AcquireAllIdle, which is not traced

@@ -136,7 +136,7 @@ func (m *migrator) leaseHolders(ctx context.Context, db *sql.DB) []Session {
 	defer cancel()
 	var holder Session
 	var age float64
-	err := db.QueryRowContext(ctx, "select locked_by, extract(epoch from now() - locked_at)::float8 from "+ //nolint:gosec // quoted
+	err := db.QueryRowContext(ctx, "select locked_by, extract(epoch from now() - locked_at)::float8 from "+
 		tableIdentifier(m.settings.table+leaseTable)+" where locked").Scan(&holder.Application, &age)
 	if err != nil {
 		return nil

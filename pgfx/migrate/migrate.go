@@ -104,7 +104,7 @@ func newMigrator(db *pgfx.DB, files fs.FS, opts []Option) (*migrator, error) {
 		return nil, err
 	}
 	if s.hasOwner() {
-		if m.login, err = pgfx.Open(s.ownerConfig(db.Config()), pgfx.WithLogger(db.Logger())); err != nil {
+		if m.login, err = db.Internals().OpenWith(s.ownerConfig(db.Config())); err != nil {
 			return nil, fmt.Errorf("migrate: owner: %w", err)
 		}
 	}
@@ -116,7 +116,7 @@ func newMigrator(db *pgfx.DB, files fs.FS, opts []Option) (*migrator, error) {
 }
 
 func (m *migrator) open() (err error) {
-	m.statements = &statementRunner{settings: &m.settings, log: m.log, pooler: m.login.Config().Pooler, observe: m.observe}
+	m.statements = &statementRunner{settings: &m.settings, log: m.log, pooler: m.login.Config().Pooler, observer: observer{db: m.login}}
 	m.sql = sql.OpenDB(connector{m.login.Internals().Connector("migrate"), m.statements})
 	if m.store, err = newStore(m.settings.table, m.files); err != nil {
 		return err
@@ -142,6 +142,9 @@ func (m *migrator) open() (err error) {
 func (m *migrator) close() {
 	if m.sql != nil {
 		_ = m.sql.Close() // its connections are closed in any case
+	}
+	if m.statements != nil {
+		m.statements.observer.close(context.Background())
 	}
 	if m.login != m.db {
 		_ = m.login.Close(context.Background()) // it has no pooled connection, so it cannot block

@@ -7,7 +7,6 @@ import (
 	osexec "os/exec"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -125,6 +124,7 @@ func TestRun_ModeFromEnvironment(t *testing.T) {
 	t.Setenv("DATABASE_MIGRATE_MODE", "check")
 	var pending *migrate.PendingError
 	require.ErrorAs(t, migrate.Run(t.Context(), db, usersAndJobs), &pending)
+	require.ErrorAs(t, migrate.Run(t.Context(), db, usersAndJobs, migrate.WithMode("")), &pending, "an empty setting")
 	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs, migrate.WithMode(migrate.ModeOff)), "code wins")
 	t.Setenv("DATABASE_MIGRATE_MODE", "maybe")
 	require.EqualError(t, migrate.Run(t.Context(), db, usersAndJobs), `migrate: DATABASE_MIGRATE_MODE is "maybe": set it to run, check or off`)
@@ -177,29 +177,6 @@ func TestRun_HintsAtNoTransaction(t *testing.T) {
 	err := migrate.Run(t.Context(), db, files("1_a.sql", "-- +goose Up\ncreate table a (id int);\ncreate index concurrently on a (id);\n"))
 	require.ErrorContains(t, err, `1_a.sql, line 3`)
 	require.ErrorContains(t, err, `put "-- +goose NO TRANSACTION" into the file`)
-}
-
-func TestRun_RejectsFiles(t *testing.T) {
-	t.Parallel()
-	db, _ := setup(t)
-	up := "-- +goose Up\nselect 1;\n"
-	for name, test := range map[string]struct {
-		files fstest.MapFS
-		want  string
-	}{
-		"no version":      {files("users.sql", up), "users.sql has no version; name it like 00001_users.sql"},
-		"two of one":      {files("1_a.sql", up, "01_b.sql", up), "01_b.sql and 1_a.sql have the same version"},
-		"no annotation":   {files("1_a.sql", "select 1;"), `1_a.sql has no statement after "-- +goose Up"`},
-		"no statement":    {files("1_a.sql", "-- +goose Up\n-- later\n-- +goose Down\ndrop table a;\n"), "1_a.sql has no statement"},
-		"empty directory": {files(), "no migration in directory ."},
-		"no semicolon":    {files("1_a.sql", "-- +goose Up\nselect 1\n"), "1_a.sql: line 2: the last statement has no semicolon"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			require.ErrorContains(t, migrate.Run(t.Context(), db, test.files), test.want)
-		})
-	}
-	require.ErrorContains(t, migrate.Run(t.Context(), db, usersAndJobs, migrate.WithDir("sql")), "directory sql")
 }
 
 func TestRun_ChangedFile(t *testing.T) {
@@ -255,45 +232,9 @@ func TestRun_GoMigration(t *testing.T) {
 	assert.Equal(t, 3, value[int](t, db, "select count(*) from runs"))
 }
 
-func TestRun_AsOwner(t *testing.T) {
-	t.Parallel()
-	db, _ := setup(t)
-	owner := "owner_" + value[string](t, db, "select md5(current_database())")
-	exec(t, db, `create role "`+owner+`" login password 'secret'`)
-	exec(t, db, `grant create on schema public to "`+owner+`"`)
-	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs, migrate.WithOwner(pgfx.Config{Username: owner, Password: "secret"})))
-	assert.Equal(t, owner, value[string](t, db, "select tableowner from pg_tables where tablename = 'users'"))
-	exec(t, db, `drop owned by "`+owner+`" cascade`)
-	exec(t, db, `drop role "`+owner+`"`)
-}
-
-func TestRun_AtAddressOfOwner(t *testing.T) {
-	t.Parallel()
-	db, _ := setup(t)
-	url := fxtest.URL(t)
-	require.NoError(t, migrate.Run(t.Context(), db, usersAndJobs, migrate.WithOwner(pgfx.Config{URL: url})))
-	assert.False(t, value[bool](t, db, "select to_regclass('users') is not null"), "the owner's address is another database")
-	err := migrate.Run(t.Context(), db, usersAndJobs, migrate.WithOwner(pgfx.Config{Host: "postgres://x"}))
-	require.ErrorContains(t, err, "migrate: owner: ")
-}
-
 func TestStep_BelongsToDatabase(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "reporting", migrate.Step(usersAndJobs, migrate.WithDatabase("reporting")).Database())
-}
-
-func TestRun_CancelledLeavesNothing(t *testing.T) {
-	t.Parallel()
-	db, _ := setup(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- migrate.Run(ctx, db, slow) }()
-	awaitSleep(t, db)
-	cancel()
-	err := <-done
-	require.ErrorIs(t, err, context.Canceled)
-	require.ErrorContains(t, err, "1_a.sql, line 3")
-	require.NoError(t, migrate.Run(t.Context(), db, files("1_a.sql", "-- +goose Up\ncreate table a (id int);\n")))
 }
 
 func TestRun_RejectsOptions(t *testing.T) {
@@ -303,6 +244,7 @@ func TestRun_RejectsOptions(t *testing.T) {
 		`migrate: WithMode("x"): use one of run, check, off`:        migrate.WithMode("x"),
 		`migrate: WithDir("/x"): use a path of io/fs`:               migrate.WithDir("/x"),
 		`migrate: WithTable: use a table name`:                      migrate.WithTable(" "),
+		`migrate: WithProgress(0s): use a positive duration`:        migrate.WithProgress(0),
 		`migrate: WithLockWait(-1s): use a positive duration`:       migrate.WithLockWait(-time.Second),
 		`migrate: WithLockTimeout(0s, 1s): use positive durations`:  migrate.WithLockTimeout(0, time.Second),
 		`migrate: WithDataLockTimeout(0s): use a positive duration`: migrate.WithDataLockTimeout(0),

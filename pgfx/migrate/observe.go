@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
 // observation is what the server reports about a running statement.
@@ -32,14 +34,17 @@ func (r *statementRunner) watch(ctx context.Context, pid uint32, timeout time.Du
 		defer close(done)
 		progress := time.NewTicker(r.settings.progress)
 		defer progress.Stop()
+		if blocked != nil {
+			r.observer.connect(ctx) // which may take longer than the wait for the lock
+		}
 		for {
 			select {
 			case <-blocked:
-				if seen := r.observe(ctx, pid); len(seen.blockers) > 0 {
+				if seen := r.observer.observe(ctx, pid); len(seen.blockers) > 0 {
 					r.blockers = seen.blockers
 				}
 			case <-progress.C:
-				seen := r.observe(ctx, pid)
+				seen := r.observer.observe(ctx, pid)
 				if ctx.Err() == nil {
 					r.log.Info("migration statement is still running", append(seen.fields(),
 						zap.String("file", file), zap.Int("line", line), zap.Duration("elapsed", time.Since(began)))...)
@@ -69,21 +74,41 @@ func (o observation) fields() []zap.Field {
 	return fields
 }
 
-// observe returns what the server reports about a session. Its errors are not reported, because it only completes a message.
-func (m *migrator) observe(ctx context.Context, pid uint32) (seen observation) {
+// observer observes statements over a separate connection, which it opens when it first needs it. Its errors are not reported,
+// because it only completes other messages. It is not safe for concurrent use.
+type observer struct {
+	db   *pgfx.DB
+	conn *pgx.Conn
+}
+
+// connect opens the connection, unless it is open.
+func (o *observer) connect(ctx context.Context) {
+	if o.conn == nil || o.conn.IsClosed() {
+		o.conn, _ = o.db.Connect(ctx, "migrate-inspect") // nil after an error
+	}
+}
+
+func (o *observer) close(ctx context.Context) {
+	if o.conn != nil {
+		closeSession(ctx, o.conn)
+	}
+}
+
+// observe returns what the server reports about a session.
+func (o *observer) observe(ctx context.Context, pid uint32) (seen observation) {
 	if pid == 0 {
 		return seen
 	}
-	conn, err := m.login.Connect(ctx, "migrate-inspect")
-	if err != nil {
+	if o.connect(ctx); o.conn == nil {
 		return seen
 	}
-	defer closeSession(ctx, conn)
-	_ = conn.QueryRow(ctx, `select coalesce(a.wait_event_type || ': ' || a.wait_event, ''), coalesce(p.phase, ''),
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout) // the end of ctx would close the connection
+	defer cancel()
+	_ = o.conn.QueryRow(ctx, `select coalesce(a.wait_event_type || ': ' || a.wait_event, ''), coalesce(p.phase, ''),
 			coalesce(p.blocks_done, 0), coalesce(p.blocks_total, 0)
 		from pg_stat_activity a left join pg_stat_progress_create_index p on p.pid = a.pid where a.pid = $1`,
 		int32(pid)).Scan(&seen.wait, &seen.phase, &seen.done, &seen.total) //nolint:gosec // a PID
-	seen.blockers, _ = sessions(ctx, conn, "select "+sessionColumns+` from pg_stat_activity a
+	seen.blockers, _ = sessions(ctx, o.conn, "select "+sessionColumns+` from pg_stat_activity a
 		where a.pid = any (pg_blocking_pids($1)) order by 1`, int32(pid)) //nolint:gosec // a PID
 	return seen
 }

@@ -108,8 +108,8 @@ func WithOutOfOrder() Option {
 }
 
 // WithOwner sets the login user and, if it differs, the address for migrations. Fields that are set replace those of the
-// database's Config; a URL or Host replaces its whole address, with its Pooler. The environment variables have the prefix DATABASE_MIGRATE_, such
-// as DATABASE_MIGRATE_USERNAME and DATABASE_MIGRATE_PASSWORD_FILE. Default: the application's own login user.
+// database's Config; a URL or Host replaces its whole address, with its Pooler. The environment variables have the prefix
+// DATABASE_MIGRATE_, such as DATABASE_MIGRATE_USERNAME and DATABASE_MIGRATE_PASSWORD_FILE. Default: the application's own login user.
 func WithOwner(cfg pgfx.Config) Option {
 	return Option{func(s *settings) error { s.owner = cfg; return nil }}
 }

@@ -47,7 +47,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.New("migrate: the connector opens connections of another driver than pgx's")
 	}
-	opened := &conn{Conn: pg, run: c.run}
+	opened := &conn{Conn: pg, run: c.run, current: limit{timeout: -1}}
 	if c.run.pooler != pgfx.PoolerTransaction { // which would pass the setting on to other clients
 		// If this process dies, the server ends its statement within seconds and frees its locks. Some systems do not support it.
 		_, _ = pg.Conn().Exec(ctx, "set client_connection_check_interval = '2s'")
@@ -75,7 +75,7 @@ type limit struct {
 }
 
 // ResetSession implements driver.SessionResetter. A session that has run a migration is not used again, because its settings may
-// have changed: pg_dump, for example, writes files that empty the search path.
+// have changed. Files of pg_dump, for example, empty the search path.
 func (c *conn) ResetSession(ctx context.Context) error {
 	if c.session != nil {
 		return driver.ErrBadConn
@@ -155,7 +155,7 @@ type statementRunner struct {
 	settings *settings
 	log      *zap.Logger
 	pooler   pgfx.PoolerMode
-	observe  func(ctx context.Context, pid uint32) observation
+	observer observer
 
 	file     string    // of the current statement, "" for a migration in Go
 	line     int       // of the current statement
@@ -208,7 +208,7 @@ func (r *statementRunner) attempt(ctx context.Context, c *conn, query string, ar
 		return r.limited(ctx, c, timeout, query, args)
 	}
 	if timeout == 0 {
-		return r.watched(ctx, c, timeout, query, args)
+		return r.unlimited(ctx, c, query, args)
 	}
 	tx, err := c.BeginTx(ctx, driver.TxOptions{})
 	if err != nil {
@@ -222,19 +222,29 @@ func (r *statementRunner) attempt(ctx context.Context, c *conn, query string, ar
 		return nil, errors.Join(err, rollback)
 	}
 	if isCode(err, activeTransaction) || isCode(err, invalidTermination) {
-		return r.watched(ctx, c, timeout, query, args)
+		return r.unlimited(ctx, c, query, args)
 	}
 	return nil, err
 }
 
-func (r *statementRunner) limited(ctx context.Context, c *conn, timeout time.Duration, query string, args []driver.NamedValue) (driver.Result, error) {
+// unlimited runs a statement outside a transaction behind a transaction pooler. It is not known in which session it runs.
+func (r *statementRunner) unlimited(ctx context.Context, c *conn, query string, args []driver.NamedValue) (driver.Result, error) {
+	c.pid = 0
+	return r.watched(ctx, c, 0, query, args)
+}
+
+func (r *statementRunner) limited(
+	ctx context.Context, c *conn, timeout time.Duration, query string, args []driver.NamedValue,
+) (driver.Result, error) {
 	if err := c.setLimit(ctx, timeout); err != nil {
 		return nil, err
 	}
 	return r.watched(ctx, c, timeout, query, args)
 }
 
-func (r *statementRunner) watched(ctx context.Context, c *conn, timeout time.Duration, query string, args []driver.NamedValue) (driver.Result, error) {
+func (r *statementRunner) watched(
+	ctx context.Context, c *conn, timeout time.Duration, query string, args []driver.NamedValue,
+) (driver.Result, error) {
 	defer r.watch(ctx, c.pid, timeout)()
 	return c.Conn.ExecContext(ctx, query, args) //nolint:wrapcheck // applyNext adds file and line
 }

@@ -67,15 +67,15 @@ func (s *store) record(ctx context.Context, db database.DBTxConn, f file) error 
 func (s *store) recordProgress(ctx context.Context, db *sql.DB, f file, done int) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	_, err := db.ExecContext(own(ctx), "insert into "+s.checksumTable()+" (version, file, checksum, statements_done) values ($1, $2, $3, $4) "+
-		"on conflict (version) do update set file = excluded.file, checksum = excluded.checksum, statements_done = excluded.statements_done",
-		f.Version, f.Name, f.checksumOf(done), done)
+	statement := "insert into " + s.checksumTable() + ` (version, file, checksum, statements_done) values ($1, $2, $3, $4)
+		on conflict (version) do update set file = excluded.file, checksum = excluded.checksum, statements_done = excluded.statements_done`
+	_, err := db.ExecContext(own(ctx), statement, f.Version, f.Name, f.checksumOf(done), done)
 	return err //nolint:wrapcheck // the caller wraps it
 }
 
 // progress returns how many statements of an unfinished migration are done, and their checksum.
 func (s *store) progress(ctx context.Context, db *sql.DB, version int64) (done int, checksum string, err error) {
-	err = db.QueryRowContext(ctx, "select statements_done, checksum from "+s.checksumTable()+ //nolint:gosec // a quoted identifier
+	err = db.QueryRowContext(ctx, "select statements_done, checksum from "+s.checksumTable()+
 		" where version = $1 and statements_done is not null", version).Scan(&done, &checksum)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, "", nil
@@ -100,7 +100,8 @@ func (s *store) checksums(ctx context.Context, db *sql.DB) (map[int64]string, er
 	if err != nil || !exists {
 		return found, err //nolint:wrapcheck // the caller wraps it
 	}
-	rows, err := db.QueryContext(ctx, "select version, checksum from "+s.checksumTable()+" where statements_done is null") //nolint:gosec // a quoted identifier
+	rows, err := db.QueryContext(ctx, "select version, checksum from "+s.checksumTable()+ //nolint:gosec // a quoted identifier
+		" where statements_done is null")
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller wraps it
 	}
