@@ -86,6 +86,13 @@ func cloneTemplate(ctx context.Context, adminURL, name string, s settings) error
 	if _, err := admin.Exec(ctx, "create database "+quote(name)+" template "+quote(source)+copyStrategy(admin)); err != nil {
 		return fmt.Errorf("create database %s from %s: %w", name, source, permissionHint(err))
 	}
+	if source == emptyTemplate {
+		return nil
+	}
+	if err := copyDatabaseSettings(ctx, admin, source, name); err != nil {
+		_, dropErr := admin.Exec(context.WithoutCancel(ctx), "drop database if exists "+quote(name))
+		return errors.Join(err, dropErr)
+	}
 	return nil
 }
 

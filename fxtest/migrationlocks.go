@@ -49,7 +49,7 @@ type StatementLocks struct {
 
 // TableLocks describes what a statement does to a table.
 type TableLocks struct {
-	// Table is the name, with its schema unless that is in the search path.
+	// Table is the name, with its schema unless that is public.
 	Table string
 	// Modes are the lock modes that the statement acquired, as pg_locks names them, without those that the transaction held
 	// before it.
@@ -96,9 +96,6 @@ func WithDatabase(opts ...Option) LockOption {
 	return func(s *lockSettings) { s.database = append(s.database, opts...) }
 }
 
-// lockPermit in a statement's comment, with a reason, suppresses its findings.
-const lockPermit = "locks-ok:"
-
 // MigrationLocks applies goose migrations to a fresh database, statement by statement. After each one it reads from pg_locks and
 // the catalogs which tables are locked, rewritten and scanned. It observes and does not parse, so it reports only real effects.
 //
@@ -109,6 +106,7 @@ const lockPermit = "locks-ok:"
 //
 //   - A table is scanned or rewritten while the transaction blocks other sessions of an existing table.
 //   - One transaction holds ACCESS EXCLUSIVE locks on several existing tables.
+//   - A statement with CONCURRENTLY is in a transaction, where the server refuses it.
 //   - A migration removes a column that a model of [WithUsedModels] uses.
 //
 // A comment "locks-ok: reason" in the statement permits it.
@@ -149,6 +147,9 @@ func migrationLocks(tb testing.TB, files, seeds fs.FS, s *lockSettings) (*LockRe
 		if text := seedTexts[migration.Name]; text != "" {
 			if _, err := conn.PgConn().Exec(ctx, text).ReadAll(); err != nil {
 				return nil, fmt.Errorf("seeds of %w", locateError(migration.Name, text, err))
+			}
+			if err := cleanSession(ctx, conn); err != nil {
+				return nil, fmt.Errorf("seeds of %s: %w", migration.Name, err)
 			}
 		}
 		o := &lockObserver{conn: conn, file: migration, settings: s}
@@ -260,7 +261,7 @@ func (o *lockObserver) run(ctx context.Context) error {
 				return err
 			}
 		}
-		return o.removedColumns(ctx, columns)
+		return o.finish(ctx, columns)
 	}
 	if err := o.exec(ctx, "begin"); err != nil {
 		return err
@@ -270,7 +271,14 @@ func (o *lockObserver) run(ctx context.Context) error {
 	}
 	state := o.existing
 	for _, statement := range o.file.Up {
-		if state, err = o.statement(ctx, statement, state); err != nil {
+		if state, err = o.statement(ctx, statement, state); isActiveTransaction(err) {
+			o.add(statement.Line, "the statement cannot run inside a transaction", "put it alone into a file with \"-- +goose NO TRANSACTION\"")
+			if err := o.runAlone(ctx); err != nil {
+				return err
+			}
+			return o.finish(ctx, columns)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -278,6 +286,14 @@ func (o *lockObserver) run(ctx context.Context) error {
 		return err
 	}
 	o.heldTooLong()
+	return o.finish(ctx, columns)
+}
+
+// finish cleans the session for the next file and checks which columns the file removed.
+func (o *lockObserver) finish(ctx context.Context, columns map[[2]string]bool) error {
+	if err := cleanSession(ctx, o.conn); err != nil {
+		return fmt.Errorf("%s: %w", o.file.Name, err)
+	}
 	return o.removedColumns(ctx, columns)
 }
 
@@ -292,7 +308,7 @@ func (o *lockObserver) alone(ctx context.Context, statement goosefile.Statement)
 		return err
 	}
 	_, err = o.statement(ctx, statement, o.existing)
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == activeTransaction {
+	if isActiveTransaction(err) {
 		if err := o.exec(ctx, "rollback"); err != nil {
 			return err
 		}
@@ -309,6 +325,26 @@ func (o *lockObserver) alone(ctx context.Context, statement goosefile.Statement)
 // activeTransaction is the SQLSTATE of a statement that cannot run inside a transaction.
 const activeTransaction = "25001"
 
+func isActiveTransaction(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == activeTransaction
+}
+
+// runAlone applies the statements of a file without a transaction, and without observing them, so that later files can run.
+func (o *lockObserver) runAlone(ctx context.Context) error {
+	if err := o.exec(ctx, "rollback"); err != nil {
+		return err
+	}
+	o.locks.Statements = nil
+	for _, statement := range o.file.Up {
+		o.locks.Statements = append(o.locks.Statements, StatementLocks{Line: statement.Line, SQL: statement.SQL})
+		if err := o.exec(ctx, statement.SQL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (o *lockObserver) exec(ctx context.Context, sql string) error {
 	_, err := o.conn.PgConn().Exec(ctx, sql).ReadAll()
 	return locateError(o.file.Name, sql, err)
@@ -316,14 +352,14 @@ func (o *lockObserver) exec(ctx context.Context, sql string) error {
 
 // tables returns the state of all tables of the application: the locks that this session holds, and the scans of its transaction.
 func (o *lockObserver) tables(ctx context.Context) (map[string]tableState, error) {
-	rows, err := o.conn.Query(ctx, `select c.oid::regclass::text, coalesce(pg_relation_filenode(c.oid), 0)::int8,
+	rows, err := o.conn.Query(ctx, `select case when n.nspname = 'public' then quote_ident(c.relname) else format('%I.%I', n.nspname, c.relname) end, coalesce(pg_relation_filenode(c.oid), 0)::int8,
 			coalesce(pg_stat_get_xact_numscans(c.oid), 0),
 			coalesce(array_agg(distinct l.mode) filter (where l.mode is not null and l.mode <> 'AccessShareLock'), '{}')
-		from pg_class c left join pg_locks l on l.pid = pg_backend_pid() and l.locktype = 'relation' and l.relation = c.oid and l.granted
+		from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_locks l on l.pid = pg_backend_pid() and l.locktype = 'relation' and l.relation = c.oid and l.granted
 			and l.database = (select oid from pg_database where datname = current_database())
-		where c.relkind in ('r', 'p', 'm') and c.relnamespace::regnamespace::text not in ('pg_catalog', 'information_schema', 'pg_toast')
+		where c.relkind in ('r', 'p', 'm') and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
 			and c.relname <> 'goose_db_version'
-		group by c.oid`)
+		group by c.oid, n.nspname`)
 	if err != nil {
 		return nil, fmt.Errorf("%s: read the locks: %w", o.file.Name, err)
 	}
@@ -363,125 +399,4 @@ func (o *lockObserver) statement(ctx context.Context, s goosefile.Statement, bef
 	o.locks.Statements = append(o.locks.Statements, locks)
 	o.assess(s, locks, began)
 	return after, nil
-}
-
-// blockingModes are the lock modes that block writers (PostgreSQL manual, "Explicit Locking").
-var blockingModes = []string{"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"}
-
-const accessExclusive = "AccessExclusiveLock"
-
-// assess adds the findings of a statement.
-func (o *lockObserver) assess(s goosefile.Statement, locks StatementLocks, began time.Time) {
-	fresh := 0
-	var scanned []string
-	for _, table := range locks.Tables {
-		if slices.ContainsFunc(table.Modes, func(mode string) bool { return slices.Contains(blockingModes, mode) }) {
-			o.blocking = true
-		}
-		if slices.Contains(table.Modes, accessExclusive) {
-			o.exclusive[table.Table] = began
-			fresh++
-		}
-		switch {
-		case table.Rewritten:
-			scanned = append(scanned, table.Table+" is rewritten")
-		case table.Scanned:
-			scanned = append(scanned, table.Table+" is scanned")
-		}
-	}
-	if strings.Contains(s.SQL, lockPermit) {
-		return
-	}
-	if o.blocking && len(scanned) > 0 {
-		o.add(s.Line, strings.Join(scanned, " and ")+" while a lock blocks other sessions", saferWay(s.SQL))
-	}
-	if fresh > 0 && len(o.exclusive) > 1 {
-		tables := strings.Join(slices.Sorted(maps.Keys(o.exclusive)), " and ")
-		o.add(s.Line, "one transaction holds ACCESS EXCLUSIVE locks on "+tables, "change one table in each migration")
-	}
-}
-
-func (o *lockObserver) add(line int, problem, fix string) {
-	o.findings = append(o.findings, LockFinding{File: o.file.Name, Line: line, Problem: problem, Fix: fix})
-}
-
-// heldTooLong adds a finding for ACCESS EXCLUSIVE locks that outlast the limit.
-func (o *lockObserver) heldTooLong() {
-	if o.settings.maxLocked <= 0 {
-		return
-	}
-	for _, table := range slices.Sorted(maps.Keys(o.exclusive)) {
-		if held := time.Since(o.exclusive[table]); held > o.settings.maxLocked {
-			o.add(o.file.Up[0].Line, fmt.Sprintf("%s has an ACCESS EXCLUSIVE lock for %v", table, held.Round(time.Millisecond)),
-				"move other statements into another migration")
-		}
-	}
-}
-
-// saferWay names a safer way to the effect of a statement.
-func saferWay(sql string) string {
-	words := " " + strings.ToLower(strings.Join(strings.Fields(sql), " ")) + " "
-	has := func(text string) bool { return strings.Contains(words, " "+text+" ") }
-	switch {
-	case has("index"):
-		return "use CREATE INDEX CONCURRENTLY in a file with \"-- +goose NO TRANSACTION\""
-	case has("type"):
-		return "add a column of the new type, fill it in batches, and switch to it"
-	case has("set not null"):
-		return "add CHECK (column IS NOT NULL) NOT VALID, validate it in another migration, then set NOT NULL"
-	case has("unique"), has("primary key"):
-		return "create the unique index CONCURRENTLY, then add the constraint USING INDEX"
-	case has("foreign key"), has("references"), has("check"):
-		return "add the constraint NOT VALID, and validate it in another migration"
-	case has("add"):
-		return "add the column without a volatile default, set the default, and fill the rows in batches"
-	case has("update"), has("delete"), has("insert"):
-		return "change rows in a migration without schema changes, in batches"
-	}
-	return "split the change into steps that need no scan under this lock"
-}
-
-// usedColumns returns the columns of the models that exist, as table and column.
-func (o *lockObserver) usedColumns(ctx context.Context) (map[[2]string]bool, error) {
-	used := map[[2]string]bool{}
-	for _, model := range o.settings.models {
-		for _, column := range model.Columns() {
-			exists, err := o.columnExists(ctx, model.Table(), column)
-			if err != nil {
-				return nil, err
-			}
-			if exists {
-				used[[2]string{model.Table(), column}] = true
-			}
-		}
-	}
-	return used, nil
-}
-
-func (o *lockObserver) columnExists(ctx context.Context, table, column string) (exists bool, err error) {
-	err = o.conn.QueryRow(ctx, `select exists (select from pg_attribute where attrelid = to_regclass($1) and attname = $2 and not attisdropped)`,
-		table, column).Scan(&exists)
-	if err != nil {
-		return false, fmt.Errorf("%s: read the columns: %w", o.file.Name, err)
-	}
-	return exists, nil
-}
-
-// removedColumns adds a finding for each used column that does not exist any more.
-func (o *lockObserver) removedColumns(ctx context.Context, used map[[2]string]bool) error {
-	if slices.ContainsFunc(o.file.Up, func(s goosefile.Statement) bool { return strings.Contains(s.SQL, lockPermit) }) {
-		return nil
-	}
-	columns := slices.SortedFunc(maps.Keys(used), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
-	for _, column := range columns {
-		exists, err := o.columnExists(ctx, column[0], column[1])
-		if err != nil {
-			return err
-		}
-		if !exists {
-			o.add(o.file.Up[0].Line, fmt.Sprintf("column %s of table %s, which a model uses, is removed", column[1], column[0]),
-				"remove the field first, deploy, and drop the column in a later release")
-		}
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package fxtest_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -85,16 +86,56 @@ func TestMigrationLocks_PermitsSafeStatements(t *testing.T) {
 func TestMigrationLocks_ReportsMistakes(t *testing.T) {
 	t.Parallel()
 	for want, test := range map[string]struct{ files, seeds fstest.MapFS }{
-		"no *.sql file":                   {fstest.MapFS{}, nil},
-		"1_users.sql, line 2":             {fstest.MapFS{"1_users.sql": sql("-- +goose Up\nselect 1/0;\n")}, nil},
-		"no migration has this name":      {fstest.MapFS{"1_users.sql": sql(createUsers)}, fstest.MapFS{"2_x.sql": sql("select 1")}},
-		"seeds of 1_users.sql":            {fstest.MapFS{"1_users.sql": sql(createUsers)}, fstest.MapFS{"1_users.sql": sql("select 1/0")}},
-		"cannot run inside a transaction": {fstest.MapFS{"1_users.sql": sql(createUsers + "create index concurrently on users (email);\n")}, nil},
+		"no *.sql file":              {fstest.MapFS{}, nil},
+		"1_users.sql, line 2":        {fstest.MapFS{"1_users.sql": sql("-- +goose Up\nselect 1/0;\n")}, nil},
+		"no migration has this name": {fstest.MapFS{"1_users.sql": sql(createUsers)}, fstest.MapFS{"2_x.sql": sql("select 1")}},
+		"seeds of 1_users.sql":       {fstest.MapFS{"1_users.sql": sql(createUsers)}, fstest.MapFS{"1_users.sql": sql("select 1/0")}},
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
 			_, err := fxtest.MigrationLocksError(t, test.files, test.seeds)
 			require.ErrorContains(t, err, want)
+		})
+	}
+}
+
+// TestMigrationLocks_StaticRules has the rules beside the observed locks, in files with and without a transaction, each with and
+// without a comment that permits it.
+func TestMigrationLocks_StaticRules(t *testing.T) {
+	t.Parallel()
+	model, err := repo.ModelOf[lockedUser, int64]("users")
+	require.NoError(t, err)
+	const up, alone = "-- +goose Up\n", "-- +goose NO TRANSACTION\n-- +goose Up\n"
+	const removed = "column email of table users, which a model uses, is removed; " +
+		"remove the field first, deploy, and drop the column in a later release"
+	for name, test := range map[string]struct{ change, want string }{
+		"CONCURRENTLY in a transaction": {
+			up + "%s\ncreate index concurrently users_email on users (email);\n",
+			`2_change.sql, line 3: the statement cannot run inside a transaction; put it alone into a file with "-- +goose NO TRANSACTION"`,
+		},
+		"dropped column":                       {up + "%s\nalter table users drop column email;\n", "2_change.sql, line 3: " + removed},
+		"renamed column without a transaction": {alone + "%s\nalter table users rename column email to mail;\n", "2_change.sql, line 4: " + removed},
+		"several heavy locks": {
+			up + "alter table users add column x int;\n%s\nalter table orders add column x int;\n",
+			"2_change.sql, line 4: one transaction holds ACCESS EXCLUSIVE locks on orders and users; change one table in each migration",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for comment, want := range map[string][]string{"-- locks-ok: the table is new": nil, "-- locks-ok:": {test.want}, "--": {test.want}} {
+				files := fstest.MapFS{
+					"1_users.sql": sql(createUsers), "2_change.sql": sql(fmt.Sprintf(test.change, comment)), "3_next.sql": sql(up + "select 1;\n"),
+				}
+				report := fxtest.MigrationLocks(&failureRecorder{TB: t}, files, nil, fxtest.WithUsedModels(model))
+				var got []string
+				for _, problem := range report.Findings {
+					got = append(got, problem.String())
+				}
+				if name == "CONCURRENTLY in a transaction" {
+					want = []string{test.want} // the migration would fail, so no comment permits it
+				}
+				assert.Equal(t, want, got, "%q", comment)
+			}
 		})
 	}
 }
@@ -107,6 +148,11 @@ func TestMigrationLocks_LimitsTime(t *testing.T) {
 		"2_slow.sql":  sql("-- +goose Up\nalter table users add column x int;\nselect pg_sleep(0.01);\n"),
 	}, nil, fxtest.WithMaxLocked(time.Millisecond))
 	require.Len(t, report.Findings, 1)
+	permitted := fxtest.MigrationLocks(t, fstest.MapFS{
+		"1_users.sql": sql(createUsers),
+		"2_slow.sql":  sql("-- +goose Up\nalter table users add column x int;\n/* locks-ok: no users at night */ select pg_sleep(0.01);\n"),
+	}, nil, fxtest.WithMaxLocked(time.Millisecond))
+	assert.Empty(t, permitted.Findings)
 	assert.Contains(t, report.Findings[0].String(), "2_slow.sql, line 2: users has an ACCESS EXCLUSIVE lock for")
 }
 

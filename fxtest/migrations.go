@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rdsfx-go/rdsfx/internal/goosefile"
+	"github.com/rdsfx-go/rdsfx/internal/sqltext"
 )
 
 // migration is one step in building a template. Its name and content are part of the template's identity.
@@ -24,11 +25,16 @@ type migration struct {
 	run     func(ctx context.Context, conn *pgx.Conn) error
 }
 
-func script(name, text string) migration {
+func script(name, text string) (migration, error) {
+	cleaned, err := sqltext.RemovePsqlCommands(strings.TrimPrefix(text, "\ufeff"))
+	if err != nil {
+		return migration{}, fmt.Errorf("%s: %w", name, err)
+	}
+	cleaned = keepRoles(cleaned)
 	return migration{name: name, content: text, run: func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.PgConn().Exec(ctx, text).ReadAll()
-		return locateError(name, text, err)
-	}}
+		_, err := conn.PgConn().Exec(ctx, cleaned).ReadAll()
+		return locateError(name, cleaned, err)
+	}}, nil
 }
 
 // downMarker matches the line that starts the down migration in files of migration tools.
@@ -36,7 +42,11 @@ var downMarker = regexp.MustCompile(`(?mi)^[ \t]*--[ \t]*(\+migrate[ \t]+down|mi
 
 // gooseScript runs the up part of a goose migration as goose does: in one transaction, or statement by statement.
 func gooseScript(file goosefile.File, text string) migration {
-	return migration{name: file.Name, content: text, run: func(ctx context.Context, conn *pgx.Conn) error {
+	content := text
+	for _, statement := range file.Up { // variables of the environment are replaced
+		content += "\n" + statement.SQL
+	}
+	return migration{name: file.Name, content: content, run: func(ctx context.Context, conn *pgx.Conn) error {
 		if !file.Transaction {
 			return runStatements(ctx, conn, file)
 		}
@@ -46,7 +56,7 @@ func gooseScript(file goosefile.File, text string) migration {
 
 func runStatements(ctx context.Context, conn *pgx.Conn, file goosefile.File) error {
 	for _, statement := range file.Up {
-		if _, err := conn.PgConn().Exec(ctx, statement.SQL).ReadAll(); err != nil {
+		if _, err := conn.PgConn().Exec(ctx, keepRoles(statement.SQL)).ReadAll(); err != nil {
 			return fmt.Errorf("%s, line %d: %q: %w", file.Name, statement.Line, lineAt(statement.SQL, 0), err)
 		}
 	}
@@ -88,7 +98,11 @@ func readScripts(option string, files fs.FS) ([]migration, error) {
 			return nil, fmt.Errorf("%s: %s contains a down migration (%s): call the migration tool's own runner in Migrate",
 				option, name, bytes.TrimSpace(marker))
 		}
-		found = append(found, script(name, strings.TrimPrefix(string(text), "\ufeff")))
+		m, err := script(name, string(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", option, err)
+		}
+		found = append(found, m)
 	}
 	if len(goose) == len(found) { // goose orders by version and not by name
 		slices.SortStableFunc(found, func(a, b migration) int { return cmp.Compare(goose[a.name], goose[b.name]) })

@@ -100,6 +100,11 @@ func Fx(opts ...fx.Option) Option {
 // Files in goose's format run in the order of their versions, and only the part after "-- +goose Up". They run in a
 // transaction unless they contain "-- +goose NO TRANSACTION". Package pgfx/migrate applies the same files in production.
 //
+// Each file starts with a clean session. Of the commands of psql, \restrict and \unrestrict are skipped, so dumps of pg_dump
+// run unchanged; others are an error. A role that exists is left as it is, because roles belong to the server and another
+// template may have created it. Settings of the database (ALTER DATABASE … SET) and privileges on it apply to the test's
+// database as well.
+//
 // Subdirectories are ignored; select one with fs.Sub. Files named *.down.sql are ignored as well. A file with the
 // up and the down migration of another tool (dbmate, sql-migrate, tern) is an error. Call that tool's runner in [Migrate].
 func Migrations(files fs.FS) Option {
@@ -122,8 +127,9 @@ func Seeds(files fs.FS) Option {
 // SQL applies a script to the template: a schema or seeds short enough to be part of the test.
 func SQL(text string) Option {
 	return func(s *settings) error {
-		s.migrations = append(s.migrations, script(fmt.Sprintf("SQL option %d", len(s.migrations)+1), text))
-		return nil
+		m, err := script(fmt.Sprintf("SQL option %d", len(s.migrations)+1), text)
+		s.migrations = append(s.migrations, m)
+		return err
 	}
 }
 

@@ -114,9 +114,30 @@ func migrate(ctx context.Context, admin *pgx.Conn, template string, s settings) 
 		if err := m.run(ctx, conn); err != nil {
 			return fmt.Errorf("migration %w", err)
 		}
+		if err := cleanSession(ctx, conn); err != nil {
+			return fmt.Errorf("migration %s: %w", m.name, err)
+		}
 	}
 	return nil
 }
+
+// cleanSession discards the settings of a session, so that the next file does not depend on them. Dumps of pg_dump, for
+// example, empty the search path.
+func cleanSession(ctx context.Context, conn *pgx.Conn) error {
+	if conn.PgConn().TxStatus() != statusIdle {
+		return errors.New("it leaves a transaction open: end it with COMMIT, or remove its BEGIN")
+	}
+	if err := conn.DeallocateAll(ctx); err != nil {
+		return fmt.Errorf("clean the session: %w", err)
+	}
+	if _, err := conn.Exec(ctx, "discard all"); err != nil {
+		return fmt.Errorf("clean the session: %w", err)
+	}
+	return nil
+}
+
+// statusIdle is the transaction status of a connection outside a transaction (PostgreSQL manual, "Message Formats").
+const statusIdle = 'I'
 
 // isReady reports whether the template exists and is complete. The two flags are set in the last step of a build.
 func isReady(ctx context.Context, admin *pgx.Conn, name string) (bool, error) {
