@@ -3,7 +3,9 @@ package ormtest_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -62,4 +64,67 @@ func TestRiver_EnqueuesInTransaction(t *testing.T) {
 	var jobs int
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "select count(*) from river_job").Scan(&jobs))
 	assert.Equal(t, 1, jobs, "the job of the rolled back transaction is gone")
+}
+
+// greetWorker counts the jobs that it works on.
+type greetWorker struct {
+	river.WorkerDefaults[greeting]
+
+	worked chan string
+}
+
+func (w *greetWorker) Work(_ context.Context, job *river.Job[greeting]) error {
+	w.worked <- job.Args.Name
+	return nil
+}
+
+// River takes a connection out of the pool for LISTEN, and waits for notifications with short deadlines.
+func TestRiver_WorksOnThePool(t *testing.T) {
+	t.Parallel()
+	const maxConns, jobs, waitLimit = 2, 100, 30 * time.Second
+	db := fxtest.DB(t, fxtest.Pool(pgfx.WithSetup(RiverTables())), fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: maxConns}}))
+	tx, err := txn.NewManager(db)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Close(context.WithoutCancel(t.Context()))) }()
+	for round := range 3 {
+		worker := &greetWorker{worked: make(chan string, jobs)}
+		workers := river.NewWorkers()
+		river.AddWorker(workers, worker)
+		client, err := river.NewClient(riverpgxv5.New(db.Pool()), &river.Config{
+			ID: fmt.Sprintf("client-%d", round), Workers: workers,
+			Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 8}},
+			FetchPollInterval: time.Hour, // only notifications make it fetch
+		})
+		require.NoError(t, err)
+		require.NoError(t, client.Start(t.Context()))
+		require.Eventually(t, func() bool {
+			var listening, leading int
+			err := db.Pool().QueryRow(t.Context(), `select
+				(select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen%'),
+				(select count(*) from river_leader where leader_id = $1)`, client.ID()).Scan(&listening, &leading)
+			return err == nil && listening > 0 && leading == 1
+		}, waitLimit, time.Millisecond, "the client listens and leads")
+
+		for i := range jobs {
+			require.NoError(t, tx.Do(t.Context(), func(ctx context.Context) error {
+				current, _ := tx.Tx(ctx)
+				_, err := client.InsertTx(ctx, current, greeting{Name: strconv.Itoa(i)}, nil)
+				return err
+			}))
+		}
+		done := map[string]bool{}
+		for range jobs {
+			select {
+			case name := <-worker.worked:
+				done[name] = true
+			case <-time.After(waitLimit):
+				require.Fail(t, "jobs were not worked on")
+			}
+		}
+		assert.Len(t, done, jobs)
+		require.NoError(t, client.Stop(t.Context()))
+		require.Eventually(t, func() bool { return db.Pool().Stat().AcquiredConns() == 0 }, waitLimit, time.Millisecond)
+		assert.Empty(t, db.Leases(), "the listener's connection is not one of the pool")
+		assert.LessOrEqual(t, db.Stats().Pool.Connected, int64(2*maxConns*(round+1)), "released connections stay open")
+	}
 }

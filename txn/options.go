@@ -32,6 +32,7 @@ type settings struct {
 	propagation    propagation
 	retry          *pgfx.RetryPolicy // nil for no retries
 	resolution     CommitResolution
+	resolveInTime  bool // OutcomeWithinDeadline
 }
 
 // Isolation sets the isolation level. Default: the server's default_transaction_isolation, which is read committed unless it

@@ -56,9 +56,16 @@ func ResolveCommit(by CommitResolution) Option {
 	}}
 }
 
+// OutcomeWithinDeadline ends the resolution of an in-doubt commit when the ctx of Do ends, or after [WithOutcomeTimeout] if that
+// is earlier. If the ctx has ended during COMMIT, Do returns at once and the outcome is unknown. Use it if returning in time
+// matters more than the outcome. Default: Do returns after the deadline of its ctx, at most by the time of WithOutcomeTimeout.
+func OutcomeWithinDeadline() Option {
+	return Option{func(s *settings) error { s.resolveInTime = true; return nil }}
+}
+
 // WithOutcomeTimeout sets how long the manager tries to resolve an in-doubt commit before Do reports that its outcome is
-// unknown. The caller's ctx doesn't shorten this time, because knowing the outcome matters more than returning in time.
-// Default: 5 s. With [ByMarker], set it to the duration of a failover.
+// unknown. The caller's ctx doesn't shorten this time unless [OutcomeWithinDeadline] is given, because knowing the outcome
+// matters more than returning in time. Default: 5 s. With [ByMarker], set it to the duration of a failover.
 func WithOutcomeTimeout(d time.Duration) ManagerOption {
 	return ManagerOption{apply: func(m *Manager) error {
 		if d <= 0 {
@@ -136,7 +143,11 @@ func (t *transaction) resolveCommit(lost error) error {
 		return &OutcomeUnknownError{Why: errUnresolved, err: lost}
 	}
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.root.Context), t.m.resolver.timeout)
+	outer := t.root.Context
+	if !t.settings.resolveInTime {
+		outer = context.WithoutCancel(outer)
+	}
+	ctx, cancel := context.WithTimeout(outer, t.m.resolver.timeout)
 	defer cancel()
 	result, why := t.m.resolver.resolve(ctx, id)
 	log := t.m.logger.With(zap.Uint64("xid", id.xid), zap.Duration("took", time.Since(began)), zap.Error(lost))
@@ -230,6 +241,9 @@ func (r *resolver) close(ctx context.Context) error {
 
 // resolve returns the outcome, or why it is unknown.
 func (r *resolver) resolve(ctx context.Context, id *txIdentity) (outcome, error) {
+	if ctx.Err() != nil { // a query would fail without having been sent, and the witness would be discarded
+		return unknown, context.Cause(ctx)
+	}
 	if id.hasMarker() {
 		return r.resolveByMarker(ctx, id)
 	}

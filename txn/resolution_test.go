@@ -211,6 +211,29 @@ func TestResolveCommit_ResolvesAfterDeadline(t *testing.T) {
 	assert.Equal(t, []string{"x"}, entries(t, m.DB()))
 }
 
+func TestResolveCommit_EndsWithTheDeadlineIfAsked(t *testing.T) {
+	t.Parallel()
+	for name, by := range map[string]txn.CommitResolution{"witness": txn.ByWitness, "marker": txn.ByMarker} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, proxy := newProxiedManager(t, txn.WithOutcomeTimeout(time.Hour))
+			in := []txn.Option{txn.ResolveCommit(by), txn.OutcomeWithinDeadline()}
+			proxy.BlackHoleCommitAck()
+			ctx, expire := testctx.Expiring(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "x") }, in...) }()
+			require.Eventually(t, func() bool { return len(entries(t, m.DB())) == 1 }, waitTimeout, time.Millisecond, "the transaction is committed")
+			expire()
+			require.ErrorIs(t, <-ended, txn.ErrOutcomeUnknown, "the ctx ended during COMMIT, so there is no time left")
+
+			proxy.DropCommitAck()
+			require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "y") }, in...),
+				"with time left the outcome is known")
+			assert.Equal(t, []string{"x", "y"}, entries(t, m.DB()))
+		})
+	}
+}
+
 func TestResolveCommit_ReadOnlyCostsNothing(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, maxConns(1))
