@@ -31,10 +31,10 @@ type PgBouncer struct {
 func Start(ctx context.Context, address string, serverConns int) (_ *PgBouncer, err error) {
 	binary, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		binary = "/usr/sbin/pgbouncer"
-		if _, err := os.Stat(binary); err != nil {
-			return nil, ErrNotInstalled
-		}
+		binary, err = exec.LookPath("/usr/sbin/pgbouncer")
+	}
+	if err != nil {
+		return nil, ErrNotInstalled
 	}
 	to, err := pgx.ParseConfig(address)
 	if err != nil {
@@ -64,21 +64,17 @@ server_login_retry = 1
 query_wait_timeout = 20
 `, to.Host, to.Port, to.User, to.Password, serverConns, dir)
 	file := filepath.Join(dir, "pgbouncer.ini")
-	// PgBouncer refuses to run as root and changes its user.
-	err = errors.Join(os.Chmod(dir, 0o777), os.WriteFile(file, []byte(config), 0o644)) //nolint:gosec // for that user
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
 	args := []string{file}
-	if os.Geteuid() == 0 {
+	if os.Geteuid() == 0 { // PgBouncer refuses to run as root and changes its user
 		args = append(args, "-u", "nobody")
 	}
-	b.process = exec.CommandContext(context.WithoutCancel(ctx), binary, args...) //nolint:gosec // a test's binary
-	b.process.Stdout, b.process.Stderr = &b.output, &b.output
-	if err = b.process.Start(); err != nil {
-		b.process = nil
+	process := exec.CommandContext(context.WithoutCancel(ctx), binary, args...) //nolint:gosec // a test's binary
+	process.Stdout, process.Stderr = &b.output, &b.output
+	err = errors.Join(os.Chmod(dir, 0o777), os.WriteFile(file, []byte(config), 0o644), process.Start()) //nolint:gosec // for that user
+	if err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
+	b.process = process
 	return b, b.await(ctx, to.Database)
 }
 

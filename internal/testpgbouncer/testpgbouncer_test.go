@@ -50,3 +50,13 @@ func TestStart_ReportsMistakes(t *testing.T) {
 	_, err = testpgbouncer.Start(t.Context(), "postgres://postgres@localhost:1/postgres", 1)
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
+
+func TestBouncer_StopsOnce(t *testing.T) {
+	bouncer, err := testpgbouncer.Start(t.Context(), fxtest.URL(t), 1)
+	if err == testpgbouncer.ErrNotInstalled { //nolint:errorlint // returned as it is
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	require.NoError(t, bouncer.Stop())
+	require.ErrorIs(t, bouncer.Stop(), os.ErrProcessDone)
+}
