@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,11 +25,17 @@ import (
 // name hosts, roles and databases, but never passwords: restrict access to them.
 //
 // No request probes a database. The handler uses the monitor's last decision, which is at most as old as the probe interval.
-type Handler struct{ monitors []*Monitor }
+type Handler struct{ monitors, optional []*Monitor }
 
 // NewHandler returns a handler for the databases and the checks of these monitors. It is safe for concurrent use.
 func NewHandler(monitor *Monitor, others ...*Monitor) *Handler {
 	return &Handler{monitors: append([]*Monitor{monitor}, others...)}
+}
+
+// WithOptional returns a copy of h that also reports the databases of these monitors. If such a database is not usable or its setup
+// steps have not run, /readyz, /startupz and /healthz report a warning and stay at 200. Its checks count as those of the others.
+func (h *Handler) WithOptional(monitors ...*Monitor) *Handler {
+	return &Handler{monitors: h.monitors, optional: append(slices.Clip(h.optional), monitors...)}
 }
 
 // checkStatus is a status of draft-inadarei-api-health-check, the worst last.
@@ -76,11 +83,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "livez":
 		items = h.checks(r.Context(), Liveness)
 	case "readyz":
-		items = append(h.forEach(readinessItems), h.checks(r.Context(), Readiness)...)
+		items = append(h.databases(readinessItems), h.checks(r.Context(), Readiness)...)
 	case "startupz":
-		items = append(h.forEach(startupItems), h.checks(r.Context(), Startup)...)
+		items = append(h.databases(startupItems), h.checks(r.Context(), Startup)...)
 	case "healthz":
-		items = h.forEach(readinessItems)
+		items = h.databases(readinessItems)
 		for _, kind := range []CheckKind{Startup, Readiness, Liveness} {
 			items = append(items, h.checks(r.Context(), kind)...)
 		}
@@ -92,20 +99,28 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	respond(w, endpoint, items, verbose, endpoint == "healthz")
 }
 
-// forEach collects the items of every monitor.
-func (h *Handler) forEach(itemsOf func(*Monitor) []item) []item {
+// databases collects the items of every database. An optional one does not fail, unless the application is about to stop.
+func (h *Handler) databases(itemsOf func(*Monitor) []item) []item {
 	var items []item
 	for _, monitor := range h.monitors {
 		items = append(items, itemsOf(monitor)...)
+	}
+	for _, monitor := range h.optional {
+		for _, it := range itemsOf(monitor) {
+			if !monitor.Status().Draining {
+				it.status = min(it.status, warn)
+			}
+			items = append(items, it)
+		}
 	}
 	return items
 }
 
 // checks runs the checks of a kind of every monitor.
 func (h *Handler) checks(ctx context.Context, kind CheckKind) []item {
-	return h.forEach(func(m *Monitor) []item {
-		var items []item
-		for _, result := range m.Checks(ctx, kind) {
+	var items []item
+	for _, monitor := range slices.Concat(h.monitors, h.optional) {
+		for _, result := range monitor.Checks(ctx, kind) {
 			e := item{name: result.Name, detail: detail{
 				ComponentType: "component", ObservedValue: result.Took.Microseconds(), ObservedUnit: "us", Time: result.At,
 			}}
@@ -117,8 +132,8 @@ func (h *Handler) checks(ctx context.Context, kind CheckKind) []item {
 			}
 			items = append(items, e)
 		}
-		return items
-	})
+	}
+	return items
 }
 
 // readinessItems reports whether a database and its pool can serve requests.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,6 +37,7 @@ type Monitor struct {
 	otherServerResetAt time.Time // when poolOnOtherServer last returned true
 
 	stalled         stalledBackoff  // used by run only
+	orphansRefused  atomic.Bool     // the server refuses to end backends
 	rescheduled     chan struct{}   // the schedule has changed
 	lifetime        context.Context //nolint:containedctx // it ends when the monitor is closed
 	cancel          context.CancelFunc
@@ -46,15 +48,18 @@ type Monitor struct {
 	closeOnce       sync.Once
 	closeDone       chan struct{}
 
-	mu          sync.Mutex // guards the fields that follow
-	running     bool
-	closed      bool
-	status      Status
-	schedule    schedule
-	signals     signal // received since the last probe began
-	refused     refusedLogin
-	checks      []*checkState
-	unsubscribe func() // from the pool's failures; set by Start
+	mu       sync.Mutex // guards the fields that follow
+	running  bool
+	closed   bool
+	status   Status
+	schedule schedule
+	signals  signal // received since the last probe began
+	refused  refusedLogin
+	// suspectsBefore is the time of the last reset because the pool's connections are probably broken. Connections that were
+	// opened before may be, too, as long as they are in use.
+	suspectsBefore time.Time
+	checks         []*checkState
+	unsubscribe    func() // from the pool's failures; set by Start
 }
 
 // NewMonitor makes a monitor for db, which may be started before or after. It opens no connection and starts no goroutine. The
@@ -186,6 +191,32 @@ func (m *Monitor) IsHealthy() bool {
 		return m.db.IsHealthy()
 	}
 	return state.Usable()
+}
+
+// AwaitUp waits until the database is usable, as reported by IsHealthy. It returns at once if it is. Use it in loops in the
+// background that need the database. It does not wait for setup steps; pgfx.DB.AwaitReady does.
+//
+// If ctx ends first, the error matches the cause of ctx and pgfx.ErrUnavailable, and wraps why the database is down. After Close
+// the error is [ErrClosed].
+func (m *Monitor) AwaitUp(ctx context.Context) error {
+	transitions, cancel := m.Subscribe()
+	defer cancel()
+	for !m.IsHealthy() {
+		select {
+		case _, open := <-transitions:
+			if !open {
+				return ErrClosed
+			}
+		case <-ctx.Done():
+			s := m.Status()
+			outage := &pgfx.UnavailableError{Cause: s.Err, Since: s.Since}
+			if outage.Cause == nil {
+				outage.Cause = fmt.Errorf("the state is %s", s.State)
+			}
+			return fmt.Errorf("health: await up: %w: %w", outage, context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 // IsInitialized reports whether the database has been reached and its setup steps have run.

@@ -120,12 +120,27 @@ func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
 		p.openGate, p.closeGate = false, false
 	}
 	p.apply(m.db, cmp.Or(outcome.err, knownErr)) // a successful probe that does not yet end Down has no error
-	if d.suspectPool {
-		m.abandonStalled(ctx)
-	}
 	m.publish(d, p, result, &outcome.server)
+	if outcome.err == nil && m.prober.kept != nil {
+		m.releaseLocks(ctx, d.suspectPool)
+	}
 	m.setSchedule(began, m.backoff.next(time.Now(), d, m.poolTracker.isFull(), rand.Float64()))
 	return result, true
+}
+
+// releaseLocks ends what the pool's broken connections have left behind on the server.
+func (m *Monitor) releaseLocks(ctx context.Context, suspectPool bool) {
+	ctx, cancel := context.WithTimeout(ctx, m.prober.timeout)
+	defer cancel()
+	if suspectPool {
+		m.mu.Lock()
+		m.suspectsBefore = time.Now()
+		m.mu.Unlock()
+	}
+	m.abandonDead(ctx)
+	if !m.prober.kept.pending { // else the server has not answered abandonDead
+		m.endOrphans(ctx)
+	}
 }
 
 // otherServerResetGap is the minimum time between two resets that poolOnOtherServer causes. An application that writes in

@@ -2,6 +2,8 @@ package health_test
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,17 +24,21 @@ func recoveryFaults() []fault {
 		long    = 15 * time.Second
 		patient = 5 * time.Second
 		quick   = time.Second
-		insert  = "insert into entries values (1)"
 	)
-	return []fault{
+	insert := statement("insert into entries values (1)")
+	list := []fault{
 		{name: "half-open, statements in flight", deadline: patient, prepare: halfOpen},
 		{name: "half-open, pool idle", deadline: patient, idle: true, prepare: halfOpen},
+		{
+			name: "half-open, 12 transactions with row locks", deadline: patient, conns: 12, callers: 24, work: updateRow,
+			prepare: halfOpenWithRows,
+		},
 		{name: "black hole, healed", lasts: long, deadline: quick, prepare: blackHole},
 		{name: "killed (-9), restarted", lasts: quick, deadline: patient, prepare: killed},
 		{name: "killed (-9), restarted", lasts: short, deadline: patient, prepare: killed},
 		{name: "frozen, continued", lasts: long, deadline: quick, prepare: frozen},
-		{name: "writer demoted, standby promoted", lasts: short, deadline: patient, sql: insert, prepare: demoted},
-		{name: "primary lost, standby promoted", lasts: short, deadline: patient, sql: insert, prepare: primaryLost},
+		{name: "writer demoted, standby promoted", lasts: short, deadline: patient, work: insert, prepare: demoted},
+		{name: "primary lost, standby promoted", lasts: short, deadline: patient, work: insert, prepare: primaryLost},
 		{name: "accepts and kills", lasts: patient, deadline: patient, prepare: acceptsAndKills},
 		{name: "server full (53300)", lasts: patient, deadline: patient, prepare: serverFull},
 		{name: "pool exhausted", lasts: short, deadline: quick, prepare: poolExhausted},
@@ -43,6 +49,44 @@ func recoveryFaults() []fault {
 			prepare: manyReconnect,
 		},
 	}
+	for i := range list {
+		if list[i].work == nil {
+			list[i].work = statement("select 1")
+		}
+	}
+	return list
+}
+
+func statement(sql string) func(context.Context, *pgxpool.Pool) error {
+	return func(ctx context.Context, pool *pgxpool.Pool) error {
+		_, err := pool.Exec(ctx, sql)
+		return err
+	}
+}
+
+const (
+	lockedRows = 20
+	thinkTime  = 20 * time.Millisecond
+)
+
+// updateRow is a transaction that holds the lock of a random row for the think time.
+func updateRow(ctx context.Context, pool *pgxpool.Pool) error {
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "update rows set n = n + 1 where id = $1", rand.N(lockedRows)); err != nil {
+			return err
+		}
+		time.Sleep(thinkTime)
+		_, err := tx.Exec(ctx, "select 1")
+		return err
+	})
+}
+
+func halfOpenWithRows(b *testing.B) outage {
+	b.Helper()
+	server := faults.NewServer(b)
+	execute(b, server.URL(), fmt.Sprintf("create table rows as select id, 0 as n from generate_series(0, %d) as id", lockedRows-1))
+	proxy := faults.NewProxy(b, server.URL())
+	return outage{url: proxy.URL(), begin: func([]*pgxpool.Pool) { proxy.BlackHole() }}
 }
 
 func halfOpen(b *testing.B) outage {
@@ -173,7 +217,7 @@ func passwordRotated(b *testing.B) outage {
 
 func manyReconnect(b *testing.B) outage {
 	b.Helper()
-	proxy := faults.NewProxy(b, faults.NewServer(b, embedded.Setting("max_connections", "1200")).URL())
+	proxy := faults.NewProxy(b, faults.NewServer(b, embedded.Setting("max_connections", "2200")).URL())
 	return outage{
 		url: proxy.URL(), end: proxy.Heal,
 		begin: func([]*pgxpool.Pool) {

@@ -1,7 +1,6 @@
 package health_test
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -73,12 +72,13 @@ func writeRecoveryTable(b *testing.B, table string) {
 // fault is one row of the table.
 type fault struct {
 	name     string
-	lasts    time.Duration // 0: the server stays reachable
-	deadline time.Duration // of each call
-	sql      string        // default: select 1
-	idle     bool          // callers start after the fault has begun and the pool has been idle
-	apps     int           // number of applications, which have conns connections and as many callers; 0 means one application
-	conns    int           // default: 1
+	lasts    time.Duration                              // 0: the server stays reachable
+	deadline time.Duration                              // of each call
+	work     func(context.Context, *pgxpool.Pool) error // one call, by default select 1
+	idle     bool                                       // callers start after the fault has begun and the pool has been idle
+	apps     int                                        // number of applications, which have conns connections and as many callers; 0 means one application
+	conns    int                                        // of each application, by default 1
+	callers  int                                        // of one application on a separate server, by default recoveryCallers on a shared one
 	prepare  func(*testing.B) outage
 }
 
@@ -100,10 +100,10 @@ const (
 )
 
 // run exposes both pools to the fault and returns a row for each. Both run at the same time, unless many applications would
-// disturb each other.
+// disturb each other, or locks are involved.
 func (f fault) run(b *testing.B) [][]string {
 	b.Helper()
-	if f.apps > 0 {
+	if f.apps > 0 || f.callers > 0 {
 		return append(f.measure(b, f.prepare(b), openMonitored), f.measure(b, f.prepare(b), openPlain)...)
 	}
 	return f.measure(b, f.prepare(b), openMonitored, openPlain)
@@ -112,9 +112,12 @@ func (f fault) run(b *testing.B) [][]string {
 func (f fault) measure(b *testing.B, o outage, kinds ...func(*testing.B, outage, *side) *pgxpool.Pool) [][]string {
 	b.Helper()
 	conns, callers := recoveryConns, recoveryCallers
-	if f.apps > 0 {
+	switch {
+	case f.apps > 0:
 		conns = max(f.conns, 1)
 		callers = f.apps * conns
+	case f.callers > 0:
+		conns, callers = f.conns, f.callers
 	}
 	var (
 		sides   []*side
@@ -198,7 +201,7 @@ func (s *side) call(caller int, f fault, stop <-chan struct{}) {
 	for {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), f.deadline)
-		_, err := pool.Exec(ctx, cmp.Or(f.sql, "select 1"))
+		err := f.work(ctx, pool)
 		cancel()
 		s.mu.Lock()
 		s.calls[caller] = append(s.calls[caller], call{began: began, ended: time.Now(), err: err})

@@ -43,7 +43,7 @@ func (m *Monitor) waitForDue() bool {
 				return true
 			}
 			stalled := m.stalled.isDue(now, len(m.db.Internals().StalledStatements(stalledAfter)) > 0)
-			if stalled || m.credentialsChanged(now) {
+			if stalled || m.hasSuspects(now) || m.hasOrphans() || m.credentialsChanged(now) {
 				m.mu.Lock()
 				m.schedule.moveUp(confirmedGap)
 				m.mu.Unlock()

@@ -161,6 +161,21 @@ func (s *session) receive(ctx context.Context) ([]string, error) {
 	}
 }
 
+// queryText executes a statement whose result is one text.
+func (s *session) queryText(ctx context.Context, query string) (string, error) {
+	if err := s.send(ctx, query); err != nil {
+		return "", err
+	}
+	row, err := s.receive(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(row) != 1 {
+		return "", fmt.Errorf("the server returned %d columns, expected 1", len(row))
+	}
+	return row[0], nil
+}
+
 // lateResponse returns the response that arrived after its probe had ended, if there is one.
 func (s *session) lateResponse() (Server, bool) {
 	select {

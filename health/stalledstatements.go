@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,62 +36,73 @@ func (b *stalledBackoff) isDue(now time.Time, stalled bool) bool {
 	return true
 }
 
-// abandonStalled abandons the stalled statements whose backends the server reports as idle. Either the server never received the
-// statement: the backend has been idle since before it was sent. Or the response is lost: the backend has been idle for a while,
-// and no byte has arrived here.
+// suspectsPeriod is how long after a reset the statements on connections from before it are a reason to probe.
+const suspectsPeriod = 30 * time.Second
+
+// abandonDead abandons the statements on connections from before the last suspect reset whose backends the server reports as idle.
+// Either the server never received the statement: the backend has been idle since before it was sent. Or the response is lost:
+// the backend has been idle for a while, and no byte has arrived here.
 //
-// Call it only when there is other evidence that the pool's connections are dead, and a new connection works. A statement that
-// the server executes is left alone. So is one that cannot be checked: through a pooler, which invents process IDs, or of
-// another role.
-func (m *Monitor) abandonStalled(ctx context.Context) {
-	stalled := m.db.Internals().StalledStatements(stalledAfter)
-	if len(stalled) == 0 || m.prober.kept == nil {
+// A statement that the server executes is left alone. So is one that cannot be checked: through a pooler, which invents process
+// IDs, or of another role. A statement that waits for a lock is executed when the lock is released, and the next check shows
+// whether its response is lost.
+func (m *Monitor) abandonDead(ctx context.Context) {
+	running := m.runningOnSuspects()
+	if len(running) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.prober.timeout)
-	defer cancel()
-	idle, err := m.prober.kept.idleBackends(ctx, stalled)
+	idle, err := m.prober.kept.idleBackends(ctx, running)
 	if err != nil {
 		return // the next probe runs into the same error and reports it
 	}
 	m.db.Internals().Abandon(idle)
 }
 
+// hasSuspects reports whether to probe because of statements on connections from before the last suspect reset.
+func (m *Monitor) hasSuspects(now time.Time) bool {
+	m.mu.Lock()
+	recent := now.Sub(m.suspectsBefore) < suspectsPeriod
+	m.mu.Unlock()
+	return recent && len(m.runningOnSuspects()) > 0
+}
+
+// runningOnSuspects returns the statements on connections from before the last suspect reset.
+func (m *Monitor) runningOnSuspects() []pgfx.StalledStatement {
+	m.mu.Lock()
+	since := m.suspectsBefore
+	m.mu.Unlock()
+	if since.IsZero() {
+		return nil
+	}
+	return m.db.Internals().RunningStatements(stalledAfter, since)
+}
+
+// startedAt is when a backend of pg_stat_activity started, as in pgfx.Backend.
+const startedAt = `(extract(epoch from a.backend_start) * 1000000)::bigint`
+
 // idleBackends returns the statements whose backends have been idle for longer than the statement has run, or for stalledAfter if
 // nothing has arrived. Both times are durations, and the statement's was taken before this query is sent, so the clocks of client
 // and server need not agree.
-func (s *session) idleBackends(ctx context.Context, stalled []pgfx.StalledStatement) ([]pgfx.StalledStatement, error) {
+func (s *session) idleBackends(ctx context.Context, running []pgfx.StalledStatement) ([]pgfx.StalledStatement, error) {
 	var waits strings.Builder
-	for i, statement := range stalled {
+	for i, statement := range running {
 		if i > 0 {
 			waits.WriteString(", ")
 		}
-		fmt.Fprintf(&waits, "(%d, %d, %t)", statement.PID, statement.For.Microseconds(), statement.Silent)
+		fmt.Fprintf(&waits, "(%d, %d, %d, %t)", statement.Backend.PID, statement.Backend.Started, statement.For.Microseconds(), statement.Silent)
 	}
 	query := `select pg_catalog.string_agg(a.pid::text, ' ') from pg_catalog.pg_stat_activity a` +
-		` join (values ` + waits.String() + `) w (pid, us, silent) on a.pid = w.pid` +
-		` where a.datname = pg_catalog.current_database() and a.usename = current_user` +
-		` and a.state in ('idle', 'idle in transaction')` +
+		` join (values ` + waits.String() + `) w (pid, started, us, silent) on a.pid = w.pid and w.started in (0, ` + startedAt + `)` +
+		` where a.datname = pg_catalog.current_database() and a.usename = session_user` +
+		` and a.state in ('idle', 'idle in transaction', 'idle in transaction (aborted)')` +
 		` and pg_catalog.clock_timestamp() - a.state_change > case when w.silent` +
 		fmt.Sprintf(" then %d else w.us end * interval '1 microsecond'", stalledAfter.Microseconds())
-	if err := s.send(ctx, query); err != nil {
-		return nil, err
-	}
-	row, err := s.receive(ctx)
+	text, err := s.queryText(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	if len(row) != 1 {
-		return nil, fmt.Errorf("the server returned %d columns, expected 1", len(row))
-	}
-	pids := strings.Fields(row[0])
-	var idle []pgfx.StalledStatement
-	for _, statement := range stalled {
-		for _, pid := range pids {
-			if pid == strconv.FormatUint(uint64(statement.PID), 10) {
-				idle = append(idle, statement)
-			}
-		}
-	}
-	return idle, nil
+	pids := strings.Fields(text)
+	return slices.DeleteFunc(running, func(statement pgfx.StalledStatement) bool {
+		return !slices.Contains(pids, strconv.FormatUint(uint64(statement.Backend.PID), 10))
+	}), nil
 }

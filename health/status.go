@@ -40,6 +40,8 @@ type Status struct {
 	// Resets counts how often the monitor has recycled the pool's connections. LastReset is the reason of the last time.
 	Resets    int         `json:"resets"`
 	LastReset ResetReason `json:"last_reset,omitempty"`
+	// EndedBackends counts the backends of lost connections that the monitor has ended, so that they release their locks.
+	EndedBackends int `json:"ended_backends"`
 	// DroppedTransitions counts the transitions that subscribers lost because they were too slow.
 	DroppedTransitions int `json:"dropped_transitions"`
 	// History holds the last transitions, oldest first, at most 32. Snapshots share it: do not change it.

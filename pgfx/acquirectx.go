@@ -3,6 +3,7 @@ package pgfx
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -118,7 +119,7 @@ func (db *DB) newAcquireTimeoutError(waited time.Duration) *AcquireTimeoutError 
 	leases := db.Leases()
 	return &AcquireTimeoutError{
 		Waited: waited, Max: int(stat.MaxConns()), InUse: int(stat.AcquiredConns()), Connecting: int(stat.ConstructingConns()),
-		Holders: leases[:min(len(leases), maxHolders)],
+		Holders: leases[:min(len(leases), maxHolders)], Cause: db.outage(),
 	}
 }
 
@@ -131,7 +132,11 @@ type refusedCtx struct {
 	err  error
 }
 
+// newRefusedCtx returns a refusedCtx with err, and with the error of the caller's ctx if that has ended too.
 func newRefusedCtx(caller context.Context, err error) *refusedCtx {
+	if ended := caller.Err(); ended != nil {
+		err = fmt.Errorf("%w: %w", err, ended)
+	}
 	c := &refusedCtx{Context: caller, done: make(chan struct{}), err: err}
 	close(c.done)
 	return c

@@ -168,6 +168,11 @@ type TimeoutConfig struct {
 	// TCPUser sets TCP_USER_TIMEOUT (Linux): how long sent data may stay unacknowledged before the connection is closed.
 	// It ends statements whose server has vanished. Default: 30 s. Off leaves the kernel's limit, about 15 min.
 	TCPUser time.Duration `env:"TCP_USER_TIMEOUT" json:"tcp_user,omitempty" koanf:"tcp_user" mapstructure:"tcp_user" yaml:"tcp_user,omitempty"`
+	// ClientLost is the time within which the server notices that this client has vanished, and then ends the session and releases
+	// its locks. It sets tcp_keepalives_idle, tcp_keepalives_interval, tcp_keepalives_count, tcp_user_timeout and
+	// client_connection_check_interval in each session on a direct connection. Parameters of the URL take precedence. Unix
+	// sockets do not need it. Default: 1 min. Off leaves the server's settings, which by default take 2 h or more.
+	ClientLost time.Duration `env:"CLIENT_LOST_TIMEOUT" json:"client_lost,omitempty" koanf:"client_lost" mapstructure:"client_lost" yaml:"client_lost,omitempty"`
 	// Statement sets statement_timeout, the longest time that one statement may run. Default: the server's setting.
 	// Off sets it to 0, which is no limit. It does not apply to setup steps.
 	Statement time.Duration `env:"STATEMENT_TIMEOUT" json:"statement,omitempty" koanf:"statement" mapstructure:"statement" yaml:"statement,omitempty"`
@@ -252,6 +257,7 @@ const (
 	defaultConnectTimeout  = 10 * time.Second
 	defaultValidateTimeout = 500 * time.Millisecond
 	defaultTCPUserTimeout  = 30 * time.Second
+	defaultClientLost      = time.Minute
 	defaultStartTimeout    = 15 * time.Second
 	defaultRetryDelay      = 200 * time.Millisecond
 	defaultRetryMultiplier = 2
@@ -273,6 +279,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Timeouts.Connect, defaultConnectTimeout)
 	setDefault(&c.Timeouts.Validate, defaultValidateTimeout)
 	setDefault(&c.Timeouts.TCPUser, defaultTCPUserTimeout)
+	setDefault(&c.Timeouts.ClientLost, defaultClientLost)
 	setDefault(&c.Start.Mode, StartRequire)
 	setDefault(&c.Retry.Delay, defaultRetryDelay)
 	setDefault(&c.Retry.Multiplier, defaultRetryMultiplier)

@@ -221,6 +221,10 @@ func (v *validator) timeouts(t TimeoutConfig) {
 	v.duration("Timeouts.Connect", t.Connect)
 	v.duration("Timeouts.Validate", t.Validate)
 	v.duration("Timeouts.TCPUser", t.TCPUser)
+	v.duration("Timeouts.ClientLost", t.ClientLost)
+	if t.ClientLost > 0 && t.ClientLost < minClientLost || t.ClientLost.Milliseconds() > maxServerMillis {
+		v.add("Timeouts.ClientLost", t.ClientLost, "set 6s or more, because the server's keep-alive counts seconds, and at most 24 days")
+	}
 	for _, timeout := range t.serverTimeouts() {
 		v.duration(timeout.field, timeout.value)
 		if timeout.value > 0 && timeout.value < time.Millisecond {
@@ -231,6 +235,9 @@ func (v *validator) timeouts(t TimeoutConfig) {
 		}
 	}
 }
+
+// minClientLost is the smallest value whose parts, down to a sixth, are whole seconds.
+const minClientLost = 6 * time.Second
 
 // maxServerMillis is the largest value of a server setting in milliseconds, a 32-bit integer.
 const maxServerMillis = 1<<31 - 1

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
+	"github.com/rdsfx-go/rdsfx/internal/poolstats"
 )
 
 // Session is like [DB.Connect], for work that needs a dedicated session: advisory locks, LISTEN, prepared statements or
@@ -47,10 +48,11 @@ func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
 	}
 	shareTime(ctx, cc)
 	conn, err := pgx.ConnectConfig(ctx, cc)
+	db.noteConnect(err)
 	if err != nil {
 		return nil, newConnectError(db.target, err)
 	}
-	if _, err := db.prepareConn(ctx, conn); err != nil {
+	if _, _, err := db.prepareConn(ctx, conn); err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx)) // the error of the preparation matters more
 		return nil, newConnectError(db.target, err)
 	}
@@ -115,6 +117,9 @@ func (db *DB) beforeClose(conn *pgx.Conn) {
 		return
 	}
 	db.stats.Remove(state.stats)
+	if isGivenUp(conn) {
+		db.orphans.add(state.backend, poolstats.RawConn(conn.PgConn().Conn()))
+	}
 }
 
 // prepareConfig sets the password of one new connection and applies the options.
@@ -139,7 +144,7 @@ func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
 
 // afterConnect is pgxpool's AfterConnect hook, for a connection that is about to enter the pool.
 func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
-	types, err := db.prepareConn(ctx, conn)
+	types, backend, err := db.prepareConn(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -156,27 +161,32 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	if !writer && db.config.Role == RoleWriter {
 		return &RoleError{Target: db.target}
 	}
-	state := db.addConn(conn, generation)
+	state := db.addConn(conn, backend, generation)
 	state.wasWriter, state.types = writer, types
 	return nil
 }
 
-// prepareConn registers codecs and types on a new connection, applies the options, and returns the registered types.
-func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, error) {
+// prepareConn registers codecs and types on a new connection, applies the options, and returns the registered types and the
+// backend.
+func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, Backend, error) {
 	pgcodec.RegisterLists(conn.TypeMap())
 	if !db.config.DisableFastCodecs {
 		pgcodec.Register(conn.TypeMap())
 	}
+	backend, err := db.introduce(ctx, conn)
+	if err != nil {
+		return nil, backend, err
+	}
 	types, err := db.registerTypes(ctx, conn)
 	if err != nil {
-		return nil, err
+		return nil, backend, err
 	}
 	for _, hook := range db.options.afterConnect {
 		if err := hook(ctx, conn); err != nil {
-			return nil, fmt.Errorf("pgfx: after connect: %w", err)
+			return nil, backend, fmt.Errorf("pgfx: after connect: %w", err)
 		}
 	}
-	return types, nil
+	return types, backend, nil
 }
 
 // targetOf returns the target of a configuration as user@host:port/database, without the password.

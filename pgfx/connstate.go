@@ -16,6 +16,8 @@ type connState struct {
 	idleSince time.Duration
 	// opening is how long opening the connection took.
 	opening time.Duration
+	// backend is the server process of the connection.
+	backend Backend
 	// generation is DB.generation from before the connection was opened.
 	generation int64
 	// wasWriter reports whether the server accepted writes when the connection was opened.
@@ -44,10 +46,12 @@ func stateOf(conn *pgx.Conn) *connState {
 }
 
 // addConn starts to keep a state for a new connection of the pool.
-func (db *DB) addConn(conn *pgx.Conn, generation int64) *connState {
+func (db *DB) addConn(conn *pgx.Conn, backend Backend, generation int64) *connState {
 	data := conn.PgConn().CustomData()
 	opening, _ := data[openingKey].(time.Duration)
-	state := &connState{stats: db.stats.Add(conn), idleSince: db.stats.Now(), opening: opening, generation: generation}
+	state := &connState{
+		stats: db.stats.Add(conn, backend.Started), backend: backend, idleSince: db.stats.Now(), opening: opening, generation: generation,
+	}
 	data[customDataKey] = state
 	return state
 }

@@ -36,6 +36,7 @@ type DB struct {
 	types      typeCache
 	sql        sqlDB
 	pacer      *dialPacer
+	orphans    orphans
 	internals  Internals
 	retry      RetryPolicy
 	opened     time.Time
@@ -47,6 +48,7 @@ type DB struct {
 	validateTimeout   time.Duration // 0: connections are not validated
 	validateAfterIdle time.Duration
 	generation        atomic.Int64 // counts the resets of the pool
+	connectFailure    atomic.Pointer[connectFailure]
 
 	started, initialized, closed atomic.Bool
 	ready                        chan struct{} // closed when the setup steps have run
@@ -135,7 +137,7 @@ func open(resolved resolvedConfig, own options) (*DB, error) {
 func (db *DB) detachConfig(poolConfig *pgxpool.Config) {
 	poolConfig.BeforeConnect = db.prepareConfig
 	poolConfig.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := db.prepareConn(ctx, conn)
+		_, _, err := db.prepareConn(ctx, conn)
 		return err
 	}
 	poolConfig.BeforeClose, poolConfig.ShouldPing, poolConfig.PrepareConn = nil, nil, nil

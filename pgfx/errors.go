@@ -85,8 +85,11 @@ func (e *UnavailableError) Is(target error) bool { return target == ErrUnavailab
 func (e *UnavailableError) Unwrap() error { return e.Cause }
 
 // AcquireTimeoutError is returned if the pool could not provide a connection in time. It names the oldest holders. It matches
-// [ErrAcquireTimeout] and context.DeadlineExceeded.
+// [ErrAcquireTimeout] and context.DeadlineExceeded, and unwraps to Cause.
 type AcquireTimeoutError struct {
+	// Cause is the outage during which the caller waited. If the database is down, it is an [*UnavailableError]. If the last attempt
+	// to connect has failed within the last minute, it is its [*ConnectError]. If connecting works, it is nil.
+	Cause error
 	// Waited is the time that the caller waited.
 	Waited time.Duration
 	// Max is the limit of the pool, including MaxOverflow.
@@ -111,9 +114,14 @@ func (e *AcquireTimeoutError) Error() string {
 		}
 		b.WriteString(lease.String())
 	}
+	if e.Cause != nil {
+		return b.String() + "; " + e.Cause.Error()
+	}
 	b.WriteString("; raise Pool.MaxConns or hold connections for less time")
 	return b.String()
 }
+
+func (e *AcquireTimeoutError) Unwrap() error { return e.Cause }
 
 // Is matches ErrAcquireTimeout and context.DeadlineExceeded.
 func (e *AcquireTimeoutError) Is(target error) bool {
@@ -170,6 +178,36 @@ func newConnectError(target string, err error) *ConnectError {
 		err = inner.Unwrap()
 	}
 	return &ConnectError{Target: target, Cause: CauseOf(err), Attempts: 1, err: err}
+}
+
+// connectFailure is the last attempt to connect, if it has failed.
+type connectFailure struct {
+	err *ConnectError
+	at  time.Time
+}
+
+// maxConnectFailureAge is the age at which a failed attempt no longer explains that a caller gets no connection.
+const maxConnectFailureAge = time.Minute
+
+// noteConnect stores the result of an attempt to connect.
+func (db *DB) noteConnect(err error) {
+	switch {
+	case err == nil:
+		db.connectFailure.Store(nil)
+	case !errors.Is(err, context.Canceled) && !errors.Is(err, ErrUnavailable):
+		db.connectFailure.Store(&connectFailure{newConnectError(db.target, err), time.Now()})
+	}
+}
+
+// outage returns the reason why callers get no connection, nil if none is known.
+func (db *DB) outage() error {
+	if err := db.gate.Err(); err != nil && !errors.Is(err, ErrSetupNotFinished) { // setup steps pass that gate
+		return err
+	}
+	if failure := db.connectFailure.Load(); failure != nil && time.Since(failure.at) < maxConnectFailureAge {
+		return failure.err
+	}
+	return nil
 }
 
 // RoleError is returned if a server is read-only but Config.Role requires a writer.

@@ -117,6 +117,10 @@ func (v *validator) execMode(c Config) {
 	if c.SearchPath != "" {
 		v.add("SearchPath", c.SearchPath, fmt.Sprintf(fix, "search_path", "write schema names in statements"))
 	}
+	if c.Timeouts.ClientLost > 0 {
+		v.add("Timeouts.ClientLost", c.Timeouts.ClientLost, "leave it empty: sessions behind a transaction pooler keep no settings; "+
+			"configure the pooler's server_… timeouts and the server's tcp_keepalives_… settings")
+	}
 	for _, timeout := range c.Timeouts.serverTimeouts() {
 		if timeout.value != 0 {
 			v.add(timeout.field, timeout.value, fmt.Sprintf(fix, timeout.setting, "set it per transaction"))

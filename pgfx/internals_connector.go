@@ -23,7 +23,7 @@ func (i *Internals) Connector(purpose string) driver.Connector {
 	return stdlib.GetConnector(*cc,
 		stdlib.OptionBeforeConnect(i.db.prepareConfig),
 		stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := i.db.prepareConn(ctx, conn)
+			_, _, err := i.db.prepareConn(ctx, conn)
 			return err
 		}))
 }

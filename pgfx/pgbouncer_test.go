@@ -20,14 +20,14 @@ func pgBouncer(t *testing.T, serverConns int) (pooled, direct pgfx.Config) {
 	database := newDatabase(t)
 	direct = serverConfig()
 	direct.Database = database
-	return pgBouncerTo(t, server.URL(), database, serverConns), direct
+	return pgBouncerTo(t, server.URL(), database, "transaction", serverConns), direct
 }
 
 // pgBouncerTo runs PgBouncer in front of the server at address, which may refuse connections, and returns the Config of a
-// database behind it.
-func pgBouncerTo(t *testing.T, address, database string, serverConns int) (pooled pgfx.Config) {
+// database behind it. The mode is transaction or session.
+func pgBouncerTo(t *testing.T, address, database, mode string, serverConns int) (pooled pgfx.Config) {
 	t.Helper()
-	bouncer, err := testpgbouncer.Start(within(t, eventually), address, serverConns)
+	bouncer, err := testpgbouncer.Start(within(t, eventually), address, mode, serverConns)
 	if errors.Is(err, testpgbouncer.ErrNotInstalled) {
 		t.Skip(err)
 	}

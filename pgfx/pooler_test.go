@@ -226,7 +226,7 @@ func TestPoolerTransaction_StartWaitsForServer(t *testing.T) {
 	address.User = url.UserPassword("pooled", "pooled")
 
 	core, logs := observer.New(zapcore.DebugLevel)
-	db := open(t, pgBouncerTo(t, address.String(), database, 1), pgfx.WithLogger(zap.New(core)))
+	db := open(t, pgBouncerTo(t, address.String(), database, "transaction", 1), pgfx.WithLogger(zap.New(core)))
 	begun := make(chan error, 1)
 	go func() { begun <- db.Start(within(t, time.Minute)) }()
 	require.Eventually(t, func() bool {

@@ -50,15 +50,16 @@ func CanRetry(err error, work Idempotency) bool {
 
 func remedyOf(err error) sqlstate.Remedy {
 	_, dialing := errors.AsType[*pgconn.ConnectError](err)
-	_, connecting := errors.AsType[*ConnectError](err)
-	connecting = connecting || dialing
+	connect, connecting := errors.AsType[*ConnectError](err)
 	if _, gaveUp := errors.AsType[*RetryError](err); gaveUp {
 		return sqlstate.NoRetry
 	}
-	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrClosed) || errors.Is(err, ErrAcquireTimeout) && !connecting {
+	// A start that waited for the pool's first connection may be retried. A caller that waited has waited long enough.
+	waited := errors.Is(err, ErrAcquireTimeout) && !(connecting && errors.Is(connect, ErrAcquireTimeout))
+	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrClosed) || waited {
 		return sqlstate.NoRetry
 	}
-	return sqlstate.RemedyOf(err, connecting)
+	return sqlstate.RemedyOf(err, connecting || dialing)
 }
 
 // RetryPolicy configures when and how often work is retried. Zero fields mean the defaults. Each wait is random, between

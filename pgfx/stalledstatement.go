@@ -8,8 +8,8 @@ import (
 
 // StalledStatement is a statement that waits for the server's answer while no statement of the pool makes progress.
 type StalledStatement struct {
-	// PID is the process ID of the server's backend, as in pg_stat_activity.
-	PID uint32
+	// Backend is the server process that executes the statement, or would have to.
+	Backend Backend
 	// For is how long the statement has been running.
 	For time.Duration
 	// Silent reports whether nothing has arrived on the connection since the statement began, which rules out a caller that
@@ -25,9 +25,21 @@ type StalledStatement struct {
 //
 // It allocates nothing when there are no stalled statements. If Config.Stats.Disabled is set it returns nil.
 func (i *Internals) StalledStatements(atLeast time.Duration) []StalledStatement {
+	return stalledStatements(i.db.stats.Stalled(atLeast))
+}
+
+// RunningStatements returns the statements that have been running for at least atLeast on connections opened before the given time.
+// It does not matter whether other statements succeed. Use it if the connections of that time are probably broken.
+func (i *Internals) RunningStatements(atLeast time.Duration, openedBefore time.Time) []StalledStatement {
+	return stalledStatements(i.db.stats.Running(atLeast, openedBefore))
+}
+
+func stalledStatements(found []poolstats.StalledStatement) []StalledStatement {
 	var stalled []StalledStatement
-	for _, s := range i.db.stats.Stalled(atLeast) {
-		stalled = append(stalled, StalledStatement{PID: s.PID, For: s.For, Silent: s.Silent, statement: s})
+	for _, s := range found {
+		stalled = append(stalled, StalledStatement{
+			Backend: Backend{PID: s.PID, Started: s.BackendStarted}, For: s.For, Silent: s.Silent, statement: s,
+		})
 	}
 	return stalled
 }
@@ -37,11 +49,12 @@ func (i *Internals) StalledStatements(atLeast time.Duration) []StalledStatement 
 //
 // Use it for connections that are known to be dead: a server that still executes such a statement is not asked to cancel it.
 // Data that has not been sent is dropped where the system allows it, but it may already be on its way. As after a deadline,
-// the outcome of a write is unknown.
+// the outcome of a write is unknown. The backends become orphans (see [Internals.Orphans]).
 func (i *Internals) Abandon(statements []StalledStatement) int {
 	n := 0
 	for _, s := range statements {
-		if s.statement.Abandon() {
+		if socket := s.statement.Abandon(); socket != nil {
+			i.db.orphans.add(s.Backend, socket)
 			n++
 		}
 	}

@@ -27,9 +27,9 @@ func TestStalledStatements_OnlyWhileNoneSucceeds(t *testing.T) {
 		stalled = db.Internals().StalledStatements(10 * time.Millisecond)
 		return len(stalled) == 1
 	}, eventually, tick)
-	assert.NotZero(t, stalled[0].PID)
+	assert.NotZero(t, stalled[0].Backend.PID)
 	assert.GreaterOrEqual(t, stalled[0].For, 10*time.Millisecond)
-	assert.Equal(t, stalled[0].PID, db.Leases()[0].PID)
+	assert.Equal(t, stalled[0].Backend.PID, db.Leases()[0].PID)
 
 	_, err := db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err)
@@ -65,7 +65,7 @@ func TestAbandon_SparesTheNextStatementOfTheConnection(t *testing.T) {
 		require.NoError(t, err)
 		defer func() { _ = conn.Close(context.Background()) }()
 		require.Eventually(t, func() bool { // until it has begun there is nothing to cancel
-			_, err := conn.Exec(t.Context(), "select pg_cancel_backend($1)", first[0].PID)
+			_, err := conn.Exec(t.Context(), "select pg_cancel_backend($1)", first[0].Backend.PID)
 			return err == nil && len(ended) > 0
 		}, eventually, tick)
 		require.Error(t, <-ended)

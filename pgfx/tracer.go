@@ -90,7 +90,7 @@ func (t tracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 	}
 	state.idleSince = now
 	t.db.stats.Release(state.stats, now)
-	t.db.closeOverflow(data.Conn)
+	t.db.closeOverflow(data.Conn, state)
 }
 
 // terminateTimeout bounds sending the message that ends a session. Sending blocks only if the socket's buffer is full.
@@ -98,12 +98,15 @@ const terminateTimeout = 100 * time.Millisecond
 
 // closeOverflow closes a connection that is being released if as many connections are idle as the pool keeps. pgxpool then
 // drops it. pgxpool's own hook, AfterRelease, would start a goroutine for each release.
-func (db *DB) closeOverflow(conn *pgx.Conn) {
+func (db *DB) closeOverflow(conn *pgx.Conn, state *connState) {
 	if db.config.Pool.MaxOverflow == 0 {
 		return
 	}
 	if stat := db.pool.Stat(); int(stat.IdleConns()) < int(stat.MaxConns())-db.config.Pool.MaxOverflow {
 		return
+	}
+	if !isGivenUp(conn) {
+		state.backend = Backend{} // no orphan
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), terminateTimeout)
 	defer cancel()
@@ -121,6 +124,7 @@ func (t connectTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnect
 // TraceConnectEnd counts an attempt to connect.
 func (t connectTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
 	t.db.pacer.end(data.Err)
+	t.db.noteConnect(data.Err)
 	if data.Err != nil {
 		t.db.stats.ConnectFailed()
 		t.db.reportFailure(data.Err)

@@ -16,8 +16,10 @@ import (
 // Conn is the state of one pooled connection. Its mutex is rarely contended: the holder of the connection takes it for each
 // acquire, release and statement, others only for snapshots.
 type Conn struct {
-	conn     *pgx.Conn
-	hijacked atomic.Bool // known to be hijacked from the pool
+	conn           *pgx.Conn
+	opened         time.Time
+	backendStarted int64       // see StalledStatement
+	hijacked       atomic.Bool // known to be hijacked from the pool
 
 	mu sync.Mutex
 

@@ -74,9 +74,9 @@ func (c *Collector) Close() { c.checker.stop() }
 // connections share.
 const customDataKey = "rdsfx.poolstats"
 
-// Add starts to collect statistics about a new connection of the pool.
-func (c *Collector) Add(conn *pgx.Conn) *Conn {
-	added := &Conn{conn: conn}
+// Add starts to collect statistics about a new connection of the pool. backendStarted is for StalledStatement.
+func (c *Collector) Add(conn *pgx.Conn, backendStarted int64) *Conn {
+	added := &Conn{conn: conn, opened: time.Now(), backendStarted: backendStarted}
 	conn.PgConn().CustomData()[customDataKey] = added
 	c.mu.Lock()
 	defer c.mu.Unlock()

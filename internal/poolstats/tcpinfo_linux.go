@@ -19,7 +19,7 @@ func RoundTrip(conn net.Conn) time.Duration {
 
 // tcpInfo returns the kernel's data of a TCP connection (tcp(7), TCP_INFO), zeros if it is closed or of another kind.
 func tcpInfo(conn net.Conn) unix.TCPInfo {
-	tcp, ok := rawConn(conn).(*net.TCPConn)
+	tcp, ok := RawConn(conn).(*net.TCPConn)
 	if !ok {
 		return unix.TCPInfo{}
 	}

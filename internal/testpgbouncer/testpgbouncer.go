@@ -26,9 +26,10 @@ type PgBouncer struct {
 	output    bytes.Buffer
 }
 
-// Start runs PgBouncer in front of the server at address, a URL or connection string, with serverConns connections for each database. The server
-// itself need not accept connections. Start returns when PgBouncer accepts them.
-func Start(ctx context.Context, address string, serverConns int) (_ *PgBouncer, err error) {
+// Start runs PgBouncer in front of the server at address, a URL or connection string, with serverConns connections for each database.
+// mode is its pool_mode, transaction or session. The server itself need not accept connections. Start returns when PgBouncer
+// accepts them.
+func Start(ctx context.Context, address, mode string, serverConns int) (_ *PgBouncer, err error) {
 	binary, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		binary, err = exec.LookPath("/usr/sbin/pgbouncer")
@@ -54,7 +55,7 @@ func Start(ctx context.Context, address string, serverConns int) (_ *PgBouncer, 
 * = host=%s port=%d user=%s password=%s
 
 [pgbouncer]
-pool_mode = transaction
+pool_mode = %s
 default_pool_size = %d
 auth_type = any
 listen_addr =
@@ -62,7 +63,7 @@ unix_socket_dir = %s
 listen_port = 6432
 server_login_retry = 1
 query_wait_timeout = 20
-`, to.Host, to.Port, to.User, to.Password, serverConns, dir)
+`, to.Host, to.Port, to.User, to.Password, mode, serverConns, dir)
 	file := filepath.Join(dir, "pgbouncer.ini")
 	args := []string{file}
 	if os.Geteuid() == 0 { // PgBouncer refuses to run as root and changes its user

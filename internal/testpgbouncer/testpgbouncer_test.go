@@ -20,7 +20,7 @@ func TestStart_PoolsSessions(t *testing.T) {
 	address := fxtest.URL(t)
 	config, err := pgx.ParseConfig(address)
 	require.NoError(t, err)
-	bouncer, err := testpgbouncer.Start(ctx, address, 1)
+	bouncer, err := testpgbouncer.Start(ctx, address, "transaction", 1)
 	if err == testpgbouncer.ErrNotInstalled { //nolint:errorlint // returned as it is
 		t.Skip(err)
 	}
@@ -38,21 +38,21 @@ func TestStart_PoolsSessions(t *testing.T) {
 }
 
 func TestStart_ReportsMistakes(t *testing.T) {
-	_, err := testpgbouncer.Start(t.Context(), "postgres://%", 1)
+	_, err := testpgbouncer.Start(t.Context(), "postgres://%", "transaction", 1)
 	require.ErrorContains(t, err, "the server's address")
 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(assert.AnError)
-	_, err = testpgbouncer.Start(ctx, "postgres://postgres@localhost:1/postgres", 1)
+	_, err = testpgbouncer.Start(ctx, "postgres://postgres@localhost:1/postgres", "transaction", 1)
 	require.ErrorIs(t, err, assert.AnError)
 
 	t.Setenv("TMPDIR", t.TempDir()+"/missing")
-	_, err = testpgbouncer.Start(t.Context(), "postgres://postgres@localhost:1/postgres", 1)
+	_, err = testpgbouncer.Start(t.Context(), "postgres://postgres@localhost:1/postgres", "transaction", 1)
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 func TestBouncer_StopsOnce(t *testing.T) {
-	bouncer, err := testpgbouncer.Start(t.Context(), fxtest.URL(t), 1)
+	bouncer, err := testpgbouncer.Start(t.Context(), fxtest.URL(t), "transaction", 1)
 	if err == testpgbouncer.ErrNotInstalled { //nolint:errorlint // returned as it is
 		t.Skip(err)
 	}

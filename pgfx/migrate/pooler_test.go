@@ -25,7 +25,7 @@ func pgBouncer(t *testing.T) (pooled pgfx.Config, direct string) {
 	direct = fxtest.URL(t)
 	config, err := pgx.ParseConfig(direct)
 	require.NoError(t, err)
-	bouncer, err := testpgbouncer.Start(ctx, direct, 2)
+	bouncer, err := testpgbouncer.Start(ctx, direct, "transaction", 2)
 	if errors.Is(err, testpgbouncer.ErrNotInstalled) {
 		t.Skip(err)
 	}

@@ -1,0 +1,69 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/pgfx"
+)
+
+// endOrphans ends the backends of connections that the pool has given up, so their locks are released. If the network is at fault,
+// the server would notice only after Timeouts.ClientLost that the client is gone.
+//
+// It ends only backends of this pool. Process ID and start time are those of a session that the pool opened and whose socket is
+// closed. Login user and database must match too. If the server refuses, endOrphans logs that once and does
+// nothing from then on.
+func (m *Monitor) endOrphans(ctx context.Context) {
+	orphans := m.db.Internals().Orphans()
+	if len(orphans) == 0 || m.orphansRefused.Load() {
+		return
+	}
+	ended, err := m.prober.kept.endBackends(ctx, orphans)
+	if _, refused := errors.AsType[*pgconn.PgError](err); err != nil && !refused {
+		return // the connection is at fault; the next probe opens another one
+	}
+	m.db.Internals().ForgetOrphans(orphans)
+	switch {
+	case err != nil:
+		m.orphansRefused.Store(true)
+		m.logger.Warn("cannot end backends of lost connections; they keep their locks until the server notices the loss: "+
+			"grant execute on function pg_terminate_backend to the login user", zap.Error(err))
+	case ended > 0:
+		m.logger.Warn("ended backends of lost connections", zap.Int("backends", ended))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status.EndedBackends += ended
+}
+
+// hasOrphans reports whether to probe because of orphans. While the database is not usable, or connecting fails, orphans are no
+// reason to probe more often.
+func (m *Monitor) hasOrphans() bool {
+	m.mu.Lock()
+	usable := m.status.State.Usable() && m.status.Cause == ""
+	m.mu.Unlock()
+	return usable && !m.orphansRefused.Load() && m.db.Internals().HasOrphans()
+}
+
+// endBackends ends those of the backends that still exist and returns their number.
+func (s *session) endBackends(ctx context.Context, backends []pgfx.Backend) (int, error) {
+	identities := make([]string, len(backends))
+	for i, backend := range backends {
+		identities[i] = fmt.Sprintf("(%d, %d)", backend.PID, backend.Started)
+	}
+	// The materialized part comes first, whatever the planner would prefer: the function must not see another row.
+	text, err := s.queryText(ctx, `with orphans as materialized (select a.pid from pg_catalog.pg_stat_activity a`+
+		` join (values `+strings.Join(identities, ", ")+`) w (pid, started) on a.pid = w.pid and w.started = `+startedAt+
+		` where a.datname = pg_catalog.current_database() and a.usename = session_user)`+
+		` select pg_catalog.count(*) filter (where pg_catalog.pg_terminate_backend(pid)) from orphans`)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(text) //nolint:wrapcheck // the server counts in digits
+}
