@@ -49,6 +49,9 @@ func (f Finding) String() string {
 
 // CheckSchema compares models with the live schema in one round trip and returns all differences, in the order of the models. All
 // models must belong to q's database. An error means that the comparison failed.
+//
+// A model whose conflict target has expressions takes one more round trip ([OnConflictExpr]): the server plans an upsert. In a
+// transaction that target isn't checked.
 func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, error) {
 	tables := make([]string, 0, len(models))
 	for _, model := range models {
@@ -60,8 +63,9 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 	if len(models) == 0 {
 		return nil, nil
 	}
-	var found []Finding
+	var checkers []*checker
 	err := run(ctx, q, schemaSQL, []any{tables}, func(rows pgx.Rows) error {
+		checkers = checkers[:0]
 		for rows.Next() {
 			var (
 				position int
@@ -74,16 +78,24 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 			if err := json.Unmarshal(data, live); err != nil {
 				return fmt.Errorf("reading the catalog: %w", err)
 			}
-			c := checker{d: models[position-1].d, live: live}
+			c := &checker{d: models[position-1].d, live: live}
 			if len(live.Columns) > 0 {
 				c.d.live.Store(c.d.newLiveColumns(live))
 			}
 			c.check()
-			found = append(found, c.found...)
+			checkers = append(checkers, c)
 		}
 		return rows.Err()
 	})
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	var found []Finding
+	for _, c := range checkers {
+		c.checkExpressionTarget(ctx, q)
+		found = append(found, c.found...)
+	}
+	return found, nil
 }
 
 // schemaSQL reads the catalog's description of tables, one row per table (PostgreSQL manual, "System Catalogs").
@@ -91,11 +103,11 @@ const schemaSQL = `select t.position::int, jsonb_build_object(
 	'exists', c.oid is not null,
 	'columns', ` + columnsJSON + `,
 	'unique', (select jsonb_agg(jsonb_build_object(
-			'name', ic.relname, 'partial', i.indpred is not null, 'deferrable', not i.indimmediate,
+			'name', ic.relname, 'expressions', i.indexprs is not null, 'partial', i.indpred is not null, 'deferrable', not i.indimmediate,
 			'columns', (select jsonb_agg(a.attname) from pg_attribute a
 				where a.attrelid = c.oid and a.attnum = any (i.indkey[0:i.indnkeyatts - 1])))) from pg_index i
 		join pg_class ic on ic.oid = i.indexrelid
-		where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indexprs is null),
+		where i.indrelid = c.oid and i.indisunique and i.indisvalid),
 	'constraints', (select jsonb_agg(conname) from pg_constraint where conrelid = c.oid and contype in ('p', 'u', 'x')),
 	'view', ` + isView + `)
 from unnest($1::text[]) with ordinality t (name, position) left join pg_class c on c.oid = to_regclass(t.name)
@@ -111,10 +123,12 @@ type liveTable struct {
 }
 
 type liveUnique struct {
-	Name       string   `json:"name"`
-	Partial    bool     `json:"partial"`
-	Deferrable bool     `json:"deferrable"`
-	Columns    []string `json:"columns"`
+	Name       string `json:"name"`
+	Partial    bool   `json:"partial"`
+	Deferrable bool   `json:"deferrable"`
+	// Expressions is set if the index has expressions, which Columns lacks.
+	Expressions bool     `json:"expressions"`
+	Columns     []string `json:"columns"`
 }
 
 // checker compares one model with its table.
@@ -221,7 +235,11 @@ func (c *checker) checkUnique() {
 	}
 	target := c.d.conflict
 	switch {
-	case target == nil:
+	case target == nil, target.isExpression: // see checkExpressionTarget
+	case target.index != "":
+		if !slices.ContainsFunc(c.live.Unique, func(u liveUnique) bool { return u.Name == target.index && !u.Deferrable }) {
+			c.addf(MissingUnique, "", "", "has no unique index %q, which upserts name as their target", target.index)
+		}
 	case target.constraint != "":
 		if !slices.Contains(c.live.Constraints, target.constraint) {
 			c.addf(MissingUnique, "", "", "has no unique or exclusion constraint %q, which upserts name as their target", target.constraint)
@@ -244,6 +262,6 @@ func (c *checker) checkUnique() {
 func (c *checker) hasUnique(columns []string, partial bool) bool {
 	want := slices.Sorted(slices.Values(columns))
 	return slices.ContainsFunc(c.live.Unique, func(u liveUnique) bool {
-		return (partial || !u.Partial) && !u.Deferrable && slices.Equal(slices.Sorted(slices.Values(u.Columns)), want)
+		return (partial || !u.Partial) && !u.Deferrable && !u.Expressions && slices.Equal(slices.Sorted(slices.Values(u.Columns)), want)
 	})
 }

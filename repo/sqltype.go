@@ -124,7 +124,7 @@ func (c *checker) createTable() string {
 		lines = append(lines, c.define(&c.d.columns[i]))
 	}
 	lines = append(lines, "primary key ("+strings.Join(c.d.keyColumns(), ", ")+")")
-	if t := c.d.conflict; t != nil && t.constraint == "" && t.predicate == "" {
+	if t := c.d.conflict; t != nil && len(t.columns) > 0 && t.predicate == "" {
 		idents := make([]string, len(t.columns))
 		for i, name := range t.columns {
 			idents[i] = pgx.Identifier{name}.Sanitize()

@@ -33,6 +33,7 @@ type statementTexts struct {
 	stages sync.Map       // positions of columns as a string to *stage
 	// constraints maps names of constraints, used as conflict targets, to their columns ([]string).
 	constraints sync.Map
+	indexes     sync.Map // of names of indexes, used as conflict targets, to *ConflictTarget
 }
 
 func (t *statementTexts) compile(d *descriptor) {

@@ -73,6 +73,9 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
+	if u, err = r.resolveTarget(ctx, u); err != nil {
+		return nil, r.wrap("upsert", err)
+	}
 	w, err := r.newBulk(ctx, "upsert", rows)
 	if err != nil {
 		return nil, err

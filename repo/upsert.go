@@ -38,7 +38,8 @@ func (r UpsertResult) String() string {
 	}
 }
 
-// UpsertOption is an option of one upsert: [OnConflict], [OnConstraint], [DoNothing] or [RestoreDeleted].
+// UpsertOption is an option of one upsert: [OnConflict], [OnConflictExpr], [OnIndex], [OnConstraint], [DoNothing] or
+// [RestoreDeleted].
 type UpsertOption interface {
 	applyUpsert(*upsert)
 }
@@ -50,9 +51,13 @@ func (f upsertOptionFunc) applyUpsert(u *upsert) { f(u) }
 // ConflictTarget defines which rows are the same row for an upsert. Pass it to one upsert, or to a repository for all of its
 // upserts. In the second case the schema check verifies that its unique index exists.
 type ConflictTarget struct {
-	columns    []string
-	constraint string
-	predicate  string
+	columns     []string
+	expressions []string // instead of columns, see OnConflictExpr
+	constraint  string
+	index       string // see OnIndex
+	predicate   string
+	// isExpression is set for a target with expressions.
+	isExpression bool
 }
 
 // OnConflict makes rows with the same values in these columns the same row. A unique index on the columns is required.
@@ -73,7 +78,7 @@ func (t ConflictTarget) configure(s *settings) { s.conflict = &t }
 func (t ConflictTarget) applyUpsert(u *upsert) { u.target = &t }
 
 // DoNothing leaves an existing row alone and reads it into the struct. With [OnConstraint] the constraint's columns are read from
-// the catalog, once. It must be a unique constraint on columns of the model.
+// the catalog, once. It must be a unique constraint on columns of the model. With expressions the server computes those of the row.
 func DoNothing() UpsertOption { return upsertOptionFunc(func(u *upsert) { u.doNothing = true }) }
 
 // RestoreDeleted makes an upsert update a soft-deleted row too, including its softdelete column. Without it such a row is left
@@ -90,7 +95,11 @@ type upsert struct {
 
 // checkTarget checks a conflict target against the model.
 func (d *descriptor) checkTarget(t *ConflictTarget) error {
-	if t.constraint == "" && len(t.columns) == 0 {
+	if t.index != "" || t.isExpression {
+		if err := t.checkExpressions(d); err != nil {
+			return err
+		}
+	} else if t.constraint == "" && len(t.columns) == 0 {
 		return &queryError{d.label + ": a conflict target needs columns or the name of a constraint"}
 	}
 	if t.constraint != "" && t.predicate != "" {
@@ -156,8 +165,8 @@ func (u *upsert) text(d *descriptor, live *liveColumns, layout []byte) string {
 	}
 	key := appendPart(append(append(buf[:0], "upsert "...), layout...), live.casts)
 	key = strconv.AppendBool(strconv.AppendBool(key, u.doNothing), u.restoreDeleted)
-	for _, name := range u.target.columns {
-		key = appendPart(key, name)
+	for _, part := range slices.Concat(u.target.columns, u.target.expressions) {
+		key = appendPart(key, part)
 	}
 	key = appendPart(appendPart(append(key, '/'), u.target.constraint), u.target.predicate)
 	return d.statements.cache.getOrCompile(key, func() string { return u.compile(d, live, layout) })
@@ -198,16 +207,9 @@ func (u *upsert) clause(d *descriptor, layout []byte) string {
 	if u.target.constraint != "" {
 		b.WriteString("on constraint " + pgx.Identifier{u.target.constraint}.Sanitize())
 	} else {
-		idents := make([]string, len(u.target.columns))
-		for i, name := range u.target.columns {
-			idents[i] = d.columns[d.byName[name]].ident
-		}
-		b.WriteString("(" + strings.Join(idents, ", ") + ")")
-		if u.target.predicate != "" {
-			predicate := newBuilder(d, " where ")
-			predicate.fragment(u.target.predicate, nil, false)
-			b.WriteString(predicate.sql.String())
-		}
+		target := newBuilder(d, "")
+		u.target.write(target)
+		b.WriteString(target.sql.String())
 	}
 	if u.doNothing {
 		b.WriteString(" do nothing")
@@ -261,6 +263,9 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	u, err := r.d.newUpsert(opts)
 	if err != nil {
 		return 0, err
+	}
+	if u, err = r.resolveTarget(ctx, u); err != nil {
+		return 0, r.wrap("upsert", err)
 	}
 	var buf [layoutCapacity]byte
 	layout := r.d.upsertLayout(buf[:0], v)

@@ -66,6 +66,11 @@ func (u *upsert) existingQuery(d *descriptor, live *liveColumns, target []int, v
 		}
 		separator = " and "
 	}
+	for _, expression := range u.target.expressions {
+		b.text(separator)
+		u.target.writeEqual(b, live, v, expression)
+		separator = " and "
+	}
 	if u.target.predicate != "" {
 		b.text(separator).fragment(u.target.predicate, nil, false)
 	}
@@ -76,6 +81,9 @@ func (u *upsert) existingQuery(d *descriptor, live *liveColumns, target []int, v
 // none for a constraint that doesn't compare columns of the model, such as an exclusion constraint.
 func (r *Repository[T, K]) targetColumns(ctx context.Context, u *upsert) ([]int, error) {
 	d, names := r.d, u.target.columns
+	if u.target.isExpression {
+		return nil, nil
+	}
 	if constraint := u.target.constraint; constraint != "" {
 		known, ok := d.statements.constraints.Load(constraint)
 		if !ok {

@@ -29,6 +29,7 @@ const (
 	SerializationFailure              = "40001"
 	DeadlockDetected                  = "40P01"
 	FeatureNotSupported               = "0A000"
+	InvalidColumnReference            = "42P10"
 	StringTooLong                     = "22001"
 	DivisionByZero                    = "22012"
 	UniqueViolation                   = "23505"
