@@ -100,7 +100,7 @@ func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]
 
 // Create adds a [Repository.Create] to the batch. The row is set after the whole batch succeeded. The result is the same
 // pointer.
-func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
+func (q BatchRepository[T, K]) Create(row *T, opts ...CreateOption) *Result[*T] {
 	r := q.r
 	result, c := newCall[*T](q, "Create", "create")
 	c.writes = true
@@ -113,7 +113,11 @@ func (q BatchRepository[T, K]) Create(row *T) *Result[*T] {
 		if err != nil {
 			return err
 		}
-		layout := r.d.insertLayout(nil, v)
+		zero, err := r.d.createOptions(opts)
+		if err != nil {
+			return err
+		}
+		layout := zero.fill(r.d.insertLayout(nil, v))
 		args := r.d.insertArgs(make([]any, 0, len(layout)), v, layout)
 		c.statements = []batchStatement{{r.d.createText(live, layout), args, r.d.argColumns(layout)}}
 		return nil

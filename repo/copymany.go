@@ -8,15 +8,20 @@ import "context"
 //
 // Values are written as by [Repository.Import]. created, updated and version are filled as by Create, with one time for all
 // rows. A zero key is replaced by one of [WithKeys]; to know the keys afterwards, set them before the call. A column with the
-// role default is left to the database if it is zero in the first row. It then has to be zero in all rows. COPY bypasses the
+// role default is left to the database if it is zero in the first row. It then has to be zero in all rows, unless [SendZero] sends it. COPY bypasses the
 // defaults of other columns: a nil field is stored as NULL. One duplicate key or violated constraint fails the whole call.
 //
 // It joins the transaction of ctx; a COPY without one is atomic by itself. It takes two round trips and the data, one less
 // without created and updated or with [WithClock]. Errors: [*InvalidError], [*ConstraintError] and [*RowError], with the row's
 // index and, where known, the column.
-func (r *Repository[T, K]) CopyMany(ctx context.Context, rows []T) (int64, error) {
+func (r *Repository[T, K]) CopyMany(ctx context.Context, rows []T, opts ...CreateOption) (int64, error) {
 	next := 0
+	zero, err := r.d.createOptions(opts)
+	if err != nil {
+		return 0, err
+	}
 	source := r.newImportSource(ctx, "copy")
+	source.zero = zero
 	source.nextRow = func() (row T, err error, ok bool) {
 		if next == len(rows) {
 			return row, nil, false

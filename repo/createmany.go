@@ -19,9 +19,10 @@ import (
 //
 // Errors are [*InvalidError], also for a duplicate key, [*ConstraintError] and [*RowError]. Each has the index of the row.
 // Nothing is written then, and the rows are unchanged except for keys made by [WithKeys].
-func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
-	if len(rows) == 0 {
-		return nil
+func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T, opts ...CreateOption) error {
+	zero, err := r.d.createOptions(opts)
+	if err != nil || len(rows) == 0 {
+		return err
 	}
 	w, err := r.newBulk(ctx, "create", rows)
 	if err != nil {
@@ -34,7 +35,7 @@ func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T) error {
 			return err
 		}
 	}
-	groups := w.groups(w.positions(byKey), r.d.insertLayout)
+	groups := w.groups(w.positions(byKey), func(layout []byte, v reflect.Value) []byte { return zero.fill(r.d.insertLayout(layout, v)) })
 	rowByRow := func(ctx context.Context) error { return w.sendInTx(ctx, w.inserts(groups)) }
 	if len(groups) > 1 || !r.d.stages(len(rows)) {
 		return rowByRow(ctx)

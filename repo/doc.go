@@ -17,6 +17,9 @@
 //	Version   int64      `db:"version,version"`        // optimistic lock
 //	DeletedAt *time.Time `db:"deleted_at,softdelete"`  // a timestamp, or a boolean; Delete marks the row
 //
+// A column with the role default is left to the database while its field is zero. To store a zero, for example false where the
+// default is true, pass [SendZero] to the call.
+//
 // Several fields with the role pk make a composite key; the repository's K is then a struct of fields with the same columns
 // and types. A nil pointer, slice or map is NULL, in a json column too. A zero time.Time is not NULL: use *time.Time. A
 // column of type timestamp keeps no zone, and no type keeps less than a microsecond. After a write the struct holds the stored

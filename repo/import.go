@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// ImportOption is an option of one import: [OnProgress], [ExpectedRows] or [OnRowError].
+// ImportOption is an option of one import: [OnProgress], [ExpectedRows], [OnRowError] or [SendZero].
 type ImportOption interface {
 	applyImport(*importSettings)
 }
@@ -24,6 +24,8 @@ type importSettings struct {
 	report func(Progress)
 	total  int64
 	skip   func(error) error
+	// zeroNames are the columns of SendZero.
+	zeroNames []string
 }
 
 // Progress reports how far an import has come.
@@ -63,6 +65,10 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 			return 0, &queryError{r.d.label + ": an import option is nil"}
 		}
 		opt.applyImport(&source.settings)
+	}
+	var err error
+	if source.zero, err = r.d.zeroColumns(source.settings.zeroNames); err != nil {
+		return 0, err
 	}
 	source.due = source.settings.every
 	if source.settings.skip != nil {
@@ -133,6 +139,7 @@ type importSource[T any] struct {
 	op       string
 	d        *descriptor
 	settings importSettings
+	zero     zeroColumns
 	nextRow  func() (T, error, bool)
 	began    time.Time
 	now      time.Time
@@ -175,7 +182,7 @@ func (s *importSource[T]) advance() error {
 	if err := s.d.validate(s.ctx, &s.row, int(s.rows)); err != nil {
 		return err
 	}
-	layout := s.d.importLayout(s.buf, s.value())
+	layout := s.zero.fill(s.d.importLayout(s.buf, s.value()))
 	if s.buf = layout; s.layout == nil {
 		s.layout = slices.Clone(layout)
 	}

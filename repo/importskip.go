@@ -75,7 +75,7 @@ func (s *skippingImport[T]) add(ctx context.Context, row T) error {
 		return s.reject(err)
 	}
 	s.chunk, s.positions = append(s.chunk, row), append(s.positions, at)
-	layout := s.source.d.importLayout(nil, reflect.ValueOf(&s.chunk[len(s.chunk)-1]).Elem())
+	layout := s.source.zero.fill(s.source.d.importLayout(nil, reflect.ValueOf(&s.chunk[len(s.chunk)-1]).Elem()))
 	s.layouts = append(s.layouts, string(layout))
 	if len(s.chunk) < skipChunk {
 		return nil

@@ -69,11 +69,12 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 //   - [*InvalidError], also for two rows with the same conflict columns
 //   - [*ConstraintError] and [*RowError] with the index of the row that the database refused
 func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...UpsertOption) ([]UpsertResult, error) {
-	u, err := r.d.newUpsert(opts)
+	given, err := r.d.newUpsert(opts)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
-	if u, err = r.resolveTarget(ctx, u); err != nil {
+	u, err := r.resolveTarget(ctx, given)
+	if err != nil {
 		return nil, r.wrap("upsert", err)
 	}
 	w, err := r.newBulk(ctx, "upsert", rows)
@@ -91,7 +92,8 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	if !r.d.comparesAsServer(target) {
 		w.distinct = "conflict columns"
 	}
-	groups := w.groups(w.positions(w.matcher), r.d.upsertLayout)
+	layoutOf := func(layout []byte, v reflect.Value) []byte { return u.zero.fill(r.d.upsertLayout(layout, v)) }
+	groups := w.groups(w.positions(w.matcher), layoutOf)
 	for _, g := range groups {
 		if err := u.check(r.d, g.layout); err != nil {
 			return nil, err

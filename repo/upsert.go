@@ -38,8 +38,8 @@ func (r UpsertResult) String() string {
 	}
 }
 
-// UpsertOption is an option of one upsert: [OnConflict], [OnConflictExpr], [OnIndex], [OnConstraint], [DoNothing] or
-// [RestoreDeleted].
+// UpsertOption is an option of one upsert: [OnConflict], [OnConflictExpr], [OnIndex], [OnConstraint], [DoNothing],
+// [RestoreDeleted] or [SendZero].
 type UpsertOption interface {
 	applyUpsert(*upsert)
 }
@@ -91,6 +91,9 @@ func RestoreDeleted() UpsertOption {
 type upsert struct {
 	target                    *ConflictTarget
 	doNothing, restoreDeleted bool
+	// zeroNames are the columns of SendZero, zero their positions.
+	zeroNames []string
+	zero      zeroColumns
 }
 
 // checkTarget checks a conflict target against the model.
@@ -142,7 +145,9 @@ func (d *descriptor) newUpsert(opts []UpsertOption) (*upsert, error) {
 	if err := d.checkTarget(u.target); err != nil {
 		return nil, err
 	}
-	return u, nil
+	var err error
+	u.zero, err = d.zeroColumns(u.zeroNames)
+	return u, err
 }
 
 // check returns an error for a row that can never conflict, because a conflict column is left to the database.
@@ -248,7 +253,7 @@ func (u *upsert) set(d *descriptor, layout []byte) []string {
 // the struct are set to what the database stored.
 //
 // An existing row keeps its key, its conflict columns, created and softdelete, and columns with the role default whose field is
-// zero. A version increases without being compared, so the last writer wins.
+// zero (but see [SendZero]). A version increases without being compared, so the last writer wins.
 //
 // Through a view, and in a partitioned table, Inserted means that the row was not visible when the statement began. A row that
 // another transaction inserted meanwhile then counts as Inserted although it was updated.
@@ -268,7 +273,7 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 		return 0, r.wrap("upsert", err)
 	}
 	var buf [layoutCapacity]byte
-	layout := r.d.upsertLayout(buf[:0], v)
+	layout := u.zero.fill(r.d.upsertLayout(buf[:0], v))
 	if err := u.check(r.d, layout); err != nil {
 		return 0, err
 	}

@@ -11,14 +11,18 @@ import (
 
 // Create inserts the row and sets all of its columns to what the database stored. Columns with the role default are left to the
 // database if their field is zero. created and updated are set to the current time, and a version starts at 1. It takes one round
-// trip. Errors: [*InvalidError], [*ConstraintError].
-func (r *Repository[T, K]) Create(ctx context.Context, row *T) error {
+// trip. [SendZero] sends zero values of columns with the role default. Errors: [*InvalidError], [*ConstraintError], [*ValueError].
+func (r *Repository[T, K]) Create(ctx context.Context, row *T, opts ...CreateOption) error {
+	zero, err := r.d.createOptions(opts)
+	if err != nil {
+		return err
+	}
 	v, err := r.validRow(ctx, "create", row)
 	if err != nil {
 		return err
 	}
 	var buf [layoutCapacity]byte
-	layout := r.d.insertLayout(buf[:0], v)
+	layout := zero.fill(r.d.insertLayout(buf[:0], v))
 	live, err := r.liveColumns(ctx)
 	if err != nil {
 		return r.wrap("create", err)

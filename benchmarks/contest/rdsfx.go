@@ -89,7 +89,7 @@ func repositoryClient(items *repo.Repository[Item, uuid.UUID], closeAll func()) 
 			last.many, err = items.Find(ctx, repo.Asc("id"), repo.Limit(Listed))
 			return err
 		},
-		Insert: items.Create,
+		Insert: func(ctx context.Context, row *Item) error { return items.Create(ctx, row) },
 		Upsert: func(ctx context.Context, row *Item) error {
 			_, err := items.Upsert(ctx, row)
 			return err
@@ -102,7 +102,7 @@ func repositoryClient(items *repo.Repository[Item, uuid.UUID], closeAll func()) 
 			last.ok, err = items.Exists(ctx, repo.Eq("id", id))
 			return err
 		},
-		InsertReturning: items.CreateMany,
+		InsertReturning: func(ctx context.Context, rows []Item) error { return items.CreateMany(ctx, rows) },
 		UpdateMany:      items.UpdateMany,
 		UpsertMany: func(ctx context.Context, rows []Item) error {
 			_, err := items.UpsertMany(ctx, rows)
