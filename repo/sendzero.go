@@ -10,8 +10,8 @@ type CreateOption interface {
 // ZeroColumns is the option that [SendZero] returns. It is a [CreateOption], an [UpsertOption] and an [ImportOption].
 type ZeroColumns struct{ names []string }
 
-// SendZero makes one call send the zero values of these columns, which have the role default. Without it a column with that role is
-// left to the database while its field is zero, so a default of true could not be overruled with false:
+// SendZero makes one call send the zero values of these columns, which have the role default. Without it such a column is left
+// to the database while its field is zero. A default of true could then not be overruled with false:
 //
 //	err := users.Create(ctx, &User{Active: false}, repo.SendZero("active"))
 //
