@@ -3,6 +3,7 @@ module github.com/rdsfx-go/rdsfx/ormtest
 go 1.26.0
 
 require (
+	entgo.io/ent v0.14.5
 	github.com/gofrs/uuid/v5 v5.5.1
 	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0

@@ -9,6 +9,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"entgo.io/ent/dialect"
+	entsql "entgo.io/ent/dialect/sql"
 	gofrs "github.com/gofrs/uuid/v5"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -112,6 +114,26 @@ func TestGORM_BesideRepository(t *testing.T) {
 	require.ErrorIs(t, err, repo.ErrNotFound)
 
 	a.requireRefusedInTx(t, func(ctx context.Context) error { return people(ctx).First(&got, "id = ?", ada.ID).Error })
+
+	joined, err := gorm.Open(postgres.New(postgres.Config{Conn: a.Tx.SQL()}), &gorm.Config{Logger: gormlogger.Discard})
+	require.NoError(t, err)
+	a.requireJoins(t, joining{
+		rename: func(ctx context.Context, id uuid.UUID, name string) error {
+			return joined.WithContext(ctx).Table("people").Where("id = ?", id).Update("name", name).Error
+		},
+		inTx: func(ctx context.Context, fn func(ctx context.Context, rename func(uuid.UUID, string) error) error) error {
+			return joined.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+				return fn(ctx, func(id uuid.UUID, name string) error {
+					return tx.Table("people").Where("id = ?", id).Update("name", name).Error
+				})
+			})
+		},
+		name: func(ctx context.Context, id uuid.UUID) (string, error) {
+			var got row
+			err := joined.WithContext(ctx).Table("people").First(&got, "id = ?", id).Error
+			return got.Name, err
+		},
+	})
 }
 
 func TestBun_BesideRepository(t *testing.T) {
@@ -153,6 +175,25 @@ func TestBun_BesideRepository(t *testing.T) {
 	a.requireRow(t, bob.ID, "Robert")
 
 	a.requireRefusedInTx(t, func(ctx context.Context) error { return b.NewSelect().Model(&got).Where("id = ?", ada.ID).Scan(ctx) })
+
+	joined := bun.NewDB(a.Tx.SQL(), pgdialect.New())
+	rename := func(ctx context.Context, db bun.IDB, id uuid.UUID, name string) error {
+		_, err := db.NewUpdate().Model((*row)(nil)).Set("name = ?", name).Where("id = ?", id).Exec(ctx)
+		return err
+	}
+	a.requireJoins(t, joining{
+		rename: func(ctx context.Context, id uuid.UUID, name string) error { return rename(ctx, joined, id, name) },
+		inTx: func(ctx context.Context, fn func(ctx context.Context, rename func(uuid.UUID, string) error) error) error {
+			return joined.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+				return fn(ctx, func(id uuid.UUID, name string) error { return rename(ctx, tx, id, name) })
+			})
+		},
+		name: func(ctx context.Context, id uuid.UUID) (string, error) {
+			var got row
+			err := joined.NewSelect().Model(&got).Where("id = ?", id).Scan(ctx)
+			return got.Name, err
+		},
+	})
 }
 
 func TestSqlx_BesideRepository(t *testing.T) {
@@ -184,9 +225,116 @@ func TestSqlx_BesideRepository(t *testing.T) {
 	a.requireRefusedInTx(t, func(ctx context.Context) error {
 		return x.GetContext(ctx, &bob, "select * from people where id = $1", ada.ID)
 	})
+
+	joined := sqlx.NewDb(a.Tx.SQL(), "pgx")
+	rename := func(ctx context.Context, db sqlx.ExecerContext, id uuid.UUID, name string) error {
+		_, err := db.ExecContext(ctx, "update people set name = $2 where id = $1", id, name)
+		return err
+	}
+	a.requireJoins(t, joining{
+		rename: func(ctx context.Context, id uuid.UUID, name string) error { return rename(ctx, joined, id, name) },
+		inTx: func(ctx context.Context, fn func(ctx context.Context, rename func(uuid.UUID, string) error) error) error {
+			tx, err := joined.BeginTxx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if err := fn(ctx, func(id uuid.UUID, name string) error { return rename(ctx, tx, id, name) }); err != nil {
+				return errors.Join(err, tx.Rollback())
+			}
+			return tx.Commit()
+		},
+		name: func(ctx context.Context, id uuid.UUID) (string, error) {
+			var got row
+			err := joined.GetContext(ctx, &got, "select * from people where id = $1", id)
+			return got.Name, err
+		},
+	})
 }
 
-// requireRefusedInTx checks that a library on database/sql, which cannot join the transaction in ctx, gets an error.
+func TestEnt_JoinsTransactionOfContext(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	driver := entsql.OpenDB(dialect.Postgres, a.Tx.SQL()) // for ent.NewClient(ent.Driver(driver))
+	rename := func(ctx context.Context, db dialect.ExecQuerier, id uuid.UUID, name string) error {
+		query, args := entsql.Dialect(dialect.Postgres).Update("people").Set("name", name).Where(entsql.EQ("id", id)).Query()
+		return db.Exec(ctx, query, args, nil)
+	}
+	a.requireJoins(t, joining{
+		rename: func(ctx context.Context, id uuid.UUID, name string) error { return rename(ctx, driver, id, name) },
+		inTx: func(ctx context.Context, fn func(ctx context.Context, rename func(uuid.UUID, string) error) error) error {
+			tx, err := driver.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			if err := fn(ctx, func(id uuid.UUID, name string) error { return rename(ctx, tx, id, name) }); err != nil {
+				return errors.Join(err, tx.Rollback())
+			}
+			return tx.Commit()
+		},
+		name: func(ctx context.Context, id uuid.UUID) (name string, err error) {
+			query, args := entsql.Dialect(dialect.Postgres).Select("name").From(entsql.Table("people")).Where(entsql.EQ("id", id)).Query()
+			var rows entsql.Rows
+			if err := driver.Query(ctx, query, args, &rows); err != nil {
+				return "", err
+			}
+			defer func() { _ = rows.Close() }()
+			return entsql.ScanString(rows)
+		},
+	})
+}
+
+// joining is a library that uses Manager.SQL.
+type joining struct {
+	rename func(ctx context.Context, id uuid.UUID, name string) error
+	inTx   func(ctx context.Context, fn func(ctx context.Context, rename func(uuid.UUID, string) error) error) error
+	name   func(ctx context.Context, id uuid.UUID) (string, error)
+}
+
+// requireJoins checks that a library on Manager.SQL joins the transaction in ctx, and that its own transaction is a savepoint there.
+func (a application) requireJoins(t *testing.T, library joining) {
+	t.Helper()
+	p := a.createPerson(t)
+	boom := errors.New("boom")
+	requireName := func(ctx context.Context, want string) {
+		t.Helper()
+		got, err := library.name(ctx, p.ID)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+		row, err := a.people.Get(ctx, p.ID)
+		require.NoError(t, err)
+		assert.Equal(t, want, row.Name)
+	}
+	require.ErrorIs(t, a.Tx.Do(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, library.rename(ctx, p.ID, "Gone"))
+		requireName(ctx, "Gone")
+		requireName(t.Context(), "Ada")
+		return boom
+	}), boom)
+	requireName(t.Context(), "Ada")
+
+	require.NoError(t, a.Tx.Do(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, library.inTx(ctx, func(_ context.Context, rename func(uuid.UUID, string) error) error {
+			return rename(p.ID, "Grace")
+		}))
+		require.ErrorIs(t, library.inTx(ctx, func(ctx context.Context, rename func(uuid.UUID, string) error) error {
+			require.NoError(t, rename(p.ID, "Gone"))
+			requireName(ctx, "Gone")
+			return boom
+		}), boom)
+		requireName(ctx, "Grace")
+		return nil
+	}))
+	requireName(t.Context(), "Grace")
+
+	require.ErrorIs(t, library.inTx(t.Context(), func(_ context.Context, rename func(uuid.UUID, string) error) error {
+		require.NoError(t, rename(p.ID, "Gone"))
+		return boom
+	}), boom)
+	requireName(t.Context(), "Grace")
+	assert.Empty(t, a.DB.Leases(), "all connections were released")
+}
+
+// requireRefusedInTx checks that a library on DB.SQL, which cannot join the transaction in ctx, gets an error.
 func (a application) requireRefusedInTx(t *testing.T, use func(ctx context.Context) error) {
 	t.Helper()
 	require.NoError(t, use(t.Context()))

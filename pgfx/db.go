@@ -155,6 +155,9 @@ func (db *DB) Config() Config { return db.config }
 // A second pool that you make of a copy of its configuration (pgxpool.Pool.Config) connects in the same way, with the same
 // credentials, hooks and types. It has no gate, no validation by the DB and no part in the statistics, and DB.Close does not
 // close it. A connection that you take out of the pool with Hijack leaves all statistics and limits, and you close it.
+//
+// If the ctx of a statement ends, its error is the server's (SQLSTATE 57014), which does not match ctx's error. Errors of
+// txn.Manager match both.
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
 // Logger returns the logger of [WithLogger], or one that discards everything.

@@ -18,6 +18,8 @@ var (
 	ErrUnavailable = errors.New("pgfx: database unavailable")
 	// ErrAcquireTimeout matches every [*AcquireTimeoutError].
 	ErrAcquireTimeout = errors.New("pgfx: timed out waiting for a connection")
+	// ErrConnLost is matched by errors of txn.Manager and of repositories if the connection was lost during the statement.
+	ErrConnLost = sqlstate.ErrConnLost
 	// ErrClosed is returned after [DB.Close].
 	ErrClosed = errors.New("pgfx: database handle is closed")
 	// ErrNoSession is returned behind a transaction pooler for work that needs a session (see [PoolerTransaction]).
@@ -65,6 +67,42 @@ const (
 
 // CauseOf classifies an error of connecting, or of a statement whose connection was lost.
 func CauseOf(err error) Cause { return Cause(sqlstate.CauseOf(err)) }
+
+// IsUnavailable reports whether err means that the database is unavailable at present. A service responds to such an error with
+// status 503. It is true for these errors alone:
+//   - [*UnavailableError], [*AcquireTimeoutError], [*ConnectError], [*RoleError], pgconn.ConnectError, [ErrClosed],
+//   - [ErrConnLost], which the errors of txn.Manager and of repositories match if the connection of a statement was lost,
+//   - the server's errors of shutting down, starting up and having no free connection slot (for example SQLSTATE 57P01, 53300).
+//
+// It is false for errors that other components cause as well: an end of file, a refused connection, a deadline of the caller. It
+// is also false for a write in a read-only transaction (SQLSTATE 25006), and if the work was or may have been committed.
+//
+// An error of the raw pool whose connection was lost can't be distinguished from that of another component, so the result is
+// false. If err certainly comes from a statement, see [CauseOf].
+func IsUnavailable(err error) bool {
+	if err == nil || errors.Is(err, sqlstate.ErrInDoubt) || errors.Is(err, sqlstate.ErrCommitted) {
+		return false
+	}
+	for _, unavailable := range []error{ErrUnavailable, ErrAcquireTimeout, ErrClosed, ErrConnLost, sqlstate.ErrReadOnly} {
+		if errors.Is(err, unavailable) {
+			return true
+		}
+	}
+	_, dialing := errors.AsType[*pgconn.ConnectError](err)
+	_, connecting := errors.AsType[*ConnectError](err)
+	if dialing || connecting {
+		return true
+	}
+	if sqlstate.Code(err) == "" {
+		return errors.Is(err, pgconn.ErrConnClosed)
+	}
+	switch CauseOf(err) {
+	case CauseKilled, CauseRefused, CauseTimeout, CauseShuttingDown, CauseStartingUp, CauseServerFull:
+		return true
+	case CauseNone, CauseDNS, CauseTLS, CauseLogin, CauseDatabaseMissing, CauseReadOnly, CauseUnknown:
+	}
+	return false
+}
 
 // UnavailableError is returned at once, without an attempt to connect, while the gate is closed. The gate is closed until the
 // setup steps of [DB.Start] have run, while the database is down, and after [DB.Close]. It matches [ErrUnavailable].

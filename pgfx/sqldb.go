@@ -18,7 +18,11 @@ type sqlDB struct {
 // [*AcquireTimeoutError].
 //
 // It keeps no idle connections; leave SetMaxIdleConns at 0. SetMaxOpenConns limits its share of the pool. A transaction of
-// database/sql is separate: it does not join a transaction in ctx, and others cannot join it.
+// database/sql is separate: it does not join a transaction in ctx, and others cannot join it. The *sql.DB that txn.Manager.SQL
+// returns joins the transaction in ctx.
+//
+// If ctx ends while a statement runs, the error is the server's (SQLSTATE 57014) and does not match ctx's error. Errors of
+// txn.Manager.SQL match both. The driver is pgx's, so a conn of sql.Conn.Raw is a *stdlib.Conn.
 //
 // Every call returns the same value, which is safe for concurrent use and is closed by [DB.Close].
 func (db *DB) SQL() *sql.DB {

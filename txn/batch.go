@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 // CommittedError reports that a transaction was committed although reading its results failed. Don't retry it.
@@ -17,6 +19,9 @@ type CommittedError struct {
 func (e *CommittedError) Error() string {
 	return "txn: committed, but a result could not be read: " + e.Cause.Error()
 }
+
+// Is matches sqlstate.ErrCommitted: whatever the cause is, the work was done.
+func (e *CommittedError) Is(target error) bool { return target == sqlstate.ErrCommitted }
 
 // Unwrap returns e.Cause.
 func (e *CommittedError) Unwrap() error { return e.Cause }
@@ -90,7 +95,7 @@ func (m *Manager) doImplicit(ctx context.Context, queue func(*pgx.Batch), read f
 	}
 	own := batch.Len()
 	queue(batch)
-	results := &completeResults{conn.SendBatch(ctx, batch)}
+	results := &completeResults{statementResults{conn.SendBatch(ctx, batch), ctx}}
 	for range own {
 		if _, err = results.Exec(); err != nil {
 			m.resolver.checkMarkerTable(err)
@@ -113,7 +118,7 @@ func (m *Manager) doImplicit(ctx context.Context, queue func(*pgx.Batch), read f
 	case closeErr == nil:
 		return &CommittedError{Cause: err}
 	}
-	return t.withContextError(err)
+	return sqlstate.WithContextError(ctx, err)
 }
 
 // resolveImplicit resolves an implicit transaction whose connection was lost. lost is the error of the connection.
@@ -130,18 +135,18 @@ func (t *transaction) resolveImplicit(lost error) error {
 
 // completeResults read the result of each statement to its end, even if a row can't be scanned. So Close returns an error only
 // if a statement has failed and the batch was not committed. pgx's own results stop at the first failed Scan.
-type completeResults struct{ pgx.BatchResults }
+type completeResults struct{ statementResults }
 
 // Query reads the result of the next statement.
 func (r *completeResults) Query() (pgx.Rows, error) {
-	rows, err := r.BatchResults.Query() //nolint:rowserrcheck // the caller checks it
-	return &completeRows{rows}, err     //nolint:wrapcheck // the caller's own statement
+	rows, err := r.statementResults.Query() //nolint:rowserrcheck // the caller checks it
+	return &completeRows{rows}, err
 }
 
 // QueryRow reads the result of the next statement.
 func (r *completeResults) QueryRow() pgx.Row {
-	rows, _ := r.BatchResults.Query() //nolint:rowserrcheck // Scan checks it
-	return firstRow{&completeRows{rows}}
+	rows, _ := r.statementResults.Query() //nolint:rowserrcheck // Scan checks it
+	return firstRow{&completeRows{rows}, r.ctx}
 }
 
 // completeRows stay open if a row can't be scanned.

@@ -54,9 +54,11 @@ var (
 		"wait for the goroutines that use the transaction: %w", ErrConcurrentUse)
 	errResultOpen = fmt.Errorf("txn: rolled back because the closure returned with a result open; "+
 		"close the rows, scan the row: %w", ErrConcurrentUse)
+	errSavepointOpen = fmt.Errorf("txn: rolled back because the closure returned with an inner transaction open; "+
+		"call Commit or Rollback of each transaction that Begin returns: %w", ErrConcurrentUse)
 	errEndedByClosure = errors.New("txn: the closure ended the transaction with its own statement, so later statements ran " +
 		"outside it: leave commit and rollback to Do")
-	errConnLost = errors.New("txn: rolled back because the connection was lost before the commit")
+	errConnLost = fmt.Errorf("txn: rolled back because %w before the commit", sqlstate.ErrConnLost)
 )
 
 // FailedStatementError is returned by Do if the closure returned nil although a statement had failed. PostgreSQL commits nothing

@@ -6,10 +6,13 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// failedRows are rows that hold only an error.
+// failedRows are rows that hold only an error. As a row, their Scan returns it.
 type failedRows struct{ err error }
 
-var _ pgx.Rows = failedRows{}
+var (
+	_ pgx.Rows = failedRows{}
+	_ pgx.Row  = failedRows{}
+)
 
 func (failedRows) Close() {}
 
@@ -30,6 +33,3 @@ func (failedRows) CommandTag() pgconn.CommandTag { return pgconn.CommandTag{} }
 func (failedRows) Conn() *pgx.Conn { return nil }
 
 func (failedRows) TypeMap() *pgtype.Map { return nil }
-
-// failedRow returns a row whose Scan returns err.
-func failedRow(err error) pgx.Row { return firstRow{failedRows{err}} }

@@ -46,6 +46,21 @@ func guide(t *testing.T) (*txn.Manager, accounts) {
 	return tx, accounts{tx}
 }
 
+func TestGuide_DatabaseSQLJoins(t *testing.T) {
+	t.Parallel()
+	tx, a := guide(t)
+	ctx, id := t.Context(), 1
+	// docs: sql
+	db := tx.SQL() // give it to gorm.Open, bun.NewDB, sqlx.NewDb, entsql.OpenDB
+	err := tx.Do(ctx, func(ctx context.Context) error {
+		_, err := db.ExecContext(ctx, "insert into orders (id, paid) values ($1, false)", id)
+		return errors.Join(err, a.add(ctx, "bob", 5)) // in the same transaction
+	})
+	// docs: end
+	require.NoError(t, err)
+	assert.Equal(t, 5, balance(t, tx, "bob"))
+}
+
 func balance(t *testing.T, tx *txn.Manager, id string) (n int) {
 	t.Helper()
 	require.NoError(t, tx.QueryRow(t.Context(), "select balance from accounts where id = $1", id).Scan(&n))

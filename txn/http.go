@@ -7,12 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -21,17 +24,24 @@ import (
 type HTTPConfig struct {
 	// Options apply to every transaction. [Retry] has no effect, because a request body can't be read twice.
 	Options []Option
+	// MaxRequest is the maximum size of a request body in bytes. The body is read before the transaction begins, so a slow client
+	// holds no connection. A larger body gets status 413. With pgfx.Off the handler reads the body inside the transaction.
+	// Default: 1 MiB.
+	MaxRequest int
 	// MaxResponse is the maximum size of a response body in bytes. The body is buffered until the commit. Default: 1 MiB.
 	MaxResponse int
-	// OnError responds to a request whose transaction could not be begun or committed; the handler's own response is dropped.
-	// err is the error of [Manager.Do]. Default: status 503 with Retry-After if the database is unavailable, otherwise 500, both
-	// without details. The error is logged in any case.
+	// OnError responds to a request whose body could not be read, or whose transaction could not be begun or committed. The
+	// handler's own response is dropped. err is the error of [Manager.Do] or of reading the body. Default: [ErrorStatus] without
+	// details, with Retry-After for status 503. The error is logged in any case, see [Manager.Middleware].
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
 }
 
 const (
-	defaultMaxResponse = 1 << 20
-	retryAfter         = 1 // seconds
+	defaultMaxBody = 1 << 20
+	retryAfter     = 1 // seconds
+
+	// StatusClientClosedRequest is the status of a request whose client has disconnected. Only logs show it; nginx uses it, too.
+	StatusClientClosedRequest = 499
 )
 
 // ErrStreaming is returned to a handler inside [Manager.Middleware] that flushes or hijacks its response, or writes more than
@@ -44,21 +54,32 @@ var ErrStreaming = errors.New("txn: the transaction middleware buffers the respo
 // disconnected. GET and HEAD requests get read-only transactions. The response is sent after the transaction has ended, so a
 // client never receives a success that was not committed.
 //
-// Use it for routes with short handlers: a request holds a connection of the pool while it is served.
+// The request body is read before the transaction begins. Use the middleware for routes with short handlers: a request holds a
+// connection of the pool while its handler runs.
+//
+// Failed transactions are logged as errors. A client that has disconnected is logged at level info, an unavailable database (see
+// pgfx.IsUnavailable) at level warn. Both are logged at most once a second, without a stack. [Stats.Requests] counts all.
 func (m *Manager) Middleware(config HTTPConfig) func(http.Handler) http.Handler {
-	config.MaxResponse = cmp.Or(config.MaxResponse, defaultMaxResponse)
+	config.MaxRequest = cmp.Or(config.MaxRequest, defaultMaxBody)
+	config.MaxResponse = cmp.Or(config.MaxResponse, defaultMaxBody)
 	if config.OnError == nil {
 		config.OnError = respondWithError
 	}
 	write := append(append([]Option(nil), config.Options...), Retry(pgfx.RetryPolicy{MaxAttempts: 1}))
 	read := append(append([]Option(nil), write...), ReadOnly())
+	sampled := m.logger.WithOptions(zap.AddStacktrace(zap.FatalLevel), zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0)
+	}))
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			opts := write
 			if r.Method == http.MethodGet || r.Method == http.MethodHead {
 				opts = read
 			}
-			m.serve(w, r, next, &config, opts)
+			if err := m.serve(w, r, next, &config, opts); err != nil {
+				m.logFailedRequest(sampled, r, err)
+				config.OnError(w, r, err)
+			}
 		})
 	}
 }
@@ -66,7 +87,16 @@ func (m *Manager) Middleware(config HTTPConfig) func(http.Handler) http.Handler 
 // errHandlerFailed is the error of the closure if the status of the response is 400 or above.
 var errHandlerFailed = errors.New("txn: the handler responded with an error status")
 
-func (m *Manager) serve(w http.ResponseWriter, r *http.Request, next http.Handler, config *HTTPConfig, opts []Option) {
+// serve serves a request, unless it returns an error.
+func (m *Manager) serve(w http.ResponseWriter, r *http.Request, next http.Handler, config *HTTPConfig, opts []Option) error {
+	if config.MaxRequest != pgfx.Off && r.Body != nil && r.Body != http.NoBody {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(config.MaxRequest)))
+		if err != nil {
+			return &requestBodyError{err}
+		}
+		r = r.WithContext(r.Context()) // a copy
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
 	response := &bufferedResponse{ResponseWriter: w, header: w.Header().Clone(), maxBody: config.MaxResponse}
 	err := m.Do(r.Context(), func(ctx context.Context) error {
 		next.ServeHTTP(response, r.WithContext(ctx))
@@ -80,19 +110,67 @@ func (m *Manager) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 	}, opts...)
 	if err == nil || err == errHandlerFailed { //nolint:errorlint // Do returns the closure's error unchanged
 		response.send()
-		return
+		return nil
 	}
-	m.logger.Error("transaction of request failed", zap.String("method", r.Method), zap.String("pattern", r.Pattern), zap.Error(err))
-	config.OnError(w, r, err)
+	return err
+}
+
+// requestBodyError is the error of reading a request body.
+type requestBodyError struct{ err error }
+
+func (e *requestBodyError) Error() string { return "txn: read the request body: " + e.err.Error() }
+
+func (e *requestBodyError) Unwrap() error { return e.err }
+
+// logFailedRequest logs and counts a request that failed with err.
+func (m *Manager) logFailedRequest(sampled *zap.Logger, r *http.Request, err error) {
+	fields := []zap.Field{zap.String("method", r.Method), zap.String("pattern", r.Pattern), zap.Error(err)}
+	_, reading := errors.AsType[*requestBodyError](err)
+	switch {
+	case reading || errors.Is(r.Context().Err(), context.Canceled):
+		m.counters.requestsAborted.Add(1)
+		sampled.Info("request aborted by its client", fields...)
+	case pgfx.IsUnavailable(err):
+		m.counters.requestsUnavailable.Add(1)
+		sampled.Warn("request failed because the database is unavailable", fields...)
+	default:
+		m.counters.requestsFailed.Add(1)
+		m.logger.Error("transaction of request failed", fields...)
+	}
+}
+
+// ErrorStatus returns the HTTP status for an error of [Manager.Do] or of reading a request body:
+//   - 413 for a body that is too large, 400 for any other error of the body,
+//   - 499 if the client has disconnected,
+//   - 503 if the database is unavailable (see pgfx.IsUnavailable),
+//   - 504 after a deadline,
+//   - 500 for any other error.
+func ErrorStatus(err error) int {
+	_, reading := errors.AsType[*requestBodyError](err)
+	_, large := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case large:
+		return http.StatusRequestEntityTooLarge
+	case pgfx.IsUnavailable(err):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, ErrOutcomeUnknown):
+		return http.StatusInternalServerError
+	case errors.Is(err, context.Canceled):
+		return StatusClientClosedRequest
+	case errors.Is(err, context.DeadlineExceeded):
+		return http.StatusGatewayTimeout
+	case reading:
+		return http.StatusBadRequest
+	}
+	return http.StatusInternalServerError
 }
 
 func respondWithError(w http.ResponseWriter, _ *http.Request, err error) {
-	status := http.StatusInternalServerError
-	if errors.Is(err, pgfx.ErrUnavailable) || errors.Is(err, pgfx.ErrAcquireTimeout) {
-		status = http.StatusServiceUnavailable
+	status := ErrorStatus(err)
+	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 	}
-	http.Error(w, http.StatusText(status), status)
+	http.Error(w, cmp.Or(http.StatusText(status), "client closed request"), status)
 }
 
 // bufferedResponse keeps a response until it is sent.
@@ -100,25 +178,33 @@ type bufferedResponse struct {
 	http.ResponseWriter
 
 	header   http.Header
+	sent     http.Header // a copy of header when the status was set
 	status   int
 	body     bytes.Buffer
 	maxBody  int
 	streamed bool // the handler tried to stream the response or exceeded maxBody
 }
 
-// Header returns the header to be sent.
+// Header returns the header to be sent. Changes after WriteHeader have no effect, except for trailers.
 func (r *bufferedResponse) Header() http.Header { return r.header }
 
-// WriteHeader records the status. Informational responses are dropped.
+// WriteHeader records the status and the header. Informational responses are dropped. An invalid status panics, as in net/http.
 func (r *bufferedResponse) WriteHeader(status int) {
+	const minStatus, maxStatus = 100, 999
+	if status < minStatus || status > maxStatus {
+		panic(fmt.Sprintf("txn: invalid WriteHeader code %d", status))
+	}
 	if r.status == 0 && status >= http.StatusOK {
-		r.status = status
+		r.status, r.sent = status, r.header.Clone()
 	}
 }
 
 // Write appends p to the buffered body.
 func (r *bufferedResponse) Write(p []byte) (int, error) {
 	r.WriteHeader(http.StatusOK)
+	if r.status == http.StatusNoContent || r.status == http.StatusNotModified {
+		return 0, http.ErrBodyNotAllowed
+	}
 	if r.body.Len()+len(p) > r.maxBody {
 		r.streamed = true
 		return 0, fmt.Errorf("%w (%d bytes)", ErrStreaming, r.maxBody)
@@ -144,9 +230,12 @@ func (r *bufferedResponse) Unwrap() http.ResponseWriter { return r.ResponseWrite
 func (r *bufferedResponse) send() {
 	header := r.ResponseWriter.Header()
 	clear(header)
-	maps.Copy(header, r.header)
-	if r.status != 0 {
-		r.ResponseWriter.WriteHeader(r.status)
+	if r.status == 0 {
+		maps.Copy(header, r.header) // net/http sends status 200
+		return
 	}
+	maps.Copy(header, r.sent)
+	r.ResponseWriter.WriteHeader(r.status)
 	_, _ = r.body.WriteTo(r.ResponseWriter) // fails if the client has disconnected
+	maps.Copy(header, r.header)             // net/http sends trailers from it
 }

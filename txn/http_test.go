@@ -92,7 +92,7 @@ func TestMiddleware_DisconnectRollsBack(t *testing.T) {
 			assert.NoError(t, insert(r.Context(), m, "gone"))
 			cancel()
 		})
-		assert.Equal(t, http.StatusInternalServerError, w.Code)
+		assert.Equal(t, txn.StatusClientClosedRequest, w.Code)
 	})
 }
 

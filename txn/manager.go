@@ -17,7 +17,8 @@ import (
 )
 
 // Manager runs transactions on one database. It also has the query methods of a pgxpool.Pool and so satisfies the DBTX interface
-// that sqlc generates. These methods run in the transaction that their context carries, or on the pool if it carries none.
+// that sqlc generates. These methods run in the transaction that their context carries, or on the pool if it carries none. If a
+// context ends while its statement runs, the error matches that of the context and the server's (SQLSTATE 57014).
 //
 // A Manager is safe for concurrent use; a transaction is not. Managers of the same database share their transactions.
 // Transactions of different databases in one context are independent.
@@ -45,6 +46,7 @@ type Manager struct {
 
 	retryPolicy  pgfx.RetryPolicy // of the database
 	sessionLocks sessionLocks
+	sql          sqlDB
 	commitErrors sync.Map // of key to CommitErrorTranslator
 }
 
@@ -75,13 +77,14 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 
 // Close ends the background work of the manager and closes its connection outside the pool (see [ByWitness]). It cancels the
 // contexts of closures that hold a session lock, with the cause pgfx.ErrClosed, and waits for these closures. It doesn't end
-// transactions. After Close the manager remains usable, except for session locks.
+// transactions. After Close the manager remains usable, except for session locks and [Manager.SQL].
 //
 // ctx bounds the wait. Close may be called more than once.
 func (m *Manager) Close(ctx context.Context) error {
 	if m.removeGuard != nil {
 		m.removeGuard()
 	}
+	_ = m.SQL().Close() // closes idle connections only, and there are none
 	return errors.Join(m.sessionLocks.close(ctx), m.resolver.close(ctx))
 }
 
@@ -269,7 +272,7 @@ func (m *Manager) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 func (m *Manager) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	s, err := m.current(ctx)
 	if err != nil {
-		return failedRow(err)
+		return failedRows{err}
 	}
 	if s == nil {
 		return m.poolQueryRow(ctx, sql, args)
@@ -312,7 +315,7 @@ func (m *Manager) AcquireFunc(ctx context.Context, fn func(ctx context.Context, 
 		return err
 	}
 	if s == nil {
-		return m.db.AcquireFunc(ctx, fn)
+		return m.db.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error { return connError(ctx, conn, fn(ctx, conn)) })
 	}
 	return s.t.withConn(ctx, fn)
 }

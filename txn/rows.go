@@ -2,11 +2,14 @@
 package txn
 
 import (
+	"context"
 	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 var (
@@ -21,7 +24,8 @@ type rows struct {
 	pgx.Rows
 
 	t       *transaction
-	inBatch bool // the connection stays in use by the batch when the rows are closed
+	ctx     context.Context //nolint:containedctx // of the query
+	inBatch bool            // the connection stays in use by the batch when the rows are closed
 	closed  bool
 }
 
@@ -45,13 +49,16 @@ func (r *rows) endCall(last bool) {
 	}
 	r.closed = true
 	r.Rows.Close()
-	r.t.noteFailure(r.Rows.Err())
+	_ = r.t.failed(r.ctx, r.Rows.Err())
 	if r.inBatch {
 		r.t.use.pause()
 	} else {
 		r.t.use.finish()
 	}
 }
+
+// Err returns the error that has ended the rows.
+func (r *rows) Err() error { return sqlstate.StatementError(r.ctx, r.Rows.Err()) }
 
 // Next prepares the next row, or closes the rows.
 func (r *rows) Next() (ok bool) {
@@ -96,7 +103,10 @@ func (r *rows) closedError() error {
 }
 
 // firstRow is a row that closes its rows when it is scanned.
-type firstRow struct{ rows pgx.Rows }
+type firstRow struct {
+	rows pgx.Rows
+	ctx  context.Context //nolint:containedctx // of the query
+}
 
 // Scan reads the first row and closes the rows, even if a destination panics.
 func (r firstRow) Scan(dest ...any) error {
@@ -109,7 +119,7 @@ func (r firstRow) Scan(dest ...any) error {
 	defer r.rows.Close()
 	if !r.rows.Next() {
 		if err := r.rows.Err(); err != nil {
-			return err
+			return sqlstate.StatementError(r.ctx, err)
 		}
 		return pgx.ErrNoRows
 	}
@@ -117,7 +127,7 @@ func (r firstRow) Scan(dest ...any) error {
 		return err //nolint:wrapcheck // the caller's own statement
 	}
 	r.rows.Close()
-	return r.rows.Err()
+	return sqlstate.StatementError(r.ctx, r.rows.Err())
 }
 
 // row is the first row of a query in a transaction. Its Scan is one call.
@@ -129,7 +139,7 @@ func (r *row) Scan(dest ...any) error {
 	if all.resume() {
 		defer all.endCall(true)
 	}
-	return firstRow{all.Rows}.Scan(dest...)
+	return firstRow{all.Rows, all.ctx}.Scan(dest...)
 }
 
 // batchResults are the results of a batch in a transaction. They use the connection as rows do.
@@ -137,6 +147,7 @@ type batchResults struct {
 	pgx.BatchResults
 
 	t      *transaction
+	ctx    context.Context //nolint:containedctx // of the batch
 	closed bool
 }
 
@@ -148,7 +159,8 @@ func (b *batchResults) Exec() (pgconn.CommandTag, error) {
 		}
 		defer b.t.use.pause()
 	}
-	return b.BatchResults.Exec() //nolint:wrapcheck // the caller's own statement
+	tag, err := b.BatchResults.Exec()
+	return tag, sqlstate.StatementError(b.ctx, err)
 }
 
 // Query reads the result of the next statement.
@@ -164,7 +176,7 @@ func (b *batchResults) QueryRow() pgx.Row {
 }
 
 func (b *batchResults) query() (*rows, error) {
-	r := &rows{t: b.t, inBatch: true, closed: b.closed}
+	r := &rows{t: b.t, ctx: b.ctx, inBatch: true, closed: b.closed}
 	if !b.closed {
 		if err := b.t.use.resume(); err != nil {
 			r.Rows, r.closed = failedRows{err}, true
@@ -175,7 +187,7 @@ func (b *batchResults) query() (*rows, error) {
 	var err error
 	r.Rows, err = b.BatchResults.Query() //nolint:gocritic // the rows are passed on
 	r.closed = err != nil
-	return r, err //nolint:wrapcheck // the caller's own statement
+	return r, sqlstate.StatementError(b.ctx, err)
 }
 
 // Close reads the remaining results.
@@ -188,7 +200,5 @@ func (b *batchResults) Close() error {
 	}
 	b.closed = true
 	defer b.t.use.finish()
-	err := b.BatchResults.Close()
-	b.t.noteFailure(err)
-	return err //nolint:wrapcheck // the caller's own statement
+	return b.t.failed(b.ctx, b.BatchResults.Close())
 }

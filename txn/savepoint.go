@@ -42,7 +42,7 @@ func (s *savepointTx) Commit(ctx context.Context) error {
 	if s.closed {
 		return pgx.ErrTxClosed
 	}
-	s.closed = true
+	s.end()
 	return s.release(ctx, s.number)
 }
 
@@ -51,6 +51,11 @@ func (s *savepointTx) Rollback(ctx context.Context) error {
 	if s.closed {
 		return pgx.ErrTxClosed
 	}
-	s.closed = true
+	s.end()
 	return s.rollBackTo(ctx, s.number)
+}
+
+func (s *savepointTx) end() {
+	s.closed = true
+	s.openSavepoints.Add(-1)
 }

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 // scopeKey is the context key of a database's innermost scope. The pool identifies the database for its whole life.
@@ -60,7 +62,7 @@ func (s *scope) join(ctx context.Context, fn func(context.Context) error) error 
 			s.setRollbackOnly(errAbandoned)
 		}
 	}()
-	err := fn(ctx)
+	err := sqlstate.WithContextError(ctx, fn(ctx))
 	returned = true
 	if err != nil {
 		s.setRollbackOnly(err)
@@ -80,7 +82,7 @@ func (s *scope) nest(ctx context.Context, fn func(context.Context) error) error 
 			inner.rollBack(errAbandoned)
 		}
 	}()
-	err := fn(inner)
+	err := sqlstate.WithContextError(ctx, fn(inner))
 	returned = true
 	return inner.end(err)
 }

@@ -19,6 +19,8 @@ type Stats struct {
 	RolledBack RolledBack `json:"rolled_back"`
 	Retried    int64      `json:"retried"` // attempts after the first one
 	InDoubt    InDoubt    `json:"in_doubt"`
+	// Requests counts the requests of Middleware that failed, except by a status of their handler.
+	Requests Requests `json:"requests"`
 	// LongRunning counts the transactions that were reported for staying open too long, see WithLongTxThreshold.
 	LongRunning int64 `json:"long_running"`
 	// Duration is the time from the call of Do to the end of the transaction, including the wait for a connection.
@@ -46,12 +48,20 @@ type InDoubt struct {
 	Unknown   int64 `json:"unknown"`
 }
 
+// Requests counts failed requests by reason.
+type Requests struct {
+	Aborted     int64 `json:"aborted"`     // the client disconnected, or the body could not be read
+	Unavailable int64 `json:"unavailable"` // the database was unavailable
+	Failed      int64 `json:"failed"`      // any other error
+}
+
 // counters hold the statistics of a manager.
 type counters struct {
 	begun, committed, retried                                            atomic.Int64
 	failed, panicked, cancelled, serialization, errorIgnored, invalidUse atomic.Int64
 	refused, connLost, beginFailed                                       atomic.Int64
 	inDoubtCommitted, inDoubtAborted, inDoubtUnknown                     atomic.Int64
+	requestsAborted, requestsUnavailable, requestsFailed                 atomic.Int64
 	durations                                                            histogram.Histogram
 }
 
@@ -67,6 +77,9 @@ func (m *Manager) Stats() Stats {
 		},
 		InDoubt: InDoubt{
 			Committed: c.inDoubtCommitted.Load(), Aborted: c.inDoubtAborted.Load(), Unknown: c.inDoubtUnknown.Load(),
+		},
+		Requests: Requests{
+			Aborted: c.requestsAborted.Load(), Unavailable: c.requestsUnavailable.Load(), Failed: c.requestsFailed.Load(),
 		},
 		LongRunning: m.longTx.Exceeded(),
 		Duration:    pgfx.DurationStats(c.durations.Summary()),
@@ -100,7 +113,8 @@ func (c *counters) counterOf(t *transaction, err error) *atomic.Int64 {
 		return &c.cancelled
 	case errors.Is(err, ErrRollbackOnly), errors.Is(err, pgx.ErrTxCommitRollback):
 		return &c.errorIgnored
-	case errors.Is(err, errStatementRunning), errors.Is(err, errResultOpen), errors.Is(err, errEndedByClosure):
+	case errors.Is(err, errStatementRunning), errors.Is(err, errResultOpen), errors.Is(err, errSavepointOpen),
+		errors.Is(err, errEndedByClosure):
 		return &c.invalidUse
 	case t.commitRefused:
 		return &c.refused

@@ -36,7 +36,8 @@ type transaction struct {
 	tx   pgx.Tx    // nil if BEGIN has failed
 	use  exclusive // of conn
 
-	savepoints atomic.Int32 // set so far
+	savepoints     atomic.Int32 // set so far
+	openSavepoints atomic.Int32 // begun by Begin and not ended
 
 	// These belong to the goroutine that uses conn.
 	failure        error       // put the transaction into the failed state or broke the connection
@@ -62,7 +63,7 @@ func (m *Manager) begin(ctx context.Context, s *settings, attempt int) (*transac
 	m.db.Internals().LimitLease(t.conn.Conn(), m.longTx)
 	if err := t.sendBegin(ctx); err != nil {
 		t.rollBack()
-		return nil, fmt.Errorf("txn: begin: %w", t.withContextError(err))
+		return nil, fmt.Errorf("txn: begin: %w", sqlstate.WithContextError(t.root.Context, err))
 	}
 	m.counters.begun.Add(1)
 	return t, nil
@@ -126,7 +127,7 @@ func (t *transaction) end(err error) error {
 		err = errors.Join(err, errEndedByClosure)
 	}
 	t.count(err)
-	err = t.withContextError(err)
+	err = sqlstate.WithContextError(t.root.Context, err)
 	t.root.takeHooks().afterRollback(t.root.Context, err)
 	return err
 }
@@ -156,18 +157,6 @@ func (t *transaction) noteRetryable(err error) {
 	}
 }
 
-// withContextError adds the error of the ended ctx to that of a statement which the server cancelled for this reason. The
-// server itself only reports "canceling statement due to user request".
-func (t *transaction) withContextError(err error) error {
-	if sqlstate.Code(err) != sqlstate.QueryCanceled {
-		return err
-	}
-	if ctxErr := t.root.Err(); ctxErr != nil && !errors.Is(err, ctxErr) {
-		return fmt.Errorf("txn: rolled back: %w: %w", ctxErr, err)
-	}
-	return err
-}
-
 // commitBlocker returns why a transaction whose closure returned nil can't be committed. inUse is the error of stopUse.
 func (t *transaction) commitBlocker(inUse error) error {
 	if inUse != nil {
@@ -188,6 +177,9 @@ func (t *transaction) commitBlocker(inUse error) error {
 	}
 	if t.endedByClosure {
 		return errEndedByClosure
+	}
+	if t.openSavepoints.Load() > 0 {
+		return errSavepointOpen
 	}
 	if err := t.root.Err(); err != nil {
 		return fmt.Errorf("txn: rolled back: %w", err)

@@ -16,14 +16,17 @@ var _ pgx.Tx = (*transaction)(nil)
 // inFailedTransaction is the SQLSTATE of statements that follow a failed one.
 const inFailedTransaction = "25P02"
 
-// noteFailure remembers an error that put the transaction into the failed state or broke the connection.
-func (t *transaction) noteFailure(err error) {
+// failed returns the error of a statement, with that of its ctx if the statement was cancelled. It remembers an error that put the
+// transaction into the failed state or broke the connection.
+func (t *transaction) failed(ctx context.Context, err error) error {
 	if err == nil || sqlstate.Code(err) == inFailedTransaction {
-		return
+		return err
 	}
+	err = connError(ctx, t.conn.Conn(), err)
 	if pg := t.conn.Conn().PgConn(); pg.IsClosed() || pg.TxStatus() == statusFailed {
 		t.failure = err
 	}
+	return err
 }
 
 // noteCommand notices when the closure ends the transaction itself, even if another one has begun since.
@@ -43,9 +46,8 @@ func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn
 	}
 	defer t.use.finish()
 	tag, err := t.tx.Exec(ctx, sql, args...)
-	t.noteFailure(err)
 	t.noteCommand(tag, sql)
-	return tag, err //nolint:wrapcheck // the caller's own statement
+	return tag, t.failed(ctx, err)
 }
 
 // Query runs a query.
@@ -62,7 +64,7 @@ func (t *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx
 
 // query runs a query. If it fails, the rows are closed and hold the error.
 func (t *transaction) query(ctx context.Context, sql string, args []any) (r *rows, err error) {
-	r = &rows{t: t, closed: true}
+	r = &rows{t: t, ctx: ctx, closed: true}
 	if err := t.use.begin(); err != nil {
 		r.Rows = failedRows{err}
 		return r, err
@@ -76,8 +78,7 @@ func (t *transaction) query(ctx context.Context, sql string, args []any) (r *row
 	}()
 	r.Rows, err = t.tx.Query(ctx, sql, args...) //nolint:gocritic // the rows are passed on
 	r.closed = err != nil
-	t.noteFailure(err)
-	return r, err //nolint:wrapcheck // the caller's own statement
+	return r, t.failed(ctx, err)
 }
 
 // SendBatch sends statements in one round trip.
@@ -85,7 +86,7 @@ func (t *transaction) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.Batch
 	if err := t.use.begin(); err != nil {
 		return pgx.FailedBatchResults(batch, err)
 	}
-	results := &batchResults{t: t}
+	results := &batchResults{t: t, ctx: ctx}
 	defer func() {
 		if results.BatchResults != nil {
 			t.use.pause()
@@ -104,8 +105,7 @@ func (t *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, column
 	}
 	defer t.use.finish()
 	n, err := t.tx.CopyFrom(ctx, table, columns, rows)
-	t.noteFailure(err)
-	return n, err //nolint:wrapcheck // the caller's own statement
+	return n, t.failed(ctx, err)
 }
 
 func (t *transaction) withConn(ctx context.Context, fn func(context.Context, *pgx.Conn) error) error {
@@ -113,9 +113,7 @@ func (t *transaction) withConn(ctx context.Context, fn func(context.Context, *pg
 		return err
 	}
 	defer t.use.finish()
-	err := fn(ctx, t.conn.Conn())
-	t.noteFailure(err)
-	return err
+	return t.failed(ctx, fn(ctx, t.conn.Conn()))
 }
 
 // Prepare makes a prepared statement, which stays with the connection.
@@ -125,8 +123,7 @@ func (t *transaction) Prepare(ctx context.Context, name, sql string) (*pgconn.St
 	}
 	defer t.use.finish()
 	description, err := t.tx.Prepare(ctx, name, sql)
-	t.noteFailure(err)
-	return description, err //nolint:wrapcheck // the caller's own statement
+	return description, t.failed(ctx, err)
 }
 
 // LargeObjects returns pgx's access to large objects. Concurrent use of it is not detected.
@@ -147,5 +144,6 @@ func (t *transaction) Begin(ctx context.Context) (pgx.Tx, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.openSavepoints.Add(1)
 	return &savepointTx{transaction: t, number: number}, nil
 }

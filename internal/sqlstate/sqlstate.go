@@ -84,6 +84,8 @@ var (
 	// ErrInDoubt matches errors after which the outcome of a COMMIT is unknown. Work is never retried then, whatever else the
 	// error wraps.
 	ErrInDoubt = errors.New("the outcome of a commit is unknown")
+	// ErrCommitted matches errors after which the work was committed, whatever else the error wraps.
+	ErrCommitted = errors.New("the work was committed")
 )
 
 // CauseOf classifies an error of connecting, or of a statement whose connection was lost. It returns None for nil, and Unknown for

@@ -1,0 +1,50 @@
+package sqlstate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// WithContextError adds ctx's error to the error of a statement that the server has cancelled, if ctx has ended. The server reports
+// a cancel request and not its reason ("canceling statement due to user request"). The result matches both errors. Any other err
+// is returned unchanged.
+func WithContextError(ctx context.Context, err error) error {
+	if Code(err) != QueryCanceled {
+		return err
+	}
+	if ctxErr := ctx.Err(); ctxErr != nil && !errors.Is(err, ctxErr) {
+		return fmt.Errorf("%w: %w", ctxErr, err)
+	}
+	return err
+}
+
+// ErrConnLost matches the error of a statement whose connection was lost.
+var ErrConnLost = errors.New("the connection was lost")
+
+// WithConnLost returns err so that it also matches [ErrConnLost], if it is an error of the network that isn't due to ctx. Call it
+// for errors of the driver alone: an end of file may come from elsewhere. The text stays the same.
+func WithConnLost(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || Code(err) != "" || errors.Is(err, ErrConnLost) {
+		return err
+	}
+	switch CauseOf(err) {
+	case Killed, Timeout, Refused:
+		return &connLost{err}
+	case None, DNS, TLS, Login, DatabaseMissing, StartingUp, ShuttingDown, ServerFull, ReadOnly, Unknown:
+	}
+	return err
+}
+
+type connLost struct{ err error }
+
+func (e *connLost) Error() string { return e.err.Error() }
+
+func (e *connLost) Unwrap() error { return e.err }
+
+func (e *connLost) Is(target error) bool { return target == ErrConnLost }
+
+// StatementError returns err with all that is known of a statement: see [WithContextError] and [WithConnLost].
+func StatementError(ctx context.Context, err error) error {
+	return WithConnLost(ctx, WithContextError(ctx, err))
+}
