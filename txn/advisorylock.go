@@ -22,7 +22,9 @@ func LockKey(key string) int64 {
 // the innermost transaction that ctx carries, of any database. If it was acquired in a [Nested] scope that is rolled back, it
 // is released then. A transaction may acquire the same lock again.
 //
-// AdvisoryLock waits until the lock is free or ctx ends. The error is [ErrNoTransaction] outside a transaction.
+// AdvisoryLock waits until the lock is free or ctx ends. It waits inside the transaction, whose snapshot can delay VACUUM and CREATE
+// INDEX CONCURRENTLY meanwhile, and the session's statement and lock timeouts end the wait. For long waits use
+// [Manager.WithSessionLock]. The error is [ErrNoTransaction] outside a transaction.
 func AdvisoryLock(ctx context.Context, key string) error {
 	s, err := activeScope(ctx)
 	if err != nil {

@@ -22,6 +22,8 @@ const (
 // Retry runs the whole closure again in a new transaction if the server has rolled it back and another attempt may succeed:
 //   - after a serialization failure (SQLSTATE 40001) or a deadlock (40P01), as PostgreSQL requires (PostgreSQL manual,
 //     "Serialization Failure Handling"),
+//   - if another session has changed a table or a type, and the server refuses a prepared statement for it (0A000, reported by
+//     RevalidateCachedQuery); the driver prepares it again for the next attempt,
 //   - if the server accepts no writes (25006), as a demoted writer does, and the transaction isn't [ReadOnly],
 //   - if no connection could be made.
 //

@@ -417,3 +417,41 @@ func TestRetry_ResolvesDeadlock(t *testing.T) {
 	assert.Equal(t, 4, sum)
 	assert.Positive(t, m.Stats().RolledBack.Serialization) // more than one if the victim retries before the other one continues
 }
+
+// Another session changes a type after a connection has prepared a statement for it. The server then refuses the statement once.
+func TestRetry_OutdatedStatement(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, maxConns(1))
+	_, err := m.Exec(t.Context(), "create type pair as (a int); create table pairs of pair")
+	require.NoError(t, err)
+	read := func(ctx context.Context) error {
+		rows, err := m.Query(ctx, "select * from pairs")
+		if err != nil {
+			return err
+		}
+		rows.Close()
+		return rows.Err()
+	}
+	require.NoError(t, m.Do(t.Context(), read))
+	for i, change := range []string{
+		"alter type pair add attribute b int cascade", "alter type pair add attribute c int cascade",
+		"alter type pair alter attribute a type text cascade",
+	} {
+		conn, err := m.DB().Connect(t.Context(), "test")
+		require.NoError(t, err)
+		_, err = conn.Exec(t.Context(), change)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close(t.Context()))
+		if i == 0 {
+			require.ErrorContains(t, m.Do(t.Context(), read), "0A000")
+			require.NoError(t, m.Do(t.Context(), read), "prepared again")
+			continue
+		}
+		attempts := 0
+		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+			attempts = txn.Attempt(ctx)
+			return read(ctx)
+		}, txn.Retry(pgfx.RetryPolicy{})))
+		assert.Equal(t, 2, attempts, change)
+	}
+}

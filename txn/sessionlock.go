@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -18,7 +19,12 @@ var ErrLockLost = errors.New("txn: the connection that held the lock was lost")
 
 // WithSessionLock calls fn while it holds the advisory lock of this key, for work that takes longer than one transaction should.
 // It waits until the lock is free or ctx ends. The lock is held by a separate connection outside the pool. It excludes
-// [AdvisoryLock] with the same key. Behind a transaction pooler WithSessionLock returns pgfx.ErrNoSession.
+// [AdvisoryLock] with the same key.
+//
+// While it waits, it tries to acquire the lock about every 0.1 s. Between attempts the session is idle. It holds no snapshot that
+// delays VACUUM or CREATE INDEX CONCURRENTLY, and no statement timeout ends the wait. Waiting sessions have no order.
+//
+// Behind a transaction pooler WithSessionLock returns pgfx.ErrNoSession.
 //
 // If the connection is lost, and the lock with it, fn's context ends with the cause [ErrLockLost], and the returned error
 // matches it. A lost connection is detected when the network reports it, which can take long if the server has vanished. So fn
@@ -27,17 +33,17 @@ var ErrLockLost = errors.New("txn: the connection that held the lock was lost")
 // When the manager is closed, a wait for the lock ends, the context of fn ends with the cause pgfx.ErrClosed, and
 // [Manager.Close] waits for fn. Later calls return pgfx.ErrClosed.
 func (m *Manager) WithSessionLock(ctx context.Context, key string, fn func(ctx context.Context) error) error {
-	_, err := m.withSessionLock(ctx, key, "select true from pg_advisory_lock($1)", fn)
+	_, err := m.withSessionLock(ctx, key, true, fn)
 	return err
 }
 
 // TryWithSessionLock is [Manager.WithSessionLock] without waiting. If the lock is held elsewhere, it returns false and doesn't
 // call fn.
 func (m *Manager) TryWithSessionLock(ctx context.Context, key string, fn func(ctx context.Context) error) (bool, error) {
-	return m.withSessionLock(ctx, key, "select pg_try_advisory_lock($1)", fn)
+	return m.withSessionLock(ctx, key, false, fn)
 }
 
-func (m *Manager) withSessionLock(ctx context.Context, key, sql string, fn func(context.Context) error) (locked bool, err error) {
+func (m *Manager) withSessionLock(ctx context.Context, key string, wait bool, fn func(context.Context) error) (locked bool, err error) {
 	lockCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	leave, err := m.sessionLocks.enter(cancel)
@@ -54,7 +60,7 @@ func (m *Manager) withSessionLock(ctx context.Context, key, sql string, fn func(
 		defer cancel()
 		_ = conn.Close(ctx) // the lock is released already, or ends with the session
 	}()
-	if err := conn.QueryRow(lockCtx, sql, LockKey(key)).Scan(&locked); err != nil {
+	if locked, err = acquireSessionLock(lockCtx, conn, key, wait); err != nil {
 		return false, sessionLockError(lockCtx, key, err)
 	}
 	if !locked {
@@ -80,6 +86,26 @@ func (m *Manager) withSessionLock(ctx context.Context, key, sql string, fn func(
 		}
 	}()
 	return true, fn(lockCtx)
+}
+
+// sessionLockPoll is the average time between attempts to acquire a session lock that is held elsewhere.
+const sessionLockPoll = 100 * time.Millisecond
+
+// acquireSessionLock acquires a lock. If it is held elsewhere and wait is true, it tries again until ctx ends.
+func acquireSessionLock(ctx context.Context, conn *pgx.Conn, key string, wait bool) (locked bool, err error) {
+	for {
+		err := conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", LockKey(key)).Scan(&locked)
+		if err != nil || locked || !wait {
+			return locked, err //nolint:wrapcheck // the caller wraps it
+		}
+		timer := time.NewTimer(sessionLockPoll/2 + rand.N(sessionLockPoll)) // jitter, so that waiting sessions don't try together
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return false, ctx.Err()
+		}
+	}
 }
 
 // sessionLockError adds the cause of an ended ctx to err.

@@ -118,17 +118,47 @@ func TestSessionLock_CloseEndsWaiters(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- m.WithSessionLock(context.Background(), "job", neverCalled(t)) }()
 		waiting := func() (n int) {
-			require.NoError(t, m.QueryRow(t.Context(), "select count(*) from pg_locks where locktype = 'advisory' and not granted "+
-				"and database = (select oid from pg_database where datname = current_database())").Scan(&n))
+			require.NoError(t, m.QueryRow(t.Context(), "select count(*) from pg_stat_activity where state = 'idle' "+
+				"and query like '%pg_try_advisory_lock%' and datname = current_database()").Scan(&n))
 			return n
 		}
-		require.Eventually(t, func() bool { return waiting() == 1 }, waitTimeout, time.Millisecond)
+		require.Eventually(t, func() bool { return waiting() == 2 }, waitTimeout, time.Millisecond, "the holder and the waiting session")
 		require.NoError(t, m.Close(t.Context()))
-		assert.Zero(t, waiting(), "no session waits for a lock after Close has returned")
+		require.Eventually(t, func() bool { return waiting() == 1 }, waitTimeout, time.Millisecond, "no session waits for a lock after Close has returned")
 		err := <-ended
 		require.ErrorIs(t, err, pgfx.ErrClosed)
 		require.ErrorContains(t, err, `txn: lock "job"`)
 		require.ErrorIs(t, m.WithSessionLock(t.Context(), "other", neverCalled(t)), pgfx.ErrClosed, "no closure can start after Close")
 		return nil
 	}))
+}
+
+func TestSessionLock_WaitHoldsNoSnapshotAndSurvivesStatementTimeout(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, func(c *pgfx.Config) { c.Timeouts.Statement = time.Second })
+	acquired := make(chan error, 1)
+	require.NoError(t, m.WithSessionLock(t.Context(), "job", func(context.Context) error {
+		go func() {
+			acquired <- m.WithSessionLock(t.Context(), "job", func(context.Context) error { return nil })
+		}()
+		attempts := 0
+		var last time.Time
+		require.Eventually(t, func() bool { // attempts continue beyond the statement timeout
+			var snapshots int
+			var query time.Time
+			if err := m.QueryRow(t.Context(), `select coalesce(max(query_start), now()),
+				count(*) filter (where state = 'idle' and (backend_xmin is not null or backend_xid is not null))
+				from pg_stat_activity where query like '%pg_try_advisory_lock%' and pid <> pg_backend_pid()
+				and datname = current_database()`).Scan(&query, &snapshots); err != nil {
+				return false
+			}
+			assert.Zero(t, snapshots)
+			if !query.Equal(last) {
+				attempts, last = attempts+1, query
+			}
+			return attempts > 15
+		}, waitTimeout, 10*time.Millisecond)
+		return nil
+	}))
+	require.NoError(t, <-acquired)
 }
