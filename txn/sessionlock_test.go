@@ -133,7 +133,7 @@ func TestSessionLock_CloseEndsWaiters(t *testing.T) {
 	}))
 }
 
-func TestSessionLock_WaitHoldsNoSnapshotAndSurvivesStatementTimeout(t *testing.T) {
+func TestSessionLock_WaitIsIdleBetweenAttempts(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, func(c *pgfx.Config) { c.Timeouts.Statement = time.Second })
 	acquired := make(chan error, 1)
