@@ -24,11 +24,23 @@ func (m *Monitor) currentCredentials(ctx context.Context) (pgfx.Credentials, boo
 	return credentials, err == nil
 }
 
-// setRefused stores the credentials with which a login failed, or forgets them after another result.
-func (m *Monitor) setRefused(refused bool, credentials pgfx.Credentials) {
+// currentLogin returns the credentials of the probe that begins, if the login of the last one was refused.
+func (m *Monitor) currentLogin(ctx context.Context) (login refusedLogin) {
+	m.mu.Lock()
+	refused := m.status.Cause == pgfx.CauseLogin
+	m.mu.Unlock()
+	if refused {
+		login.credentials, login.known = m.currentCredentials(ctx)
+	}
+	return login
+}
+
+// noteLogin stores the credentials of a probe whose login was refused, or forgets them after another result.
+func (m *Monitor) noteLogin(login refusedLogin, cause pgfx.Cause) {
+	login.known = login.known && cause == pgfx.CauseLogin
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.refused = refusedLogin{known: refused, credentials: credentials}
+	m.refused = login
 }
 
 // credentialsChanged reports whether there are other credentials than those that the server refuses. During a long outage it checks

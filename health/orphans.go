@@ -65,5 +65,5 @@ func (s *session) endBackends(ctx context.Context, backends []pgfx.Backend) (int
 	if err != nil {
 		return 0, err
 	}
-	return strconv.Atoi(text) //nolint:wrapcheck // the server counts in digits
+	return strconv.Atoi(text)
 }

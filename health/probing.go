@@ -83,14 +83,10 @@ func (m *Monitor) interrupted(ctx context.Context) error {
 func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
 	m.mu.Lock()
 	monitored, signals, knownErr := m.status.Monitored, m.signals, m.status.Err
-	loginRefused := m.status.Cause == pgfx.CauseLogin
 	m.signals = 0
 	m.mu.Unlock()
 	before, began := m.db.Stats(), time.Now()
-	var credentials pgfx.Credentials
-	if loginRefused {
-		credentials, loginRefused = m.currentCredentials(ctx)
-	}
+	login := m.currentLogin(ctx)
 	outcome := m.prober.probe(ctx, m.needNewConn || signals&(connectFailed|writeRefused) != 0)
 	if !monitored { // a connection between probes is only worth its slot if the monitor probes by itself
 		m.prober.closeKept()
@@ -102,7 +98,7 @@ func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
 		m.setSchedule(began, confirmationDelay)
 		return ProbeResult{}, false
 	}
-	m.setRefused(loginRefused && outcome.cause == pgfx.CauseLogin, credentials)
+	m.noteLogin(login, outcome.cause)
 	now, stats := time.Now(), m.db.Stats()
 	result := ProbeResult{
 		At: began, Took: now.Sub(began), Latency: outcome.latency, NewConn: outcome.newConn, Cause: outcome.cause, Err: outcome.err,

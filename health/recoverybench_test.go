@@ -76,7 +76,7 @@ type fault struct {
 	deadline time.Duration                              // of each call
 	work     func(context.Context, *pgxpool.Pool) error // one call, by default select 1
 	idle     bool                                       // callers start after the fault has begun and the pool has been idle
-	apps     int                                        // number of applications, which have conns connections and as many callers; 0 means one application
+	apps     int                                        // applications with conns connections and callers each; 0 means one application
 	conns    int                                        // of each application, by default 1
 	callers  int                                        // of one application on a separate server, by default recoveryCallers on a shared one
 	prepare  func(*testing.B) outage

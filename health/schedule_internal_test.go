@@ -43,10 +43,10 @@ func TestBackoff_OutageIsProbedOften(t *testing.T) {
 	down := fell
 	down.from = Down
 	for after, wait := range map[time.Duration]time.Duration{
-		time.Second: minDelay, 10 * time.Second: minDelay, 20 * time.Second: 2 * minDelay, 80 * time.Second: maxDelay, time.Hour: maxDelay,
+		time.Second: minDelay, 12 * time.Second: minDelay, 25 * time.Second: 2 * minDelay, 80 * time.Second: maxDelay, time.Hour: maxDelay,
 	} {
 		assert.Equal(t, wait, p.next(began.Add(after), down, false, 0), after)
-		assert.Equal(t, wait*3/4, p.next(began.Add(after), down, false, 1), after)
+		assert.Equal(t, wait*4/5, p.next(began.Add(after), down, false, 1), after)
 	}
 	down.recovering = true
 	assert.Equal(t, confirmationDelay, p.next(began.Add(time.Hour), down, false, 0.7))
@@ -60,6 +60,7 @@ func TestBackoff_OutageIsProbedOften(t *testing.T) {
 	assert.True(t, decision{to: ReadOnly, demoted: true}.mayEndAtAnyMoment(), "a new writer may be promoted at any moment")
 	assert.False(t, decision{to: Degraded, cause: pgfx.CauseServerFull, reasons: []Reason{ReasonServerFull}}.mayEndAtAnyMoment())
 
+	assert.GreaterOrEqual(t, minDelay*4/5, time.Second/10, "at most 10 probes a second")
 	short := backoff{interval: time.Millisecond}
 	assert.Equal(t, time.Millisecond, short.next(began, fell, false, 0))
 	assert.Equal(t, time.Millisecond, short.next(began, fell, false, 0))
@@ -80,7 +81,7 @@ func TestBackoff_RefusedLoginAndProblemsAreProbedLessAndLess(t *testing.T) {
 	for range 30 {
 		waits = append(waits, p.next(began, refused, false, 0))
 	}
-	assert.Equal(t, []time.Duration{1e8, 2e8, 4e8, 8e8, 16e8, 32e8, 5e9}, waits[:7])
+	assert.Equal(t, []time.Duration{minDelay, 2 * minDelay, 4 * minDelay, 8 * minDelay, 16 * minDelay, 32 * minDelay, maxSlowDelay}, waits[:7])
 	assert.Equal(t, maxSlowDelay, slices.Max(waits))
 
 	assert.Equal(t, 30*time.Second, p.next(began, calm, false, 0))

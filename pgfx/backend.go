@@ -60,7 +60,7 @@ func (db *DB) introduceSQL(conn *pgx.Conn) string {
 	if len(settings) == 0 {
 		return backendSQL
 	}
-	return backendSQL + `; select ` + strings.Join(settings, ", ") + fmt.Sprintf(" where pg_catalog.pg_backend_pid() = %d", conn.PgConn().PID())
+	return fmt.Sprintf("%s; select %s where pg_catalog.pg_backend_pid() = %d", backendSQL, strings.Join(settings, ", "), conn.PgConn().PID())
 }
 
 // introduce identifies the backend of a new connection and sets how soon the server notices that the client has vanished, in one
@@ -84,7 +84,7 @@ func (db *DB) introduce(ctx context.Context, conn *pgx.Conn) (Backend, error) {
 	row := results[0].Rows[0]
 	started, err := strconv.ParseInt(string(row[1]), 10, 64)
 	if err != nil || string(row[0]) != strconv.FormatUint(uint64(unknown.PID), 10) {
-		return unknown, nil //nolint:nilerr // an unknown backend is no error
+		return unknown, nil
 	}
 	return Backend{PID: unknown.PID, Started: started}, nil
 }

@@ -36,7 +36,7 @@ func TestOutage_ErrorsMatchDeadlineAndCause(t *testing.T) {
 	var timeout *pgfx.AcquireTimeoutError
 	require.ErrorAs(t, err, &timeout)
 	require.NoError(t, timeout.Cause, "the pool is exhausted, and connecting works")
-	assert.ErrorContains(t, err, "raise Pool.MaxConns")
+	require.ErrorContains(t, err, "raise Pool.MaxConns")
 	away = closedPort
 	_, err = db.Connect(t.Context(), "test")
 	var connect *pgfx.ConnectError

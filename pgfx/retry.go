@@ -55,7 +55,7 @@ func remedyOf(err error) sqlstate.Remedy {
 		return sqlstate.NoRetry
 	}
 	// A start that waited for the pool's first connection may be retried. A caller that waited has waited long enough.
-	waited := errors.Is(err, ErrAcquireTimeout) && !(connecting && errors.Is(connect, ErrAcquireTimeout))
+	waited := errors.Is(err, ErrAcquireTimeout) && (!connecting || !errors.Is(connect, ErrAcquireTimeout))
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrClosed) || waited {
 		return sqlstate.NoRetry
 	}

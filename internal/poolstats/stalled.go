@@ -18,6 +18,10 @@ type StalledStatement struct {
 	number int64
 }
 
+// kernelTick is the resolution of sinceReceived. A statement that follows an answer at once would else look as if it had received
+// data.
+const kernelTick = 10 * time.Millisecond
+
 // Stalled returns the statements that have been running for at least atLeast, nil if any statement of the pool has succeeded
 // within that time.
 func (c *Collector) Stalled(atLeast time.Duration) []StalledStatement {
@@ -53,7 +57,7 @@ func (c *Collector) runningLocked(atLeast time.Duration, openedBefore time.Time)
 		if took := now - began; running && took >= atLeast && conn.opened.Before(openedBefore) {
 			pg := conn.conn.PgConn()
 			found = append(found, StalledStatement{
-				PID: pg.PID(), BackendStarted: conn.backendStarted, For: took, Silent: sinceReceived(pg.Conn()) >= took,
+				PID: pg.PID(), BackendStarted: conn.backendStarted, For: took, Silent: sinceReceived(pg.Conn())+kernelTick >= took,
 				conn: conn, number: number,
 			})
 		}
