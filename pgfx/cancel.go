@@ -91,10 +91,18 @@ func (c *canceler) HandleCancel(context.Context) {
 	c.skip.Store(true)
 	go func() {
 		defer close(sent)
-		ctx, cancel := context.WithTimeout(context.WithValue(c.db.sockets, ownRequest{}, true), cancelTimeout)
+		ctx, cancel := context.WithTimeout(context.WithValue(c.db.requestContext(), ownRequest{}, true), cancelTimeout)
 		defer cancel()
 		_ = c.conn.CancelRequest(ctx) // if it fails, the deadline ends the statement
 	}()
+}
+
+// requestContext returns the context of a cancel request.
+func (db *DB) requestContext() context.Context {
+	if db.sockets.Err() != nil { // the DB was closed, but not this connection: it was hijacked, or is held too long
+		return context.Background()
+	}
+	return db.sockets
 }
 
 // cancelGrace returns how long the caller of a statement waits for its end after its ctx has ended.

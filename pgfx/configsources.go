@@ -208,13 +208,11 @@ func (s configSources) fillFromDefaultDatabase(r *resolvedConfig) error {
 		return c
 	}
 	r.fill(inherited(s.base), SourceBase, "")
-	environment := s.environment
-	if r.config.hasAddress() { // no address is needed, so a variable of one cannot be wrong
-		environment = maps.Clone(environment)
-		for _, setting := range settings() {
-			if setting.isAddress() {
-				delete(environment, EnvPrefix+setting.env)
-			}
+	environment := maps.Clone(s.environment)
+	for _, setting := range settings() {
+		needed := wantsAddress && r.config.URL == "" && (r.config.Host == "" || setting.field != "URL")
+		if setting.isAddress() && !needed { // so it cannot be wrong
+			delete(environment, EnvPrefix+setting.env)
 		}
 	}
 	base, err := configFromEnv(EnvPrefix, s.database, environment)

@@ -89,6 +89,14 @@ func TestConfig_NamedDatabaseInherits(t *testing.T) {
 	assert.Equal(t, "u@env:5432/reports", db.Target(), "variables of the default database are the base")
 	require.NoError(t, db.Close(t.Context()))
 
+	t.Setenv("DATABASE_USERNAME", "env-user")
+	t.Setenv("DATABASE_PASSWORD", "env-password")
+	db, err = pgfx.Open(pgfx.Config{Database: "reports"}, pgfx.WithName("reporting"), pgfx.WithBase(pgfx.Config{Host: "base"}))
+	require.NoError(t, err)
+	assert.Equal(t, "env-user@base:5432/reports", db.Target(), "the variables complete the base's Host")
+	assert.Equal(t, "env-password", db.Config().Password)
+	require.NoError(t, db.Close(t.Context()))
+
 	t.Setenv("PGHOST", "libpq")
 	_, err = pgfx.Open(pgfx.Config{}, pgfx.WithName("reporting"), pgfx.WithBase(base))
 	require.ErrorContains(t, err, "REPORTING_DATABASE_URL", "without any setting it does not use the default database")

@@ -185,8 +185,9 @@ func (db *DB) Reset() {
 // deadline of ctx it cuts the sockets of connections that were released but whose server does not respond. The margin is 10 % of
 // the time left or 500 ms, whichever is more, and at most half of it. If ctx ends first, Close closes the sockets of the
 // connections that are still held, and the server aborts their work. The error is then a [*CloseTimeoutError] that names the
-// holders. Connections that were hijacked from the pool are left alone. You may call Close more than once, and before Start;
-// later calls wait for the first.
+// holders. Connections that were hijacked from the pool are left alone. The exception is one that cannot be distinguished from a
+// connection that is still held, because pgxpool reports no hijacking. You may call Close more than once, and before Start; later
+// calls wait for the first.
 func (db *DB) Close(ctx context.Context) error {
 	db.closeOnce.Do(func() {
 		db.closed.Store(true)

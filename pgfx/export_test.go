@@ -2,8 +2,18 @@ package pgfx
 
 import (
 	"context"
+	"io"
 	"reflect"
 )
+
+// FinishSetup marks the setup steps as done.
+func (g *Gate) FinishSetup() { g.finishSetup() }
+
+// NewWire returns a wire and a function that reports whether its server is busy.
+func NewWire(r io.Reader, w io.Writer) (wired io.ReadWriter, busy func() bool) {
+	observed := &wire{r: r, w: w}
+	return observed, observed.busy.Load
+}
 
 // ValidateAlways makes every acquire validate its connection.
 func (db *DB) ValidateAlways() { db.validateAfterIdle = -1 }

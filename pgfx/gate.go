@@ -3,6 +3,7 @@ package pgfx
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -14,36 +15,34 @@ import (
 // concurrent use.
 type Gate struct {
 	closed atomic.Pointer[UnavailableError] // nil while the gate is open
+
+	mu sync.Mutex // held while closed changes
 	// setupDone is set once the setup steps have run.
-	setupDone atomic.Bool
+	setupDone bool
 }
 
 // Open lets acquires and dials pass. It does not open the gate of a DB that was closed. Until the setup steps have run, it lets
 // only the setup steps pass; all others get [ErrSetupNotFinished].
 func (g *Gate) Open() {
-	for {
-		current := g.closed.Load()
-		if current == nil || current.Cause == ErrClosed { //nolint:errorlint // the sentinel itself, set by DB.Close
-			return
-		}
-		var next *UnavailableError
-		if !g.setupDone.Load() {
-			if errors.Is(current.Cause, ErrSetupNotFinished) {
-				return
-			}
-			next = &UnavailableError{Cause: ErrSetupNotFinished, Since: current.Since}
-		}
-		if g.closed.CompareAndSwap(current, next) {
-			return
-		}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	current := g.closed.Load()
+	switch {
+	case current == nil || current.Cause == ErrClosed: //nolint:errorlint // the sentinel itself, set by DB.Close
+	case g.setupDone:
+		g.closed.Store(nil)
+	case !errors.Is(current.Cause, ErrSetupNotFinished):
+		g.closed.Store(&UnavailableError{Cause: ErrSetupNotFinished, Since: current.Since})
 	}
 }
 
 // finishSetup opens the gate for everyone, unless it is closed for another reason than the setup.
 func (g *Gate) finishSetup() {
-	g.setupDone.Store(true)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.setupDone = true
 	if current := g.closed.Load(); current != nil && errors.Is(current.Cause, ErrSetupNotFinished) {
-		g.closed.CompareAndSwap(current, nil) // if it fails, another goroutine has just decided
+		g.closed.Store(nil)
 	}
 }
 
@@ -65,19 +64,16 @@ func (g *Gate) check(ctx context.Context, db *DB) error {
 // Close makes acquires and dials fail with an UnavailableError of this cause. If the gate is closed already, it replaces the
 // cause and keeps the time.
 func (g *Gate) Close(cause error) {
-	next := &UnavailableError{Cause: cause, Since: time.Now()}
-	for {
-		current := g.closed.Load()
-		if current != nil {
-			if current.Cause == ErrClosed { //nolint:errorlint // the sentinel itself, set by DB.Close
-				return
-			}
-			next.Since = current.Since
-		}
-		if g.closed.CompareAndSwap(current, next) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	since := time.Now()
+	if current := g.closed.Load(); current != nil {
+		if current.Cause == ErrClosed { //nolint:errorlint // the sentinel itself, set by DB.Close
 			return
 		}
+		since = current.Since
 	}
+	g.closed.Store(&UnavailableError{Cause: cause, Since: since})
 }
 
 // Err returns nil while the gate is open, and the *UnavailableError that callers get while it is closed.

@@ -87,6 +87,29 @@ func TestHijack_CloseLeavesTheConnectionAlone(t *testing.T) {
 	}
 }
 
+func TestHijack_StatementIsCancelledAfterClose(t *testing.T) {
+	t.Parallel()
+	db, proxy := proxied(t, pgfx.PoolConfig{MaxConns: 1})
+	admin := started(t, serverConfig())
+	conn, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	hijacked := conn.Hijack()
+	closeAtEnd(t, hijacked)
+	require.NoError(t, db.Close(t.Context()))
+	accepted := proxy.Accepted()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	outcome := make(chan error, 1)
+	go func() {
+		_, err := hijacked.Exec(ctx, "select pg_sleep(60)")
+		outcome <- err
+	}()
+	waitForSleep(t, admin, "pid = $1", hijacked.PgConn().PID())
+	cancel()
+	require.Error(t, <-outcome)
+	require.NoError(t, proxy.AwaitAccepted(within(t, eventually), accepted+1), "a cancel request")
+}
+
 // In this test workers do at random what a pool allows. The DB's accounts must agree with the pool's whenever nothing runs.
 func TestHijack_AccountsAgreeWithThePool(t *testing.T) {
 	t.Parallel()

@@ -254,8 +254,12 @@ func (db *DB) AwaitReady(ctx context.Context) error {
 	case <-db.lifetime.Done():
 		return ErrClosed
 	case <-ctx.Done():
-		return fmt.Errorf("pgfx: database not ready: %w; %w", context.Cause(ctx), db.gate.Err())
 	}
+	notReady := db.gate.Err()
+	if notReady == nil { // the setup has just been done
+		return nil
+	}
+	return fmt.Errorf("pgfx: database not ready: %w; %w", context.Cause(ctx), notReady)
 }
 
 // startInBackground connects and runs the setup steps in a goroutine, and retries until both succeed or the DB is closed.

@@ -392,3 +392,16 @@ func TestSetup_RunsWithoutTimeoutsOfRequests(t *testing.T) {
 		assert.Equal(t, "7s 8s 9s", after, "on the same connection")
 	}
 }
+
+func TestAwaitReady_SucceedsOnceTheGateHasOpened(t *testing.T) {
+	t.Parallel()
+	db, err := pgfx.Open(serverConfig())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close(t.Context())) }()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, db.AwaitReady(ended), pgfx.ErrNotStarted)
+	db.Internals().Gate().FinishSetup()
+	db.Internals().Gate().Open()
+	require.NoError(t, db.AwaitReady(ended), "a setup that ends with ctx has ended")
+}

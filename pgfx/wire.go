@@ -10,6 +10,8 @@ import (
 
 // wire observes the messages of one connection. The server is busy from a message of the client until it reports that it is
 // ready for the next query (PostgreSQL manual, "Message Flow"). Notifications and notices may arrive while it is not busy.
+//
+// The messages of COPY are the exception. If a COPY has failed, the server is ready at once and ignores them.
 type wire struct {
 	r        io.Reader
 	w        io.Writer
@@ -29,9 +31,14 @@ const (
 
 // Write sends messages to the server.
 func (w *wire) Write(p []byte) (int, error) {
-	w.busy.Store(true)
+	if len(p) > 0 && !isCopyMessage(p[0]) {
+		w.busy.Store(true)
+	}
 	return w.w.Write(p)
 }
+
+// isCopyMessage reports whether a message of this type belongs to a COPY that was begun before: CopyData, CopyDone or CopyFail.
+func isCopyMessage(kind byte) bool { return kind == 'd' || kind == 'c' || kind == 'f' }
 
 // Read receives messages from the server.
 func (w *wire) Read(p []byte) (int, error) {
