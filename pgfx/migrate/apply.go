@@ -82,9 +82,6 @@ func (m *migrator) applyNext(ctx context.Context) error {
 				zap.Duration("took", result.Duration), zap.Int("statements", m.statements.count))
 			return nil
 		}
-		if cause := context.Cause(ctx); errors.Is(cause, ErrLockLost) {
-			return errors.Join(cause, err)
-		}
 		partial, failed := errors.AsType[*goose.PartialError](err)
 		if !failed {
 			return fmt.Errorf("migrate: %w", err)
@@ -125,7 +122,7 @@ func (m *migrator) explain(ctx context.Context, e *StatementError, version int64
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		e.hints = append(e.hints, "the start's time ended: raise fx.StartTimeout, or run migrations in a job and use the mode check")
 		e.err = errors.Join(context.Cause(ctx), e.err)
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !errors.Is(e.err, ErrLockLost):
 		e.err = errors.Join(context.Cause(ctx), e.err)
 	case isCode(e.err, activeTransaction):
 		e.hints = append(e.hints, "put \"-- +goose NO TRANSACTION\" into the file, with this statement alone")

@@ -11,7 +11,8 @@
 // # Safety
 //
 // Instances that start at the same time take turns: one migrates, the others wait and then find nothing to do. The lock is an
-// advisory lock that is polled, so a waiting instance holds no snapshot and does not block CREATE INDEX CONCURRENTLY.
+// advisory lock that is polled, so a waiting instance holds no snapshot and does not block CREATE INDEX CONCURRENTLY. Behind a
+// transaction pooler it is a lease in a table. A run that loses its lock ends with [ErrLockLost].
 //
 // A statement that waits for a table lock blocks every later reader of that table. Migrations therefore run with a short
 // lock_timeout. An attempt that times out is rolled back and repeated after a pause, until a time limit ends. The error then

@@ -5,12 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/pressly/goose/v3/lock"
 	"go.uber.org/zap"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
@@ -20,14 +18,11 @@ const (
 	minimumPoll    = 50 * time.Millisecond
 	maximumPoll    = 500 * time.Millisecond
 	cleanupTimeout = 5 * time.Second
-	leaseTable     = "_lock" // appended to the version table's name
-	leaseLength    = 30 * time.Second
-	leaseHeartbeat = 5 * time.Second
-	leasePoll      = time.Second
 )
 
-// ErrLockLost ends a run whose lock's session was lost. The running migration is rolled back if it has a transaction.
-var ErrLockLost = errors.New("migrate: the session that held the migration lock was lost")
+// ErrLockLost ends a run that no longer holds the migration lock, because its session was lost or its lease expired. The running
+// migration is rolled back if it has a transaction. Another instance may be migrating. The next [Run] continues.
+var ErrLockLost = errors.New("migrate: the migration lock was lost during the run; another instance may be migrating")
 
 const (
 	lockKey = `hashtextextended('rdsfx.migrate:' || $1, 0)`
@@ -40,15 +35,15 @@ const (
 
 // acquireLock waits until this process may migrate. The context that it returns ends when the lock is lost. The function
 // releases the lock and must be called.
-func (m *migrator) acquireLock(ctx context.Context, db *sql.DB) (context.Context, func(), error) {
-	if m.login.Config().Pooler == pgfx.PoolerTransaction {
-		return m.acquireLease(ctx, db)
+func (m *migrator) acquireLock(ctx context.Context) (context.Context, func(), error) {
+	if m.lease != nil {
+		return m.acquireLease(ctx)
 	}
 	session, err := m.login.Session(ctx, "migration-lock")
 	if err != nil {
 		return nil, nil, fmt.Errorf("migrate: lock: %w", err)
 	}
-	if err := m.pollLock(ctx, session); err != nil {
+	if err := m.poll(ctx, func() (bool, []Session, error) { return m.tryLock(ctx, session) }); err != nil {
 		closeSession(ctx, session)
 		return nil, nil, err
 	}
@@ -73,23 +68,28 @@ func closeSession(ctx context.Context, session *pgx.Conn) {
 	_ = session.Close(ctx) // the server ends the session in any case
 }
 
-// pollLock tries the advisory lock until it gets it. A blocking pg_advisory_lock would hold a snapshot, for which CREATE INDEX
-// CONCURRENTLY in the other instance would wait forever.
-func (m *migrator) pollLock(ctx context.Context, session *pgx.Conn) error {
+// tryLock tries the advisory lock. A blocking pg_advisory_lock would hold a snapshot, for which CREATE INDEX CONCURRENTLY in the other
+// instance would wait forever.
+func (m *migrator) tryLock(ctx context.Context, session *pgx.Conn) (granted bool, holders []Session, err error) {
+	err = session.QueryRow(ctx, "select pg_try_advisory_lock("+lockKey+")", m.settings.table).Scan(&granted)
+	if err != nil || granted {
+		return granted, nil, err //nolint:wrapcheck // the caller wraps it
+	}
+	holders, err = sessions(ctx, session, holdersOfLock, m.settings.table)
+	return false, holders, err
+}
+
+// poll calls try until it grants the lock, and logs the wait.
+func (m *migrator) poll(ctx context.Context, try func() (granted bool, holders []Session, err error)) error {
 	began := time.Now()
 	var logged time.Time
 	for attempt := 0; ; attempt++ {
-		var granted bool
-		err := session.QueryRow(ctx, "select pg_try_advisory_lock("+lockKey+")", m.settings.table).Scan(&granted)
+		granted, holders, err := try()
 		if err != nil {
 			return fmt.Errorf("migrate: lock: %w", err)
 		}
 		if granted {
 			return nil
-		}
-		holders, err := sessions(ctx, session, holdersOfLock, m.settings.table)
-		if err != nil {
-			return fmt.Errorf("migrate: lock: %w", err)
 		}
 		if time.Since(logged) >= m.settings.progress {
 			logged = time.Now()
@@ -108,46 +108,41 @@ func (m *migrator) pollLock(ctx context.Context, session *pgx.Conn) error {
 	}
 }
 
-// acquireLease takes goose's table lock, which needs no session.
-func (m *migrator) acquireLease(ctx context.Context, db *sql.DB) (context.Context, func(), error) {
-	locker, err := lock.NewPostgresTableLocker(
-		lock.WithTableName(m.settings.table+leaseTable), lock.WithTableLeaseDuration(leaseLength),
-		lock.WithTableHeartbeatInterval(leaseHeartbeat), lock.WithTableLogger(slog.New(slog.DiscardHandler)),
-		lock.WithTableLockTimeout(leasePoll, uint64(max(1, m.settings.lockWait/leasePoll))))
-	if err != nil {
-		return nil, nil, fmt.Errorf("migrate: lock: %w", err)
+// acquireLease takes the table lease.
+func (m *migrator) acquireLease(ctx context.Context) (context.Context, func(), error) {
+	if err := m.poll(ctx, func() (bool, []Session, error) { return m.lease.try(own(ctx)) }); err != nil {
+		return nil, nil, err
 	}
-	began := time.Now()
-	if err := locker.Lock(own(ctx), db); err != nil {
-		return nil, nil, &LockedError{Waited: time.Since(began), Holders: m.leaseHolders(ctx, db), err: err}
-	}
-	return ctx, func() {
-		ctx, cancel := context.WithTimeout(own(context.WithoutCancel(ctx)), cleanupTimeout)
-		defer cancel()
-		if err := locker.Unlock(ctx, db); err != nil {
-			m.log.Warn("migration lease was not released and expires later", zap.Error(err), zap.Duration("lease", leaseLength))
-		}
+	locked, cancel := context.WithCancelCause(ctx)
+	m.lease.endRun = cancel
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.lease.hold(locked)
+	}()
+	return locked, func() {
+		cancel(nil)
+		<-done
+		m.lease.release(ctx)
 	}, nil
 }
 
-// leaseHolders returns the instance that holds the table lease, none if it is not known.
-func (m *migrator) leaseHolders(ctx context.Context, db *sql.DB) []Session {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	var holder Session
-	var age float64
-	err := db.QueryRowContext(ctx, "select locked_by, extract(epoch from now() - locked_at)::float8 from "+
-		tableIdentifier(m.settings.table+leaseTable)+" where locked").Scan(&holder.Application, &age)
-	if err != nil {
-		return nil
+// lockLost adds to the error of work under the lock that the lock was lost, because the error may be an effect of another process.
+func (m *migrator) lockLost(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		check, cancel := context.WithTimeout(ctx, cleanupTimeout)
+		defer cancel()
+		_ = m.lease.renew(check) // which ends ctx if the lock is lost
 	}
-	holder.Age = time.Duration(age * float64(time.Second))
-	return []Session{holder}
+	if cause := context.Cause(ctx); errors.Is(cause, ErrLockLost) && !errors.Is(err, ErrLockLost) {
+		return errors.Join(cause, err)
+	}
+	return err
 }
 
 // Locked calls fn while no other instance is in a Locked call of the same name on this database. Use it for setup steps that run the
 // migrations of other libraries, which often do not lock. It waits as [Run] does. The context that fn receives ends when the lock is
-// lost. Errors: [*LockedError], errors of connecting, and the error of fn as it is.
+// lost. Errors: [*LockedError], [ErrLockLost], errors of connecting, and the error of fn as it is.
 func Locked(ctx context.Context, db *pgfx.DB, name string, fn func(ctx context.Context) error) error {
 	s, err := newSettings([]Option{WithTable("locked_" + name)})
 	if err != nil {
@@ -156,10 +151,11 @@ func Locked(ctx context.Context, db *pgfx.DB, name string, fn func(ctx context.C
 	m := &migrator{settings: s, db: db, login: db, log: db.Logger().Named("migrate").With(zap.String("lock", name))}
 	m.sql = sql.OpenDB(db.Internals().Connector("migrate"))
 	defer m.close()
-	ctx, unlock, err := m.acquireLock(ctx, m.sql)
+	m.useLease()
+	ctx, unlock, err := m.acquireLock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return fn(ctx)
+	return m.lockLost(ctx, fn(ctx))
 }

@@ -24,6 +24,8 @@ const processURL = "RDSFX_MIGRATE_PROCESS_URL"
 const (
 	// processSlow makes that process run a migration that sleeps.
 	processSlow = "RDSFX_MIGRATE_PROCESS_SLOW"
+	// processBlocked makes it run a migration that the test blocks, with a lease that expires soon.
+	processBlocked = "RDSFX_MIGRATE_PROCESS_BLOCKED"
 	// processPooler is its Config.Pooler.
 	processPooler = "RDSFX_MIGRATE_PROCESS_POOLER"
 )
@@ -31,10 +33,14 @@ const (
 func TestMain(m *testing.M) {
 	if url := os.Getenv(processURL); url != "" {
 		migrations := usersAndJobs
-		if os.Getenv(processSlow) != "" {
+		var opts []migrate.Option
+		switch {
+		case os.Getenv(processSlow) != "":
 			migrations = slow
+		case os.Getenv(processBlocked) != "":
+			migrations, opts = blocked, []migrate.Option{migrate.WithLease(shortLease)}
 		}
-		if err := migrateAsProcess(url, migrations); err != nil {
+		if err := migrateAsProcess(url, migrations, opts...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -43,9 +49,10 @@ func TestMain(m *testing.M) {
 	fxtest.Main(m)
 }
 
-func migrateAsProcess(url string, migrations fs.FS) error {
+func migrateAsProcess(url string, migrations fs.FS, opts ...migrate.Option) error {
 	ctx := context.Background()
-	db, err := pgfx.Open(pgfx.Config{URL: url, Pooler: pgfx.PoolerMode(os.Getenv(processPooler))}, pgfx.WithSetup(migrate.Step(migrations)))
+	cfg := pgfx.Config{URL: url, Pooler: pgfx.PoolerMode(os.Getenv(processPooler))}
+	db, err := pgfx.Open(cfg, pgfx.WithSetup(migrate.Step(migrations, opts...)))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
 	"go.uber.org/fx"
 	"go.uber.org/zap"
 
@@ -81,6 +82,7 @@ type migrator struct {
 	sql        *sql.DB
 	statements *statementRunner
 	store      *store
+	lease      *lease // nil for the advisory lock
 	provider   *goose.Provider
 	log        *zap.Logger
 }
@@ -121,6 +123,8 @@ func (m *migrator) open() (err error) {
 	if m.store, err = newStore(m.settings.table, m.files); err != nil {
 		return err
 	}
+	m.useLease()
+	m.store.lease, m.statements.lease = m.lease, m.lease
 	migrations := slices.Clone(m.settings.goMigrations)
 	for _, f := range m.files {
 		if slices.ContainsFunc(migrations, func(g *goose.Migration) bool { return g.Version == f.Version }) {
@@ -137,6 +141,13 @@ func (m *migrator) open() (err error) {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
+}
+
+// useLease chooses the table lease behind a transaction pooler.
+func (m *migrator) useLease() {
+	if m.login.Config().Pooler == pgfx.PoolerTransaction {
+		m.lease = newLease(m.sql, m.settings, m.log)
+	}
 }
 
 func (m *migrator) close() {
@@ -229,11 +240,19 @@ func (m *migrator) run(ctx context.Context) error {
 	if pending, err := m.pending(ctx); err != nil || len(pending) == 0 && m.allRecorded(ctx) {
 		return err
 	}
-	ctx, unlock, err := m.acquireLock(ctx, m.sql)
+	ctx, unlock, err := m.acquireLock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if err := m.runLocked(ctx); err != nil {
+		return m.lockLost(ctx, err)
+	}
+	return nil
+}
+
+// runLocked applies the pending migrations. The caller holds the lock.
+func (m *migrator) runLocked(ctx context.Context) error {
 	if err := m.store.createChecksumTable(ctx, m.sql); err != nil {
 		return err
 	}
@@ -271,7 +290,7 @@ func (m *migrator) adopt(ctx context.Context) error {
 		return fmt.Errorf("migrate: read the checksums: %w", err)
 	}
 	for _, f := range m.unrecorded(ctx, checksums) {
-		if err := m.store.record(ctx, m.sql, f); err != nil {
+		if err := m.store.fenced(ctx, m.sql, func(tx database.DBTxConn) error { return m.store.record(ctx, tx, f) }); err != nil {
 			return fmt.Errorf("migrate: record the checksum of %s: %w", f.Name, err)
 		}
 	}

@@ -51,6 +51,7 @@ type settings struct {
 	dataLockTimeout time.Duration
 	retryFor        time.Duration
 	progress        time.Duration
+	lease           time.Duration
 }
 
 // WithDatabase selects the database for [Module] and [Step], as rdsfx.ModuleFor names it. Default: "", the default database.
@@ -155,7 +156,7 @@ func duration(name string, d time.Duration, set func(*settings)) Option {
 func newSettings(opts []Option) (settings, error) {
 	s := settings{
 		dir: ".", table: defaultTable, lockWait: defaultLockWait, lockTimeout: defaultLockTimeout,
-		dataLockTimeout: defaultDataLockTimeout, retryFor: defaultRetryFor, progress: defaultProgress,
+		dataLockTimeout: defaultDataLockTimeout, retryFor: defaultRetryFor, progress: defaultProgress, lease: defaultLease,
 	}
 	var errs []error
 	for _, opt := range opts {

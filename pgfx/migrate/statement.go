@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -83,9 +84,13 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	return c.Conn.ResetSession(ctx) //nolint:wrapcheck // database/sql compares it
 }
 
-// BeginTx implements driver.ConnBeginTx.
+// BeginTx implements driver.ConnBeginTx. Read committed is the default whatever the server's is, because a transaction with another
+// isolation level could not renew a lease that was renewed meanwhile.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	c.current = limit{timeout: -1}
+	if opts.Isolation == driver.IsolationLevel(sql.LevelDefault) {
+		opts.Isolation = driver.IsolationLevel(sql.LevelReadCommitted)
+	}
 	return c.Conn.BeginTx(ctx, opts) //nolint:wrapcheck // it has pgx's prefix
 }
 
@@ -156,6 +161,7 @@ type statementRunner struct {
 	log      *zap.Logger
 	pooler   pgfx.PoolerMode
 	observer observer
+	lease    *lease
 
 	file     string    // of the current statement, "" for a migration in Go
 	line     int       // of the current statement
@@ -179,12 +185,15 @@ func (r *statementRunner) exec(ctx context.Context, c *conn, query string, args 
 		return nil, err
 	}
 	inTx := c.inTx()
-	if !inTx {
-		if err := dropInvalidIndex(ctx, c.Conn.Conn(), query, r.log); err != nil {
-			return nil, err
-		}
-	}
 	for {
+		if !inTx { // else the end of the transaction is fenced
+			if err := r.lease.renew(ctx); err != nil {
+				return nil, err
+			}
+			if err := dropInvalidIndex(ctx, c.Conn.Conn(), query, r.log); err != nil {
+				return nil, err
+			}
+		}
 		result, err := r.attempt(ctx, c, query, args)
 		if err == nil {
 			r.count++

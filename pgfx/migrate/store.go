@@ -16,6 +16,7 @@ type store struct {
 	database.StoreExtender
 
 	files map[int64]file
+	lease *lease
 }
 
 func newStore(table string, files map[int64]file) (*store, error) {
@@ -47,13 +48,27 @@ func (s *store) CreateVersionTable(ctx context.Context, db database.DBTxConn) er
 
 // Insert implements database.Store.
 func (s *store) Insert(ctx context.Context, db database.DBTxConn, req database.InsertRequest) error {
-	if err := s.StoreExtender.Insert(own(ctx), db, req); err != nil {
-		return err //nolint:wrapcheck // goose wraps it
+	return s.fenced(ctx, db, func(tx database.DBTxConn) error {
+		if err := s.StoreExtender.Insert(own(ctx), tx, req); err != nil {
+			return err //nolint:wrapcheck // goose wraps it
+		}
+		if f, ok := s.files[req.Version]; ok {
+			return s.record(ctx, tx, f)
+		}
+		return nil
+	})
+}
+
+// fenced runs fn in the transaction db, or in one of its own if db is a *sql.DB. It fails with [ErrLockLost] if the lock is lost, and the
+// transaction must then be rolled back.
+func (s *store) fenced(ctx context.Context, db database.DBTxConn, fn func(tx database.DBTxConn) error) error {
+	if pool, ok := db.(*sql.DB); ok {
+		return inTx(ctx, pool, func(tx *sql.Tx) error { return s.fenced(ctx, tx, fn) })
 	}
-	if f, ok := s.files[req.Version]; ok {
-		return s.record(ctx, db, f)
+	if err := fn(db); err != nil {
+		return err
 	}
-	return nil
+	return s.lease.fence(ctx, db)
 }
 
 func (s *store) record(ctx context.Context, db database.DBTxConn, f file) error {
@@ -69,8 +84,10 @@ func (s *store) recordProgress(ctx context.Context, db *sql.DB, f file, done int
 	defer cancel()
 	statement := "insert into " + s.checksumTable() + ` (version, file, checksum, statements_done) values ($1, $2, $3, $4)
 		on conflict (version) do update set file = excluded.file, checksum = excluded.checksum, statements_done = excluded.statements_done`
-	_, err := db.ExecContext(own(ctx), statement, f.Version, f.Name, f.checksumOf(done), done)
-	return err //nolint:wrapcheck // the caller wraps it
+	return s.fenced(ctx, db, func(tx database.DBTxConn) error {
+		_, err := tx.ExecContext(own(ctx), statement, f.Version, f.Name, f.checksumOf(done), done)
+		return err //nolint:wrapcheck // the caller wraps it
+	})
 }
 
 // progress returns how many statements of an unfinished migration are done, and their checksum.
