@@ -34,8 +34,8 @@ func listSettings() []string {
 }
 
 func databaseSettings(ctx context.Context, admin *pgx.Conn, template, clone string) ([]string, error) {
-	rows, err := admin.Query(ctx, `select coalesce(r.rolname, ''), split_part(setting, '=', 1), quote_literal(substr(setting, strpos(setting, '=') + 1)),
-			substr(setting, strpos(setting, '=') + 1)
+	rows, err := admin.Query(ctx, `select coalesce(r.rolname, ''), split_part(setting, '=', 1),
+			quote_literal(substr(setting, strpos(setting, '=') + 1)), substr(setting, strpos(setting, '=') + 1)
 		from pg_db_role_setting s cross join unnest(s.setconfig) setting left join pg_roles r on r.oid = s.setrole
 		where s.setdatabase = (select oid from pg_database where datname = $1)`, template)
 	if err != nil {

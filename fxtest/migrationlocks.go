@@ -352,10 +352,12 @@ func (o *lockObserver) exec(ctx context.Context, sql string) error {
 
 // tables returns the state of all tables of the application: the locks that this session holds, and the scans of its transaction.
 func (o *lockObserver) tables(ctx context.Context) (map[string]tableState, error) {
-	rows, err := o.conn.Query(ctx, `select case when n.nspname = 'public' then quote_ident(c.relname) else format('%I.%I', n.nspname, c.relname) end, coalesce(pg_relation_filenode(c.oid), 0)::int8,
-			coalesce(pg_stat_get_xact_numscans(c.oid), 0),
+	rows, err := o.conn.Query(ctx, `select
+			case when n.nspname = 'public' then quote_ident(c.relname) else format('%I.%I', n.nspname, c.relname) end,
+			coalesce(pg_relation_filenode(c.oid), 0)::int8, coalesce(pg_stat_get_xact_numscans(c.oid), 0),
 			coalesce(array_agg(distinct l.mode) filter (where l.mode is not null and l.mode <> 'AccessShareLock'), '{}')
-		from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_locks l on l.pid = pg_backend_pid() and l.locktype = 'relation' and l.relation = c.oid and l.granted
+		from pg_class c join pg_namespace n on n.oid = c.relnamespace
+			left join pg_locks l on l.pid = pg_backend_pid() and l.locktype = 'relation' and l.relation = c.oid and l.granted
 			and l.database = (select oid from pg_database where datname = current_database())
 		where c.relkind in ('r', 'p', 'm') and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
 			and c.relname <> 'goose_db_version'

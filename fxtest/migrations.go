@@ -42,11 +42,11 @@ var downMarker = regexp.MustCompile(`(?mi)^[ \t]*--[ \t]*(\+migrate[ \t]+down|mi
 
 // gooseScript runs the up part of a goose migration as goose does: in one transaction, or statement by statement.
 func gooseScript(file goosefile.File, text string) migration {
-	content := text
+	content := []string{text}
 	for _, statement := range file.Up { // variables of the environment are replaced
-		content += "\n" + statement.SQL
+		content = append(content, statement.SQL)
 	}
-	return migration{name: file.Name, content: content, run: func(ctx context.Context, conn *pgx.Conn) error {
+	return migration{name: file.Name, content: strings.Join(content, "\n"), run: func(ctx context.Context, conn *pgx.Conn) error {
 		if !file.Transaction {
 			return runStatements(ctx, conn, file)
 		}

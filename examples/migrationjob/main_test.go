@@ -29,11 +29,13 @@ func TestRun_Migrates(t *testing.T) {
 }
 
 func TestRun_FailsWithoutServer(t *testing.T) {
+	t.Parallel()
 	require.Error(t, run(t.Context(), pgfx.Config{URL: "postgres://app@localhost:1/shop"}))
 }
 
 // TestManifest_MatchesDocumentation parses the manifest and compares it with docs/migrations.md.
 func TestManifest_MatchesDocumentation(t *testing.T) {
+	t.Parallel()
 	manifest, err := os.ReadFile("job.yaml")
 	require.NoError(t, err)
 	var job struct {
@@ -41,7 +43,7 @@ func TestManifest_MatchesDocumentation(t *testing.T) {
 		Spec struct {
 			Template struct {
 				Spec struct {
-					RestartPolicy string `yaml:"restartPolicy"`
+					RestartPolicy string `yaml:"restartPolicy"` //nolint:tagliatelle // Kubernetes names it
 					Containers    []struct {
 						Command []string
 						Env     []struct{ Name string }

@@ -129,7 +129,7 @@ func (p *parser) parse() error {
 		case token.Kind == sqltext.Comment && p.start < 0:
 			p.start = token.Pos // a comment in front belongs to the statement
 		case token.Kind == sqltext.Symbol && token.Text == ";" && !p.block:
-			if err = p.end(token.Pos); err != nil {
+			if err := p.end(token.Pos); err != nil {
 				return err
 			}
 		case p.start < 0:

@@ -31,20 +31,20 @@ func RemovePsqlCommands(script string) (string, error) {
 			words = nil
 		case token.Kind == Symbol && token.Text == `\` && startsLine(script, token.Pos):
 			line, _, _ := strings.Cut(script[token.Pos:], "\n")
-			command, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-			if command != `\restrict` && command != `\unrestrict` {
+			if command, _, _ := strings.Cut(strings.TrimSpace(line), " "); !hasNoMeaning(command) {
 				return "", fmt.Errorf("line %d: %s is a command of psql and not SQL: remove it", lineOf(script, token.Pos), command)
 			}
-			for i := range line {
-				cleaned[token.Pos+i] = ' '
-			}
 			lexer.pos = token.Pos + len(line)
+			copy(cleaned[token.Pos:lexer.pos], strings.Repeat(" ", len(line)))
 		default:
 			words = append(words, "") // a statement does not begin here
 		}
 	}
 	return string(cleaned), nil
 }
+
+// hasNoMeaning reports whether a command of psql has no meaning for the server.
+func hasNoMeaning(command string) bool { return command == `\restrict` || command == `\unrestrict` }
 
 func containsStdin(script string) bool { return strings.Contains(strings.ToLower(script), "stdin") }
 

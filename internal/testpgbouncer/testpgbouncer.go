@@ -76,7 +76,8 @@ query_wait_timeout = 20
 		return nil, fmt.Errorf("start: %w", err)
 	}
 	b.process = process
-	return b, b.await(ctx, to.Database)
+	err = b.await(ctx, to.Database)
+	return b, err
 }
 
 // await waits until PgBouncer accepts connections. An error of the server behind it is enough.

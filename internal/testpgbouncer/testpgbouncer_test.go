@@ -15,6 +15,7 @@ import (
 )
 
 func TestStart_PoolsSessions(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	address := fxtest.URL(t)
@@ -30,7 +31,7 @@ func TestStart_PoolsSessions(t *testing.T) {
 		conn, err := pgx.Connect(ctx, bouncer.URL(config.Database))
 		require.NoError(t, err)
 		require.NoError(t, conn.QueryRow(ctx, "select pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&pids[i]))
-		defer func() { require.NoError(t, conn.Close(context.WithoutCancel(ctx))) }()
+		t.Cleanup(func() { require.NoError(t, conn.Close(context.WithoutCancel(ctx))) })
 	}
 	assert.Equal(t, pids[0], pids[1], "two connections share the only session")
 	require.NoError(t, bouncer.Stop())
@@ -52,6 +53,7 @@ func TestStart_ReportsMistakes(t *testing.T) {
 }
 
 func TestBouncer_StopsOnce(t *testing.T) {
+	t.Parallel()
 	bouncer, err := testpgbouncer.Start(t.Context(), fxtest.URL(t), "transaction", 1)
 	if err == testpgbouncer.ErrNotInstalled { //nolint:errorlint // returned as it is
 		t.Skip(err)

@@ -67,10 +67,9 @@ func (l *lease) try(ctx context.Context) (granted bool, holders []Session, err e
 		}
 		l.created = true
 	}
-	result, err := l.db.ExecContext(ctx, "update "+l.table+` set holder = $1, acquired_at = clock_timestamp(),
-			expires_at = clock_timestamp() + $2::float8 * interval '1 second'
-		where id = (select id from `+l.table+" where expires_at < clock_timestamp() for update skip locked)", //nolint:gosec // quoted
-		l.holder, l.length.Seconds())
+	result, err := l.db.ExecContext(ctx, "update "+l.table+ //nolint:gosec // quoted
+		" set holder = $1, acquired_at = clock_timestamp(), expires_at = clock_timestamp() + $2::float8 * interval '1 second' "+
+		"where id = (select id from "+l.table+" where expires_at < clock_timestamp() for update skip locked)", l.holder, l.length.Seconds())
 	if err != nil {
 		return false, nil, err //nolint:wrapcheck // the caller wraps it
 	}
