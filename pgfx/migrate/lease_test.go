@@ -138,15 +138,15 @@ func TestRun_LostLeaseEndsFileWithoutTransaction(t *testing.T) {
 func TestRun_LostLeaseEndsGoMigration(t *testing.T) {
 	t.Parallel()
 	db, direct, _, _ := pooledAndDirect(t)
-	take := func() error {
+	acquire := func() error {
 		_, err := direct.Pool().Exec(t.Context(), otherTakesLease)
 		return err
 	}
 	for name, function := range map[string]*goose.GoFunc{
-		"in a transaction":      {RunTx: func(context.Context, *sql.Tx) error { return take() }},
-		"without a transaction": {RunDB: func(context.Context, *sql.DB) error { return take() }},
+		"in a transaction":      {RunTx: func(context.Context, *sql.Tx) error { return acquire() }},
+		"without a transaction": {RunDB: func(context.Context, *sql.DB) error { return acquire() }},
 		"before a statement": {RunDB: func(ctx context.Context, db *sql.DB) error {
-			if err := take(); err != nil {
+			if err := acquire(); err != nil {
 				return err
 			}
 			_, err := db.ExecContext(ctx, "create table a (id int)")
@@ -192,8 +192,8 @@ func TestRun_FailingRenewalsEndTheRun(t *testing.T) {
 	assert.False(t, value[bool](t, direct, "select to_regclass('a') is not null"))
 }
 
-// TestRun_RenewsLeaseDuringTransaction renews the lease while a deferred trigger runs at the end of a transaction, on a server whose
-// transactions cannot update rows that were updated meanwhile.
+// TestRun_RenewsLeaseDuringTransaction renews the lease while a deferred trigger runs at the end of a transaction. Transactions of
+// this server cannot by default update rows that were updated meanwhile.
 func TestRun_RenewsLeaseDuringTransaction(t *testing.T) {
 	t.Parallel()
 	pooled, url := pgBouncer(t)
@@ -267,9 +267,9 @@ func TestLocked_BehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	db, direct, _, _ := pooledAndDirect(t)
 	require.NoError(t, migrate.Locked(t.Context(), db, "river", func(context.Context) error { return nil }))
-	take := func(context.Context) error {
+	acquire := func(context.Context) error {
 		_, err := direct.Pool().Exec(t.Context(), "update locked_river_lock set holder = 'other-host/7', expires_at = now() + interval '1 hour'")
 		return err
 	}
-	require.ErrorIs(t, migrate.Locked(t.Context(), db, "river", take), migrate.ErrLockLost)
+	require.ErrorIs(t, migrate.Locked(t.Context(), db, "river", acquire), migrate.ErrLockLost)
 }

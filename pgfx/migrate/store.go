@@ -59,7 +59,7 @@ func (s *store) Insert(ctx context.Context, db database.DBTxConn, req database.I
 	})
 }
 
-// fenced runs fn in the transaction db, or in one of its own if db is a *sql.DB. It fails with [ErrLockLost] if the lock is lost, and the
+// fenced runs fn in the transaction db, or in a separate one if db is a *sql.DB. It fails with [ErrLockLost] if the lock is lost, and the
 // transaction must then be rolled back.
 func (s *store) fenced(ctx context.Context, db database.DBTxConn, fn func(tx database.DBTxConn) error) error {
 	if pool, ok := db.(*sql.DB); ok {
