@@ -170,7 +170,7 @@ func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStateme
 		err = w.repository.tx.Do(ctx, send)
 	}
 	if err != nil {
-		return w.explainStatements(statements, err)
+		return w.explainStatements(ctx, statements, err)
 	}
 	w.applyReturned()
 	return nil

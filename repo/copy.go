@@ -39,7 +39,7 @@ func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, column
 	case c.exited:
 		runtime.Goexit()
 	case c.unsent != nil:
-		c.unsent.explainCopy(tx, c.fields)
+		c.unsent.explainCopy(ctx, tx, c.fields)
 		return 0, c.unsent
 	case c.sourceErr != nil:
 		return 0, c.sourceErr
@@ -157,7 +157,8 @@ func (c *copier) appendRow(buf []byte) []byte {
 	}
 	longer, column, err := c.encoder.Append(buf, row.Addr().UnsafePointer(), c.boxed)
 	if err != nil {
-		c.unsent = &ValueError{Column: c.columns[column].name, Parameter: column + 1, err: err}
+		_, known := c.conn.TypeMap().TypeForOID(c.fields[column].DataTypeOID)
+		c.unsent = &ValueError{Column: c.columns[column].name, Parameter: column + 1, unregistered: !known, err: err}
 		c.sourceErr, c.readErr = c.unsent, errSourceFailed
 		return buf
 	}

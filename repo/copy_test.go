@@ -174,7 +174,7 @@ func TestImport_IsVisibleToTracers(t *testing.T) {
 	things := newRepo[Thing, int64](t, m, "things")
 	count.drain()
 	require.NoError(t, second(things.Import(t.Context(), sequenceOf(Thing{ID: 1}))))
-	assert.Equal(t, []string{"copy " + pgx.Identifier{"things"}.Sanitize()}, count.drain())
+	assert.Contains(t, count.drain(), "copy "+pgx.Identifier{"things"}.Sanitize())
 	statements := m.DB().Statements()
 	assert.Contains(t, statementTexts(statements), `copy "things" from stdin`)
 }

@@ -11,9 +11,10 @@ import "context"
 // role default is left to the database if it is zero in the first row. It then has to be zero in all rows, unless [SendZero] sends it. COPY bypasses the
 // defaults of other columns: a nil field is stored as NULL. One duplicate key or violated constraint fails the whole call.
 //
-// It joins the transaction of ctx; a COPY without one is atomic by itself. It takes two round trips and the data, one less
-// without created and updated or with [WithClock]. Errors: [*InvalidError], [*ConstraintError] and [*RowError], with the row's
-// index and, where known, the column.
+// It joins the transaction of ctx, or is atomic by itself. It takes two round trips and the data. Tables with foreign keys,
+// triggers, rules or row-level security, and views, are written as by Import: in several statements of one transaction. It needs no
+// privilege to select. Errors: [*InvalidError], [*ConstraintError] and [*RowError], with the row's index and, where known, the
+// column.
 func (r *Repository[T, K]) CopyMany(ctx context.Context, rows []T, opts ...CreateOption) (int64, error) {
 	next := 0
 	zero, err := r.d.createOptions(opts)

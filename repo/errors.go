@@ -273,8 +273,11 @@ func fromLowerLayer(err error) bool {
 // serverText returns the server's message.
 func serverText(label string, pg *pgconn.PgError) string {
 	text := pg.Message + " (SQLSTATE " + pg.Code + ")"
-	if pg.Code == sqlstate.UndefinedTable && label != "" {
+	switch {
+	case pg.Code == sqlstate.UndefinedTable && label != "":
 		text += ": create it in a migration or a setup step, or correct the table's name"
+	case pg.Code == sqlstate.GeneratedAlways:
+		text += ": give its field the role generated, or leave the field zero with the role default"
 	}
 	return text
 }

@@ -56,8 +56,13 @@ func ExpectedRows(rows int64) ImportOption {
 // column with the role default is left to the database if it is zero in the first row. It then has to be zero in all rows. With
 // [OnRowError] refused rows are skipped and reported. For a slice use [Repository.CopyMany].
 //
-// An error of the sequence ends the import and is returned unchanged. It takes two round trips and the data, one less without
-// created and updated or with [WithClock]. Errors: [*InvalidError], [*ConstraintError] and [*RowError], with the row's index.
+// An error of the sequence ends the import and is returned unchanged. It takes two round trips and the data. Errors:
+// [*InvalidError], [*ConstraintError] and [*RowError], with the row's index. A column that the server always generates is refused as
+// by Create (SQLSTATE 428C9), although COPY would store the value of an identity.
+//
+// COPY doesn't name a row that a trigger refuses after the last one, as the trigger of a foreign key does. The rows of a table with
+// such triggers are therefore copied by the thousand, each thousand in a savepoint of one transaction. PostgreSQL can't copy into
+// a view or a table with row-level security, and COPY ignores rules. Rows for such tables are sent as INSERT statements.
 func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error], opts ...ImportOption) (int64, error) {
 	source := r.newImportSource(ctx, "import")
 	for _, opt := range opts {
@@ -71,9 +76,6 @@ func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error],
 		return 0, err
 	}
 	source.due = source.settings.every
-	if source.settings.skip != nil {
-		return r.importSkipping(ctx, source, rows)
-	}
 	next, stop := iter.Pull2(rows)
 	defer stop()
 	source.nextRow = next
@@ -86,14 +88,24 @@ func (r *Repository[T, K]) newImportSource(ctx context.Context, op string) *impo
 
 // importFrom copies the rows of a source into the table.
 func (r *Repository[T, K]) importFrom(ctx context.Context, source *importSource[T]) (int64, error) {
+	if !source.peek() {
+		return 0, nil
+	}
+	target, err := r.readImportTarget(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if source.now = target.now; r.d.clock != nil {
+		source.now = r.d.now()
+	}
+	if source.settings.skip != nil || target.checksLate || target.refusesCopy {
+		return r.importChunks(ctx, source, target)
+	}
 	if err := source.advance(); err != nil {
-		if err == errNoMoreRows { //nolint:errorlint // it is never wrapped
-			return 0, nil
-		}
 		return 0, err
 	}
 	source.pending = true
-	if err := r.importTime(ctx, source); err != nil {
+	if err := r.checkGenerated(ctx, source.op, target, source.layout); err != nil {
 		return 0, err
 	}
 	columns := r.d.layoutColumns(source.layout)
@@ -119,20 +131,6 @@ func (d *descriptor) layoutColumns(layout []byte) []*column {
 	return columns
 }
 
-// importTime reads the time for created and updated, if it is needed.
-func (r *Repository[T, K]) importTime(ctx context.Context, source *importSource[T]) error {
-	switch {
-	case r.d.created < 0 && r.d.updated < 0:
-		return nil
-	case r.d.clock != nil:
-		source.now = r.d.now()
-		return nil
-	}
-	now, err := QueryOne[time.Time](ctx, r.tx, "select now()")
-	source.now = now
-	return err
-}
-
 // importSource is the rowSource of an import.
 type importSource[T any] struct {
 	ctx      context.Context //nolint:containedctx // an importSource lives as long as its call
@@ -151,6 +149,23 @@ type importSource[T any] struct {
 	due      int64 // the number of rows at which progress is reported next
 	pending  bool  // the current row has been taken to learn the layout
 	err      error
+	first    func() (T, error, bool) // returns the row that peek has read
+}
+
+// peek reads the first row, which following then returns. It reports whether there is one, or an error.
+func (s *importSource[T]) peek() bool {
+	row, err, ok := s.nextRow()
+	s.first = func() (T, error, bool) { return row, err, ok }
+	return ok
+}
+
+// following returns the next row of the sequence.
+func (s *importSource[T]) following() (T, error, bool) {
+	if first := s.first; first != nil {
+		s.first = nil
+		return first()
+	}
+	return s.nextRow()
 }
 
 // next returns the next row, completed.
@@ -171,7 +186,7 @@ func (s *importSource[T]) next() (reflect.Value, error) {
 
 // advance reads the next row of the sequence and checks it.
 func (s *importSource[T]) advance() error {
-	row, err, ok := s.nextRow()
+	row, err, ok := s.following()
 	if !ok {
 		return errNoMoreRows
 	}
@@ -182,22 +197,26 @@ func (s *importSource[T]) advance() error {
 	if err := s.d.validate(s.ctx, &s.row, int(s.rows)); err != nil {
 		return err
 	}
-	layout := s.zero.fill(s.d.importLayout(s.buf, s.value()))
-	if s.buf = layout; s.layout == nil {
-		s.layout = slices.Clone(layout)
-	}
-	if !bytes.Equal(layout, s.layout) {
-		return s.layoutError(layout)
+	s.buf = s.zero.fill(s.d.importLayout(s.buf, s.value()))
+	if err := s.checkLayout(s.buf, s.rows); err != nil {
+		return err
 	}
 	s.rows++
 	s.progress(false)
 	return nil
 }
 
-func (s *importSource[T]) layoutError(layout []byte) error {
+// checkLayout returns an error for a row whose layout differs from that of the first one.
+func (s *importSource[T]) checkLayout(layout []byte, index int64) error {
+	if s.layout == nil {
+		s.layout = slices.Clone(layout)
+	}
+	if bytes.Equal(layout, s.layout) {
+		return nil
+	}
 	for i := range layout {
 		if layout[i] != s.layout[i] {
-			return &InvalidError{Table: s.d.label, Index: int(s.rows), err: fmt.Errorf("column %q is left to the database in some rows and not "+
+			return &InvalidError{Table: s.d.label, Index: int(index), err: fmt.Errorf("column %q is left to the database in some rows and not "+
 				"in others, which one COPY can't do", s.d.columns[i].name)}
 		}
 	}

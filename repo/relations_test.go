@@ -3,8 +3,11 @@ package repo_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -25,7 +28,7 @@ const goodColumns = "(id bigint primary key, code text not null unique, price in
 func goods(from, n int) []Good {
 	rows := make([]Good, n)
 	for i := range rows {
-		rows[i] = Good{ID: int64(from + i), Code: fmt.Sprintf("code%d", from+i), Price: i}
+		rows[i] = Good{ID: int64(from + i), Code: fmt.Sprintf("code%d", from+i), Price: i % 900}
 	}
 	return rows
 }
@@ -149,4 +152,65 @@ func TestUpsert_TableThatDoesNotExist(t *testing.T) {
 	cancel()
 	_, err = r.Upsert(ctx, &Good{ID: 1})
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestCopyMany_RelationsThatRefuseCopy(t *testing.T) {
+	t.Parallel()
+	for name, ddl := range relationKinds() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newManager(t, ddl...)
+			r, ctx := newRepo[Good, int64](t, m, "goods"), t.Context()
+			n, err := r.CopyMany(ctx, goods(0, 1200))
+			require.NoError(t, err)
+			assert.Equal(t, int64(1200), n)
+			n, err = r.Import(ctx, sequence(3, func(i int) (Good, error) { return Good{ID: int64(5000 + i), Code: fmt.Sprint("x", i)}, nil }))
+			require.NoError(t, err)
+			assert.Equal(t, int64(3), n)
+			rows := goods(2000, 1200)
+			rows[1100].Price = 1000
+			_, err = r.CopyMany(ctx, rows)
+			requireIndex(t, err, 1100, name)
+			count, err := r.Count(ctx)
+			require.NoError(t, err)
+			assert.Equal(t, int64(1203), count)
+		})
+	}
+}
+
+// wideGood has a field that is wider than its column.
+type wideGood struct {
+	ID      int64 `db:"id,pk"`
+	Code    string
+	Price   int64
+	Version int64 `db:"version,version"`
+}
+
+func TestCopyMany_RowSecurityWithoutThePrivilegeToSelect(t *testing.T) {
+	t.Parallel()
+	role := "inserter_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	m := newManager(t, "create table goods "+goodColumns, "alter table goods enable row level security",
+		"create policy cheap on goods for insert with check (price < 900)", "create role "+role, "grant insert on goods to "+role)
+	t.Cleanup(func() {
+		_, err := m.Exec(context.WithoutCancel(t.Context()), "drop owned by "+role+"; drop role "+role, pgx.QueryExecModeSimpleProtocol)
+		assert.NoError(t, err)
+	})
+	r := newRepo[wideGood, int64](t, m, "goods")
+	as := func(rows ...wideGood) error {
+		return m.Do(t.Context(), func(ctx context.Context) error {
+			_, err := m.Exec(ctx, "set local role "+role)
+			require.NoError(t, err)
+			return second(r.CopyMany(ctx, rows))
+		})
+	}
+	require.NoError(t, as(wideGood{ID: 1, Code: "a"}, wideGood{ID: 2, Code: "b"}))
+	count, err := r.Count(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, int64(2), count)
+	refused := as(wideGood{ID: 3, Code: "c"}, wideGood{ID: 4, Code: "d", Price: 950})
+	requireIndex(t, refused, 1, "the policy")
+	unsent := as(wideGood{ID: 3, Code: "c"}, wideGood{ID: 4, Code: "d", Price: 1 << 40})
+	requireIndex(t, unsent, 1, "a value that can't be sent")
+	require.ErrorIs(t, unsent, repo.ErrValue)
+	require.ErrorContains(t, unsent, "price")
 }

@@ -106,7 +106,7 @@ func TestRepository_RoundTripsPerMethod(t *testing.T) {
 		{"Import that skips", func(ctx context.Context) error {
 			return second(users.Import(ctx, sequence(3, func(i int) (User, error) { return User{Email: "s" + strconv.Itoa(i)}, nil }),
 				repo.OnRowError(nil)))
-		}, []string{"batch", "one", "one", `copy "users"`, "one", "commit"}},
+		}, []string{"one", "batch", "one", `copy "users"`, "one", "commit"}},
 		{"UpsertMany of 300, staged", func(ctx context.Context) error {
 			return second(users.UpsertMany(ctx, append(append(manyUsers("d"), manyUsers("e")...), manyUsers("f")...)))
 		}, []string{"batch", "one", stage, "batch", "commit"}},

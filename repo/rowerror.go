@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 )
 
 // RowError reports which row made a bulk write fail. Nothing was written. It unwraps to the cause: [ErrNotFound], [ErrDeleted], a
@@ -33,10 +35,20 @@ func (e *RowError) Error() string {
 
 func (e *RowError) Unwrap() error { return e.err }
 
-// isAboutARow reports whether the server refused a row's data rather than the statement.
+// isAboutARow reports whether the server refused a row's data rather than the statement. A trigger may raise an exception with any
+// code, and the check of a policy has the code of a missing privilege. Their functions in the server tell them apart (PostgreSQL's
+// src/pl/plpgsql/src/pl_exec.c and src/backend/executor/execMain.c).
 func isAboutARow(pg *pgconn.PgError) bool {
+	switch pg.Routine {
+	case "exec_stmt_raise":
+		return sqlstate.RemedyOf(pg, false) == sqlstate.NoRetry
+	case "ExecWithCheckOptions":
+		return true
+	}
 	switch pg.Code[:2] {
-	case "21", "22", "23", "44", "P0": // cardinality, data, constraints, check options of views, exceptions of triggers
+	case "21", "22", "23", "44", // cardinality, data, constraints, check options of views
+		"2F", "38", "39", "P0", // functions and triggers
+		"54": // limits, such as that on the size of a row in an index
 		return true
 	}
 	return false
@@ -81,6 +93,11 @@ func (d *descriptor) wrapCopy(op string, err error, position func(number int) in
 		copied := name(unsent.Column)
 		unsent.Column, unsent.Parameter = "", 0
 		unsent.setColumn(copied)
+		if live := d.live.Load(); live != nil && copied != nil && unsent.Type == "" {
+			if known := live.columns[d.byName[copied.name]]; known != nil {
+				unsent.Type = known.Type
+			}
+		}
 		return d.wrapRow(op, unsent, position(-1), unsent.Column)
 	}
 	pg, ok := pgError(err)

@@ -52,8 +52,11 @@ func (e *ValueError) setType(ctx context.Context, conn *pgx.Conn, oids []uint32)
 }
 
 // explainCopy sets the column's type. fields are the columns of the COPY. It uses another connection, because a failed COPY ends
-// its transaction.
-func (e *ValueError) explainCopy(tx *txn.Manager, fields []pgconn.FieldDescription) {
+// its transaction. In a transaction of ctx, which keeps a connection, it does nothing (see wrapCopy).
+func (e *ValueError) explainCopy(ctx context.Context, tx *txn.Manager, fields []pgconn.FieldDescription) {
+	if _, inside := tx.Tx(ctx); inside {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
 	defer cancel()
 	oids := make([]uint32, len(fields))
@@ -173,12 +176,43 @@ func (w *bulkWrite[T, K]) wrapStatement(statements []bulkStatement, failed int, 
 	return w.repository.d.wrapRow(w.op, nameArgument(err, s.columns), s.row, "")
 }
 
+// findUnencodable is explainBatch without a connection: the catalog's types of the columns are those of the parameters.
+func (w *bulkWrite[T, K]) findUnencodable(types *pgtype.Map, statements []bulkStatement, err error) (int, *ValueError) {
+	value := &ValueError{err: err}
+	for i := range statements {
+		s := &statements[i]
+		oids := make([]uint32, 0, len(s.columns))
+		for _, c := range s.columns {
+			live := w.live.columns[w.repository.d.byName[c.name]]
+			if live == nil {
+				break
+			}
+			oids = append(oids, live.Base)
+		}
+		if value.Parameter = firstUnencodable(types, oids, s.appendArgs(nil, s.row)); value.Parameter > 0 {
+			value.Type = w.live.columns[w.repository.d.byName[s.columns[value.Parameter-1].name]].Type
+			_, known := types.TypeForOID(oids[value.Parameter-1])
+			value.unregistered = !known
+			return i, value
+		}
+	}
+	return -1, value
+}
+
 // explainStatements names the row and the column whose value couldn't be encoded, if that is why the statements weren't sent.
-func (w *bulkWrite[T, K]) explainStatements(statements []bulkStatement, err error) error {
-	position, value := explainBatch(w.repository.tx, len(statements), func(position int) (string, []any) {
-		s := &statements[position]
-		return s.sql, s.appendArgs(nil, s.row)
-	}, err)
+func (w *bulkWrite[T, K]) explainStatements(ctx context.Context, statements []bulkStatement, err error) error {
+	var (
+		position int
+		value    *ValueError
+	)
+	if outer, inside := w.repository.tx.Tx(ctx); inside && unencodable(err) { // the pool may have no other connection
+		position, value = w.findUnencodable(outer.Conn().TypeMap(), statements, err)
+	} else {
+		position, value = explainBatch(w.repository.tx, len(statements), func(position int) (string, []any) {
+			s := &statements[position]
+			return s.sql, s.appendArgs(nil, s.row)
+		}, err)
+	}
 	switch {
 	case value == nil:
 		return err

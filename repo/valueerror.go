@@ -72,7 +72,7 @@ func (e *ValueError) describeUnsent(b *strings.Builder) {
 	default:
 		b.WriteString("the column's type")
 	}
-	if e.unregistered {
+	if e.unregistered && e.Type != "" {
 		b.WriteString(": " + registerHint(e.Type))
 	}
 }

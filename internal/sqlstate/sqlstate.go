@@ -40,6 +40,7 @@ const (
 	UndefinedTable                    = "42P01"
 	UndefinedColumn                   = "42703"
 	InsufficientPrivilege             = "42501"
+	GeneratedAlways                   = "428C9"
 )
 
 // Code returns the SQLSTATE of the server's error in err's tree, "" if there is none.

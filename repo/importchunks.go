@@ -3,15 +3,14 @@ package repo
 import (
 	"context"
 	"errors"
-	"iter"
 	"reflect"
 	"time"
 
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// skipChunk is the number of rows that an import with OnRowError holds in memory and copies at once.
-const skipChunk = 1000
+// chunkSize is the number of rows that an import in chunks holds in memory and copies at once.
+const chunkSize = 1000
 
 // OnRowError makes an import skip rows that are refused by validation, by the driver (a value that can't be sent) or by the
 // server. report receives an [*InvalidError], [*ConstraintError] or [*RowError] with the row's index in the sequence. If report
@@ -28,29 +27,31 @@ func OnRowError(report func(err error) error) ImportOption {
 	return importOptionFunc(func(s *importSettings) { s.skip = report })
 }
 
-// skippingImport is an import that skips refused rows.
-type skippingImport[T any] struct {
-	tx        *txn.Manager
-	source    *importSource[T]
-	chunk     []T
-	positions []int64 // the position in the sequence of each row of the chunk
-	layouts   []string
-	stored    int64
+// chunkedImport is an import that copies chunk by chunk, each in a savepoint. So it finds the row that is refused, and can skip it.
+type chunkedImport[T, K any] struct {
+	repository *Repository[T, K]
+	source     *importSource[T]
+	target     importTarget
+	chunk      []T
+	positions  []int64 // the position in the sequence of each row of the chunk
+	layouts    []string
+	stored     int64
 }
 
-// importSkipping imports a sequence without its refused rows.
-func (r *Repository[T, K]) importSkipping(ctx context.Context, source *importSource[T], rows iter.Seq2[T, error]) (int64, error) {
-	s := &skippingImport[T]{tx: r.tx, source: source}
+// importChunks imports a sequence chunk by chunk.
+func (r *Repository[T, K]) importChunks(ctx context.Context, source *importSource[T], target importTarget) (int64, error) {
+	s := &chunkedImport[T, K]{repository: r, source: source, target: target}
 	begun := false
 	err := r.tx.Do(ctx, func(ctx context.Context) error {
 		if begun {
 			return &queryError{"import " + r.d.label + ": the transaction would have to be retried, and the sequence can't be read twice"}
 		}
 		begun, source.ctx = true, ctx
-		if err := r.importTime(ctx, source); err != nil {
-			return err
-		}
-		for row, err := range rows {
+		for {
+			row, err, ok := source.following()
+			if !ok {
+				return s.copyChunk(ctx)
+			}
 			if err != nil {
 				return err
 			}
@@ -58,7 +59,6 @@ func (r *Repository[T, K]) importSkipping(ctx context.Context, source *importSou
 				return err
 			}
 		}
-		return s.copyChunk(ctx)
 	})
 	if err != nil {
 		return 0, err
@@ -68,7 +68,7 @@ func (r *Repository[T, K]) importSkipping(ctx context.Context, source *importSou
 }
 
 // add validates a row and keeps it until the chunk is full.
-func (s *skippingImport[T]) add(ctx context.Context, row T) error {
+func (s *chunkedImport[T, K]) add(ctx context.Context, row T) error {
 	at := s.source.rows
 	s.source.rows++
 	if err := s.source.d.validate(ctx, &row, int(at)); err != nil {
@@ -76,15 +76,26 @@ func (s *skippingImport[T]) add(ctx context.Context, row T) error {
 	}
 	s.chunk, s.positions = append(s.chunk, row), append(s.positions, at)
 	layout := s.source.zero.fill(s.source.d.importLayout(nil, reflect.ValueOf(&s.chunk[len(s.chunk)-1]).Elem()))
+	if !s.skips() {
+		if err := s.source.checkLayout(layout, at); err != nil {
+			return err
+		}
+	}
 	s.layouts = append(s.layouts, string(layout))
-	if len(s.chunk) < skipChunk {
+	if len(s.chunk) < chunkSize {
 		return nil
 	}
 	return s.copyChunk(ctx)
 }
 
+// skips reports whether the import skips refused rows. Otherwise the first one ends it.
+func (s *chunkedImport[T, K]) skips() bool { return s.source.settings.skip != nil }
+
 // reject reports a refused row.
-func (s *skippingImport[T]) reject(err error) error {
+func (s *chunkedImport[T, K]) reject(err error) error {
+	if !s.skips() {
+		return err
+	}
 	s.source.skipped++
 	if ending := s.source.settings.skip(err); ending != nil {
 		return ending
@@ -94,7 +105,7 @@ func (s *skippingImport[T]) reject(err error) error {
 }
 
 // copyChunk copies the chunk, rows of the same layout together.
-func (s *skippingImport[T]) copyChunk(ctx context.Context) error {
+func (s *chunkedImport[T, K]) copyChunk(ctx context.Context) error {
 	groups := make(map[string][]int)
 	var order []string
 	for i, layout := range s.layouts {
@@ -104,7 +115,10 @@ func (s *skippingImport[T]) copyChunk(ctx context.Context) error {
 		groups[layout] = append(groups[layout], i)
 	}
 	for _, layout := range order {
-		if err := s.copyGoodRows(ctx, s.source.d.layoutColumns([]byte(layout)), groups[layout]); err != nil {
+		if err := s.repository.checkGenerated(ctx, s.source.op, s.target, []byte(layout)); err != nil {
+			return err
+		}
+		if err := s.copyGoodRows(ctx, []byte(layout), groups[layout]); err != nil {
 			return err
 		}
 	}
@@ -117,10 +131,10 @@ func (s *skippingImport[T]) copyChunk(ctx context.Context) error {
 // copyGoodRows copies rows of the chunk without the refused ones. Rows before a refused row are known to be good. If the refused
 // row is unknown, half as many are tried. Refused rows often follow each other. After one, the next attempt is therefore as
 // small as the number of good rows before it. It doubles after each success.
-func (s *skippingImport[T]) copyGoodRows(ctx context.Context, columns []*column, rows []int) error {
+func (s *chunkedImport[T, K]) copyGoodRows(ctx context.Context, layout []byte, rows []int) error {
 	for limit := len(rows); len(rows) > 0; {
 		n := min(limit, len(rows))
-		err := s.tx.Do(ctx, func(ctx context.Context) error { return s.copyOnce(ctx, columns, rows[:n]) }, txn.Nested())
+		err := s.repository.tx.Do(ctx, func(ctx context.Context) error { return s.copyOnce(ctx, layout, rows[:n]) }, txn.Nested())
 		if err == nil {
 			s.stored += int64(n)
 			rows, limit = rows[n:], 2*n //nolint:mnd // double
@@ -141,8 +155,10 @@ func (s *skippingImport[T]) copyGoodRows(ctx context.Context, columns []*column,
 		if !known {
 			err = withIndex(err, s.source.d.label, int(s.positions[rows[0]]))
 		}
-		if err := s.copyGoodRows(ctx, columns, rows[:bad]); err != nil {
-			return err
+		if s.skips() {
+			if err := s.copyGoodRows(ctx, layout, rows[:bad]); err != nil {
+				return err
+			}
 		}
 		if err := s.reject(err); err != nil {
 			return err
@@ -152,19 +168,24 @@ func (s *skippingImport[T]) copyGoodRows(ctx context.Context, columns []*column,
 	return nil
 }
 
-func (s *skippingImport[T]) copyOnce(ctx context.Context, columns []*column, rows []int) error {
+func (s *chunkedImport[T, K]) copyOnce(ctx context.Context, layout []byte, rows []int) error {
 	d := s.source.d
 	source := &sliceSource{
 		rows: reflect.ValueOf(s.chunk), positions: rows, row: reflect.New(d.typ).Elem(),
 		complete: func(row reflect.Value) { d.setAutomatic(row, s.source.now) },
 	}
-	_, err := copyRows(ctx, s.tx, d.path, columns, source.next)
-	return d.wrapCopy("import", err, func(number int) int {
-		if position := source.position(number); position >= 0 {
-			return int(s.positions[position])
+	position := func(number int) int {
+		if at := source.position(number); at >= 0 {
+			return int(s.positions[at])
 		}
 		return -1
-	}, columns)
+	}
+	if s.target.refusesCopy {
+		return s.repository.insertRows(ctx, s.source.op, layout, source.next, position)
+	}
+	columns := d.layoutColumns(layout)
+	_, err := copyRows(ctx, s.repository.tx, d.path, columns, source.next)
+	return d.wrapCopy(s.source.op, err, position, columns)
 }
 
 // rowIndex returns the index of the row that an error names.
