@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// importTarget is what the server knows about the table of an import. It is read each time, because a COPY would store silently what
-// an INSERT refuses.
+// importTarget describes the table of an import, from the catalog. It is read each time, because a COPY would store silently what an
+// INSERT refuses.
 type importTarget struct {
 	now time.Time
 	// generated are the columns that are always generated.
