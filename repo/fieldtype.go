@@ -55,9 +55,32 @@ func unfit(typ reflect.Type) string {
 		if inner.NumMethod() > 0 {
 			return "has the interface type " + typ.String() + ", into which nothing can be read: use a concrete type, or exclude it with `db:\"-\"`"
 		}
+	case reflect.Struct:
+		if value, ok := sqlNull(inner); ok {
+			return "has type " + typ.String() + ", which package database/sql can neither read nor write: use *" + value.String()
+		}
 	default:
 	}
 	return ""
+}
+
+// sqlNull returns T if a type is a sql.Null[T] for a T that database/sql doesn't convert, such as a slice.
+func sqlNull(typ reflect.Type) (reflect.Type, bool) {
+	value, found := typ.FieldByName("V")
+	if !found || typ.PkgPath() != "database/sql" || value.Type == reflect.TypeFor[time.Time]() {
+		return nil, false
+	}
+	if reflect.PointerTo(value.Type).Implements(reflect.TypeFor[sql.Scanner]()) {
+		return nil, false
+	}
+	switch value.Type.Kind() {
+	case reflect.Slice:
+		return value.Type, value.Type.Elem().Kind() != reflect.Uint8
+	case reflect.Map, reflect.Struct, reflect.Array:
+		return value.Type, true
+	default:
+		return nil, false
+	}
 }
 
 // misfit returns the reason why a field's type can't have these roles, "" if it can.

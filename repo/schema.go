@@ -22,6 +22,8 @@ const (
 	MissingUnique  Problem = "missing unique index"
 	NullableColumn Problem = "nullable column"
 	TypeMismatch   Problem = "type mismatch"
+	// UnregisteredType is a column whose type the driver doesn't know. Register it with pgfx.WithTypes.
+	UnregisteredType Problem = "unregistered type"
 )
 
 // Finding is one difference between a model and the live schema.
@@ -90,6 +92,7 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 	if err != nil {
 		return nil, err
 	}
+	checkTypes(ctx, q, checkers)
 	var found []Finding
 	for _, c := range checkers {
 		c.checkExpressionTarget(ctx, q)
@@ -171,7 +174,7 @@ func (c *checker) check() {
 
 func (c *checker) checkColumn(column *column, live *liveColumn) {
 	alter := "alter table " + c.d.table + " alter column " + column.ident
-	if !typeFits(column, live.OID) {
+	if !typeFits(column, live.Base) {
 		c.addf(TypeMismatch, column.name, alter+" type "+sqlType(column)+" using "+column.ident+"::text::"+sqlType(column),
 			"has column %q of type %s, which field %s of type %v can't hold", column.name, live.Type, column.field, column.typ)
 	}

@@ -96,18 +96,23 @@ func describeStatement(ctx context.Context, q Querier, sql string, args []any, u
 		}
 		return err //nolint:wrapcheck // it is only tested for nil
 	}
+	return withConn(ctx, q, describe)
+}
+
+// withConn calls use with a connection of q.
+func withConn(ctx context.Context, q Querier, use func(context.Context, *pgx.Conn) error) error {
 	switch q := q.(type) {
 	case interface {
 		AcquireFunc(ctx context.Context, fn func(context.Context, *pgx.Conn) error) error
 	}: // *txn.Manager
-		return q.AcquireFunc(ctx, describe)
+		return q.AcquireFunc(ctx, use)
 	case *pgxpool.Pool:
 		//nolint:wrapcheck // it is only tested for nil
-		return q.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return describe(ctx, conn.Conn()) })
+		return q.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return use(ctx, conn.Conn()) })
 	case interface{ Conn() *pgx.Conn }: // pgx.Tx, *pgxpool.Conn
-		return describe(ctx, q.Conn())
+		return use(ctx, q.Conn())
 	case *pgx.Conn:
-		return describe(ctx, q)
+		return use(ctx, q)
 	default:
 		return errNoConnection
 	}
