@@ -35,11 +35,15 @@ func (m *Monitor) currentLogin(ctx context.Context) (login refusedLogin) {
 	return login
 }
 
-// noteLogin stores the credentials of a probe whose login was refused, or forgets them after another result.
+// noteLogin stores the credentials of a probe whose login was refused, or forgets them after another result. While they stay the
+// same, so does the time of the next check.
 func (m *Monitor) noteLogin(login refusedLogin, cause pgfx.Cause) {
 	login.known = login.known && cause == pgfx.CauseLogin
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if login.known && m.refused.known && login.credentials == m.refused.credentials {
+		return
+	}
 	m.refused = login
 }
 

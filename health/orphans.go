@@ -2,14 +2,13 @@ package health
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
@@ -17,26 +16,25 @@ import (
 // the server would notice only after Timeouts.ClientLost that the client is gone.
 //
 // It ends only backends of this pool. Process ID and start time are those of a session that the pool opened and whose socket is
-// closed. Login user and database must match too. If the server refuses, endOrphans logs that once and does
-// nothing from then on.
+// closed. Login user and database must match too. If the login user lacks the privilege, endOrphans logs that once and does nothing
+// from then on. After any other error the next probe tries again.
 func (m *Monitor) endOrphans(ctx context.Context) {
 	orphans := m.db.Internals().Orphans()
 	if len(orphans) == 0 || m.orphansRefused.Load() {
 		return
 	}
 	ended, err := m.prober.kept.endBackends(ctx, orphans)
-	if _, refused := errors.AsType[*pgconn.PgError](err); err != nil && !refused {
-		return // the connection is at fault; the next probe opens another one
-	}
-	m.db.Internals().ForgetOrphans(orphans)
 	switch {
-	case err != nil:
+	case sqlstate.Code(err) == sqlstate.InsufficientPrivilege:
 		m.orphansRefused.Store(true)
 		m.logger.Warn("cannot end backends of lost connections; they keep their locks until the server notices the loss: "+
 			"grant execute on function pg_terminate_backend to the login user", zap.Error(err))
+	case err != nil:
+		return
 	case ended > 0:
 		m.logger.Warn("ended backends of lost connections", zap.Int("backends", ended))
 	}
+	m.db.Internals().ForgetOrphans(orphans)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.status.EndedBackends += ended

@@ -167,3 +167,25 @@ func TestMonitor_LogsOnceThatItMayNotEndBackends(t *testing.T) {
 	assert.Equal(t, 1, refusals())
 	assert.Zero(t, monitor.Status().EndedBackends)
 }
+
+func TestMonitor_KeepsOrphansAfterATransientError(t *testing.T) {
+	t.Parallel()
+	config := newConfig(t)
+	db := openDB(t, config)
+	require.NoError(t, db.Start(t.Context()))
+	core, logs := observer.New(zap.WarnLevel)
+	monitor, _ := startMonitor(t, db, health.WithLogger(zap.New(core)))
+	// The server refuses the statement with an error that is not about privileges (42P01).
+	const permit = "set allow_system_table_mods = on; alter view pg_catalog."
+	exec(t, urlOf(config), permit+"pg_stat_activity rename to renamed")
+	breakConnection(t, db)
+	for range 3 {
+		_, err := monitor.ProbeNow(t.Context())
+		require.NoError(t, err)
+		require.True(t, db.Internals().HasOrphans())
+	}
+	assert.Empty(t, logs.All())
+	exec(t, urlOf(config), permit+"renamed rename to pg_stat_activity")
+	require.Eventually(t, func() bool { return !db.Internals().HasOrphans() }, waitLimit, time.Millisecond)
+	assert.Empty(t, logs.FilterMessageSnippet("cannot end backends").All())
+}

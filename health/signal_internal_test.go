@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +36,8 @@ func TestSignalOf_ClassifiesErrors(t *testing.T) {
 		{code("40001"), 0},
 		{code("57014"), 0},
 		{context.Canceled, 0},
+		{fmt.Errorf("%w: %w", context.DeadlineExceeded, net.ErrClosed), suspected},
+		{fmt.Errorf("%w: %w", context.Canceled, net.ErrClosed), 0},
 		{&pgfx.UnavailableError{Cause: io.EOF}, 0},
 		{errors.New("anything"), 0},
 	} {
