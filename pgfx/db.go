@@ -71,7 +71,8 @@ type DB struct {
 // The pool's background goroutine runs from now on, so call [DB.Close] even if you never call Start.
 func Open(cfg Config, opts ...Option) (*DB, error) {
 	own := collectOptions(opts)
-	resolved, err := configSources{database: own.name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}.resolve(cfg)
+	sources := configSources{database: own.name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}
+	resolved, err := sources.resolve(cfg)
 	if err != nil {
 		return nil, err
 	}

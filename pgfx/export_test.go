@@ -9,6 +9,9 @@ import (
 // FinishSetup marks the setup steps as done.
 func (g *Gate) FinishSetup() { g.finishSetup() }
 
+// StatementFailed reports the error of a statement with ctx.
+func (db *DB) StatementFailed(ctx context.Context, err error) { db.statementFailed(ctx, nil, err) }
+
 // NewWire returns a wire and a function that reports whether its server is busy.
 func NewWire(r io.Reader, w io.Writer) (wired io.ReadWriter, busy func() bool) {
 	observed := &wire{r: r, w: w}

@@ -23,7 +23,8 @@ type Internals struct {
 func (db *DB) Internals() *Internals { return &db.internals }
 
 // SubscribeFailures calls fn with every error of the pool: of statements, acquires and attempts to connect, including
-// constraint violations and cancelled contexts. fn receives pgx's own error and selects what it needs. The health monitor
+// constraint violations and cancelled contexts. fn receives pgx's own error and selects what it needs. If a connection was closed
+// because the context of its statement had ended, the error also matches that of the context. The health monitor
 // uses it to probe the database as soon as a statement fails.
 //
 // The goroutine with the error calls fn before it returns the error to its caller. So fn must return quickly and be safe for

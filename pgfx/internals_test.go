@@ -3,6 +3,9 @@ package pgfx_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -48,6 +51,53 @@ func TestInternals_ReportFailuresOfStatementsAcquiresAndConnects(t *testing.T) {
 	require.Error(t, err)
 	require.Positive(t, connects.Load())
 	require.Greater(t, all.Load(), int64(1), "the acquire has failed too")
+}
+
+// endlessRows are the rows of a COPY that never ends. Before each row they call sent.
+type endlessRows struct {
+	row  []any
+	sent func()
+}
+
+func (r *endlessRows) Next() bool             { r.sent(); return true }
+func (r *endlessRows) Values() ([]any, error) { return r.row, nil }
+func (r *endlessRows) Err() error             { return nil }
+
+// pgx closes the socket if the write of a COPY times out. That says nothing about the database.
+func TestInternals_CopyThatItsContextCutsIsReportedWithItsError(t *testing.T) {
+	t.Parallel()
+	db, proxy := proxied(t, pgfx.PoolConfig{MaxConns: 1})
+	conn, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	_, err = conn.Exec(t.Context(), "create temporary table copied (v text)")
+	require.NoError(t, err)
+	var reported []error
+	db.Internals().SubscribeFailures(func(err error) { reported = append(reported, err) })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rows := &endlessRows{row: []any{strings.Repeat("x", 1<<20)}}
+	n := 0
+	rows.sent = func() {
+		if n++; n == 3 {
+			proxy.BlackHoleAll()
+			cancel()
+		}
+	}
+	_, err = conn.CopyFrom(ctx, pgx.Identifier{"copied"}, []string{"v"}, rows)
+	require.Error(t, err)
+	require.Len(t, reported, 1)
+	require.ErrorIs(t, reported[0], err)
+	require.ErrorIs(t, reported[0], context.Canceled)
+
+	// A write or a read may have timed out first. In the first case, the error is that of a closed socket.
+	reported = nil
+	db.StatementFailed(ctx, &net.OpError{Op: "read", Err: net.ErrClosed})
+	require.ErrorIs(t, reported[0], context.Canceled)
+	require.ErrorIs(t, reported[0], net.ErrClosed)
+	db.StatementFailed(t.Context(), net.ErrClosed)
+	db.StatementFailed(ctx, io.ErrUnexpectedEOF)
+	require.Equal(t, []error{net.ErrClosed, io.ErrUnexpectedEOF}, reported[1:], "the connection broke")
 }
 
 func TestInternals_CancelRemovesOnlyItsOwnSubscriber(t *testing.T) {

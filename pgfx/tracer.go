@@ -2,6 +2,9 @@ package pgfx
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -137,8 +140,12 @@ func (t connectTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnec
 	}
 }
 
-// statementFailed is called with the error of each failed statement.
-func (db *DB) statementFailed(conn *pgx.Conn, err error) {
+// statementFailed is called with the error of each failed statement. If the socket was closed because ctx has ended, as pgx does
+// in a COPY, the error is reported with that of ctx. Alone it would indicate that the connection broke.
+func (db *DB) statementFailed(ctx context.Context, conn *pgx.Conn, err error) {
+	if ctxErr := ctx.Err(); ctxErr != nil && errors.Is(err, net.ErrClosed) && !errors.Is(err, ctxErr) {
+		err = fmt.Errorf("%w: %w", ctxErr, err)
+	}
 	if sqlstate.Code(err) == sqlstate.ReadOnlySQLTransaction {
 		if state := stateOf(conn); state != nil {
 			state.writeRefused = true

@@ -1,6 +1,7 @@
 package poolstats
 
 import (
+	"context"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -121,12 +122,12 @@ func (c *Collector) recordExecution(e *execution) {
 }
 
 // recordError counts the error of a statement, if there is one, and reports it.
-func (c *Collector) recordError(conn *pgx.Conn, err error) {
+func (c *Collector) recordError(ctx context.Context, conn *pgx.Conn, err error) {
 	if err == nil {
 		return
 	}
 	c.counters.recordError(err)
-	c.cfg.OnError(conn, err)
+	c.cfg.OnError(ctx, conn, err)
 }
 
 func (n *counters) recordError(err error) {

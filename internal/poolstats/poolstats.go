@@ -5,6 +5,7 @@
 package poolstats
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -27,8 +28,8 @@ type Config struct {
 	// Log logs every statement at debug level.
 	Log    bool
 	Logger *zap.Logger
-	// OnError receives the error of every failed statement and preparation.
-	OnError func(conn *pgx.Conn, err error)
+	// OnError receives the error of every failed statement and preparation, with its context.
+	OnError func(ctx context.Context, conn *pgx.Conn, err error)
 	// CheckedOut returns the number of connections that are checked out of the pool.
 	CheckedOut func() int
 }

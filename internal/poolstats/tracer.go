@@ -30,7 +30,7 @@ func (t Tracer) begin(conn *pgx.Conn, text string, batch int) {
 	}
 }
 
-func (t Tracer) end(conn *pgx.Conn, rows int64, err error) {
+func (t Tracer) end(ctx context.Context, conn *pgx.Conn, rows int64, err error) {
 	state := ConnOf(conn)
 	if state == nil {
 		return
@@ -48,7 +48,7 @@ func (t Tracer) end(conn *pgx.Conn, rows int64, err error) {
 			return
 		}
 	}
-	t.c.recordError(conn, err)
+	t.c.recordError(ctx, conn, err)
 }
 
 // TraceQueryStart is called by pgx before a statement is sent.
@@ -58,8 +58,8 @@ func (t Tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.Tr
 }
 
 // TraceQueryEnd is called by pgx when the rows of a statement have been read.
-func (t Tracer) TraceQueryEnd(_ context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
-	t.end(conn, data.CommandTag.RowsAffected(), data.Err)
+func (t Tracer) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
+	t.end(ctx, conn, data.CommandTag.RowsAffected(), data.Err)
 }
 
 // TraceBatchStart is called by pgx before a batch is sent.
@@ -85,8 +85,8 @@ func (t Tracer) TraceBatchQuery(_ context.Context, conn *pgx.Conn, data pgx.Trac
 }
 
 // TraceBatchEnd is called by pgx when a batch is closed.
-func (t Tracer) TraceBatchEnd(_ context.Context, conn *pgx.Conn, data pgx.TraceBatchEndData) {
-	t.end(conn, 0, data.Err)
+func (t Tracer) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchEndData) {
+	t.end(ctx, conn, 0, data.Err)
 }
 
 // TraceCopyFromStart is called by pgx before a COPY begins.
@@ -96,8 +96,8 @@ func (t Tracer) TraceCopyFromStart(ctx context.Context, conn *pgx.Conn, data pgx
 }
 
 // TraceCopyFromEnd is called by pgx when a COPY has ended.
-func (t Tracer) TraceCopyFromEnd(_ context.Context, conn *pgx.Conn, data pgx.TraceCopyFromEndData) {
-	t.end(conn, data.CommandTag.RowsAffected(), data.Err)
+func (t Tracer) TraceCopyFromEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceCopyFromEndData) {
+	t.end(ctx, conn, data.CommandTag.RowsAffected(), data.Err)
 }
 
 // TracePrepareStart is called by pgx before it prepares a statement. Either the statement runs for the first time on the
@@ -115,7 +115,7 @@ func (t Tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, _ pgx.Tra
 }
 
 // TracePrepareEnd is called by pgx when a statement has been prepared.
-func (t Tracer) TracePrepareEnd(_ context.Context, conn *pgx.Conn, data pgx.TracePrepareEndData) {
+func (t Tracer) TracePrepareEnd(ctx context.Context, conn *pgx.Conn, data pgx.TracePrepareEndData) {
 	state := ConnOf(conn)
 	if t.c.cfg.Disabled || state == nil || data.AlreadyPrepared {
 		return
@@ -125,6 +125,6 @@ func (t Tracer) TracePrepareEnd(_ context.Context, conn *pgx.Conn, data pgx.Trac
 	state.mu.Unlock()
 	t.c.counters.prepares.Record(took)
 	if !running { // otherwise the statement that is being prepared fails with the same error
-		t.c.recordError(conn, data.Err)
+		t.c.recordError(ctx, conn, data.Err)
 	}
 }
