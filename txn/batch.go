@@ -84,14 +84,8 @@ func (m *Manager) doImplicit(ctx context.Context, queue func(*pgx.Batch), read f
 	if err := ctx.Err(); err != nil { // pgx would close the connection
 		return fmt.Errorf("txn: begin: %w", err)
 	}
-	if t.settings.resolution == ByMarker {
-		t.identity = &txIdentity{pid: conn.PgConn().PID()}
-		if err := m.resolver.queueMarker(ctx, conn, t.identity, batch); err != nil {
-			return err
-		}
-	}
-	if t.settings.setsTimeouts() {
-		t.settings.queueTimeouts(ctx, batch)
+	if err := t.queueOwn(ctx, batch); err != nil {
+		return err
 	}
 	own := batch.Len()
 	queue(batch)
@@ -119,6 +113,21 @@ func (m *Manager) doImplicit(ctx context.Context, queue func(*pgx.Batch), read f
 		return &CommittedError{Cause: err}
 	}
 	return sqlstate.WithContextError(ctx, err)
+}
+
+// queueOwn queues the statements that precede those of the closure.
+func (t *transaction) queueOwn(ctx context.Context, batch *pgx.Batch) error {
+	if t.settings.resolution == ByMarker {
+		conn := t.conn.Conn()
+		t.identity = &txIdentity{pid: conn.PgConn().PID()}
+		if err := t.m.resolver.queueMarker(ctx, conn, t.identity, batch); err != nil {
+			return err
+		}
+	}
+	if t.settings.setsTimeouts() {
+		t.settings.queueTimeouts(ctx, batch)
+	}
+	return nil
 }
 
 // resolveImplicit resolves an implicit transaction whose connection was lost. lost is the error of the connection.

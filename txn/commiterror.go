@@ -12,6 +12,8 @@ type CommitErrorTranslator interface {
 // already, that one stays. The method returns the registered translator. It is safe for concurrent use.
 //
 // Package repo registers one, so a deferred constraint is a *repo.ConstraintError wherever the transaction is committed.
+//
+//nolint:ireturn // the translator may be one of another package
 func (m *Manager) TranslateCommitErrors(key any, translator CommitErrorTranslator) CommitErrorTranslator {
 	registered, _ := m.commitErrors.LoadOrStore(key, translator)
 	return registered.(CommitErrorTranslator) //nolint:forcetypeassert // nothing else is stored

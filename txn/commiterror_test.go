@@ -35,8 +35,8 @@ func TestManager_TranslatesCommitErrors(t *testing.T) {
 	errRefused := errors.New("refused")
 	first := m.TranslateCommitErrors("key", translator{errRefused, func(err error) bool { return errors.As(err, &as) }})
 	second := m.TranslateCommitErrors("key", translator{errTest, func(error) bool { return true }})
-	assert.ErrorIs(t, second.TranslateCommitError(&pgconn.PgError{}), errRefused, "the first one stays")
-	assert.ErrorIs(t, first.TranslateCommitError(&pgconn.PgError{}), errRefused)
+	require.ErrorIs(t, second.TranslateCommitError(&pgconn.PgError{}), errRefused, "the first one stays")
+	require.ErrorIs(t, first.TranslateCommitError(&pgconn.PgError{}), errRefused)
 	m.TranslateCommitErrors("other key", translator{nil, func(error) bool { return false }})
 
 	const insert = "insert into unique_later values (1), (1)"

@@ -37,7 +37,7 @@ func slowWays(m *txn.Manager) map[string]func(context.Context) error {
 			return err
 		}
 		defer rows.Close()
-		for rows.Next() { //nolint:revive // reads all
+		for rows.Next() {
 		}
 		return rows.Err()
 	}
@@ -54,7 +54,7 @@ func slowWays(m *txn.Manager) map[string]func(context.Context) error {
 			_, err := m.Exec(ctx, slowStatement)
 			return err
 		},
-		"Query":    func(ctx context.Context) error { return readAll(m.Query(ctx, slowRows)) },
+		"Query":    func(ctx context.Context) error { return readAll(m.Query(ctx, slowRows)) }, //nolint:rowserrcheck // readAll does
 		"QueryRow": func(ctx context.Context) error { return m.QueryRow(ctx, slowStatement).Scan(nil) },
 		"CollectRows": func(ctx context.Context) error {
 			rows, _ := m.Query(ctx, slowStatement)
@@ -68,7 +68,9 @@ func slowWays(m *txn.Manager) map[string]func(context.Context) error {
 			})
 		},
 		"a batch's Query": func(ctx context.Context) error {
-			return closing(m.SendBatch(ctx, batch()), func(results pgx.BatchResults) error { return readAll(results.Query()) })
+			return closing(m.SendBatch(ctx, batch()), func(results pgx.BatchResults) error {
+				return readAll(results.Query()) //nolint:rowserrcheck // readAll does
+			})
 		},
 		"a batch's QueryRow": func(ctx context.Context) error {
 			return closing(m.SendBatch(ctx, batch()), func(results pgx.BatchResults) error { return results.QueryRow().Scan(nil) })
@@ -133,7 +135,7 @@ func requireContextError(t *testing.T, db *pgfx.DB, run func(context.Context) er
 	assert.Equal(t, "57014", pg.Code)
 }
 
-func TestContextError_MatchesContextAndServer(t *testing.T) {
+func TestContextError_MatchesContextAndServer(t *testing.T) { //nolint:tparallel // they wait for the same sleeper
 	t.Parallel()
 	m := newManager(t)
 	_, err := m.Exec(t.Context(), slowTable)
@@ -193,7 +195,7 @@ func TestContextError_InStatementsOfConnection(t *testing.T) {
 }
 
 // A lost connection is distinguished from the errors of other components, although both may be an end of file.
-func TestStatementError_OfLostConnectionIsUnavailable(t *testing.T) {
+func TestStatementError_OfLostConnectionIsUnavailable(t *testing.T) { //nolint:tparallel // they share the proxy
 	t.Parallel()
 	proxy := newProxy(t)
 	m := managerOf(t, openDB(t, proxy.URL()))

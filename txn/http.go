@@ -25,10 +25,11 @@ type HTTPConfig struct {
 	// Options apply to every transaction. [Retry] has no effect, because a request body can't be read twice.
 	Options []Option
 	// MaxRequest is the maximum size of a request body in bytes. The body is read before the transaction begins, so a slow client
-	// holds no connection. A larger body gets status 413. With pgfx.Off the handler reads the body inside the transaction.
-	// Default: 1 MiB.
+	// holds no connection. A larger body gets status 413. With pgfx.Off there is no limit, and the handler reads the body inside the
+	// transaction. Default: 1 MiB.
 	MaxRequest int
-	// MaxResponse is the maximum size of a response body in bytes. The body is buffered until the commit. Default: 1 MiB.
+	// MaxResponse is the maximum size of a response body in bytes. The body is buffered until the commit, and a handler that writes
+	// more gets [ErrStreaming]. pgfx.Off buffers a body of any size. Default: 1 MiB.
 	MaxResponse int
 	// OnError responds to a request whose body could not be read, or whose transaction could not be begun or committed. The
 	// handler's own response is dropped. err is the error of [Manager.Do] or of reading the body. Default: [ErrorStatus] without
@@ -57,8 +58,9 @@ var ErrStreaming = errors.New("txn: the transaction middleware buffers the respo
 // The request body is read before the transaction begins. Use the middleware for routes with short handlers: a request holds a
 // connection of the pool while its handler runs.
 //
-// Failed transactions are logged as errors. A client that has disconnected is logged at level info, an unavailable database (see
-// pgfx.IsUnavailable) at level warn. Both are logged at most once a second, without a stack. [Stats.Requests] counts all.
+// Failed transactions are logged as errors. A client that has disconnected and a body that is too large are logged at level info,
+// an unavailable database (see pgfx.IsUnavailable) at level warn. Each of them is logged at most once a second, without a stack.
+// [Stats.Requests] counts all.
 func (m *Manager) Middleware(config HTTPConfig) func(http.Handler) http.Handler {
 	config.MaxRequest = cmp.Or(config.MaxRequest, defaultMaxBody)
 	config.MaxResponse = cmp.Or(config.MaxResponse, defaultMaxBody)
@@ -127,6 +129,9 @@ func (m *Manager) logFailedRequest(sampled *zap.Logger, r *http.Request, err err
 	fields := []zap.Field{zap.String("method", r.Method), zap.String("pattern", r.Pattern), zap.Error(err)}
 	_, reading := errors.AsType[*requestBodyError](err)
 	switch {
+	case ErrorStatus(err) == http.StatusRequestEntityTooLarge:
+		m.counters.requestsTooLarge.Add(1)
+		sampled.Info("request refused because its body is too large", fields...)
 	case reading || errors.Is(r.Context().Err(), context.Canceled):
 		m.counters.requestsAborted.Add(1)
 		sampled.Info("request aborted by its client", fields...)
@@ -205,7 +210,7 @@ func (r *bufferedResponse) Write(p []byte) (int, error) {
 	if r.status == http.StatusNoContent || r.status == http.StatusNotModified {
 		return 0, http.ErrBodyNotAllowed
 	}
-	if r.body.Len()+len(p) > r.maxBody {
+	if r.maxBody != pgfx.Off && r.body.Len()+len(p) > r.maxBody {
 		r.streamed = true
 		return 0, fmt.Errorf("%w (%d bytes)", ErrStreaming, r.maxBody)
 	}

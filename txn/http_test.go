@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -150,6 +151,20 @@ func TestMiddleware_RefusesStreaming(t *testing.T) {
 			})
 			assert.Equal(t, http.StatusInternalServerError, w.Code, name)
 		})
+	}
+}
+
+func TestMiddleware_LimitsResponseBodyUnlessOff(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, maxConns(1))
+	body := strings.Repeat("x", 1<<20+1) // more than the default
+	for limit, want := range map[int]int{0: http.StatusInternalServerError, len(body): http.StatusOK, pgfx.Off: http.StatusOK} {
+		w := serve(m, txn.HTTPConfig{MaxResponse: limit}, post(t), func(w http.ResponseWriter, _ *http.Request) {
+			_, err := io.WriteString(w, body)
+			assert.Equal(t, want == http.StatusOK, err == nil, err)
+		})
+		assert.Equal(t, want, w.Code, limit)
+		assert.Equal(t, want == http.StatusOK, w.Body.String() == body, limit)
 	}
 }
 

@@ -20,12 +20,12 @@ import (
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
-// newServer serves a handler inside the middleware. Each request that arrives is sent to arrived.
-func newServer(t *testing.T, m *txn.Manager, config txn.HTTPConfig, handler http.HandlerFunc) (server *httptest.Server, arrived chan string) {
+// newServer serves a handler inside the middleware. Each request that arrives is sent to the channel.
+func newServer(t *testing.T, m *txn.Manager, config txn.HTTPConfig, handler http.HandlerFunc) (*httptest.Server, chan string) {
 	t.Helper()
-	arrived = make(chan string, 100)
+	arrived := make(chan string, 100)
 	inside := m.Middleware(config)(handler)
-	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived <- r.URL.Path
 		inside.ServeHTTP(w, r)
 	}))
@@ -88,7 +88,7 @@ func TestMiddleware_SlowBodyHoldsNoConnection(t *testing.T) {
 
 func TestMiddleware_LimitsRequestBody(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, maxConns(1))
+	m, logs := loggedManager(t)
 	read := func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		assert.NoError(t, err)
@@ -100,7 +100,11 @@ func TestMiddleware_LimitsRequestBody(t *testing.T) {
 	assert.Equal(t, "0123456789", got)
 	status, _ = postTo(t, server.URL, "0123456789a")
 	assert.Equal(t, http.StatusRequestEntityTooLarge, status)
-	assert.EqualValues(t, 1, m.Stats().Requests.Aborted)
+	assert.Equal(t, txn.Requests{TooLarge: 1}, m.Stats().Requests)
+	require.Len(t, logs.All(), 1)
+	assert.Equal(t, zap.InfoLevel, logs.All()[0].Level)
+	assert.Equal(t, "request refused because its body is too large", logs.All()[0].Message)
+	assert.Empty(t, logs.All()[0].Stack)
 
 	inside := make(chan struct{})
 	server, _ = newServer(t, m, txn.HTTPConfig{MaxRequest: pgfx.Off}, func(w http.ResponseWriter, r *http.Request) {
@@ -206,6 +210,7 @@ func TestMiddleware_HeadersFollowNetHTTP(t *testing.T) {
 	}
 	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			get := func(handler http.Handler) (int, http.Header, http.Header, string) {
 				server := httptest.NewServer(handler)
 				defer server.Close()

@@ -124,7 +124,8 @@ func TestSessionLock_CloseEndsWaiters(t *testing.T) {
 		}
 		require.Eventually(t, func() bool { return waiting() == 2 }, waitTimeout, time.Millisecond, "the holder and the waiting session")
 		require.NoError(t, m.Close(t.Context()))
-		require.Eventually(t, func() bool { return waiting() == 1 }, waitTimeout, time.Millisecond, "no session waits for a lock after Close has returned")
+		require.Eventually(t, func() bool { return waiting() == 1 }, waitTimeout, time.Millisecond,
+			"no session waits for a lock after Close has returned")
 		err := <-ended
 		require.ErrorIs(t, err, pgfx.ErrClosed)
 		require.ErrorContains(t, err, `txn: lock "job"`)

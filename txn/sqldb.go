@@ -69,7 +69,7 @@ var (
 )
 
 // sqlSession runs the statements of a connection.
-type sqlSession interface {
+type sqlSession interface { //nolint:interfacebloat // all that database/sql needs of a connection
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	Conn() *pgx.Conn
@@ -79,7 +79,7 @@ type sqlSession interface {
 }
 
 // bind returns the session. The first call binds the connection to the transaction that ctx carries, or acquires one of the pool.
-func (c *sqlConn) bind(ctx context.Context) (sqlSession, error) {
+func (c *sqlConn) bind(ctx context.Context) (sqlSession, error) { //nolint:ireturn // there are two kinds of sessions
 	if c.session != nil {
 		return c.session, nil
 	}
@@ -136,7 +136,7 @@ func (c *sqlConn) ExecContext(ctx context.Context, query string, args []driver.N
 	}
 	tag, err := session.Exec(ctx, query, sqlArgs(nil, args)...)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller's own statement
+		return nil, err
 	}
 	return driver.RowsAffected(tag.RowsAffected()), nil
 }
@@ -149,7 +149,7 @@ func (c *sqlConn) QueryContext(ctx context.Context, query string, args []driver.
 	}
 	rows, err := session.Query(ctx, query, sqlArgs([]any{sqlFormats}, args)...)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller's own statement
+		return nil, err
 	}
 	return newSQLRows(rows)
 }
@@ -235,7 +235,7 @@ func (s poolSession) Exec(ctx context.Context, sql string, args ...any) (pgconn.
 }
 
 func (s poolSession) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	rows, err := s.conn.Query(ctx, sql, args...)
+	rows, err := s.conn.Query(ctx, sql, args...) //nolint:rowserrcheck // the caller checks it
 	if err != nil {
 		return failedRows{err}, sqlstate.StatementError(ctx, err)
 	}

@@ -160,7 +160,7 @@ func TestSQL_ConnStaysWithFirstTransaction(t *testing.T) {
 		left = conn
 		pgxConn := func() (conn *pgx.Conn) {
 			require.NoError(t, left.Raw(func(c any) error {
-				conn = c.(interface{ Conn() *pgx.Conn }).Conn() //nolint:forcetypeassert // documented
+				conn = c.(interface{ Conn() *pgx.Conn }).Conn()
 				return nil
 			}))
 			return conn
@@ -177,7 +177,7 @@ func TestSQL_ConnStaysWithFirstTransaction(t *testing.T) {
 	require.NoError(t, left.Close())
 }
 
-func TestSQL_CancelledStatementHasContextError(t *testing.T) {
+func TestSQL_CancelledStatementHasContextError(t *testing.T) { //nolint:tparallel // they wait for the same sleeper
 	t.Parallel()
 	m := newManager(t)
 	for name, run := range map[string]func(context.Context) error{
@@ -202,7 +202,8 @@ func TestSQL_ReadsAsPgxDriverDoes(t *testing.T) {
 		"1::int2", "-2::int4", "3::int8", "1.5::float4", "-2.25::float8", "12345.678::numeric(10,3)", "'NaN'::numeric", "true", "'text'::text",
 		"'v'::varchar(7)", "'c'::char(3)", "'name'::name", "'\\x0102'::bytea", "''::bytea", "date '2024-02-29'", "'infinity'::date",
 		"timestamp '2024-02-29 12:34:56.789'", "timestamptz '2024-02-29 12:34:56.789+02'", "'-infinity'::timestamptz", "'infinity'::timestamp",
-		"time '12:34'", "interval '1 day'", `'{"a": 1}'::json`, `'{"a": 1}'::jsonb`, "'<a/>'::xml", "'5f0c5d2e-0000-4000-8000-000000000001'::uuid",
+		"time '12:34'", "interval '1 day'", `'{"a": 1}'::json`, `'{"a": 1}'::jsonb`, "'<a/>'::xml",
+		"'5f0c5d2e-0000-4000-8000-000000000001'::uuid",
 		"array[1,2]", "array['a','b']::text[]", "int4range(1,5)", "'10.0.0.1'::inet", "42::oid", "'7'::xid", "'7'::cid", "B'101'::varbit(5)",
 		"null::int", "null::text", "null::jsonb", "row(1,'x')", "'entries'::regclass", "generate_series(1,3)",
 	} {
@@ -253,14 +254,14 @@ func TestSQL_ReportsErrorsOfStatements(t *testing.T) {
 	require.ErrorContains(t, m.Do(t.Context(), func(ctx context.Context) error { check(ctx); return nil }), "22012")
 	rows, err := m.SQL().QueryContext(t.Context(), "select 1 / (2 - n) from generate_series(1, 3) n")
 	require.NoError(t, err)
+	defer func() { require.NoError(t, rows.Close()) }()
 	assert.True(t, rows.Next())
 	assert.False(t, rows.Next())
 	require.ErrorContains(t, rows.Err(), "22012")
-	require.NoError(t, rows.Close())
 	_, err = m.SQL().ExecContext(t.Context(), "selekt")
 	require.ErrorContains(t, err, "42601")
 	var ended context.Context
-	inTx(t, m, func(ctx context.Context) { ended = ctx })
+	inTx(t, m, func(ctx context.Context) { ended = ctx }) //nolint:fatcontext // on purpose
 	require.ErrorIs(t, m.SQL().PingContext(ended), txn.ErrTxDone)
 
 	require.NoError(t, m.Close(t.Context()))

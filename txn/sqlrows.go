@@ -56,7 +56,7 @@ func newSQLRows(rows pgx.Rows) (*sqlRows, error) {
 	more := rows.Next()
 	if err := rows.Err(); err != nil {
 		rows.Close()
-		return nil, err //nolint:wrapcheck // the caller's own statement
+		return nil, err
 	}
 	return &sqlRows{rows: rows, fields: rows.FieldDescriptions(), ready: true, more: more}, nil
 }
@@ -73,7 +73,7 @@ func (r *sqlRows) Columns() []string {
 // Close closes the rows.
 func (r *sqlRows) Close() error {
 	r.rows.Close()
-	return r.rows.Err() //nolint:wrapcheck // the caller's own statement
+	return r.rows.Err()
 }
 
 // Next reads a row, or returns io.EOF after the last one.
@@ -84,7 +84,7 @@ func (r *sqlRows) Next(dest []driver.Value) error {
 	r.ready = false
 	if !r.more {
 		if err := r.rows.Err(); err != nil {
-			return err //nolint:wrapcheck // the caller's own statement
+			return err
 		}
 		return io.EOF
 	}

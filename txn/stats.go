@@ -51,18 +51,19 @@ type InDoubt struct {
 // Requests counts failed requests by reason.
 type Requests struct {
 	Aborted     int64 `json:"aborted"`     // the client disconnected, or the body could not be read
+	TooLarge    int64 `json:"too_large"`   // the body was larger than HTTPConfig.MaxRequest
 	Unavailable int64 `json:"unavailable"` // the database was unavailable
 	Failed      int64 `json:"failed"`      // any other error
 }
 
 // counters hold the statistics of a manager.
 type counters struct {
-	begun, committed, retried                                            atomic.Int64
-	failed, panicked, cancelled, serialization, errorIgnored, invalidUse atomic.Int64
-	refused, connLost, beginFailed                                       atomic.Int64
-	inDoubtCommitted, inDoubtAborted, inDoubtUnknown                     atomic.Int64
-	requestsAborted, requestsUnavailable, requestsFailed                 atomic.Int64
-	durations                                                            histogram.Histogram
+	begun, committed, retried                                              atomic.Int64
+	failed, panicked, cancelled, serialization, errorIgnored, invalidUse   atomic.Int64
+	refused, connLost, beginFailed                                         atomic.Int64
+	inDoubtCommitted, inDoubtAborted, inDoubtUnknown                       atomic.Int64
+	requestsAborted, requestsTooLarge, requestsUnavailable, requestsFailed atomic.Int64
+	durations                                                              histogram.Histogram
 }
 
 // Stats returns a snapshot. It is safe for concurrent use.
@@ -79,7 +80,8 @@ func (m *Manager) Stats() Stats {
 			Committed: c.inDoubtCommitted.Load(), Aborted: c.inDoubtAborted.Load(), Unknown: c.inDoubtUnknown.Load(),
 		},
 		Requests: Requests{
-			Aborted: c.requestsAborted.Load(), Unavailable: c.requestsUnavailable.Load(), Failed: c.requestsFailed.Load(),
+			Aborted: c.requestsAborted.Load(), TooLarge: c.requestsTooLarge.Load(), Unavailable: c.requestsUnavailable.Load(),
+			Failed: c.requestsFailed.Load(),
 		},
 		LongRunning: m.longTx.Exceeded(),
 		Duration:    pgfx.DurationStats(c.durations.Summary()),
