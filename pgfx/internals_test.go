@@ -63,7 +63,7 @@ func (r *endlessRows) Next() bool             { r.sent(); return true }
 func (r *endlessRows) Values() ([]any, error) { return r.row, nil }
 func (r *endlessRows) Err() error             { return nil }
 
-// pgx closes the socket if the write of a COPY times out. That says nothing about the database.
+// pgx closes the socket if the write of a COPY times out. That is no evidence about the database.
 func TestInternals_CopyThatItsContextCutsIsReportedWithItsError(t *testing.T) {
 	t.Parallel()
 	db, proxy := proxied(t, pgfx.PoolConfig{MaxConns: 1})
