@@ -170,7 +170,9 @@ func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 // backend.
 func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, Backend, error) {
 	pgcodec.RegisterLists(conn.TypeMap())
-	if !db.config.DisableFastCodecs {
+	if db.config.DisableFastCodecs {
+		pgcodec.RegisterExact(conn.TypeMap())
+	} else {
 		pgcodec.Register(conn.TypeMap())
 	}
 	backend, err := db.introduce(ctx, conn)

@@ -233,7 +233,7 @@ func TestBatch_ScanErrorReportsTheCommit(t *testing.T) {
 		var failure *repo.BatchError
 		require.ErrorAs(t, err, &failure)
 		assert.Equal(t, 0, failure.Index)
-		require.ErrorContains(t, err, "cannot scan NULL into *string")
+		require.ErrorContains(t, err, `NULL of column "name" can't be read into field Name of type string`)
 		return err
 	}
 	require.NotErrorAs(t, m.Do(t.Context(), run), new(*txn.CommittedError))

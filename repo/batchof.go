@@ -118,7 +118,7 @@ func (q BatchRepository[T, K]) Create(row *T, opts ...CreateOption) *Result[*T] 
 			return err
 		}
 		layout := zero.fill(r.d.insertLayout(nil, v))
-		args := r.d.insertArgs(make([]any, 0, len(layout)), v, layout)
+		args := r.d.insertArgs(live, make([]any, 0, len(layout)), v, layout)
 		c.statements = []batchStatement{{r.d.createText(live, layout), args, r.d.argColumns(layout)}}
 		return nil
 	}

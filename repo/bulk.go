@@ -110,8 +110,10 @@ func (w *bulkWrite[T, K]) insertOf(layout []byte, position int) bulkStatement {
 	d := w.repository.d
 	return bulkStatement{
 		sql: d.createText(w.live, layout), row: position, args: countArgs(layout),
-		appendArgs: func(args []any, position int) []any { return d.insertArgs(args, w.values.Index(position), layout) },
-		columns:    d.argColumns(layout),
+		appendArgs: func(args []any, position int) []any {
+			return d.insertArgs(w.live, args, w.values.Index(position), layout)
+		},
+		columns: d.argColumns(layout),
 	}
 }
 
@@ -165,7 +167,7 @@ func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStateme
 	send := func(ctx context.Context) error { return w.sendAll(ctx, batchesOf(statements)) }
 	var err error
 	if len(statements) == 1 {
-		err = send(ctx)
+		err = w.repository.asStored(ctx, send(ctx))
 	} else {
 		err = w.repository.tx.Do(ctx, send)
 	}
@@ -281,7 +283,9 @@ func (w *bulkWrite[T, K]) sendOnce(ctx context.Context, statements []bulkStateme
 			err = w.collect(rows, &statements[i])
 		}
 		if err != nil {
-			_ = results.Close() // the error that matters is the first
+			if closing := results.Close(); closing != nil && isReadError(err) {
+				err = closing // otherwise the error that matters is the first
+			}
 			return i, err
 		}
 	}

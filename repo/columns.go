@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // liveColumn is the catalog's description of a column.
@@ -37,6 +39,14 @@ type liveColumn struct {
 	// d by default, "" no identity.
 	Generated bool   `json:"generated"`
 	Identity  string `json:"identity"`
+}
+
+// resultOID returns the OID of the column in results: the server describes a domain as its base type.
+func (c *liveColumn) resultOID() uint32 {
+	if strings.HasSuffix(c.Type, "[]") {
+		return c.OID
+	}
+	return c.Base
 }
 
 // isDomain reports whether the column's type is a domain, or an array of one.
@@ -84,10 +94,15 @@ type liveColumns struct {
 	view bool
 	// casts identifies the casts that statements need, and a view, "" for neither.
 	casts string
+	// untyped is set if the connections' exec mode doesn't describe statements: values then travel as text.
+	untyped bool
+	// unreadable is the reason why rows can't be read, nil if there is none.
+	unreadable *ReadError
 }
 
-// newLiveColumns assigns the table's columns to the model's.
-func (d *descriptor) newLiveColumns(table *liveTable) *liveColumns {
+// newLiveColumns assigns the table's columns to the model's. conn is a connection, whose types and exec mode decide how values
+// travel. It may be nil.
+func (d *descriptor) newLiveColumns(table *liveTable, conn *pgx.Conn) *liveColumns {
 	l := &liveColumns{columns: make([]*liveColumn, len(d.columns)), view: table.View}
 	var casts strings.Builder
 	if table.View {
@@ -104,6 +119,11 @@ func (d *descriptor) newLiveColumns(table *liveTable) *liveColumns {
 		}
 	}
 	l.casts = casts.String()
+	if conn != nil {
+		mode := conn.Config().DefaultQueryExecMode
+		l.untyped = mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
+		l.unreadable = d.findUnreadable(l, conn.TypeMap())
+	}
 	return l
 }
 
@@ -116,46 +136,76 @@ func (l *liveColumns) cast(position int) string {
 	return "::" + l.columns[position].BaseName
 }
 
+// arg returns the argument for a value that is assigned to a column. JSON's null is read as nil, so nil is written as JSON's null
+// where the column can't be NULL. A json.RawMessage and other bytes keep the two apart: nil stands for NULL.
+func (l *liveColumns) arg(position int, value any) any {
+	live := l.columns[position]
+	if live == nil || !live.NotNull || live.Base != pgtype.JSONOID && live.Base != pgtype.JSONBOID {
+		return value
+	}
+	switch v := reflect.ValueOf(value); v.Kind() {
+	case reflect.Invalid:
+		return "null"
+	case reflect.Pointer, reflect.Map, reflect.Slice:
+		if v.IsNil() && (v.Kind() != reflect.Slice || v.Type().Elem().Kind() != reflect.Uint8) {
+			return "null"
+		}
+	default:
+	}
+	return value
+}
+
 // liveColumns returns the catalog's description of the model's columns. It is read once, in one round trip, in the transaction of
 // ctx or on the pool. [CheckSchema] reads it too. It is read again after the server has reported that a column doesn't exist.
 // ctx bounds the call. Errors are those of the statement. It is safe for concurrent use.
 //
 // A table that doesn't exist has no columns, which is not remembered: the statement that follows reports it.
 func (r *Repository[T, K]) liveColumns(ctx context.Context) (*liveColumns, error) {
-	if known := r.d.live.Load(); known != nil {
-		return known, nil
+	live := r.d.live.Load()
+	if live == nil {
+		err := retryRead(ctx, r.tx, func() error {
+			found := false
+			err := readColumns(ctx, r.tx, r.d.table, func(table *liveTable, conn *pgx.Conn) {
+				live, found = r.d.newLiveColumns(table, conn), len(table.Columns) > 0
+			})
+			if err == nil && found {
+				r.d.remember(live)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
-	var table *liveTable
-	err := retryRead(ctx, r.tx, func() (err error) {
-		table, err = readColumns(ctx, r.tx, r.d.table)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	live := r.d.newLiveColumns(table)
-	if len(table.Columns) > 0 {
-		r.d.live.Store(live)
+	if live.unreadable != nil {
+		unreadable := *live.unreadable
+		return nil, &unreadable
 	}
 	return live, nil
 }
 
-// readColumns reads the columns of a table, given as in SQL. It takes one round trip in every exec mode.
-func readColumns(ctx context.Context, q Querier, table string) (*liveTable, error) {
-	rows, err := q.Query(ctx, columnsSQL, pgx.QueryExecModeExec, table) //nolint:rowserrcheck // CollectRows sees to it
-	if err != nil {
-		return nil, fmt.Errorf("reading the columns: %w", err)
+// remember keeps what was read. It isn't kept if rows can't be read, because types may be registered later.
+func (d *descriptor) remember(l *liveColumns) {
+	if l.unreadable == nil {
+		d.live.Store(l)
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+}
+
+// readColumns reads the columns of a table, given as in SQL. It takes one round trip in every exec mode. It calls use with the table
+// and the connection, which is busy with the rows.
+func readColumns(ctx context.Context, q Querier, table string, use func(*liveTable, *pgx.Conn)) error {
+	rows, err := q.Query(ctx, columnsSQL, pgx.QueryExecModeExec, table)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller wraps it with the operation
+		return fmt.Errorf("reading the columns: %w", err)
 	}
+	defer rows.Close()
 	live := &liveTable{}
-	if len(found) == 0 {
-		return live, nil
+	if rows.Next() {
+		if err := json.Unmarshal(rows.RawValues()[0], live); err != nil {
+			return fmt.Errorf("reading the columns: %w", err)
+		}
 	}
-	if err := json.Unmarshal(found[0], live); err != nil {
-		return nil, fmt.Errorf("reading the columns: %w", err)
-	}
-	return live, nil
+	use(live, rows.Conn())
+	rows.Close()
+	return rows.Err() //nolint:wrapcheck // the caller wraps it with the operation
 }

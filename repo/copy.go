@@ -27,12 +27,12 @@ type rowSource func() (reflect.Value, error)
 // the source other than errNoMoreRows ends the COPY and is returned unchanged. A value that can't be sent is a ValueError for
 // the row that the source returned last.
 //
-// It does what pgx's CopyFrom does, including tracing, with two differences. Rows are encoded directly into the send buffer (see
-// rowplan.Encoder). And the columns' types are read each time, in one round trip. The server can't detect that eight bytes of a bigint
-// are sent for a timestamp. A description from before an ALTER TABLE would therefore store wrong values.
-func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, columns []*column, next rowSource) (int64, error) {
-	c := &copier{columns: columns, next: next}
-	err := tx.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error { return c.run(ctx, conn, table) })
+// It does what pgx's CopyFrom does, including tracing, with two differences. Rows are encoded directly into the send buffer, in binary
+// or as text (see rowplan.Encoder). And the columns' types are read each time, in one round trip. The server can't detect that eight
+// bytes of a bigint are sent for a timestamp. A description from before an ALTER TABLE would therefore store wrong values.
+func copyRows(ctx context.Context, tx *txn.Manager, to copyTarget, next rowSource) (int64, error) {
+	c := &copier{copyTarget: to, next: next}
+	err := tx.AcquireFunc(ctx, func(ctx context.Context, conn *pgx.Conn) error { return c.run(ctx, conn) })
 	switch {
 	case c.panicked != nil:
 		panic(c.panicked)
@@ -47,21 +47,29 @@ func copyRows(ctx context.Context, tx *txn.Manager, table pgx.Identifier, column
 	return c.tag.RowsAffected(), err
 }
 
+// copyTarget is the table of a COPY, or the stage.
+type copyTarget struct {
+	table   pgx.Identifier
+	columns []*column // those to fill
+	d       *descriptor
+	live    *liveColumns
+}
+
 // errSourceFailed is the error that is sent to the server if the source has failed. The source's own may hold values, and the
 // server would log it.
 var errSourceFailed = errors.New("the source of the rows has failed")
 
 // copier is a COPY in progress. It is the io.Reader of its data.
 type copier struct {
-	columns []*column
-	next    rowSource
-	conn    *pgx.Conn
-	fields  []pgconn.FieldDescription
-	tag     pgconn.CommandTag
+	copyTarget
+
+	next   rowSource
+	conn   *pgx.Conn
+	fields []pgconn.FieldDescription
+	tag    pgconn.CommandTag
 
 	mu            sync.Mutex // guards what follows: the driver reads in a goroutine
 	encoder       *rowplan.Encoder
-	typ           reflect.Type
 	row           reflect.Value
 	headerWritten bool
 	overflow      []byte // the part of a row that didn't fit into the buffer
@@ -77,23 +85,28 @@ type copier struct {
 
 var _ io.Reader = (*copier)(nil)
 
-func (c *copier) run(ctx context.Context, conn *pgx.Conn, table pgx.Identifier) (err error) {
+func (c *copier) run(ctx context.Context, conn *pgx.Conn) (err error) {
 	names, idents := make([]string, len(c.columns)), make([]string, len(c.columns))
 	for i, column := range c.columns {
 		names[i], idents[i] = column.name, column.ident
 	}
 	if tracer, ok := conn.Config().Tracer.(pgx.CopyFromTracer); ok {
-		ctx = tracer.TraceCopyFromStart(ctx, conn, pgx.TraceCopyFromStartData{TableName: table, ColumnNames: names})
+		ctx = tracer.TraceCopyFromStart(ctx, conn, pgx.TraceCopyFromStartData{TableName: c.table, ColumnNames: names})
 		defer func() { tracer.TraceCopyFromEnd(ctx, conn, pgx.TraceCopyFromEndData{CommandTag: c.tag, Err: err}) }()
 	}
 	list := strings.Join(idents, ", ")
-	described, err := conn.Prepare(ctx, "", "select "+list+" from "+table.Sanitize())
+	described, err := conn.Prepare(ctx, "", "select "+list+" from "+c.table.Sanitize())
 	if err != nil {
 		return err //nolint:wrapcheck // the caller wraps it with the operation
 	}
 	c.conn, c.fields = conn, described.Fields
+	c.prepare()
+	sql := "copy " + c.table.Sanitize() + " (" + list + ") from stdin"
+	if !c.encoder.Text() {
+		sql += " binary"
+	}
 	defer c.stop()
-	c.tag, err = conn.PgConn().CopyFrom(ctx, c, "copy "+table.Sanitize()+" ("+list+") from stdin binary")
+	c.tag, err = conn.PgConn().CopyFrom(ctx, c, sql)
 	return err //nolint:wrapcheck // the caller wraps it with the operation
 }
 
@@ -118,7 +131,7 @@ func (c *copier) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	buf := p[:0:len(p)]
-	if !c.headerWritten {
+	if !c.headerWritten && !c.encoder.Text() {
 		c.headerWritten = true
 		buf = append(buf, signature...)
 	}
@@ -148,10 +161,7 @@ func (c *copier) appendRow(buf []byte) []byte {
 		c.sourceErr, c.readErr = err, errSourceFailed
 		return buf
 	}
-	if c.row = row; c.encoder == nil {
-		c.prepare(row.Type())
-	}
-	if row.Type() != c.typ {
+	if c.row = row; row.Type() != c.d.typ {
 		c.sourceErr, c.readErr = errors.New("rows of different types"), errSourceFailed
 		return buf
 	}
@@ -185,15 +195,25 @@ func (c *copier) nextRow() (row reflect.Value, err error) {
 	return row, err
 }
 
-func (c *copier) prepare(typ reflect.Type) {
+// prepare makes the encoder. The types are those that the server has just described, for a domain its base type.
+func (c *copier) prepare() {
 	columns := make([]rowplan.Column, len(c.columns))
 	for i, column := range c.columns {
+		columns[i] = rowplan.Column{OID: c.fields[i].DataTypeOID, Ordinal: column.ordinal}
+		if column.ordinal {
+			continue
+		}
+		live := c.live.columns[c.d.positionOf(column)]
 		columns[i] = rowplan.Column{
-			Path: column.index, Boxed: column.indirect || column.roles.is(roleJSON), OID: c.fields[i].DataTypeOID, Ordinal: column.ordinal,
+			Path: column.index, Boxed: column.indirect || column.roles.is(roleJSON), JSON: column.roles.is(roleJSON), OID: c.fields[i].DataTypeOID,
+			Enum: live != nil && live.Kind == "e" && live.Base == c.fields[i].DataTypeOID,
 		}
 	}
-	c.typ, c.encoder = typ, rowplan.NewEncoder(c.conn.TypeMap(), typ, columns)
+	c.encoder = rowplan.NewEncoder(c.conn.TypeMap(), c.d.typ, columns)
 }
 
 // boxed returns the value of a column as an argument.
-func (c *copier) boxed(column int) any { return fieldArg(c.row, c.columns[column]) }
+func (c *copier) boxed(column int) any {
+	from := c.columns[column]
+	return c.live.arg(c.d.positionOf(from), fieldArg(c.row, from))
+}

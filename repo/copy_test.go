@@ -172,6 +172,7 @@ func TestImport_IsVisibleToTracers(t *testing.T) {
 	count := &counter{}
 	m := managerOf(t, newDB(t, tracer(count)), thingsDDL)
 	things := newRepo[Thing, int64](t, m, "things")
+	require.NoError(t, second(repo.CheckSchema(t.Context(), m, things.Model()))) // reads the columns
 	count.drain()
 	require.NoError(t, second(things.Import(t.Context(), sequenceOf(Thing{ID: 1}))))
 	assert.Contains(t, count.drain(), "copy "+pgx.Identifier{"things"}.Sanitize())

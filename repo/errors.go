@@ -216,6 +216,10 @@ func wrapError(op, label string, constraints map[string]error, err error, index 
 		value.op, value.Table = op, label
 		return value
 	}
+	if unread, ok := errors.AsType[*ReadError](err); ok {
+		unread.op, unread.Table = op, label
+		return unread
+	}
 	pg, ok := pgError(err)
 	if !ok {
 		return &statementError{text: "repo: " + strings.TrimSpace(op+" "+label) + ": " + driverText(err), err: err}
@@ -241,6 +245,8 @@ func pgError(err error) (*pgconn.PgError, bool) { return errors.AsType[*pgconn.P
 func isComplete(err error) bool {
 	switch err := err.(type) { //nolint:errorlint // a wrapped one gets its context
 	case *ValueError:
+		return err.op != ""
+	case *ReadError:
 		return err.op != ""
 	case *notFoundError, *MissingError, *StaleError, *InvalidError, *ConstraintError, *RowError, *BatchError, *queryError, *statementError:
 		return true

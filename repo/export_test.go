@@ -52,25 +52,31 @@ func (t *Texts) Made(key string, compile func() string) string {
 // Core is a repository for a struct type that is known at run time only. It uses the statements, arguments and row readers of
 // Repository.
 type Core struct {
-	tx *txn.Manager
-	d  *descriptor
+	tx   *txn.Manager
+	d    *descriptor
+	live *liveColumns
 }
 
 // NewCore makes a core for a model whose key is its first field.
 func NewCore(tx *txn.Manager, typ reflect.Type, table string) (*Core, error) {
 	d, err := describe(typ, typ.Field(0).Type, table, nil)
-	return &Core{tx: tx, d: d}, err
+	if err != nil {
+		return nil, err
+	}
+	c := &Core{tx: tx, d: d}
+	err = readColumns(context.Background(), tx, d.table, func(table *liveTable, conn *pgx.Conn) { c.live = d.newLiveColumns(table, conn) })
+	return c, err
 }
 
 // Insert is Create without bringing anything back.
 func (c *Core) Insert(ctx context.Context, row reflect.Value) error {
-	layout, live := c.d.insertLayout(nil, row), c.d.newLiveColumns(&liveTable{})
-	return c.write(ctx, c.d.createText(live, layout), c.d.insertArgs(nil, row, layout))
+	layout, live := c.d.insertLayout(nil, row), c.live
+	return c.write(ctx, c.d.createText(live, layout), c.d.insertArgs(c.live, nil, row, layout))
 }
 
 // Update is Update without bringing anything back.
 func (c *Core) Update(ctx context.Context, row reflect.Value) error {
-	return c.write(ctx, c.d.statements.update, c.d.updateArgs(row))
+	return c.write(ctx, c.d.updateText(c.live), c.d.updateArgs(c.live, row))
 }
 
 func (c *Core) write(ctx context.Context, sql string, args []any) error {
@@ -85,7 +91,7 @@ func (c *Core) write(ctx context.Context, sql string, args []any) error {
 // Copy copies one row.
 func (c *Core) Copy(ctx context.Context, row reflect.Value) error {
 	taken := false
-	_, err := copyRows(ctx, c.tx, c.d.path, c.d.layoutColumns(c.d.insertLayout(nil, row)), func() (reflect.Value, error) {
+	_, err := copyRows(ctx, c.tx, copyTarget{c.d.path, c.d.layoutColumns(c.d.insertLayout(nil, row)), c.d, c.live}, func() (reflect.Value, error) {
 		if taken {
 			return reflect.Value{}, errNoMoreRows
 		}
@@ -155,12 +161,14 @@ func ScanyReads(m Model) bool { return m.d.scanyReads() }
 
 // ReadColumns returns a line for each column that readColumns finds.
 func ReadColumns(ctx context.Context, q Querier, table string) ([]string, error) {
-	live, err := readColumns(ctx, q, table)
-	if err != nil {
-		return nil, err
-	}
-	lines := make([]string, len(live.Columns))
-	for i, c := range live.Columns {
+	var lines []string
+	err := readColumns(ctx, q, table, func(live *liveTable, _ *pgx.Conn) { lines = describeColumns(live.Columns) })
+	return lines, err
+}
+
+func describeColumns(columns []liveColumn) []string {
+	lines := make([]string, len(columns))
+	for i, c := range columns {
 		parts := []string{c.Name, c.Type, c.BaseName, c.Kind, strconv.Itoa(int(c.Typmod))}
 		for _, flag := range []struct {
 			set  bool
@@ -175,5 +183,5 @@ func ReadColumns(ctx context.Context, q Querier, table string) ([]string, error)
 		}
 		lines[i] = strings.Join(parts, " ")
 	}
-	return lines, err
+	return lines
 }

@@ -127,7 +127,7 @@ func TestAll_ReleasesTheConnectionWhenTheLoopEnds(t *testing.T) {
 	require.ErrorContains(t, failures(users, repo.Where("1 / (age - 2) > -5"), repo.Asc("age")), "22012")
 	_, err := m.Exec(ctx, "alter table users alter column status drop not null; update users set status = null where email = 'b'")
 	require.NoError(t, err)
-	require.ErrorContains(t, failures(users, repo.Asc("email")), "cannot scan NULL")
+	require.ErrorContains(t, failures(users, repo.Asc("email")), `NULL of column "status"`)
 }
 
 func TestColumn_ReadsOneColumn(t *testing.T) {

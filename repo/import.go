@@ -108,8 +108,12 @@ func (r *Repository[T, K]) importFrom(ctx context.Context, source *importSource[
 	if err := r.checkGenerated(ctx, source.op, target, source.layout); err != nil {
 		return 0, err
 	}
+	live, err := r.liveColumns(ctx)
+	if err != nil {
+		return 0, r.wrap(source.op, err)
+	}
 	columns := r.d.layoutColumns(source.layout)
-	n, err := copyRows(ctx, r.tx, r.d.path, columns, source.next)
+	n, err := copyRows(ctx, r.tx, copyTarget{r.d.path, columns, r.d, live}, source.next)
 	if source.err != nil {
 		return 0, source.err
 	}

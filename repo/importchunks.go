@@ -34,15 +34,20 @@ type chunkedImport[T, K any] struct {
 	target     importTarget
 	chunk      []T
 	positions  []int64 // the position in the sequence of each row of the chunk
+	live       *liveColumns
 	layouts    []string
 	stored     int64
 }
 
 // importChunks imports a sequence chunk by chunk.
 func (r *Repository[T, K]) importChunks(ctx context.Context, source *importSource[T], target importTarget) (int64, error) {
-	s := &chunkedImport[T, K]{repository: r, source: source, target: target}
+	live, err := r.liveColumns(ctx)
+	if err != nil {
+		return 0, r.wrap(source.op, err)
+	}
+	s := &chunkedImport[T, K]{repository: r, source: source, target: target, live: live}
 	begun := false
-	err := r.tx.Do(ctx, func(ctx context.Context) error {
+	err = r.tx.Do(ctx, func(ctx context.Context) error {
 		if begun {
 			return &queryError{"import " + r.d.label + ": the transaction would have to be retried, and the sequence can't be read twice"}
 		}
@@ -184,7 +189,7 @@ func (s *chunkedImport[T, K]) copyOnce(ctx context.Context, layout []byte, rows 
 		return s.repository.insertRows(ctx, s.source.op, layout, source.next, position)
 	}
 	columns := d.layoutColumns(layout)
-	_, err := copyRows(ctx, s.repository.tx, d.path, columns, source.next)
+	_, err := copyRows(ctx, s.repository.tx, copyTarget{d.path, columns, d, s.live}, source.next)
 	return d.wrapCopy(s.source.op, err, position, columns)
 }
 

@@ -69,7 +69,7 @@ func (r *Repository[T, K]) insertRows(ctx context.Context, op string, layout []b
 		if err == errNoMoreRows { //nolint:errorlint // it is never wrapped
 			break
 		}
-		batch.Queue(sql, r.d.insertArgs(make([]any, 0, len(layout)), row, layout)...)
+		batch.Queue(sql, r.d.insertArgs(live, make([]any, 0, len(layout)), row, layout)...)
 	}
 	if err := r.checkEncodable(ctx, op, layout, position, batch); err != nil {
 		return err

@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -248,7 +249,7 @@ func TestRepository_NestedPointerIsNilForNulls(t *testing.T) {
 	assert.Equal(t, &Nested{ID: 1}, empty)
 	full := &Nested{
 		ID: 2, Profile: &Profile{Bio: "b", Links: []string{"l"}}, Base: &Base{Note: "n"}, Doc: &Profile{Bio: "d"},
-		Tree: map[string]any{"a": []any{"b", 1.5}}, Any: int32(5),
+		Tree: map[string]any{"a": []any{"b", json.Number("1.5")}}, Any: int32(5),
 	}
 	want := *full
 	require.NoError(t, r.Create(ctx, full))

@@ -39,7 +39,8 @@ func (c Change) write(b *builder, live *liveColumns) {
 		b.fragment(c.sql, c.args, false)
 		return
 	}
-	b.arg(columnArg(c.value, column)).text(live.cast(b.d.byName[c.column]))
+	position := b.d.byName[c.column]
+	b.arg(live.arg(position, columnArg(c.value, column))).text(live.cast(position))
 }
 
 // set writes the assignments of an update: the changes, the time and the next version.
@@ -87,7 +88,7 @@ func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, f
 	}
 	row, err := r.one(ctx, b.text(r.d.statements.returning).sql.String(), b.args)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return nil, r.wrap("patch", err)
+		return nil, r.wrapStored(ctx, "patch", err)
 	}
 	return r.found(row, err)
 }

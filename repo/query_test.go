@@ -3,6 +3,7 @@ package repo_test
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ type Noted struct {
 func TestFilter_EncodesJSONLikeTheField(t *testing.T) {
 	t.Parallel()
 	rows := newRepo[Noted, int](t, newManager(t, "create table noted (id int primary key, note jsonb)"), "noted")
-	for i, note := range []any{"5", 5.0, map[string]any{"a": 1.0}, nil} {
+	for i, note := range []any{"5", json.Number("5"), map[string]any{"a": json.Number("1")}, nil} {
 		require.NoError(t, rows.Create(t.Context(), &Noted{ID: i, Note: note}))
 		got, err := rows.Find(t.Context(), repo.Eq("note", note))
 		require.NoError(t, err)

@@ -56,7 +56,10 @@ func (r *reader[T]) read(rows pgx.Rows, row *T) error {
 		}
 		r.slow = func(row *T) error { return read(row) }
 	}
-	return r.slow(row)
+	if err := r.slow(row); err != nil {
+		return r.shape.asReadError(rows, err)
+	}
+	return nil
 }
 
 // readExtra reads the columns after the model's.
@@ -117,11 +120,15 @@ func readFirst[T any](rows pgx.Rows, s *shape, extra ...any) (*T, error) {
 		return nil, noRowError(rows)
 	}
 	row, r := new(T), newReader[T](s, extra...)
-	if err := r.read(rows, row); err != nil {
+	err := r.read(rows, row)
+	rows.Close()
+	if failed := rows.Err(); failed != nil { // the server's error matters more than one of reading
+		return nil, failed
+	}
+	if err != nil {
 		return nil, err
 	}
-	rows.Close()
-	return row, rows.Err()
+	return row, nil
 }
 
 // noRowError returns the reason why Next has returned false before the first row.

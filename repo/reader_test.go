@@ -46,9 +46,9 @@ func TestRowPlan_ReportsScanErrors(t *testing.T) {
 	things := newRepo[Thing, int64](t, m, "things")
 	for range 2 {
 		_, err := things.Get(t.Context(), 1)
-		require.ErrorContains(t, err, "(col: count): cannot scan NULL into *int64")
+		require.ErrorContains(t, err, `NULL of column "count" can't be read into field Count of type int64`)
 		_, err = things.Find(t.Context())
-		require.ErrorContains(t, err, "(col: count): cannot scan NULL into *int64")
+		require.ErrorContains(t, err, `NULL of column "count" can't be read into field Count of type int64`)
 	}
 	_, err := m.Exec(t.Context(), "update things set count = 2")
 	require.NoError(t, err)

@@ -121,7 +121,12 @@ func (d *descriptor) wrapCopy(op string, err error, position func(number int) in
 
 // ofField returns the model's column for a column of a COPY, which may be named differently in a stage.
 func (d *descriptor) ofField(copied *column) *column {
-	return &d.columns[slices.IndexFunc(d.columns, func(known column) bool { return known.field == copied.field })]
+	return &d.columns[d.positionOf(copied)]
+}
+
+// positionOf returns the position of a column's field in the model.
+func (d *descriptor) positionOf(c *column) int {
+	return slices.IndexFunc(d.columns, func(known column) bool { return known.field == c.field })
 }
 
 // copyLine returns the line and the column that COPY refused, 0 and "" if unknown. The server reports them only in its context,

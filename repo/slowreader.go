@@ -58,7 +58,13 @@ func (r *modelRows) FieldDescriptions() []pgconn.FieldDescription {
 // Scan reads the current row.
 func (r *modelRows) Scan(targets ...any) error {
 	r.targets = append(append(r.targets[:0], targets...), r.extra...)
-	return r.Rows.Scan(r.targets...) //nolint:wrapcheck // scany wraps it
+	return scanRow(r.Rows, r.targets)
+}
+
+// scanRow reads the current row as Rows.Scan does, which would keep its error in the rows. Closing the rows then doesn't return
+// the server's error anymore, and a write may be undone.
+func scanRow(rows pgx.Rows, targets []any) error {
+	return pgx.ScanRow(rows.TypeMap(), rows.FieldDescriptions(), rows.RawValues(), targets...) //nolint:wrapcheck // the caller wraps it
 }
 
 // scanyReads reports whether scany reads the model as it is documented. Three kinds of models are beyond it, and are read by a
@@ -100,8 +106,8 @@ func (r *fieldReader) read(rows pgx.Rows, row reflect.Value) error {
 		}
 		r.targets[i] = row.FieldByIndex(c.index).Addr().Interface()
 	}
-	if err := rows.Scan(r.targets...); err != nil {
-		return err //nolint:wrapcheck // the caller wraps it with the operation
+	if err := scanRow(rows, r.targets); err != nil {
+		return err
 	}
 	for i, c := range r.columns {
 		if c.indirect && !r.nested[i].Elem().IsNil() {

@@ -71,11 +71,11 @@ func TestQuery_ReportsScanErrors(t *testing.T) {
 	_, err = repo.QueryOne[time.Time](ctx, m, "select now() where false")
 	require.ErrorIs(t, err, repo.ErrNotFound)
 	for want, sql := range map[string]string{
-		"expected 1 row, got: 2":         "select n from generate_series(1, 2) n",
-		"column: 'other': no correspond": "select 1 as n, 2 as other",
-		"duplicate column":               "select 1 as n, 2 as n",
-		"cannot scan NULL":               "select null::int as n",
-		"42601":                          "selekt",
+		"expected 1 row, got: 2":           "select n from generate_series(1, 2) n",
+		"column: 'other': no correspond":   "select 1 as n, 2 as other",
+		"duplicate column":                 "select 1 as n, 2 as n",
+		`NULL of column "n" can't be read`: "select null::int as n",
+		"42601":                            "selekt",
 	} {
 		_, err := repo.QueryOne[Row](ctx, m, sql)
 		require.ErrorContains(t, err, want)

@@ -107,7 +107,7 @@ func (w *bulkWrite[T, K]) fillStage(ctx context.Context, s *stage, positions []i
 		return markNotStaged(r.wrap(w.op, err))
 	}
 	source := &sliceSource{rows: w.values, positions: positions, row: reflect.New(r.d.typ).Elem(), complete: complete}
-	_, err := copyRows(ctx, r.tx, s.path, s.columns, source.next)
+	_, err := copyRows(ctx, r.tx, copyTarget{s.path, s.columns, r.d, w.live}, source.next)
 	return markNotStaged(r.d.wrapCopy(w.op, err, source.position, s.columns))
 }
 

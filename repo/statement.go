@@ -207,11 +207,11 @@ func (d *descriptor) timeSource() byte {
 }
 
 // insertArgs appends the arguments of an insert with this layout.
-func (d *descriptor) insertArgs(args []any, v reflect.Value, layout []byte) []any {
+func (d *descriptor) insertArgs(live *liveColumns, args []any, v reflect.Value, layout []byte) []any {
 	for i, source := range layout {
 		switch source {
 		case fromField:
-			args = append(args, d.insertValue(v, &d.columns[i]))
+			args = append(args, live.arg(i, d.insertValue(v, &d.columns[i])))
 		case fromClock:
 			args = append(args, d.now())
 		}

@@ -45,7 +45,7 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 		for _, i := range w.positions(w.matcher) {
 			statements = append(statements, bulkStatement{
 				sql: r.d.updateText(w.live), row: i, args: len(r.d.statements.updateColumns) + len(r.d.key) + 2, //nolint:mnd // version and time
-				appendArgs: func(_ []any, position int) []any { return r.d.updateArgs(w.values.Index(position)) },
+				appendArgs: func(_ []any, position int) []any { return r.d.updateArgs(w.live, w.values.Index(position)) },
 				columns:    columns,
 			})
 		}

@@ -282,19 +282,19 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 	if err != nil {
 		return 0, r.wrap("upsert", err)
 	}
-	sql, args := u.text(r.d, live, layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout)
+	sql, args := u.text(r.d, live, layout), r.d.insertArgs(live, make([]any, 0, len(layout)), v, layout)
 	for range maxUpsertAttempts { // the conflicting row may be deleted before it is read
 		var inserted bool
 		fresh, err := r.one(ctx, sql, args, &inserted)
 		if err == nil {
-			return upsertResult(inserted), r.setReturned("upsert", row, fresh, nil)
+			return upsertResult(inserted), r.setReturned(ctx, "upsert", row, fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
-			return 0, r.wrap("upsert", nameArgument(err, r.d.argColumns(layout)))
+			return 0, r.wrapStored(ctx, "upsert", nameArgument(err, r.d.argColumns(layout)))
 		}
 		fresh, err = r.existingRow(ctx, live, v, u)
 		if err == nil {
-			return Unchanged, r.setReturned("upsert", row, fresh, nil)
+			return Unchanged, r.setReturned(ctx, "upsert", row, fresh, nil)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return 0, r.wrap("upsert", err)

@@ -27,11 +27,11 @@ func (r *Repository[T, K]) Create(ctx context.Context, row *T, opts ...CreateOpt
 	if err != nil {
 		return r.wrap("create", err)
 	}
-	fresh, err := r.one(ctx, r.d.createText(live, layout), r.d.insertArgs(make([]any, 0, len(layout)), v, layout))
+	fresh, err := r.one(ctx, r.d.createText(live, layout), r.d.insertArgs(live, make([]any, 0, len(layout)), v, layout))
 	if err != nil {
 		err = nameArgument(err, r.d.argColumns(layout))
 	}
-	return r.setReturned("create", row, fresh, err)
+	return r.setReturned(ctx, "create", row, fresh, err)
 }
 
 // layoutCapacity is the number of columns up to which a layout needs no allocation.
@@ -49,12 +49,12 @@ func (r *Repository[T, K]) validRow(ctx context.Context, op string, row *T) (ref
 }
 
 // setReturned copies the columns that the database returned into the caller's row.
-func (r *Repository[T, K]) setReturned(op string, row, fresh *T, err error) error {
+func (r *Repository[T, K]) setReturned(ctx context.Context, op string, row, fresh *T, err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errSuppressed
 	}
 	if err != nil {
-		return r.wrap(op, err)
+		return r.wrapStored(ctx, op, err)
 	}
 	if r.d.complete {
 		*row = *fresh
@@ -82,21 +82,21 @@ func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
 	if err != nil {
 		return r.wrap("update", err)
 	}
-	fresh, err := r.one(ctx, r.d.updateText(live), r.d.updateArgs(v))
+	fresh, err := r.one(ctx, r.d.updateText(live), r.d.updateArgs(live, v))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r.notUpdatedError(ctx, v)
 	}
 	if err != nil {
 		err = nameArgument(err, r.d.columnsAt(slices.Concat(r.d.statements.updateColumns, r.d.key)))
 	}
-	return r.setReturned("update", row, fresh, err)
+	return r.setReturned(ctx, "update", row, fresh, err)
 }
 
 // updateArgs returns the arguments of an update of the whole row.
-func (d *descriptor) updateArgs(v reflect.Value) []any {
+func (d *descriptor) updateArgs(live *liveColumns, v reflect.Value) []any {
 	args := make([]any, 0, len(d.statements.updateColumns)+len(d.key)+2) //nolint:mnd // version and time
 	for _, position := range d.statements.updateColumns {
-		args = append(args, fieldArg(v, &d.columns[position]))
+		args = append(args, live.arg(position, fieldArg(v, &d.columns[position])))
 	}
 	args = d.rowKeyArgs(args, v)
 	if d.version >= 0 {

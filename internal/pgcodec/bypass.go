@@ -34,7 +34,7 @@ func OriginOf(m *pgtype.Map, oid uint32) Origin {
 	if !ok {
 		return Unknown
 	}
-	if stock, ok := stockMap().TypeForOID(oid); ok && typ == stock {
+	if stock, ok := stockMap().TypeForOID(oid); ok && typ == stock || slices.Contains(exactTypes, typ) {
 		return Stock
 	}
 	if slices.Contains(types, typ) {

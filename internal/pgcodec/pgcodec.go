@@ -1,6 +1,7 @@
 // Package pgcodec holds codecs for uuid, json, jsonb and timestamptz that convert directly between Go values and the wire
 // format. pgx's own codecs go through text, reflection or json.Unmarshal for them. The codecs only add encode and scan plans:
-// rows.Values, destinations of type any and database/sql keep pgx's behavior.
+// rows.Values, destinations of type any and database/sql keep pgx's behavior. The numbers in JSON are an exception (see
+// [RegisterExact]).
 //
 // # When a codec is bypassed
 //
@@ -38,19 +39,24 @@ func Register(m *pgtype.Map) {
 var types = newTypes() //nolint:gochecknoglobals // never changed
 
 func newTypes() []*pgtype.Type {
-	scalars := []*pgtype.Type{
+	return withArrays([]*pgtype.Type{
 		{Name: "uuid", OID: pgtype.UUIDOID, Codec: uuidCodec{}},
 		{Name: "json", OID: pgtype.JSONOID, Codec: jsonCodec{
-			JSONCodec: &pgtype.JSONCodec{Marshal: json.Marshal, Unmarshal: json.Unmarshal},
+			JSONCodec: &pgtype.JSONCodec{Marshal: json.Marshal, Unmarshal: unmarshal},
 		}},
 		{Name: "jsonb", OID: pgtype.JSONBOID, Codec: jsonbCodec{
-			JSONBCodec: &pgtype.JSONBCodec{Marshal: json.Marshal, Unmarshal: json.Unmarshal},
+			JSONBCodec: &pgtype.JSONBCodec{Marshal: json.Marshal, Unmarshal: unmarshal},
 		}},
 		{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: timestamptzCodec{TimestamptzCodec: &pgtype.TimestamptzCodec{}}},
-	}
+		intervalType,
+	})
+}
+
+// withArrays adds the types of arrays.
+func withArrays(scalars []*pgtype.Type) []*pgtype.Type {
 	arrays := map[string]uint32{
 		"uuid": pgtype.UUIDArrayOID, "json": pgtype.JSONArrayOID, "jsonb": pgtype.JSONBArrayOID,
-		"timestamptz": pgtype.TimestamptzArrayOID,
+		"timestamptz": pgtype.TimestamptzArrayOID, "interval": pgtype.IntervalArrayOID,
 	}
 	all := scalars
 	for _, element := range scalars {

@@ -33,6 +33,7 @@ func connected(t *testing.T) (ours, stock *pgx.Conn) {
 	}
 	ours, stock = open(), open()
 	pgcodec.Register(ours.TypeMap())
+	pgcodec.RegisterExact(stock.TypeMap())
 	return ours, stock
 }
 

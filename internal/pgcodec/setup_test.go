@@ -16,9 +16,10 @@ import (
 
 func TestMain(m *testing.M) { fxtest.Main(m) }
 
-// both returns a map with the codecs and one with pgx's own.
+// both returns a map with the codecs and one with pgx's own, except for those that keep values exact.
 func both() (ours, stock *pgtype.Map) {
 	ours, stock = pgtype.NewMap(), pgtype.NewMap()
+	pgcodec.RegisterExact(stock)
 	pgcodec.Register(ours)
 	return ours, stock
 }

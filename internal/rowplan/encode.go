@@ -4,21 +4,31 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"reflect"
+	"strconv"
 	"time"
 	"unsafe"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
-// Encoder writes rows in the binary format of COPY. Values of the types in the table are written directly, under the conditions in
-// the documentation of package pgcodec. pgx encodes all others. An Encoder belongs to one COPY.
+// Encoder writes rows in a format of COPY, so that the server stores what an INSERT with parameters of the columns' types stores.
+//
+// The format is binary if each column's values are certain to have a binary form that the encoder can write. The server can't detect
+// that bytes of another type are sent: eight digits sent for an unknown type of eight bytes are a number. In all other cases, and
+// where pgx sends a parameter as text, the format is text, which the server parses as the column's type. COPY has one format for
+// all columns.
+//
+// In the binary format, values of the types in the table are written directly, under the conditions in the documentation of package
+// pgcodec. pgx encodes all others. An Encoder belongs to one COPY.
 type Encoder struct {
 	columns []encodeColumn
 	types   *pgtype.Map
 	rows    uint64 // written so far
+	text    bool
 }
 
 // Column is a column of a COPY and the field whose value it gets.
@@ -26,8 +36,11 @@ type Column struct {
 	// Path is the field's index path. Boxed marks a column whose value is not the field's, so that it must come as an argument.
 	Path  []int
 	Boxed bool
-	// OID is the column's type.
-	OID uint32
+	// OID is the column's type, for a domain its base type. Enum marks an enum, which need not be registered.
+	OID  uint32
+	Enum bool
+	// JSON marks a column whose argument is text in JSON.
+	JSON bool
 	// Ordinal marks a bigint column without a field, which gets the row's number, from 0.
 	Ordinal bool
 }
@@ -48,7 +61,11 @@ func NewEncoder(types *pgtype.Map, typ reflect.Type, columns []Column) *Encoder 
 	e := &Encoder{types: types, columns: make([]encodeColumn, len(columns))}
 	for i, column := range columns {
 		e.columns[i] = encodeColumn{oid: column.OID, ordinal: column.Ordinal}
-		if column.Boxed || column.Ordinal {
+		if column.Ordinal {
+			continue
+		}
+		e.text = e.text || !hasBinaryForm(types, fieldType(typ, column.Path), column)
+		if column.Boxed {
 			continue
 		}
 		if m := NewModel(typ, [][]int{column.Path}); m != nil {
@@ -58,6 +75,40 @@ func NewEncoder(types *pgtype.Map, typ reflect.Type, columns []Column) *Encoder 
 	}
 	return e
 }
+
+// fieldType returns the type of the field with this index path, which may lead through pointers.
+func fieldType(typ reflect.Type, path []int) reflect.Type {
+	for _, index := range path {
+		if typ.Kind() == reflect.Pointer {
+			typ = typ.Elem()
+		}
+		typ = typ.Field(index).Type
+	}
+	return typ
+}
+
+// hasBinaryForm reports whether every value of a Go type is certain to be sent in the column type's binary form, if it can be sent.
+func hasBinaryForm(types *pgtype.Map, typ reflect.Type, c Column) bool {
+	origin := pgcodec.OriginOf(types, c.OID)
+	switch {
+	case origin == pgcodec.Unknown && !c.Enum:
+		return false
+	case c.JSON:
+		return c.OID == pgtype.JSONOID || c.OID == pgtype.JSONBOID
+	}
+	if _, column, _ := find(types, typ, c.OID); column != nil {
+		parsed := column.oid == enumOID || column.oid == pgtype.UUIDOID // by the server, from text
+		return column.encode != nil || !parsed
+	}
+	if kind := typ.Kind(); kind == reflect.Float32 || kind == reflect.Float64 { // pgx rounds to the column's precision
+		return c.OID == pgtype.Float4OID || c.OID == pgtype.Float8OID
+	}
+	known, ok := types.TypeForValue(reflect.Zero(typ).Interface())
+	return ok && known.OID == c.OID && known.Codec.FormatSupported(pgtype.BinaryFormatCode)
+}
+
+// Text reports whether the format is text.
+func (e *Encoder) Text() bool { return e.text }
 
 // Direct returns the number of columns that have an encoder.
 func (e *Encoder) Direct() int {
@@ -73,6 +124,9 @@ func (e *Encoder) Direct() int {
 // Append appends the row at this address, a struct of the encoder's type. boxed returns the value of a column as an argument. It is
 // called for values that pgx has to encode. With an error, Append returns the position of the column whose value can't be sent.
 func (e *Encoder) Append(buf []byte, row unsafe.Pointer, boxed func(column int) any) ([]byte, int, error) {
+	if e.text {
+		return e.appendText(buf, boxed)
+	}
 	buf = binary.BigEndian.AppendUint16(buf, uint16(len(e.columns))) //nolint:gosec // a table has at most 1600 columns
 	for i := range e.columns {
 		c := &e.columns[i]
@@ -96,19 +150,65 @@ func (e *Encoder) Append(buf []byte, row unsafe.Pointer, boxed func(column int) 
 	return buf, -1, nil
 }
 
+// appendText appends a row in the text format: values separated by tabs, in a line (PostgreSQL manual, "COPY", "Text Format").
+func (e *Encoder) appendText(buf []byte, boxed func(column int) any) ([]byte, int, error) {
+	start := len(buf)
+	for i := range e.columns {
+		if i > 0 {
+			buf = append(buf, '\t')
+		}
+		if e.columns[i].ordinal {
+			buf = strconv.AppendUint(buf, e.rows, 10)
+			continue
+		}
+		var text []byte
+		switch value := boxed(i).(type) {
+		case string:
+			text = append(make([]byte, 0, len(value)), value...)
+		default:
+			var err error
+			if text, err = e.types.Encode(e.columns[i].oid, pgtype.TextFormatCode, value, []byte{}); err != nil {
+				return buf[:start], i, err //nolint:wrapcheck // the caller wraps it with the column
+			}
+		}
+		if text == nil {
+			buf = append(buf, `\N`...)
+			continue
+		}
+		buf = appendEscaped(buf, text)
+	}
+	e.rows++
+	return append(buf, '\n'), -1, nil
+}
+
+// appendEscaped appends a value of the text format.
+func appendEscaped(buf, text []byte) []byte {
+	for _, c := range text {
+		switch c {
+		case '\\':
+			buf = append(buf, `\\`...)
+		case '\n':
+			buf = append(buf, `\n`...)
+		case '\r':
+			buf = append(buf, `\r`...)
+		case '\t':
+			buf = append(buf, `\t`...)
+		default:
+			buf = append(buf, c)
+		}
+	}
+	return buf
+}
+
 const null = math.MaxUint32 // the length of NULL, -1
 
-// appendValue encodes a value as pgx's CopyFrom does. A value that can't be encoded in binary, such as text for a number, is first
-// parsed as the column's type.
+// appendValue encodes a value in binary.
 func appendValue(m *pgtype.Map, buf []byte, oid uint32, value any) ([]byte, error) {
 	start := len(buf)
 	buf = binary.BigEndian.AppendUint32(buf, null)
 	longer, err := m.Encode(oid, pgtype.BinaryFormatCode, value, buf)
 	if err != nil {
-		var textErr error
-		if longer, textErr = encodeParsed(m, buf, oid, value); textErr != nil {
-			return nil, err //nolint:wrapcheck // the caller wraps it with the column
-		}
+		return nil, err //nolint:wrapcheck // the caller wraps it with the column
 	}
 	if longer == nil {
 		return buf, nil
@@ -125,30 +225,6 @@ func setLength(buf []byte, start int) ([]byte, error) {
 	}
 	binary.BigEndian.PutUint32(buf[start:], uint32(n)) //nolint:gosec // it fits
 	return buf, nil
-}
-
-func encodeParsed(m *pgtype.Map, buf []byte, oid uint32, value any) ([]byte, error) {
-	text, ok := value.(string)
-	if !ok {
-		encoded, err := m.Encode(oid, pgtype.TextFormatCode, value, nil)
-		if err != nil {
-			return nil, fmt.Errorf("encode as text: %w", err)
-		}
-		text = string(encoded)
-	}
-	if typ, ok := m.TypeForOID(oid); ok {
-		if _, ok := typ.Codec.(*pgtype.ArrayCodec); ok {
-			var array pgtype.Array[any] // keeps the dimensions
-			if m.Scan(oid, pgtype.TextFormatCode, []byte(text), &array) == nil {
-				return m.Encode(oid, pgtype.BinaryFormatCode, array, buf) //nolint:wrapcheck // the caller returns the first error
-			}
-		}
-	}
-	var parsed any
-	if err := m.Scan(oid, pgtype.TextFormatCode, []byte(text), &parsed); err != nil {
-		return nil, err //nolint:wrapcheck // as above
-	}
-	return m.Encode(oid, pgtype.BinaryFormatCode, parsed, buf) //nolint:wrapcheck // as above
 }
 
 // encodePointer returns the encoder for a pointer to the type that encode writes.

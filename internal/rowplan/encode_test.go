@@ -37,8 +37,11 @@ func writerOf[V any]() writer {
 		t.Helper()
 		var row box[V]
 		fill(reflect.ValueOf(&row.V).Elem(), data)
-		e := rowplan.NewEncoder(m, typ, []rowplan.Column{{Path: []int{1}, OID: oid}})
+		e := rowplan.NewEncoder(m, typ, []rowplan.Column{{Path: []int{1}, OID: oid, Enum: oid == unregistered}})
 		got, bad, err := e.Append([]byte("before"), unsafe.Pointer(&row), func(int) any { return row.V })
+		if e.Text() {
+			return false, sameText(t, m, oid, row.V, string(got), err)
+		}
 		want, wantErr := rowplan.AppendValue(m, oid, row.V)
 		if (err == nil) != (wantErr == nil) || err != nil && bad != 0 {
 			t.Fatalf("%#v for %d: the encoder returns %v for column %d, pgx %v", row.V, oid, err, bad, wantErr)
@@ -49,6 +52,26 @@ func writerOf[V any]() writer {
 		return e.Direct() > 0, want
 	}
 	return writer{reflect.TypeFor[V](), write}
+}
+
+// sameText requires that a row of one value in the text format is what pgx sends as text.
+func sameText(t *testing.T, m *pgtype.Map, oid uint32, value any, got string, err error) []byte {
+	t.Helper()
+	want, wantErr := m.Encode(oid, pgtype.TextFormatCode, value, []byte{})
+	if text, ok := value.(string); ok {
+		want, wantErr = []byte(text), nil
+	}
+	if (err == nil) != (wantErr == nil) {
+		t.Fatalf("%#v for %d as text: the encoder returns %v, pgx %v", value, oid, err, wantErr)
+	}
+	line := "before\\N\n"
+	if want != nil {
+		line = "before" + strings.NewReplacer("\\", `\\`, "\n", `\n`, "\r", `\r`, "\t", `\t`).Replace(string(want)) + "\n"
+	}
+	if err == nil && got != line {
+		t.Fatalf("%#v for %d: the encoder writes %q, pgx %q", value, oid, got, line)
+	}
+	return want
 }
 
 // fill sets a value from bytes.
@@ -210,6 +233,8 @@ func TestEncoder_EncodesCommonTypesWithoutPgx(t *testing.T) {
 	direct, sent := writerOf[string]().write(t, foreignEncoders(), pgtype.TextOID, []byte("LOUD"))
 	assert.False(t, direct)
 	assert.Equal(t, "\x00\x00\x00\x04loud", string(sent))
+	_, sent = writerOf[string]().write(t, ours(), pgtype.Int4OID, []byte("12"))
+	assert.Equal(t, "12", string(sent), "the server parses text for another type")
 	direct, _ = writerOf[string]().write(t, foreignEncodeWrappers(), pgtype.TextOID, some)
 	assert.False(t, direct, "a foreign wrapper")
 	for _, w := range []writer{writerOf[valuer](), writerOf[label](), writerOf[opaque](), writerOf[*label]()} {
