@@ -214,13 +214,14 @@ func (b *Batch) wrap(index int, err error) error {
 // sendOnce sends the batch once.
 func (b *Batch) sendOnce(ctx context.Context, tx *txn.Manager) (int, error) {
 	index := -1
-	read := func(results pgx.BatchResults) (err error) {
-		index, err = b.read(results)
-		return err
+	var readErr error
+	read := func(results pgx.BatchResults) error {
+		index, readErr = b.read(results)
+		return readErr
 	}
 	if b.writes() {
 		err := tx.DoBatch(ctx, b.queue, read)
-		if index < 0 && err != nil {
+		if err != nil && (index < 0 || !errors.Is(err, readErr)) { // not the error of a call, but that of the commit
 			index = b.failedCall(-1, err)
 		}
 		return index, err
@@ -255,6 +256,9 @@ func (b *Batch) read(results pgx.BatchResults) (int, error) {
 				index := b.failedCall(i, err)
 				if index == i {
 					err = c.nameParameter(err, &c.statements[statement])
+				}
+				if isReadError(err) {
+					err = c.d.wrap(c.op, err, -1)
 				}
 				return index, err
 			}

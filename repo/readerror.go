@@ -90,6 +90,11 @@ func (d *descriptor) findUnreadable(l *liveColumns, types *pgtype.Map) *ReadErro
 		if l.untyped {
 			format = pgtype.TextFormatCode
 		}
+		if _, known := types.TypeForOID(oid); !known {
+			if _, known := types.TypeForOID(live.Base); known { // an array of a domain has the text of its base type
+				oid, format = live.Base, pgtype.TextFormatCode
+			}
+		}
 		target := reflect.New(typ)
 		if reflect.TypeOf(types.PlanScan(oid, format, target.Interface())) != unscannable && !isGuess(types, oid, target) {
 			continue

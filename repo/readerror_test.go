@@ -34,6 +34,7 @@ func TestReadError_StoredRowIsReportedAsCommitted(t *testing.T) {
 		require.ErrorAs(t, err, &read)
 		assert.Equal(t, []string{"terms", "ends", "Ends"}, []string{read.Table, read.Column, read.Field})
 	}
+	var id int64
 	for name, write := range map[string]func(ctx context.Context, id int64) error{
 		"create": func(ctx context.Context, id int64) error { return terms.Create(ctx, &term{ID: id, Note: "create"}) },
 		"upsert": func(ctx context.Context, id int64) error {
@@ -53,7 +54,7 @@ func TestReadError_StoredRowIsReportedAsCommitted(t *testing.T) {
 			return second(terms.Patch(ctx, id, []repo.Change{repo.Set("note", "update")}))
 		},
 	} {
-		id := int64(len(name))
+		id++
 		err := write(ctx, id)
 		require.ErrorAs(t, err, new(*txn.CommittedError), name)
 		requireRead(err)

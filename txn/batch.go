@@ -100,7 +100,7 @@ func (m *Manager) doImplicit(ctx context.Context, queue func(*pgx.Batch), read f
 		err = read(results)
 	}
 	closeErr := results.Close()
-	if err == nil && closeErr != nil { // a deferred constraint is checked after the last statement
+	if closeErr != nil && sqlstate.Code(err) == "" { // a deferred constraint is checked after the last statement
 		err = m.commitError(closeErr)
 	}
 	_, notSent := errors.AsType[pgx.ErrPreprocessingBatch](closeErr) // pgx closes the connection, but has sent nothing that commits
