@@ -221,6 +221,22 @@ func TestRun_AdoptsDatabaseOfGoose(t *testing.T) {
 	assert.Equal(t, 2, value[int](t, db, "select count(*) from runs"))
 }
 
+func TestRun_AppliesFileThatGooseHasUndone(t *testing.T) {
+	t.Parallel()
+	db, _ := setup(t)
+	first := files("1_a.sql", "-- +goose Up\ncreate table a (id int);\n-- +goose Down\ndrop table a;\n")
+	require.NoError(t, migrate.Run(t.Context(), db, first))
+	provider, err := goose.NewProvider(goose.DialectPostgres, db.SQL(), first)
+	require.NoError(t, err)
+	_, err = provider.Down(t.Context())
+	require.NoError(t, err)
+
+	edited := files("1_a.sql", "-- +goose Up\ncreate table a (id bigint, note text);\n-- +goose Down\ndrop table a;\n")
+	require.NoError(t, migrate.Run(t.Context(), db, edited), "an undone file may change")
+	assert.Zero(t, value[int](t, db, "select count(note) from a"))
+	require.ErrorAs(t, migrate.Run(t.Context(), db, first), new(*migrate.ChangedError), "its new checksum is recorded")
+}
+
 func TestRun_GoMigration(t *testing.T) {
 	t.Parallel()
 	db, _ := setup(t)
