@@ -2,7 +2,6 @@ package health_test
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -16,19 +15,20 @@ import (
 	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 // docs: degrade
-func service(db *pgfx.DB, monitor *health.Monitor) http.Handler {
+func service(tx *txn.Manager, monitor *health.Monitor) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/internal/", health.NewHandler(monitor))
 	mux.HandleFunc("/answer", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 		defer cancel()
 		var answer string
-		err := db.Pool().QueryRow(ctx, "select '42'").Scan(&answer)
+		err := tx.QueryRow(ctx, "select '42'").Scan(&answer)
 		switch {
-		case isUnavailable(err):
+		case pgfx.IsUnavailable(err):
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "database unavailable", http.StatusServiceUnavailable)
 		case err != nil:
@@ -38,13 +38,6 @@ func service(db *pgfx.DB, monitor *health.Monitor) http.Handler {
 		}
 	})
 	return mux
-}
-
-// isUnavailable reports whether a statement failed because of the database: the monitor found it down, no connection was
-// free in time, or the connection broke.
-func isUnavailable(err error) bool {
-	return errors.Is(err, pgfx.ErrUnavailable) || errors.Is(err, pgfx.ErrAcquireTimeout) ||
-		err != nil && pgfx.CauseOf(err) != pgfx.CauseUnknown
 }
 
 // docs: end
@@ -61,7 +54,10 @@ func TestMonitor_ServerKilledUnderLoad(t *testing.T) {
 	db := openDB(t, pgfx.Config{URL: own.URL(), Pool: pgfx.PoolConfig{MaxConns: 4}, Health: pgfx.HealthConfig{Interval: noInterval}})
 	require.NoError(t, db.Start(t.Context()))
 	monitor, transitions := startMonitor(t, db)
-	app := service(db, monitor)
+	tx, err := txn.NewManager(db)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, tx.Close(context.WithoutCancel(t.Context()))) }()
+	app := service(tx, monitor)
 
 	var (
 		load    sync.WaitGroup

@@ -28,6 +28,9 @@ var (
 	// ErrQuery is matched by the errors of malformed filters, orders and limits. Examples are an unknown column, a raw fragment that
 	// is not one expression, and a missing argument. Nothing was sent to the database.
 	ErrQuery = errors.New("repo: malformed query")
+	// ErrCursor is matched by the error of a cursor that is damaged, or of another table or order. The error also matches
+	// [ErrQuery]. Cursors usually come from a client, so an HTTP handler responds with 400.
+	ErrCursor = errors.New("repo: cursor refused")
 	// ErrConstraint is matched by every [*ConstraintError].
 	ErrConstraint = errors.New("repo: constraint violated")
 )
@@ -185,6 +188,15 @@ func (e *queryError) Error() string { return "repo: " + e.text }
 
 func (e *queryError) Is(target error) bool { return target == ErrQuery }
 
+// cursorError is a queryError about a cursor.
+type cursorError struct{ label string }
+
+func (e *cursorError) Error() string {
+	return "repo: " + e.label + ": the cursor is damaged, or of another table or order; begin without one"
+}
+
+func (e *cursorError) Is(target error) bool { return target == ErrCursor || target == ErrQuery }
+
 // statementError is an error of the server or the driver, with a text that contains no values.
 type statementError struct {
 	text string
@@ -248,7 +260,8 @@ func isComplete(err error) bool {
 		return err.op != ""
 	case *ReadError:
 		return err.op != ""
-	case *notFoundError, *MissingError, *StaleError, *InvalidError, *ConstraintError, *RowError, *BatchError, *queryError, *statementError:
+	case *notFoundError, *MissingError, *StaleError, *InvalidError, *ConstraintError, *RowError, *BatchError, *queryError, *cursorError,
+		*statementError:
 		return true
 	}
 	//nolint:errorlint // wrapped ones are the driver's

@@ -98,7 +98,7 @@ func (k keyset) parse(cursor string) (pagePosition, error) {
 	if cursor == "" {
 		return p, nil
 	}
-	bad := &queryError{k.d.label + ": the cursor is damaged, or of another table or order; begin without one"}
+	bad := &cursorError{k.d.label}
 	data, err := base64.RawURLEncoding.DecodeString(cursor) // which ignores line breaks and insignificant bits
 	if err != nil || base64.RawURLEncoding.EncodeToString(data) != cursor || len(data) < checksumSize {
 		return p, bad

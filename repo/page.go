@@ -26,7 +26,8 @@ func WithTotal() QueryOption { return queryOptionFunc(func(q *query) { q.total =
 // unambiguous.
 //
 // A cursor belongs to a table and an order. It may travel through a client: the values in it are readable, and they are used as
-// arguments only. It takes one round trip. Errors: [ErrQuery], also for a cursor that is damaged or belongs to another order.
+// arguments only. It takes one round trip. Errors: [ErrQuery], which is also an [ErrCursor] if the cursor is damaged or belongs
+// to another order.
 func (r *Repository[T, K]) Page(ctx context.Context, cursor string, size int, opts ...QueryOption) (*Page[T], error) {
 	q := newQuery(opts)
 	k, position, b := r.d.pageQuery(q, cursor, size)

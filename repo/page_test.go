@@ -124,6 +124,7 @@ func TestPage_RejectsForeignCursors(t *testing.T) {
 		second(items.Page(ctx, "!", 1)), second(items.Page(ctx, "AAAA", 1)),
 	} {
 		require.ErrorIs(t, err, repo.ErrQuery)
+		require.ErrorIs(t, err, repo.ErrCursor)
 		require.ErrorContains(t, err, "the cursor is damaged")
 	}
 	for want, err := range map[string]error{
@@ -136,6 +137,7 @@ func TestPage_RejectsForeignCursors(t *testing.T) {
 		"is empty":        second(items.Page(ctx, "", 1, repo.OrderBy(" "))),
 	} {
 		require.ErrorIs(t, err, repo.ErrQuery)
+		require.NotErrorIs(t, err, repo.ErrCursor)
 		require.ErrorContains(t, err, want)
 	}
 }

@@ -145,21 +145,25 @@ func (m *Manager) logFailedRequest(sampled *zap.Logger, r *http.Request, err err
 }
 
 // ErrorStatus returns the HTTP status for an error of [Manager.Do] or of reading a request body:
+//   - 204 for a [*CommittedError]: the work was done, and the client must not repeat it,
 //   - 413 for a body that is too large, 400 for any other error of the body,
-//   - 499 if the client has disconnected,
+//   - 499 if the client has disconnected (context.Canceled),
 //   - 503 if the database is unavailable (see pgfx.IsUnavailable),
 //   - 504 after a deadline,
-//   - 500 for any other error.
+//   - 500 for any other error, also for [ErrOutcomeUnknown] and [ErrLockLost].
 func ErrorStatus(err error) int {
 	_, reading := errors.AsType[*requestBodyError](err)
 	_, large := errors.AsType[*http.MaxBytesError](err)
+	_, committed := errors.AsType[*CommittedError](err)
 	switch {
+	case committed:
+		return http.StatusNoContent
 	case large:
 		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, ErrOutcomeUnknown), errors.Is(err, ErrLockLost): // whose causes suggest that a retry is safe
+		return http.StatusInternalServerError
 	case pgfx.IsUnavailable(err):
 		return http.StatusServiceUnavailable
-	case errors.Is(err, ErrOutcomeUnknown):
-		return http.StatusInternalServerError
 	case errors.Is(err, context.Canceled):
 		return StatusClientClosedRequest
 	case errors.Is(err, context.DeadlineExceeded):

@@ -10,9 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -127,6 +129,15 @@ func TestMiddleware_UnavailableDatabaseIs503(t *testing.T) {
 	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 	assert.Equal(t, "1", w.Header().Get("Retry-After"))
 	m.DB().Internals().Gate().Open()
+}
+
+func TestErrorStatus_IgnoresCauseOfDoneAndUnknownWork(t *testing.T) {
+	t.Parallel()
+	terminated := &pgconn.PgError{Code: sqlstate.AdminShutdown}
+	require.True(t, pgfx.IsUnavailable(terminated))
+	assert.Equal(t, http.StatusNoContent, txn.ErrorStatus(&txn.CommittedError{Cause: context.DeadlineExceeded}))
+	assert.Equal(t, http.StatusInternalServerError, txn.ErrorStatus(errors.Join(context.Canceled, txn.ErrOutcomeUnknown, terminated)))
+	assert.Equal(t, http.StatusInternalServerError, txn.ErrorStatus(errors.Join(context.Canceled, txn.ErrLockLost, terminated)))
 }
 
 func TestMiddleware_RefusesStreaming(t *testing.T) {
