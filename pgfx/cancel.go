@@ -1,6 +1,7 @@
 package pgfx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -84,7 +85,7 @@ func (c *canceler) HandleCancel(context.Context) {
 		_ = socket.SetDeadline(time.Now()) // fails only on a broken socket, which ends the call anyway
 		return
 	}
-	c.grace = cancelGrace(socket)
+	c.grace = cmp.Or(c.db.config.Timeouts.Cancel, cancelGrace(socket))
 	_ = socket.SetDeadline(time.Now().Add(c.grace)) // as above
 	sent := make(chan struct{})
 	c.sent = sent
@@ -105,7 +106,7 @@ func (db *DB) requestContext() context.Context {
 	return db.sockets
 }
 
-// cancelGrace returns how long the caller of a statement waits for its end after its ctx has ended.
+// cancelGrace returns the default of Timeouts.Cancel.
 func cancelGrace(socket net.Conn) time.Duration {
 	return min(max(graceRoundTrips*poolstats.RoundTrip(socket), minGrace), maxGrace)
 }

@@ -173,6 +173,9 @@ type TimeoutConfig struct {
 	// client_connection_check_interval in each session on a direct connection. Parameters of the URL take precedence. Unix
 	// sockets do not need it. Default: 1 min. Off leaves the server's settings, which by default take 2 h or more.
 	ClientLost time.Duration `env:"CLIENT_LOST_TIMEOUT" json:"client_lost,omitempty" koanf:"client_lost" mapstructure:"client_lost" yaml:"client_lost,omitempty"`
+	// Cancel is how long a call waits for its statement to end after its ctx has ended. If the statement ends in time, the
+	// connection remains usable. Otherwise it is given up. Default: four round trips, at least 50 ms and at most 150 ms.
+	Cancel time.Duration `env:"CANCEL_TIMEOUT" json:"cancel,omitempty" koanf:"cancel" mapstructure:"cancel" yaml:"cancel,omitempty"`
 	// Statement sets statement_timeout, the longest time that one statement may run. Default: the server's setting.
 	// Off sets it to 0, which is no limit. It does not apply to setup steps.
 	Statement time.Duration `env:"STATEMENT_TIMEOUT" json:"statement,omitempty" koanf:"statement" mapstructure:"statement" yaml:"statement,omitempty"`

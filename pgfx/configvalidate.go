@@ -221,6 +221,7 @@ func (v *validator) timeouts(t TimeoutConfig) {
 	v.duration("Timeouts.Connect", t.Connect)
 	v.duration("Timeouts.Validate", t.Validate)
 	v.duration("Timeouts.TCPUser", t.TCPUser)
+	v.positive("Timeouts.Cancel", t.Cancel)
 	v.duration("Timeouts.ClientLost", t.ClientLost)
 	if t.ClientLost > 0 && t.ClientLost < minClientLost || t.ClientLost.Milliseconds() > maxServerMillis {
 		v.add("Timeouts.ClientLost", t.ClientLost, "set 6s or more, because the server's keep-alive counts seconds, and at most 24 days")

@@ -241,7 +241,7 @@ func TestAcquireTimeout_ByTheCallersDeadline(t *testing.T) {
 
 func TestAcquireTimeout_IsNotASlowStatement(t *testing.T) {
 	t.Parallel()
-	db, admin := started(t, serverConfig()), started(t, serverConfig())
+	db, admin := started(t, cancelConfig()), started(t, serverConfig())
 	ctx, expire := testctx.Expiring(t.Context())
 	failed := make(chan error, 1)
 	go func() {
@@ -257,7 +257,7 @@ func TestAcquireTimeout_IsNotASlowStatement(t *testing.T) {
 
 func TestCancel_KeepsTheConnection(t *testing.T) {
 	t.Parallel()
-	db := started(t, serverConfig())
+	db := started(t, cancelConfig())
 	var pid int
 	require.NoError(t, db.Pool().QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid))
 	admin := started(t, serverConfig())

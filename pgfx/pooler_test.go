@@ -136,7 +136,7 @@ var errRollback = errors.New("roll back")
 func TestPoolerTransaction_TimeoutsAndCancels(t *testing.T) {
 	t.Parallel()
 	pooled, direct := pgBouncer(t, 1)
-	pooled.Pool.MaxConns = 3
+	pooled.Pool.MaxConns, pooled.Timeouts.Cancel = 3, eventually
 	db, admin := started(t, pooled), started(t, direct)
 	manager, err := txn.NewManager(db)
 	require.NoError(t, err)

@@ -45,6 +45,13 @@ func run(m *testing.M) int {
 // serverConfig returns the Config of the shared server.
 func serverConfig() pgfx.Config { return pgfx.Config{URL: server.URL()} }
 
+// cancelConfig is serverConfig for tests that expect the server to cancel a statement, which may take long on a slow machine.
+func cancelConfig() pgfx.Config {
+	cfg := serverConfig()
+	cfg.Timeouts.Cancel = eventually
+	return cfg
+}
+
 // serverPassword returns the password of the shared server's superuser.
 func serverPassword(t *testing.T) string {
 	t.Helper()

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // newDB returns a started database for this test only, with a table entries.
 func newDB(tb testing.TB, opts ...func(*pgfx.Config)) *pgfx.DB {
 	tb.Helper()
-	return openDB(tb, fxtest.URL(tb), opts...)
+	patient := func(c *pgfx.Config) { c.Timeouts.Cancel = waitTimeout } // a slow machine may need more than the default
+	return openDB(tb, fxtest.URL(tb), append([]func(*pgfx.Config){patient}, opts...)...)
 }
 
 // openDB returns the started database at this URL, with a table entries.
