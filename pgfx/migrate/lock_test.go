@@ -80,7 +80,7 @@ func TestRun_LockTimeoutNamesBlockers(t *testing.T) {
 			reader := session(t, db, "report")
 			_, err := reader.Exec(t.Context(), "begin; select * from a")
 			require.NoError(t, err)
-			err = migrate.Run(t.Context(), db, files("1_a.sql", text), migrate.WithLockTimeout(100*time.Millisecond, time.Second))
+			err = migrate.Run(t.Context(), db, files("1_a.sql", text), migrate.WithLockTimeout(time.Second, 4*time.Second))
 			var timeout *migrate.LockTimeoutError
 			require.ErrorAs(t, err, &timeout)
 			assert.Greater(t, timeout.Attempts, 1)

@@ -87,7 +87,7 @@ func TestRun_LockTimeoutBehindPgBouncer(t *testing.T) {
 		"1_a.sql": "-- +goose Up\nalter table a add column x int;\n",
 		"2_a.sql": "-- +goose NO TRANSACTION\n-- +goose Up\nalter table a add column x int;\n",
 	} {
-		err = migrate.Run(t.Context(), db, files(name, text), migrate.WithLockTimeout(100*time.Millisecond, time.Second))
+		err = migrate.Run(t.Context(), db, files(name, text), migrate.WithLockTimeout(time.Second, 4*time.Second))
 		var timeout *migrate.LockTimeoutError
 		require.ErrorAs(t, err, &timeout, "%s", name)
 		require.Len(t, timeout.Holders, 1, "%s", name)
