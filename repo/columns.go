@@ -73,7 +73,7 @@ const columnsJSON = `(select jsonb_agg(jsonb_build_object(
 			from below left join pg_catalog.pg_type e on e.oid = below.typelem and e.typtype = 'd' and below.typtype = 'b'
 			join pg_catalog.pg_type t on t.oid = case when below.typtype = 'd' then below.typbasetype
 				else (select typarray from pg_catalog.pg_type where oid = e.typbasetype) end
-		) select * from below order by depth desc limit 1
+		) select oid, typname, typnamespace, typtype, typmod, typnotnull, has_default from below order by depth desc limit 1
 	) b
 	join pg_catalog.pg_namespace ns on ns.oid = b.typnamespace
 	left join pg_catalog.pg_collation co on co.oid = a.attcollation
@@ -207,5 +207,5 @@ func readColumns(ctx context.Context, q Querier, table string, use func(*liveTab
 	}
 	use(live, rows.Conn())
 	rows.Close()
-	return rows.Err() //nolint:wrapcheck // the caller wraps it with the operation
+	return rows.Err()
 }

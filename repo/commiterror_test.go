@@ -62,7 +62,7 @@ func children(n int) []child {
 	return rows
 }
 
-func TestConstraintError_DeferredConstraint(t *testing.T) {
+func TestConstraintError_DeferredConstraint(t *testing.T) { //nolint:tparallel // they write and count the same rows
 	t.Parallel()
 	f, ctx := newFamily(t), t.Context()
 	orphan := func(ctx context.Context) error { return f.children.Create(ctx, &child{ID: 1, Parent: 404}) }

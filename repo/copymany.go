@@ -8,8 +8,9 @@ import "context"
 //
 // Values are written as by [Repository.Import]. created, updated and version are filled as by Create, with one time for all
 // rows. A zero key is replaced by one of [WithKeys]; to know the keys afterwards, set them before the call. A column with the
-// role default is left to the database if it is zero in the first row. It then has to be zero in all rows, unless [SendZero] sends it. COPY bypasses the
-// defaults of other columns: a nil field is stored as NULL. One duplicate key or violated constraint fails the whole call.
+// role default is left to the database if it is zero in the first row. It then has to be zero in all rows, unless [SendZero]
+// sends it. COPY bypasses the defaults of other columns: a nil field is stored as NULL. One duplicate key or violated constraint
+// fails the whole call.
 //
 // It joins the transaction of ctx, or is atomic by itself. It takes two round trips and the data. Tables with foreign keys,
 // triggers, rules or row-level security, and views, are written as by Import: in several statements of one transaction. It needs no

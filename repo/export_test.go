@@ -91,7 +91,8 @@ func (c *Core) write(ctx context.Context, sql string, args []any) error {
 // Copy copies one row.
 func (c *Core) Copy(ctx context.Context, row reflect.Value) error {
 	taken := false
-	_, err := copyRows(ctx, c.tx, copyTarget{c.d.path, c.d.layoutColumns(c.d.insertLayout(nil, row)), c.d, c.live}, func() (reflect.Value, error) {
+	target := copyTarget{c.d.path, c.d.layoutColumns(c.d.insertLayout(nil, row)), c.d, c.live}
+	_, err := copyRows(ctx, c.tx, target, func() (reflect.Value, error) {
 		if taken {
 			return reflect.Value{}, errNoMoreRows
 		}
@@ -174,8 +175,12 @@ func describeColumns(columns []liveColumn) []string {
 			set  bool
 			text string
 		}{
-			{c.isDomain(), "domain"}, {c.NotNull, "not null"}, {c.Default, "default"}, {c.Generated, "generated"},
-			{c.Identity != "", "identity " + c.Identity}, {c.Collation != "", "collation " + c.Collation},
+			{c.isDomain(), "domain"},
+			{c.NotNull, "not null"},
+			{c.Default, "default"},
+			{c.Generated, "generated"},
+			{c.Identity != "", "identity " + c.Identity},
+			{c.Collation != "", "collation " + c.Collation},
 		} {
 			if flag.set {
 				parts = append(parts, flag.text)

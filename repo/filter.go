@@ -120,8 +120,8 @@ func IsNotNull(column string) Filter {
 }
 
 // In matches rows whose column equals one of the values. A nil value, and one that is sent as NULL, stands for NULL. Values may
-// have any type that Eq accepts, also for columns of types that the driver doesn't know, such as enums. Without values it matches no row. All values are
-// sent as one argument, so their number isn't limited.
+// have any type that Eq accepts, also for columns of types that the driver doesn't know, such as enums. Without values it matches
+// no row. All values are sent as one argument, so their number isn't limited.
 func In[V any](column string, values ...V) Filter {
 	list, null := split(values)
 	return filterFunc(func(b *builder) {
@@ -253,7 +253,7 @@ func array[V any](column, operator string, values []V) Filter {
 func And(filters ...Filter) Filter {
 	for _, f := range filters {
 		if _, all := f.(matchAll); !all {
-			return combine(filters, " and ")
+			return combine(filters, conjunction)
 		}
 	}
 	return matchAll{}

@@ -116,94 +116,87 @@ type keyed[K any] struct {
 // sameKeys are pairs of values that differ in Go and are the same key for the server.
 func sameKeys() map[string]func(t *testing.T) {
 	at := time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC)
-	return map[string]func(t *testing.T){
-		"citext":             func(t *testing.T) { checkSameKey(t, "citext", "Key", "kEY", "other", "third") },
-		"char(8)":            func(t *testing.T) { checkSameKey(t, "char(8)", "key", "key  ", "other", "third") },
-		"uuid in a string":   func(t *testing.T) { checkUUIDKeys(t) },
-		"numeric":            func(t *testing.T) { checkSameKey(t, "numeric", "1", "1.00", "2", "3") },
-		"text without case":  func(t *testing.T) { checkSameKey(t, "text collate nocase", "Key", "kEY", "other", "third") },
-		"jsonb":              func(t *testing.T) { checkSameKey(t, "jsonb", `{"a":1,"b":2}`, `{"b": 2, "a": 1.0}`, `1`, `2`) },
-		"domain over citext": func(t *testing.T) { checkSameKey(t, "email", "Key", "kEY", "other", "third") },
-		"timestamptz": func(t *testing.T) {
-			checkSameKey(t, "timestamptz", at, at.Add(99), at.Add(time.Second), at.Add(time.Hour))
-		},
-		"float8":              func(t *testing.T) { checkSameKey(t, "float8", 0, math.Copysign(0, -1), 1.5, 2.5) },
-		"float4 in a float64": func(t *testing.T) { checkSameKey(t, "float4", float64(float32(0.1)), 0.1, 1.5, 2.5) },
-		"bytea":               func(t *testing.T) { checkSameKey(t, "numeric(10,2)", "1.10", "1.1", "2", "3") },
-		"time with another zone": func(t *testing.T) {
-			checkSameKey(t, "timestamptz", at, at.In(time.FixedZone("", 7200)), at.Add(1e9), at.Add(2e9))
-		},
-	}
-}
-
-func checkUUIDKeys(t *testing.T) {
-	t.Helper()
 	id := uuid.NewString()
-	checkSameKey(t, "uuid", id, strings.ToUpper(id), uuid.NewString(), uuid.NewString())
+	return map[string]func(t *testing.T){
+		"citext":                 checkSameKey("citext", "Key", "kEY", "other", "third"),
+		"char(8)":                checkSameKey("char(8)", "key", "key  ", "other", "third"),
+		"uuid in a string":       checkSameKey("uuid", id, strings.ToUpper(id), uuid.NewString(), uuid.NewString()),
+		"numeric":                checkSameKey("numeric", "1", "1.00", "2", "3"),
+		"text without case":      checkSameKey("text collate nocase", "Key", "kEY", "other", "third"),
+		"jsonb":                  checkSameKey("jsonb", `{"a":1,"b":2}`, `{"b": 2, "a": 1.0}`, `1`, `2`),
+		"domain over citext":     checkSameKey("email", "Key", "kEY", "other", "third"),
+		"timestamptz":            checkSameKey("timestamptz", at, at.Add(99), at.Add(time.Second), at.Add(time.Hour)),
+		"float8":                 checkSameKey("float8", 0, math.Copysign(0, -1), 1.5, 2.5),
+		"float4 in a float64":    checkSameKey("float4", float64(float32(0.1)), 0.1, 1.5, 2.5),
+		"bytea":                  checkSameKey("numeric(10,2)", "1.10", "1.1", "2", "3"),
+		"time with another zone": checkSameKey("timestamptz", at, at.In(time.FixedZone("", 7200)), at.Add(1e9), at.Add(2e9)),
+	}
 }
 
 const sameKeysDDL = `create extension citext; create domain email as citext;
 	create collation nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`
 
 // checkSameKey checks every method that finds rows by several keys. one and same are the same key for the server.
-func checkSameKey[K any](t *testing.T, typ string, one, same, other, third K) {
-	t.Helper()
-	m := newManager(t, sameKeysDDL, "create table keyed (key "+typ+" primary key, value integer not null)")
-	r, ctx := newRepo[keyed[K], K](t, m, "keyed"), t.Context()
-	rows := []keyed[K]{{one, 1}, {other, 2}}
-	require.NoError(t, r.CreateMany(ctx, rows))
+func checkSameKey[K any](typ string, one, same, other, third K) func(t *testing.T) {
+	return func(t *testing.T) {
+		t.Helper()
+		m := newManager(t, sameKeysDDL, "create table keyed (key "+typ+" primary key, value integer not null)")
+		r, ctx := newRepo[keyed[K], K](t, m, "keyed"), t.Context()
+		rows := []keyed[K]{{one, 1}, {other, 2}}
+		require.NoError(t, r.CreateMany(ctx, rows))
 
-	_, err := r.Get(ctx, same)
-	require.NoError(t, err)
-	found, err := r.GetMany(ctx, []K{same, other, one, third, same})
-	missing, ok := errors.AsType[*repo.MissingError](err)
-	require.True(t, ok, "%v", err)
-	assert.Equal(t, []int{3}, missing.Indexes)
-	values := func(rows []keyed[K]) (list []int) {
-		for _, row := range rows {
-			list = append(list, row.Value)
-		}
-		return list
-	}
-	assert.Equal(t, []int{1, 2, 1, 1}, values(found))
-	found, err = r.GetMany(ctx, []K{other, same})
-	require.NoError(t, err)
-	assert.Equal(t, []int{2, 1}, values(found))
-	var batch repo.Batch
-	result := r.In(&batch).GetMany([]K{same, other, third})
-	require.NoError(t, batch.Send(ctx))
-	found, err = result.Value()
-	require.ErrorIs(t, err, repo.ErrNotFound)
-	assert.Equal(t, []int{1, 2}, values(found))
-
-	for _, threshold := range []int{-1, 1} {
-		message := fmt.Sprint("threshold ", threshold)
-		many := newRepo[keyed[K], K](t, m, "keyed", repo.WithStagingThreshold(threshold))
-		require.NoError(t, many.UpdateMany(ctx, []keyed[K]{{other, 20}, {same, 10}}), message)
-		err = many.UpdateMany(ctx, []keyed[K]{{one, 11}, {other, 21}, {same, 12}})
-		requireDuplicate(t, err, 2, "it has the same key as the row at index 0")
-		results, err := many.UpsertMany(ctx, []keyed[K]{{other, 22}, {same, 13}})
-		require.NoError(t, err, message)
-		assert.Equal(t, []repo.UpsertResult{repo.Updated, repo.Updated}, results)
-		results, err = many.UpsertMany(ctx, []keyed[K]{{other, 0}, {same, 0}}, repo.DoNothing())
-		require.NoError(t, err, message)
-		assert.Equal(t, []repo.UpsertResult{repo.Unchanged, repo.Unchanged}, results)
-		for _, opts := range [][]repo.UpsertOption{nil, {repo.DoNothing()}} {
-			_, err = many.UpsertMany(ctx, []keyed[K]{{one, 0}, {third, 0}, {same, 0}}, opts...)
-			requireDuplicate(t, err, 2, "conflict columns as the row at index 0")
-		}
-		err = many.UpdateMany(ctx, []keyed[K]{{one, 0}, {third, 0}, {other, 0}})
-		row, ok := errors.AsType[*repo.RowError](err)
-		require.True(t, ok, "%v", err)
-		assert.Equal(t, 1, row.Index)
-		require.ErrorIs(t, err, repo.ErrNotFound)
-		stored, err := r.Find(ctx, repo.Asc("value"))
+		_, err := r.Get(ctx, same)
 		require.NoError(t, err)
-		assert.Equal(t, []int{13, 22}, values(stored), message)
+		found, err := r.GetMany(ctx, []K{same, other, one, third, same})
+		missing, ok := errors.AsType[*repo.MissingError](err)
+		require.True(t, ok, "%v", err)
+		assert.Equal(t, []int{3}, missing.Indexes)
+		values := func(rows []keyed[K]) (list []int) {
+			for _, row := range rows {
+				list = append(list, row.Value)
+			}
+			return list
+		}
+		assert.Equal(t, []int{1, 2, 1, 1}, values(found))
+		found, err = r.GetMany(ctx, []K{other, same})
+		require.NoError(t, err)
+		assert.Equal(t, []int{2, 1}, values(found))
+		var batch repo.Batch
+		result := r.In(&batch).GetMany([]K{same, other, third})
+		require.NoError(t, batch.Send(ctx))
+		found, err = result.Value()
+		require.ErrorIs(t, err, repo.ErrNotFound)
+		assert.Equal(t, []int{1, 2}, values(found))
+
+		for _, threshold := range []int{-1, 1} {
+			message := fmt.Sprint("threshold ", threshold)
+			many := newRepo[keyed[K], K](t, m, "keyed", repo.WithStagingThreshold(threshold))
+			require.NoError(t, many.UpdateMany(ctx, []keyed[K]{{other, 20}, {same, 10}}), message)
+			err = many.UpdateMany(ctx, []keyed[K]{{one, 11}, {other, 21}, {same, 12}})
+			requireDuplicate(t, err, 2, "it has the same key as the row at index 0")
+			results, err := many.UpsertMany(ctx, []keyed[K]{{other, 22}, {same, 13}})
+			require.NoError(t, err, message)
+			assert.Equal(t, []repo.UpsertResult{repo.Updated, repo.Updated}, results)
+			results, err = many.UpsertMany(ctx, []keyed[K]{{other, 0}, {same, 0}}, repo.DoNothing())
+			require.NoError(t, err, message)
+			assert.Equal(t, []repo.UpsertResult{repo.Unchanged, repo.Unchanged}, results)
+			for _, opts := range [][]repo.UpsertOption{nil, {repo.DoNothing()}} {
+				_, err = many.UpsertMany(ctx, []keyed[K]{{one, 0}, {third, 0}, {same, 0}}, opts...)
+				requireDuplicate(t, err, 2, "conflict columns as the row at index 0")
+			}
+			err = many.UpdateMany(ctx, []keyed[K]{{one, 0}, {third, 0}, {other, 0}})
+			row, ok := errors.AsType[*repo.RowError](err)
+			require.True(t, ok, "%v", err)
+			assert.Equal(t, 1, row.Index)
+			require.ErrorIs(t, err, repo.ErrNotFound)
+			stored, err := r.Find(ctx, repo.Asc("value"))
+			require.NoError(t, err)
+			assert.Equal(t, []int{13, 22}, values(stored), message)
+		}
+		n, err := r.DeleteMany(ctx, []K{same, third, one})
+		require.NoError(t, err)
+		assert.Equal(t, int64(1), n)
 	}
-	n, err := r.DeleteMany(ctx, []K{same, third, one})
-	require.NoError(t, err)
-	assert.Equal(t, int64(1), n)
 }
 
 func TestRepository_KeysAreComparedByTheServer(t *testing.T) {

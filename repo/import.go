@@ -164,7 +164,7 @@ func (s *importSource[T]) peek() bool {
 }
 
 // following returns the next row of the sequence.
-func (s *importSource[T]) following() (T, error, bool) {
+func (s *importSource[T]) following() (T, error, bool) { //nolint:revive // the results of iter.Pull2's next
 	if first := s.first; first != nil {
 		s.first = nil
 		return first()

@@ -33,7 +33,7 @@ const importTargetSQL = `select now(),
 from (select pg_catalog.to_regclass($1) as oid) as n left join pg_catalog.pg_class c on c.oid = n.oid`
 
 func (r *Repository[T, K]) readImportTarget(ctx context.Context) (target importTarget, err error) {
-	err = run(ctx, r.tx, importTargetSQL, []any{r.d.table}, func(rows pgx.Rows) error {
+	err = run(ctx, r.tx, importTargetSQL, []any{r.d.table}, func(rows pgx.Rows) (err error) {
 		target, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (t importTarget, err error) {
 			err = row.Scan(&t.now, &t.generated, &t.checksLate, &t.refusesCopy)
 			return t, err //nolint:wrapcheck // run wraps it
@@ -87,7 +87,9 @@ func (r *Repository[T, K]) insertRows(ctx context.Context, op string, layout []b
 var errUnencodable = errors.New("the driver can't encode the value")
 
 // checkEncodable returns the error for the first value of a batch of one statement that can't be encoded.
-func (r *Repository[T, K]) checkEncodable(ctx context.Context, op string, layout []byte, position func(number int) int, batch *pgx.Batch) error {
+func (r *Repository[T, K]) checkEncodable(
+	ctx context.Context, op string, layout []byte, position func(number int) int, batch *pgx.Batch,
+) error {
 	var refused *ValueError
 	number := 0
 	err := describeStatement(ctx, r.tx, batch.QueuedQueries[0].SQL, nil, func(conn *pgx.Conn, oids []uint32, _ []any) {

@@ -22,9 +22,9 @@ type (
 	word  string
 	level int
 	// amount is a decimal as many libraries have it: its driver value is text.
-	amount struct{ cents int64 }
+	amount struct{ cents int64 } //nolint:recvcheck // Scan changes it
 	// ticket is a string whose driver value is another text.
-	ticket string
+	ticket string //nolint:recvcheck // Scan changes it
 )
 
 func (a amount) Value() (driver.Value, error) {
@@ -35,7 +35,7 @@ func (a *amount) Scan(src any) error {
 	var units, cents int64
 	_, err := fmt.Sscanf(fmt.Sprint(src), "%d.%02d", &units, &cents)
 	a.cents = units*100 + cents
-	return err //nolint:wrapcheck // a test type
+	return err
 }
 
 func (v ticket) Value() (driver.Value, error) { return "t" + string(v), nil }
@@ -137,8 +137,9 @@ func TestLists_WorkWhereASingleValueDoes(t *testing.T) {
 	for _, column := range []string{"uuid", "keys"} {
 		cells["uuid, "+column] = listOperators(column, ids[0], ids[1], ids[2])
 	}
+	addresses := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fe80::1")}
 	for _, column := range []string{"inet", "addresses"} {
-		cells["netip, "+column] = listOperators(column, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fe80::1"))
+		cells["netip, "+column] = listOperators(column, addresses[0], addresses[1], addresses[2])
 	}
 	for _, column := range []string{"timestamptz", "times"} {
 		cells["time, "+column] = listOperators(column, at, at.Add(time.Second), at.Add(time.Hour))
@@ -146,7 +147,8 @@ func TestLists_WorkWhereASingleValueDoes(t *testing.T) {
 	for _, column := range []string{"bytea", "blobs"} {
 		cells["[]byte, "+column] = listOperators(column, []byte{0, 1}, []byte{2, '"', '\\'}, []byte("null"))
 	}
-	const ddl = `create extension citext; create type letter as enum ('a', 'b', 'c'); create domain tickets as text; create domain numbers as int; create domain amounts as numeric(10, 2); create domain keys as uuid;
+	const ddl = `create extension citext; create type letter as enum ('a', 'b', 'c'); create domain tickets as text;
+		create domain numbers as int; create domain amounts as numeric(10, 2); create domain keys as uuid;
 		create domain addresses as inet; create domain times as timestamptz; create domain blobs as bytea`
 	types := pgfx.WithTypes("citext", "letter", "tickets", "numbers", "amounts", "keys", "addresses", "times", "blobs")
 	for name, with := range map[string]struct {
@@ -177,7 +179,7 @@ func TestLists_WorkWhereASingleValueDoes(t *testing.T) {
 }
 
 // blank is a string that is sent as NULL if it is empty.
-type blank string
+type blank string //nolint:recvcheck // Scan changes it
 
 func (b blank) Value() (driver.Value, error) {
 	if b == "" {
@@ -193,7 +195,7 @@ func (b *blank) Scan(src any) error {
 }
 
 // tag is a UUID that is sent as NULL if it is zero.
-type tag [16]byte
+type tag [16]byte //nolint:recvcheck // Scan changes it
 
 func (v tag) Value() (driver.Value, error) {
 	if v == (tag{}) {
@@ -202,7 +204,7 @@ func (v tag) Value() (driver.Value, error) {
 	return uuid.UUID(v).String(), nil
 }
 
-func (v *tag) Scan(src any) error { return (*uuid.UUID)(v).Scan(src) } //nolint:wrapcheck // a test type
+func (v *tag) Scan(src any) error { return (*uuid.UUID)(v).Scan(src) }
 
 type Blanked struct {
 	ID   int64 `db:"id,pk"`
@@ -216,7 +218,8 @@ func TestFilters_MatchNullByEveryValueThatIsSentAsNull(t *testing.T) {
 	m := newManager(t, "create table blanked (id bigint primary key, note text, tag uuid, tags text[])")
 	r := newRepo[Blanked, int64](t, m, "blanked")
 	ctx := t.Context()
-	full := Blanked{2, "x", tag{1}, pgtype.Array[string]{Elements: []string{"a"}, Dims: []pgtype.ArrayDimension{{Length: 1, LowerBound: 1}}, Valid: true}}
+	tags := pgtype.Array[string]{Elements: []string{"a"}, Dims: []pgtype.ArrayDimension{{Length: 1, LowerBound: 1}}, Valid: true}
+	full := Blanked{2, "x", tag{1}, tags}
 	require.NoError(t, r.CreateMany(ctx, []Blanked{{ID: 1}, full}))
 	none := blank("")
 	for name, check := range map[string]struct {

@@ -35,8 +35,9 @@ type Alias struct {
 	Made     string     `db:"default,default"`
 }
 
-const aliasDDL = `(c0 bigint primary key, c1 text not null unique, t text not null, s text not null, n integer not null, before text not null,
-	excluded text not null, excluded_ text not null, locked text not null, "position" text not null, name text not null, ordinal text not null,
+const aliasDDL = `(c0 bigint primary key, c1 text not null unique, t text not null, s text not null, n integer not null,
+	before text not null, excluded text not null,
+	excluded_ text not null, locked text not null, "position" text not null, name text not null, ordinal text not null,
 	old text not null, new text not null, count text not null, c text not null, version bigint not null, now timestamptz not null,
 	"exists" timestamptz, "default" text not null default 'made')`
 

@@ -20,39 +20,35 @@ type ranked[V any] struct {
 
 // pagedTypes are columns whose values a Go type can't hold, can't compare or compares in another way than the server.
 func pagedTypes() map[string]func(t *testing.T) {
-	numbers := []string{"1.1", "1.10", "0.1", "12345678901234567890.123456789", "12345678901234567890.123456788", "-0", "0", "NaN", "NaN", "1e-30"}
+	numbers := []string{
+		"1.1", "1.10", "0.1", "12345678901234567890.123456789", "12345678901234567890.123456788", "-0", "0", "NaN", "NaN", "1e-30",
+	}
+	intervals := []string{"1 mon", "30 days", "720:00:00", "-1 day", "null", "24:00:00"}
+	ids := []string{
+		"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "00000000-0000-0000-0000-000000000000",
+	}
 	infinite := append(slices.Clone(numbers), "Infinity", "-Infinity", "Infinity")
 	words := []string{"a", "A", "ä", "b", "B", "a ", " a", "", "Z", "a", "\U0001F600", `"quoted",{}`, `back\slash`}
 	return map[string]func(t *testing.T){
-		"numeric in float64":  func(t *testing.T) { checkPages[float64](t, "numeric", infinite) },
-		"numeric in float32":  func(t *testing.T) { checkPages[*float32](t, "numeric", append(numbers, "null", "null")) },
-		"numeric in a string": func(t *testing.T) { checkPages[string](t, "numeric", infinite) },
-		"float8 in float32":   func(t *testing.T) { checkPages[float32](t, "float8", append(infinite, "0.30000000000000004", "0.3")) },
-		"float8":              func(t *testing.T) { checkPages[float64](t, "float8", append(infinite, "0.30000000000000004", "0.3")) },
-		"float4 in float64": func(t *testing.T) {
-			checkPages[*float64](t, "float4", []string{"0.1", "0.3", "null", "NaN", "1e-40", "0.1", "null"})
-		},
-		"text":              func(t *testing.T) { checkPages[*string](t, "text", append(slices.Clone(words), "null", "null")) },
-		"text without case": func(t *testing.T) { checkPages[string](t, "text collate nocase", words) },
-		"text without case, null": func(t *testing.T) {
-			checkPages[*string](t, "text collate nocase", append(slices.Clone(words), "null", "null"))
-		},
-		"text of ICU": func(t *testing.T) { checkPages[string](t, `text collate "und-x-icu"`, words) },
-		"citext":      func(t *testing.T) { checkPages[*string](t, "citext", append(slices.Clone(words), "null")) },
-		"char(8)":     func(t *testing.T) { checkPages[string](t, "char(12)", words) },
-		"domain":      func(t *testing.T) { checkPages[string](t, "email", words) },
-		"timestamptz": func(t *testing.T) { checkPages[pgtype.Timestamptz](t, "timestamptz", timestamps()) },
-		"interval": func(t *testing.T) {
-			checkPages[pgtype.Interval](t, "interval", []string{"1 mon", "30 days", "720:00:00", "-1 day", "null", "24:00:00"})
-		},
-		"enum":  func(t *testing.T) { checkPages[string](t, "feeling", []string{"sad", "ok", "happy", "ok", "sad"}) },
-		"bytea": func(t *testing.T) { checkPages[[]byte](t, "bytea", []string{`\x00ff`, `\x`, `\x00`, "null", `\x00ff`}) },
-		"uuid": func(t *testing.T) {
-			checkPages[string](t, "uuid", []string{"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "00000000-0000-0000-0000-000000000000"})
-		},
-		"text[]": func(t *testing.T) {
-			checkPages[[]string](t, "text[]", []string{`{a,"b,c"}`, `{}`, `{a}`, "null", `{"A","NULL"}`})
-		},
+		"numeric in float64":      checkPages[float64]("numeric", infinite),
+		"numeric in float32":      checkPages[*float32]("numeric", append(numbers, "null", "null")),
+		"numeric in a string":     checkPages[string]("numeric", infinite),
+		"float8 in float32":       checkPages[float32]("float8", append(infinite, "0.30000000000000004", "0.3")),
+		"float8":                  checkPages[float64]("float8", append(infinite, "0.30000000000000004", "0.3")),
+		"float4 in float64":       checkPages[*float64]("float4", []string{"0.1", "0.3", "null", "NaN", "1e-40", "0.1", "null"}),
+		"text":                    checkPages[*string]("text", append(slices.Clone(words), "null", "null")),
+		"text without case":       checkPages[string]("text collate nocase", words),
+		"text without case, null": checkPages[*string]("text collate nocase", append(slices.Clone(words), "null", "null")),
+		"text of ICU":             checkPages[string](`text collate "und-x-icu"`, words),
+		"citext":                  checkPages[*string]("citext", append(slices.Clone(words), "null")),
+		"char(8)":                 checkPages[string]("char(12)", words),
+		"domain":                  checkPages[string]("email", words),
+		"timestamptz":             checkPages[pgtype.Timestamptz]("timestamptz", timestamps()),
+		"interval":                checkPages[pgtype.Interval]("interval", intervals),
+		"enum":                    checkPages[string]("feeling", []string{"sad", "ok", "happy", "ok", "sad"}),
+		"bytea":                   checkPages[[]byte]("bytea", []string{`\x00ff`, `\x`, `\x00`, "null", `\x00ff`}),
+		"uuid":                    checkPages[string]("uuid", ids),
+		"text[]":                  checkPages[[]string]("text[]", []string{`{a,"b,c"}`, `{}`, `{a}`, "null", `{"A","NULL"}`}),
 	}
 }
 
@@ -63,29 +59,31 @@ func timestamps() []string {
 	}
 }
 
-func checkPages[V any](t *testing.T, typ string, values []string) {
-	t.Helper()
-	m := newManager(t, sameKeysDDL, "create type feeling as enum ('sad', 'ok', 'happy')",
-		"create table ranked (id bigint primary key, value "+typ+", other text collate nocase)")
-	for i, value := range values {
-		other := []any{nil, "x", "X"}[i%3]
-		literal := any(value)
-		if value == "null" {
-			literal = nil
+func checkPages[V any](typ string, values []string) func(t *testing.T) {
+	return func(t *testing.T) {
+		t.Helper()
+		m := newManager(t, sameKeysDDL, "create type feeling as enum ('sad', 'ok', 'happy')",
+			"create table ranked (id bigint primary key, value "+typ+", other text collate nocase)")
+		for i, value := range values {
+			other := []any{nil, "x", "X"}[i%3]
+			literal := any(value)
+			if value == "null" {
+				literal = nil
+			}
+			_, err := m.Exec(t.Context(), "insert into ranked select $1::bigint, $2::text::"+castOf(typ)+", $3::text", i, literal, other)
+			require.NoError(t, err)
 		}
-		_, err := m.Exec(t.Context(), "insert into ranked select $1::bigint, $2::text::"+castOf(typ)+", $3::text", i, literal, other)
-		require.NoError(t, err)
-	}
-	r := newRepo[ranked[V], int64](t, m, "ranked")
-	for _, orders := range [][]repo.QueryOption{ // the last one is what Page adds
-		{repo.Asc("value"), repo.Asc("id")},
-		{repo.Desc("value"), repo.Desc("id")},
-		{repo.Asc("value").NullsFirst(), repo.Asc("id")},
-		{repo.Desc("value").NullsLast(), repo.Desc("id")},
-		{repo.Desc("value"), repo.Asc("other"), repo.Asc("id")},
-		{repo.Asc("other").NullsFirst(), repo.Desc("value"), repo.Desc("id")},
-	} {
-		checkOrder(t, r, len(values), orders)
+		r := newRepo[ranked[V], int64](t, m, "ranked")
+		for _, orders := range [][]repo.QueryOption{ // the last one is what Page adds
+			{repo.Asc("value"), repo.Asc("id")},
+			{repo.Desc("value"), repo.Desc("id")},
+			{repo.Asc("value").NullsFirst(), repo.Asc("id")},
+			{repo.Desc("value").NullsLast(), repo.Desc("id")},
+			{repo.Desc("value"), repo.Asc("other"), repo.Asc("id")},
+			{repo.Asc("other").NullsFirst(), repo.Desc("value"), repo.Desc("id")},
+		} {
+			checkOrder(t, r, len(values), orders)
+		}
 	}
 }
 
@@ -122,8 +120,8 @@ func checkOrder[V any](t *testing.T, r *repo.Repository[ranked[V], int64], n int
 		}
 		require.Equal(t, want, got, "size %d, %v", size, orders)
 		for page := last; ; {
-			for i := len(page.Rows) - 1; i >= 0; i-- {
-				back = append(back, page.Rows[i].ID)
+			for _, row := range slices.Backward(page.Rows) {
+				back = append(back, row.ID)
 			}
 			if page.Previous == "" || len(back) > n {
 				break

@@ -209,6 +209,9 @@ func lock(strength string, opts []LockOption) QueryOption {
 	})
 }
 
+// conjunction stands between conditions that all have to hold.
+const conjunction = " and "
+
 // where writes the conditions, and reports wrong options.
 func (q *query) where(b *builder) {
 	for _, problem := range q.problems {
@@ -217,14 +220,14 @@ func (q *query) where(b *builder) {
 	separator := " where "
 	if condition := b.d.visible(q.deleted); condition != "" {
 		b.text(separator).text(condition)
-		separator = " and "
+		separator = conjunction
 	} else if q.deleted == onlyDeleted {
 		b.failf("OnlyDeleted needs a column with the role softdelete in type %v", b.d.typ)
 	}
 	for _, f := range q.filters {
 		b.text(separator)
 		writeFilter(b, f)
-		separator = " and "
+		separator = conjunction
 	}
 }
 

@@ -35,7 +35,7 @@ func (r *Repository[T, K]) byKey(key K) Filter {
 		separator := "("
 		for i, value := range r.keyArgs(nil, key) {
 			b.text(separator).text(r.d.columns[r.d.key[i]].ident).text(" = ").arg(value)
-			separator = " and "
+			separator = conjunction
 		}
 		b.text(")")
 	})

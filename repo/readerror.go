@@ -38,11 +38,12 @@ func (e *ReadError) Error() string {
 	if context := strings.TrimSpace(e.op + " " + e.Table); context != "" {
 		b.WriteString(context + ": ")
 	}
-	if e.null {
+	switch {
+	case e.null:
 		fmt.Fprintf(&b, "NULL of column %q can't be read into field %s of type %s", e.Column, e.Field, e.GoType)
-	} else if e.Type == "" {
+	case e.Type == "":
 		fmt.Fprintf(&b, "a value of column %q can't be read into field %s of type %s", e.Column, e.Field, e.GoType)
-	} else {
+	default:
 		fmt.Fprintf(&b, "column %q of type %s can't be read into field %s of type %s", e.Column, e.Type, e.Field, e.GoType)
 	}
 	if e.fix != "" {

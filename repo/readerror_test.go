@@ -96,7 +96,8 @@ func TestReadError_NothingIsSentForAColumnThatCannotBeRead(t *testing.T) {
 		var read *repo.ReadError
 		require.ErrorAs(t, err, &read, name)
 		require.NotErrorAs(t, err, new(*txn.CommittedError), name)
-		assert.Equal(t, []string{"hosts", "addr", "Addr", "string", "inet"}, []string{read.Table, read.Column, read.Field, read.GoType, read.Type})
+		want := []string{"hosts", "addr", "Addr", "string", "inet"}
+		assert.Equal(t, want, []string{read.Table, read.Column, read.Field, read.GoType, read.Type})
 		require.ErrorContains(t, err, "can't be read into field Addr of type string: use a type into which the driver reads inet")
 	}
 	stored, err := repo.Pluck[*string](ctx, m, "select addr::text from hosts")

@@ -156,7 +156,8 @@ func TestImport_SkipsRowsThatAreRefusedLate(t *testing.T) {
 		want = append(want, at)
 	}
 	var skipped []int
-	n, err := r.Import(t.Context(), sequence(len(rows), func(i int) (Slot, error) { return rows[i], nil }), repo.OnRowError(func(err error) error {
+	source := sequence(len(rows), func(i int) (Slot, error) { return rows[i], nil })
+	n, err := r.Import(t.Context(), source, repo.OnRowError(func(err error) error {
 		if constraint, ok := errors.AsType[*repo.ConstraintError](err); ok {
 			skipped = append(skipped, constraint.Index)
 			return nil

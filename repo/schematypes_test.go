@@ -24,7 +24,8 @@ func TestCheckSchema_PlansFieldsOfTypesThatTheDriverLacks(t *testing.T) {
 		Many  []*string
 		Any   any
 	}
-	const ddl = `create extension hstore; create extension citext; create type feeling as enum ('a'); create table kinds (id bigint primary key,
+	const ddl = `create extension hstore; create extension citext; create type feeling as enum ('a');
+		create table kinds (id bigint primary key,
 		attrs hstore, word feeling not null, words feeling[], fold citext, many feeling[], "any" feeling)`
 	m := managerOf(t, fxtest.DB(t, fxtest.SQL(ddl)))
 	model, err := repo.ModelOf[kinds, int64]("kinds")

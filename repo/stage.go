@@ -81,7 +81,7 @@ func (s *stage) joinCondition(d *descriptor, positions []int) string {
 	for i, position := range positions {
 		parts[i] = "t." + d.columns[position].ident + " = " + s.aliases[position]
 	}
-	return strings.Join(parts, " and ")
+	return strings.Join(parts, conjunction)
 }
 
 // drop returns the statement that drops the stage before the transaction ends, so its name can be used again.

@@ -158,7 +158,7 @@ func (w *bulkWrite[T, K]) runStaged(ctx context.Context, batch *pgx.Batch, index
 				return err //nolint:wrapcheck // wrapped below
 			}
 		}
-		rows, err := results.Query()
+		rows, err := results.Query() //nolint:rowserrcheck // errors come with the batch's Close
 		if err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}

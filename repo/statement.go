@@ -71,7 +71,7 @@ func (d *descriptor) keyCondition(from int) string {
 	var b strings.Builder
 	for i, position := range d.key {
 		if i > 0 {
-			b.WriteString(" and ")
+			b.WriteString(conjunction)
 		}
 		b.WriteString(d.columns[position].ident + " = $" + strconv.Itoa(from+i))
 	}

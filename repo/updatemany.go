@@ -111,13 +111,18 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	if err != nil {
 		return nil, err
 	}
-	results := make([]UpsertResult, len(rows))
+	return w.upsertResults(), nil
+}
+
+// upsertResults returns what an upsert did with each row.
+func (w *bulkWrite[T, K]) upsertResults() []UpsertResult {
+	results := make([]UpsertResult, len(w.rows))
 	for i := range results {
 		if results[i] = Unchanged; !w.unchanged[i] {
 			results[i] = upsertResult(w.inserted[i])
 		}
 	}
-	return results, nil
+	return results
 }
 
 // upserts returns one upsert statement per row, sorted by the conflict columns.
@@ -213,7 +218,7 @@ func (r *Repository[T, K]) deleteBatch(ctx context.Context, keys []K, positions 
 		if err != nil {
 			_ = results.Close() // the error that matters is the first
 			if unencodable(err) {
-				return 0, err // see explainDelete
+				return 0, err //nolint:wrapcheck // see explainDelete
 			}
 			if asValueError(err) == nil {
 				return 0, r.d.wrap("delete", err, i)

@@ -64,12 +64,12 @@ func (u *upsert) existingQuery(d *descriptor, live *liveColumns, target []int, v
 		} else {
 			b.text(" = ").arg(value)
 		}
-		separator = " and "
+		separator = conjunction
 	}
 	for _, expression := range u.target.expressions {
 		b.text(separator)
 		u.target.writeEqual(b, live, v, expression)
-		separator = " and "
+		separator = conjunction
 	}
 	if u.target.predicate != "" {
 		b.text(separator).fragment(u.target.predicate, nil, false)

@@ -27,7 +27,7 @@ func OnConflictExpr(expressions ...string) ConflictTarget {
 func OnIndex(name string) ConflictTarget { return ConflictTarget{index: name} }
 
 // checkExpressions checks the expressions and the index of a conflict target.
-func (t *ConflictTarget) checkExpressions(d *descriptor) error {
+func (t ConflictTarget) checkExpressions(d *descriptor) error {
 	if t.index != "" && t.predicate != "" {
 		return &queryError{d.label + ": OnIndex reads the predicate of the index: remove Where"}
 	}
@@ -103,7 +103,7 @@ func pgxCollect[U, T, K any](ctx context.Context, r *Repository[T, K], sql strin
 }
 
 // write writes the columns or expressions of the target in parentheses, and its predicate.
-func (t *ConflictTarget) write(b *builder) {
+func (t ConflictTarget) write(b *builder) {
 	separator := "("
 	for _, name := range t.columns {
 		b.text(separator).column(name)
@@ -121,7 +121,7 @@ func (t *ConflictTarget) write(b *builder) {
 
 // writeEqual writes the condition that a row has the same value of an expression as v has. The expression is computed from v's
 // fields by the server, in a subquery whose columns are named as the table's.
-func (t *ConflictTarget) writeEqual(b *builder, live *liveColumns, v reflect.Value, expression string) {
+func (t ConflictTarget) writeEqual(b *builder, live *liveColumns, v reflect.Value, expression string) {
 	b.fragment(expression, nil, false)
 	b.text(" = (select ").fragment(expression, nil, false)
 	b.text(" from (select ")

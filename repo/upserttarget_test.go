@@ -3,6 +3,7 @@ package repo_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,8 @@ func TestUpsert_ConflictTargetsOfExpressionsAndIndexes(t *testing.T) {
 	t.Parallel()
 	expression := repo.OnConflictExpr("tenant", "lower(soft.email)").Where("deleted_at is null")
 	for name, target := range map[string]repo.ConflictTarget{
-		"expression": expression, "index": repo.OnIndex("soft_email"), "other order": repo.OnConflictExpr("lower(email)", `"tenant"`).Where("deleted_at is null"),
+		"expression": expression, "index": repo.OnIndex("soft_email"),
+		"other order": repo.OnConflictExpr("lower(email)", `"tenant"`).Where("deleted_at is null"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -59,11 +61,11 @@ func TestUpsert_ConflictTargetsOfExpressionsAndIndexes(t *testing.T) {
 			for _, n := range []int{3, 300} {
 				rows := make([]Soft, n)
 				for i := range rows {
-					rows[i] = Soft{Tenant: n, Email: fmt.Sprint("User", i, "@x"), Name: fmt.Sprint(i)}
+					rows[i] = Soft{Tenant: n, Email: fmt.Sprint("User", i, "@x"), Name: strconv.Itoa(i)}
 				}
 				results, err := r.UpsertMany(ctx, rows[1:], target)
 				require.NoError(t, err)
-				assert.Equal(t, n-1, strings.Count(fmt.Sprint(results), "inserted"))
+				assert.Equal(t, n-1, strings.Count(fmt.Sprintf("%v", results), "inserted"))
 				want := rows[1]
 				for i := range rows {
 					rows[i].ID, rows[i].Email = 0, strings.ToUpper(rows[i].Email)
@@ -71,7 +73,7 @@ func TestUpsert_ConflictTargetsOfExpressionsAndIndexes(t *testing.T) {
 				results, err = byDefault.UpsertMany(ctx, rows, repo.DoNothing())
 				require.NoError(t, err)
 				assert.Equal(t, repo.Inserted, results[0])
-				assert.Equal(t, n-1, strings.Count(fmt.Sprint(results), "unchanged"))
+				assert.Equal(t, n-1, strings.Count(fmt.Sprintf("%v", results), "unchanged"))
 				assert.Equal(t, want, rows[1])
 			}
 
@@ -90,7 +92,7 @@ func TestUpsert_IndexOfColumnsIsTheirTarget(t *testing.T) {
 	r := newRepo[Soft, int64](t, m, "soft", repo.OnIndex("soft_name"))
 	rows := make([]Soft, 300)
 	for i := range rows {
-		rows[i] = Soft{Tenant: 1, Email: fmt.Sprint(i), Name: fmt.Sprint(i)}
+		rows[i] = Soft{Tenant: 1, Email: strconv.Itoa(i), Name: strconv.Itoa(i)}
 	}
 	require.NoError(t, second(r.UpsertMany(t.Context(), rows)))
 	require.NoError(t, second(r.Upsert(t.Context(), &Soft{Tenant: 1, Email: "x", Name: "1"})))

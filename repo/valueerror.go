@@ -3,6 +3,7 @@ package repo
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -191,8 +192,8 @@ func (d *descriptor) comparedColumn(sql string, parameter int) *column {
 // columnBefore returns the column before an operator, the last token of importance.
 func (d *descriptor) columnBefore(tokens []sqltext.Token) *column {
 	compared := false
-	for i := len(tokens) - 1; i >= 0; i-- {
-		switch token := tokens[i]; token.Kind {
+	for _, token := range slices.Backward(tokens) {
+		switch token.Kind {
 		case sqltext.Space, sqltext.Comment:
 		case sqltext.Operator:
 			compared = true

@@ -24,6 +24,7 @@ type Typed struct {
 	Attrs  map[string]*string `db:"attrs"`
 }
 
+//nolint:dupword // the column status has the type status
 const typedDDL = `create extension hstore; create type status as enum ('new', 'paid');
 	create table typed (id integer primary key, status status not null, small smallint not null, short varchar(3) not null, attrs hstore);
 	create table idents (id uuid primary key)`
@@ -132,14 +133,26 @@ func TestValueError_NamesColumnAndFieldInEveryCall(t *testing.T) {
 		call   func(ctx context.Context) error
 	}
 	for _, n := range []int{2, 5, 40, 300} {
-		tests[fmt.Sprint("CreateMany of ", n)] = test{"small", "", n - 1, func(ctx context.Context) error { return typed.CreateMany(ctx, many(wide, n)) }}
+		tests[fmt.Sprint("CreateMany of ", n)] = test{"small", "", n - 1, func(ctx context.Context) error {
+			return typed.CreateMany(ctx, many(wide, n))
+		}}
 		tests[fmt.Sprint("CreateMany, not encodable, of ", n)] = test{"attrs", "", n - 1, func(ctx context.Context) error {
 			return typed.CreateMany(ctx, many(Typed{Status: "new", Attrs: attrs}, n))
 		}}
-		tests[fmt.Sprint("CreateMany, refused, of ", n)] = test{"status", "22P02", n - 1, func(ctx context.Context) error { return typed.CreateMany(ctx, many(Typed{Status: secret}, n)) }}
-		tests[fmt.Sprint("UpsertMany of ", n)] = test{"small", "", n - 1, func(ctx context.Context) error { _, err := typed.UpsertMany(ctx, many(wide, n)); return err }}
-		tests[fmt.Sprint("UpdateMany of ", n)] = test{"small", "", n - 1, func(ctx context.Context) error { return typed.UpdateMany(ctx, many(wide, n)) }}
-		tests[fmt.Sprint("Import of ", n)] = test{"small", "", n - 1, func(ctx context.Context) error { _, err := typed.Import(ctx, each(many(wide, n))); return err }}
+		tests[fmt.Sprint("CreateMany, refused, of ", n)] = test{"status", "22P02", n - 1, func(ctx context.Context) error {
+			return typed.CreateMany(ctx, many(Typed{Status: secret}, n))
+		}}
+		tests[fmt.Sprint("UpsertMany of ", n)] = test{"small", "", n - 1, func(ctx context.Context) error {
+			_, err := typed.UpsertMany(ctx, many(wide, n))
+			return err
+		}}
+		tests[fmt.Sprint("UpdateMany of ", n)] = test{"small", "", n - 1, func(ctx context.Context) error {
+			return typed.UpdateMany(ctx, many(wide, n))
+		}}
+		tests[fmt.Sprint("Import of ", n)] = test{"small", "", n - 1, func(ctx context.Context) error {
+			_, err := typed.Import(ctx, each(many(wide, n)))
+			return err
+		}}
 		tests[fmt.Sprint("CopyMany, not encodable, of ", n)] = test{"attrs", "", n - 1, func(ctx context.Context) error {
 			_, err := typed.CopyMany(ctx, many(Typed{Status: "new", Attrs: attrs}, n))
 			return err

@@ -98,7 +98,8 @@ func (p scanDuration) Scan(src []byte, target any) error {
 	const day = 24 * time.Hour
 	days := time.Duration(v.Days) * day // at most 2^31 days, which may be too long
 	longest := time.Duration(math.MaxInt64)
-	if v.Days > int32(longest/day) || v.Days < -int32(longest/day) || v.Microseconds > longest.Microseconds() || v.Microseconds < -longest.Microseconds() {
+	tooManyDays := int64(v.Days) > int64(longest/day) || int64(v.Days) < -int64(longest/day)
+	if tooManyDays || v.Microseconds > longest.Microseconds() || v.Microseconds < -longest.Microseconds() {
 		return fmt.Errorf("cannot scan an interval of more than %d days into *time.Duration", longest/day)
 	}
 	rest := time.Duration(v.Microseconds) * time.Microsecond

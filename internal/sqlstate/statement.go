@@ -30,19 +30,19 @@ func WithConnLost(ctx context.Context, err error) error {
 	}
 	switch CauseOf(err) {
 	case Killed, Timeout, Refused:
-		return &connLost{err}
+		return &connLostError{err}
 	case None, DNS, TLS, Login, DatabaseMissing, StartingUp, ShuttingDown, ServerFull, ReadOnly, Unknown:
 	}
 	return err
 }
 
-type connLost struct{ err error }
+type connLostError struct{ err error }
 
-func (e *connLost) Error() string { return e.err.Error() }
+func (e *connLostError) Error() string { return e.err.Error() }
 
-func (e *connLost) Unwrap() error { return e.err }
+func (e *connLostError) Unwrap() error { return e.err }
 
-func (e *connLost) Is(target error) bool { return target == ErrConnLost }
+func (e *connLostError) Is(target error) bool { return target == ErrConnLost }
 
 // StatementError returns err with all that is known of a statement: see [WithContextError] and [WithConnLost].
 func StatementError(ctx context.Context, err error) error {

@@ -43,6 +43,6 @@ func TestStatementError_MarksLostConnections(t *testing.T) {
 	cancel()
 	require.NotErrorIs(t, sqlstate.StatementError(ended, io.ErrUnexpectedEOF), sqlstate.ErrConnLost)
 	for _, err := range []error{nil, pg("57P01", "terminating"), errors.New("a value"), context.Canceled} {
-		assert.Equal(t, err, sqlstate.StatementError(t.Context(), err)) //nolint:testifylint // the same error
+		assert.Equal(t, err, sqlstate.StatementError(t.Context(), err))
 	}
 }
