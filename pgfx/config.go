@@ -62,7 +62,7 @@ type Config struct {
 	// Default: statement_cache_capacity and description_cache_capacity of the URL, else 512. Off disables the cache.
 	StatementCache int `env:"STATEMENT_CACHE" json:"statement_cache,omitempty" koanf:"statement_cache" mapstructure:"statement_cache" yaml:"statement_cache,omitempty"`
 	// DisableFastCodecs leaves uuid, json, jsonb and timestamptz to pgx's codecs. The fast codecs allocate less and return
-	// the same values. Default: false.
+	// the same values. Exact reading of numbers and intervals (see [DB.Pool]) does not depend on it. Default: false.
 	DisableFastCodecs bool `env:"DISABLE_FAST_CODECS" json:"disable_fast_codecs,omitempty" koanf:"disable_fast_codecs" mapstructure:"disable_fast_codecs" yaml:"disable_fast_codecs,omitempty"`
 
 	// TLS configures encryption and certificates.

@@ -153,6 +153,10 @@ func (db *DB) Config() Config { return db.config }
 // Pool returns the pool: a plain *pgxpool.Pool for sqlc, River or hand-written pgx. It is the same value until the DB is
 // closed. Do not call its Close method, which waits without limit for connections in use; call [DB.Close].
 //
+// Its connections read two kinds of values exactly where pgx changes them. A number in json or jsonb is a json.Number if the Go
+// type is any, because a float64 rounds long numbers. An interval with months, or one that is too long,
+// cannot be read into a time.Duration; pgx counts 30 days for a month.
+//
 // A second pool that you make of a copy of its configuration (pgxpool.Pool.Config) connects in the same way, with the same
 // credentials, hooks and types. It has no gate, no validation by the DB and no part in the statistics, and DB.Close does not
 // close it. A connection that you take out of the pool with Hijack leaves all statistics and limits, and you close it.
