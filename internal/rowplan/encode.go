@@ -150,6 +150,32 @@ func (e *Encoder) Append(buf []byte, row unsafe.Pointer, boxed func(column int) 
 	return buf, -1, nil
 }
 
+// rounded returns the value that an INSERT sends for a column of real or real[]. An INSERT sends the binary form, for which pgx
+// rounds to the column's precision. In text pgx writes all digits, and the server refuses some numbers that are too small or too
+// large. Other values are returned unchanged.
+func (e *Encoder) rounded(oid uint32, value any) any {
+	switch oid {
+	case pgtype.Float4OID:
+		return throughBinary[*float32](e.types, oid, value)
+	case pgtype.Float4ArrayOID:
+		return throughBinary[pgtype.Array[*float32]](e.types, oid, value)
+	}
+	return value
+}
+
+// throughBinary converts a value to T by its binary form. It returns the value unchanged if it is NULL or has no binary form.
+func throughBinary[T any](types *pgtype.Map, oid uint32, value any) any {
+	binary, err := types.Encode(oid, pgtype.BinaryFormatCode, value, nil)
+	if err != nil || binary == nil {
+		return value
+	}
+	var converted T
+	if err := types.Scan(oid, pgtype.BinaryFormatCode, binary, &converted); err != nil {
+		return value
+	}
+	return converted
+}
+
 // appendText appends a row in the text format: values separated by tabs, in a line (PostgreSQL manual, "COPY", "Text Format").
 func (e *Encoder) appendText(buf []byte, boxed func(column int) any) ([]byte, int, error) {
 	start := len(buf)
@@ -167,6 +193,7 @@ func (e *Encoder) appendText(buf []byte, boxed func(column int) any) ([]byte, in
 			text = append(make([]byte, 0, len(value)), value...)
 		default:
 			var err error
+			value = e.rounded(e.columns[i].oid, value)
 			if text, err = e.types.Encode(e.columns[i].oid, pgtype.TextFormatCode, value, []byte{}); err != nil {
 				return buf[:start], i, err //nolint:wrapcheck // the caller wraps it with the column
 			}
