@@ -23,7 +23,7 @@ type quote struct {
 	Note   *string   `db:"note"`
 }
 
-func TestBulkWrites_StoreWhatCreateStoresInTypesThatTheDriverLacks(t *testing.T) {
+func TestBulkWrites_StoreTypesThatTheDriverLacks(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, "create domain day as date", `create table quotes (id bigint primary key, price money, mark pg_lsn,
 		path jsonpath, day day, weight real, series real[], note text)`)
