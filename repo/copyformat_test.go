@@ -32,7 +32,7 @@ func TestBulkWrites_StoreTypesThatTheDriverLacks(t *testing.T) {
 	east := time.Date(2024, 3, 1, 0, 30, 0, 0, time.FixedZone("+02:00", 7200))
 	text := "tab\tnewline\nbackslash\\ \\N"
 	var rows []quote
-	for i, weight := range []float64{5e-324, 1.1, 1e300, math.Inf(-1), math.NaN(), -0.0, math.MaxFloat32} {
+	for i, weight := range []float64{5e-324, 1.1, 1e300, math.Inf(-1), math.NaN(), math.Copysign(0, -1), math.MaxFloat32} {
 		rows = append(rows, quote{
 			int64(i), "12345.67", "16/B374D848", "$.a[*]", east, weight, []float64{weight, 0.1, 5e-324}, &text,
 		})
@@ -43,7 +43,7 @@ func TestBulkWrites_StoreTypesThatTheDriverLacks(t *testing.T) {
 		require.NoError(t, err)
 		return list
 	}
-	clear := func() {
+	reset := func() {
 		_, err := m.Exec(ctx, "truncate quotes")
 		require.NoError(t, err)
 	}
@@ -64,7 +64,7 @@ func TestBulkWrites_StoreTypesThatTheDriverLacks(t *testing.T) {
 			return quotes.UpdateMany(ctx, append([]quote(nil), rows...))
 		},
 	} {
-		clear()
+		reset()
 		require.NoError(t, write(), name)
 		assert.Equal(t, created, stored(), name)
 	}
