@@ -127,6 +127,9 @@ func (t *transaction) queueOwn(ctx context.Context, batch *pgx.Batch) error {
 	if t.settings.setsTimeouts() {
 		t.settings.queueTimeouts(ctx, batch)
 	}
+	if t.settings.values != nil {
+		t.settings.values.queue(batch)
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,6 +25,9 @@ import (
 type HTTPConfig struct {
 	// Options apply to every transaction. [Retry] has no effect, because a request body can't be read twice.
 	Options []Option
+	// RequestOptions returns further options for the transaction of one request, such as [Set] with the tenant of its user. If it
+	// returns an error, no transaction begins and OnError responds. Default: none.
+	RequestOptions func(r *http.Request) ([]Option, error)
 	// MaxRequest is the maximum size of a request body in bytes. The body is read before the transaction begins, so a slow client
 	// holds no connection. A larger body gets status 413. With pgfx.Off there is no limit, and the handler reads the body inside the
 	// transaction. Default: 1 MiB.
@@ -32,8 +36,8 @@ type HTTPConfig struct {
 	// more gets [ErrStreaming]. pgfx.Off buffers a body of any size. Default: 1 MiB.
 	MaxResponse int
 	// OnError responds to a request whose body could not be read, or whose transaction could not be begun or committed. The
-	// handler's own response is dropped. err is the error of [Manager.Do] or of reading the body. Default: [ErrorStatus] without
-	// details, with Retry-After for status 503. The error is logged in any case, see [Manager.Middleware].
+	// handler's own response is dropped. err is the error of [Manager.Do], of RequestOptions or of reading the body. Default:
+	// [ErrorStatus] without details, with Retry-After for status 503. The error is logged in any case, see [Manager.Middleware].
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
 }
 
@@ -67,18 +71,12 @@ func (m *Manager) Middleware(config HTTPConfig) func(http.Handler) http.Handler 
 	if config.OnError == nil {
 		config.OnError = respondWithError
 	}
-	write := append(append([]Option(nil), config.Options...), Retry(pgfx.RetryPolicy{MaxAttempts: 1}))
-	read := append(append([]Option(nil), write...), ReadOnly())
 	sampled := m.logger.WithOptions(zap.AddStacktrace(zap.FatalLevel), zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0)
 	}))
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			opts := write
-			if r.Method == http.MethodGet || r.Method == http.MethodHead {
-				opts = read
-			}
-			if err := m.serve(w, r, next, &config, opts); err != nil {
+			if err := m.serve(w, r, next, &config); err != nil {
 				m.logFailedRequest(sampled, r, err)
 				config.OnError(w, r, err)
 			}
@@ -90,7 +88,11 @@ func (m *Manager) Middleware(config HTTPConfig) func(http.Handler) http.Handler 
 var errHandlerFailed = errors.New("txn: the handler responded with an error status")
 
 // serve serves a request, unless it returns an error.
-func (m *Manager) serve(w http.ResponseWriter, r *http.Request, next http.Handler, config *HTTPConfig, opts []Option) error {
+func (m *Manager) serve(w http.ResponseWriter, r *http.Request, next http.Handler, config *HTTPConfig) error {
+	opts, err := config.options(r)
+	if err != nil {
+		return err
+	}
 	if config.MaxRequest != pgfx.Off && r.Body != nil && r.Body != http.NoBody {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(config.MaxRequest)))
 		if err != nil {
@@ -100,7 +102,7 @@ func (m *Manager) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	response := &bufferedResponse{ResponseWriter: w, header: w.Header().Clone(), maxBody: config.MaxResponse}
-	err := m.Do(r.Context(), func(ctx context.Context) error {
+	err = m.Do(r.Context(), func(ctx context.Context) error {
 		next.ServeHTTP(response, r.WithContext(ctx))
 		switch {
 		case response.streamed:
@@ -115,6 +117,23 @@ func (m *Manager) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		return nil
 	}
 	return err
+}
+
+// options returns the options for the transaction of a request.
+func (c *HTTPConfig) options(r *http.Request) ([]Option, error) {
+	opts := slices.Clone(c.Options)
+	if c.RequestOptions != nil {
+		own, err := c.RequestOptions(r)
+		if err != nil {
+			return nil, fmt.Errorf("txn: options of the request: %w", err)
+		}
+		opts = append(opts, own...)
+	}
+	opts = append(opts, Retry(pgfx.RetryPolicy{MaxAttempts: 1}))
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		opts = append(opts, ReadOnly())
+	}
+	return opts, nil
 }
 
 // requestBodyError is the error of reading a request body.

@@ -27,6 +27,7 @@ type settings struct {
 	statementTimeout time.Duration
 	lockTimeout      time.Duration
 	idleTimeout      time.Duration
+	values           *settingValue // of Set
 
 	withinDeadline bool
 	propagation    propagation
@@ -150,6 +151,9 @@ func (s *settings) mismatch(wanted *settings) error {
 	if wanted.withinDeadline && !s.withinDeadline {
 		running := formatTimeout(s.statementTimeout)
 		return &OptionMismatchError{Option: "statement timeout", Running: running, Wanted: "the context's deadline"}
+	}
+	if wanted.values != nil {
+		return s.values.mismatch(wanted.values)
 	}
 	return nil
 }

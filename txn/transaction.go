@@ -69,10 +69,10 @@ func (m *Manager) begin(ctx context.Context, s *settings, attempt int) (*transac
 	return t, nil
 }
 
-// sendBegin sends BEGIN, the server's timeouts and what is needed to resolve the commit in one round trip.
+// sendBegin sends BEGIN, the settings of the transaction and what is needed to resolve the commit in one round trip.
 func (t *transaction) sendBegin(ctx context.Context) (err error) {
 	conn, s := t.conn.Conn(), t.settings
-	if !s.setsTimeouts() && !s.resolvesCommit() {
+	if !s.setsTimeouts() && !s.resolvesCommit() && s.values == nil {
 		t.tx, err = conn.BeginTx(ctx, s.mode)
 		return err //nolint:wrapcheck // begin wraps it
 	}
@@ -85,6 +85,9 @@ func (t *transaction) sendBegin(ctx context.Context) (err error) {
 		if t.identity, err = t.m.resolver.queueIdentity(ctx, conn, s.resolution, batch); err != nil {
 			return err
 		}
+	}
+	if s.values != nil { // last, because the statements before need the rights of the login user
+		s.values.queue(batch)
 	}
 	results := conn.SendBatch(ctx, batch)
 	err = results.Close()
