@@ -1,5 +1,6 @@
 // Package examples contains runnable programs. Each needs only an installed PostgreSQL:
 //
 //	go run ./examples/quickstart
+//	go run ./examples/gettingstarted
 //	go run ./examples/validation
 package examples
