@@ -31,7 +31,7 @@ import (
 func BenchmarkRecovery(b *testing.B) {
 	head := []string{
 		"fault", "lasts", "deadline", "pool", "first success", "all callers", "longest call", "median failure", "failures", "dials",
-		"dials/s",
+		"dials/s down", "dials/s at most",
 	}
 	rows := [][]string{head, slices.Repeat([]string{"---"}, len(head))}
 	complete := true
@@ -86,6 +86,7 @@ type fault struct {
 type outage struct {
 	url     string
 	connect func(context.Context, *pgx.ConnConfig) error // before each connection of either pool
+	opts    []pgfx.Option                                // of the pool of this library alone
 	begin   func(pools []*pgxpool.Pool)
 	end     func()
 }
@@ -270,12 +271,41 @@ func (s *side) figures(began, counted time.Time) []string {
 	if len(failures) > 0 {
 		median = rounded(failures[len(failures)/2])
 	}
-	dials, mostDials := 0, 0
-	for _, log := range s.dials {
-		n, most := log.since(began)
-		dials, mostDials = dials+n, max(mostDials, most)
+	return append([]string{first, all, rounded(longest), median, strconv.Itoa(len(failures))}, s.dialFigures(began, counted)...)
+}
+
+// dialFigures returns the last three columns, which count dials. The second counts those of one application within one second,
+// before its first success. The third counts those of all applications within one second. s.mu must be held.
+func (s *side) dialFigures(began, counted time.Time) []string {
+	var dials []time.Time
+	mostDown := 0
+	for app, log := range s.dials {
+		up, found := time.Time{}, false
+		for caller := app; caller < len(s.calls); caller += len(s.pools) {
+			if first, ok := firstSuccess(s.calls[caller], counted); ok && (!found || counted.Add(first).Before(up)) {
+				up, found = counted.Add(first), true
+			}
+		}
+		own := log.since(began)
+		dials = append(dials, own...)
+		if found {
+			own = slices.DeleteFunc(own, up.Before)
+		}
+		mostDown = max(mostDown, mostInSecond(own))
 	}
-	return []string{first, all, rounded(longest), median, strconv.Itoa(len(failures)), strconv.Itoa(dials), strconv.Itoa(mostDials)}
+	slices.SortFunc(dials, time.Time.Compare)
+	return []string{strconv.Itoa(len(dials)), strconv.Itoa(mostDown), strconv.Itoa(mostInSecond(dials))}
+}
+
+// mostInSecond returns the largest number of times within one second. The times must be sorted.
+func mostInSecond(times []time.Time) (most int) {
+	for first, i := 0, 0; i < len(times); i++ {
+		for times[i].Sub(times[first]) >= time.Second {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
 }
 
 // dialLog notes when a pool and its monitor dialed.
@@ -290,18 +320,11 @@ func (l *dialLog) add() {
 	l.dials = append(l.dials, time.Now())
 }
 
-// since returns the number of dials since began, and the largest number within one second.
-func (l *dialLog) since(began time.Time) (n, mostInSecond int) {
+// since returns the times of the dials since began.
+func (l *dialLog) since(began time.Time) []time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	dials := slices.DeleteFunc(slices.Clone(l.dials), began.After)
-	for first, i := 0, 0; i < len(dials); i++ {
-		for dials[i].Sub(dials[first]) >= time.Second {
-			first++
-		}
-		mostInSecond = max(mostInSecond, i-first+1)
-	}
-	return len(dials), mostInSecond
+	return slices.DeleteFunc(slices.Clone(l.dials), began.After)
 }
 
 func rounded(d time.Duration) string {
@@ -337,7 +360,8 @@ func (s *side) dialed(o outage) func(context.Context, *pgx.ConnConfig) error {
 func openMonitored(b *testing.B, o outage, s *side) *pgxpool.Pool {
 	b.Helper()
 	s.name = "**rdsfx**"
-	db, err := pgfx.Open(pgfx.Config{URL: o.url, Pool: pgfx.PoolConfig{MaxConns: s.conns}}, pgfx.WithBeforeConnect(s.dialed(o)))
+	db, err := pgfx.Open(pgfx.Config{URL: o.url, Pool: pgfx.PoolConfig{MaxConns: s.conns}},
+		append([]pgfx.Option{pgfx.WithBeforeConnect(s.dialed(o))}, o.opts...)...)
 	require.NoError(b, err)
 	monitor, err := health.NewMonitor(db)
 	require.NoError(b, err)
