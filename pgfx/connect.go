@@ -131,11 +131,15 @@ func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
 		}
 		cc.Password = password
 	}
-	tracer := cc.Tracer
+	tracer, mode := cc.Tracer, cc.DefaultQueryExecMode
 	for _, hook := range db.options.beforeConnect {
 		if err := hook(ctx, cc); err != nil {
 			return fmt.Errorf("pgfx: before connect: %w", err)
 		}
+	}
+	if cc.DefaultQueryExecMode != mode { // repositories and transaction poolers depend on it
+		return fmt.Errorf("pgfx: before connect: a function of WithBeforeConnect sets DefaultQueryExecMode to %q: set Config.ExecMode instead",
+			cc.DefaultQueryExecMode)
 	}
 	cc.Tracer = tracer // the pool depends on its own; WithTracer adds others
 	db.addCanceler(cc)

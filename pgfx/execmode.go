@@ -35,10 +35,11 @@ const (
 	// on a direct connection if Config.StatementCache is Off.
 	ExecDescribe ExecMode = "describe_exec"
 	// ExecUntyped takes one round trip and caches nothing. Types of arguments are guessed from their Go types, and values are
-	// sent as text. It is the default behind a transaction pooler if Config.StatementCache is Off.
+	// sent as text. A repository doesn't guess: it fetches the types in one more round trip. It is the default behind a transaction
+	// pooler if Config.StatementCache is Off.
 	ExecUntyped ExecMode = "exec"
-	// ExecSimple uses the simple protocol: quoted arguments become part of the statement's text. Use it for servers and
-	// poolers without the extended protocol.
+	// ExecSimple uses the simple protocol: quoted arguments become part of the statement's text, with the types of
+	// ExecUntyped. Use it for servers and poolers without the extended protocol, which repositories need.
 	ExecSimple ExecMode = "simple_protocol"
 )
 

@@ -1,6 +1,7 @@
 package pgfx_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -96,4 +97,15 @@ func TestConfig_ValidateExecModeAndPooler(t *testing.T) {
 			require.Equal(t, test.want, onlyProblem(t, test.config.Validate()))
 		})
 	}
+}
+
+func TestExecMode_CanNotBeChangedByAHook(t *testing.T) {
+	t.Parallel()
+	change := func(_ context.Context, cc *pgx.ConnConfig) error {
+		cc.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+		return nil
+	}
+	db := open(t, serverConfig(), pgfx.WithBeforeConnect(change))
+	_, err := db.Connect(t.Context(), "test")
+	require.ErrorContains(t, err, `sets DefaultQueryExecMode to "simple protocol": set Config.ExecMode instead`)
 }

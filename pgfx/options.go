@@ -89,7 +89,7 @@ func WithLogger(logger *zap.Logger) Option {
 // WithBeforeConnect adds a function that may change the configuration of each new connection, in the pool and outside it. Use
 // it to set credentials, a TLS configuration or a dialer. Its changes take precedence over the [Config]. Functions
 // run in the order in which they were added. An error fails the attempt to connect. ctx ends with the attempt. fn must be
-// safe for concurrent use and must not set the tracer; use [WithTracer].
+// safe for concurrent use and must not set the tracer; use [WithTracer]. It can't change the exec mode; set [Config.ExecMode].
 func WithBeforeConnect(fn func(context.Context, *pgx.ConnConfig) error) Option {
 	return Option{apply: func(o *options) { o.beforeConnect = append(o.beforeConnect, fn) }}
 }

@@ -77,6 +77,8 @@ type batchCall struct {
 	tx   *txn.Manager
 	d    *descriptor
 	op   string
+	// untyped is that of the repository.
+	untyped bool
 	// prepare is called before anything is sent and completes the statements; may be nil.
 	prepare    func(ctx context.Context) error
 	statements []batchStatement
@@ -237,15 +239,17 @@ func (b *Batch) sendOnce(ctx context.Context, tx *txn.Manager) (int, error) {
 }
 
 func (b *Batch) queue(batch *pgx.Batch) {
+	describe := newDescriber(b.calls[0].untyped) // the mode of the database
 	for _, c := range b.calls {
 		for _, s := range c.statements {
-			batch.Queue(s.sql, s.args...)
+			describe.queue(batch, s.sql, s.args)
 		}
 	}
 }
 
 // read reads the results. The first result is the position of the call to which the error belongs, -1 if it concerns all.
 func (b *Batch) read(results pgx.BatchResults) (int, error) {
+	position := 0
 	for i, c := range b.calls {
 		for statement := range c.statements {
 			rows, err := results.Query() //nolint:rowserrcheck // read sees to it
@@ -253,6 +257,10 @@ func (b *Batch) read(results pgx.BatchResults) (int, error) {
 				err = c.read(statement, rows)
 			}
 			if err != nil {
+				if at := unsent(position, err); at != position {
+					i, statement = b.statementAt(at)
+					c = b.calls[i]
+				}
 				index := b.failedCall(i, err)
 				if index == i {
 					err = c.nameParameter(err, &c.statements[statement])
@@ -262,9 +270,21 @@ func (b *Batch) read(results pgx.BatchResults) (int, error) {
 				}
 				return index, err
 			}
+			position++
 		}
 	}
 	return -1, nil
+}
+
+// statementAt returns the positions of a statement's call and of the statement in it.
+func (b *Batch) statementAt(position int) (call, statement int) {
+	for i, c := range b.calls {
+		if position < len(c.statements) {
+			return i, position
+		}
+		position -= len(c.statements)
+	}
+	return 0, 0
 }
 
 // failedCall returns the position of the call to which an error belongs that occurred at the results of the call at index. It is

@@ -180,7 +180,7 @@ func (q BatchRepository[T, K]) row(name, sql string, args []any, err error) *Res
 // newCall adds a call to the batch.
 func newCall[V, T, K any](q BatchRepository[T, K], name, op string) (*Result[V], *batchCall) {
 	result := &Result[V]{err: errNotSent}
-	c := &batchCall{name: name + " of " + q.r.d.label, tx: q.r.tx, d: q.r.d, op: op, fail: result.fail}
+	c := &batchCall{name: name + " of " + q.r.d.label, tx: q.r.tx, d: q.r.d, op: op, untyped: q.r.untyped, fail: result.fail}
 	q.b.add(c)
 	return result, c
 }

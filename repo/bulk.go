@@ -271,10 +271,10 @@ func (w *bulkWrite[T, K]) send(ctx context.Context, statements []bulkStatement) 
 
 // sendOnce sends statements once. failed is the position of the failed statement, -1 if the error concerns all.
 func (w *bulkWrite[T, K]) sendOnce(ctx context.Context, statements []bulkStatement) (failed int, err error) {
-	batch := &pgx.Batch{}
+	batch, describe := &pgx.Batch{}, newDescriber(w.repository.untyped)
 	for i := range statements {
 		s := &statements[i]
-		batch.Queue(s.sql, s.appendArgs(make([]any, 0, s.args), s.row)...)
+		describe.queue(batch, s.sql, s.appendArgs(make([]any, 0, s.args), s.row))
 	}
 	results := w.repository.tx.SendBatch(ctx, batch)
 	for i := range statements {
@@ -286,7 +286,7 @@ func (w *bulkWrite[T, K]) sendOnce(ctx context.Context, statements []bulkStateme
 			if closing := results.Close(); closing != nil && isReadError(err) {
 				err = closing // otherwise the error that matters is the first
 			}
-			return i, err
+			return unsent(i, err), err
 		}
 	}
 	return -1, results.Close() //nolint:wrapcheck // the caller wraps it with the operation

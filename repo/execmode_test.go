@@ -102,11 +102,9 @@ func TestWrites_StoreTheSameInEveryExecMode(t *testing.T) {
 		"with a tracer":    {traced: true},
 		"stock codecs":     {config: pgfx.Config{DisableFastCodecs: true}},
 		"cache describe":   {config: pgfx.Config{ExecMode: pgfx.ExecCacheDescribe}},
+		"describe":         {config: pgfx.Config{ExecMode: pgfx.ExecDescribe}},
+		"exec":             {config: pgfx.Config{ExecMode: pgfx.ExecUntyped}},
 		"simple protocol":  {config: pgfx.Config{ExecMode: pgfx.ExecSimple}},
-		"mode set on the connection": {opts: []pgfx.Option{pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
-			cc.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-			return nil
-		})}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

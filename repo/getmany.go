@@ -113,13 +113,13 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 
 // readEach sends one statement per key, all in one round trip. missing are the positions of the keys without a row.
 func (r *Repository[T, K]) readEach(ctx context.Context, keys []K, opts []QueryOption) (found []T, missing []int, err error) {
-	batch := &pgx.Batch{}
+	batch, describe := &pgx.Batch{}, newDescriber(r.untyped)
 	for _, key := range keys {
 		sql, args, err := r.keyStatement(key, opts)
 		if err != nil {
 			return nil, nil, err
 		}
-		batch.Queue(sql, args...)
+		describe.queue(batch, sql, args)
 	}
 	err = retryRead(ctx, r.tx, func() error {
 		return retryStale(ctx, r.tx, func() (refused bool, err error) {

@@ -63,22 +63,24 @@ func (r *Repository[T, K]) insertRows(ctx context.Context, op string, layout []b
 	if err != nil {
 		return err
 	}
-	sql, batch := r.d.compileInsert(live, layout), &pgx.Batch{}
+	sql, batch, describe := r.d.compileInsert(live, layout), &pgx.Batch{}, newDescriber(r.untyped)
 	for {
 		row, err := next()
 		if err == errNoMoreRows { //nolint:errorlint // it is never wrapped
 			break
 		}
-		batch.Queue(sql, r.d.insertArgs(live, make([]any, 0, len(layout)), row, layout)...)
+		describe.queue(batch, sql, r.d.insertArgs(live, make([]any, 0, len(layout)), row, layout))
 	}
-	if err := r.checkEncodable(ctx, op, layout, position, batch); err != nil {
-		return err
+	if !r.untyped {
+		if err := r.checkEncodable(ctx, op, layout, position, batch); err != nil {
+			return err
+		}
 	}
 	results := r.tx.SendBatch(ctx, batch)
 	for number := range batch.Len() {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close() // the error that matters is the first
-			return r.d.wrapRow(op, nameArgument(err, r.d.argColumns(layout)), position(number), "")
+			return r.d.wrapRow(op, nameArgument(err, r.d.argColumns(layout)), position(unsent(number, err)), "")
 		}
 	}
 	return r.wrap(op, results.Close())

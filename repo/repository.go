@@ -23,6 +23,8 @@ import (
 type Repository[T, K any] struct {
 	tx *txn.Manager
 	d  *descriptor
+	// untyped is set if the exec mode describes no statements (see describer).
+	untyped bool
 }
 
 // New returns a repository for a table, whose name may include the schema. The name is quoted, so case matters.
@@ -47,7 +49,7 @@ func newRepository[T, K any](m *txn.Manager, model Model) (*Repository[T, K], er
 		return nil, fmt.Errorf("repo: %s: WithDatabase(%q) differs from the transaction manager's database %q", model.Table(), want, have)
 	}
 	registerConstraints(m, model.d)
-	return &Repository[T, K]{tx: m, d: model.d}, nil
+	return &Repository[T, K]{tx: m, d: model.d, untyped: isUntyped(m)}, nil
 }
 
 // Model describes the repository's table.
@@ -82,7 +84,7 @@ func (r *Repository[T, K]) keyArgs(args []any, key K) []any {
 
 // exec runs a statement and returns the number of rows it has changed.
 func (r *Repository[T, K]) exec(ctx context.Context, sql string, args []any) (int64, error) {
-	tag, err := r.tx.Exec(ctx, sql, args...)
+	tag, err := r.tx.Exec(ctx, sql, newDescriber(r.untyped).args(args)...)
 	if err != nil {
 		err = r.d.nameParameter(explainSend(ctx, r.tx, sql, args, err), sql)
 	}

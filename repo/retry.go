@@ -45,7 +45,7 @@ func isStaleStatement(err error) bool {
 // query runs a query and passes its rows to read, which must close them.
 func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
 	for attempt := 1; ; attempt++ {
-		rows, err := r.tx.Query(ctx, sql, args...) //nolint:rowserrcheck // read checks it
+		rows, err := r.tx.Query(ctx, sql, newDescriber(r.untyped).args(args)...) //nolint:rowserrcheck // read checks it
 		sent := err == nil
 		if sent {
 			err = read(rows)
@@ -63,9 +63,10 @@ func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, re
 }
 
 // isRefusedValue reports whether an error of Query may come from the driver, which could not encode an argument. Query doesn't
-// wait for the server unless the statement has to be prepared first, so it was not executed, except in the simple protocol.
+// wait for the server unless the statement has to be prepared first, so it was not executed, except in the simple protocol. In the
+// exec modes that describe no statements, no description is outdated (see describer).
 func (r *Repository[T, K]) isRefusedValue(err error) bool {
-	return mayBeEncoding(err) && r.tx.DB().Pool().Config().ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
+	return mayBeEncoding(err) && !r.untyped
 }
 
 // queryIdempotent is like query, for a statement that only reads. If the connection is lost outside a transaction, it retries

@@ -25,7 +25,7 @@ func mayBeEncoding(err error) bool {
 // explainSend returns a ValueError if sending a statement failed because an argument can't be encoded, else err. It encodes
 // the arguments once more to find out, for which it needs a round trip: only the server has the parameters' types.
 func explainSend(ctx context.Context, q Querier, sql string, args []any, err error) error {
-	if len(args) == 0 || !mayBeEncoding(err) {
+	if _, explained := errors.AsType[*unsentError](err); explained || len(args) == 0 || !mayBeEncoding(err) {
 		return err
 	}
 	value := &ValueError{err: err}

@@ -28,7 +28,7 @@ func (w *bulkWrite[T, K]) stagedUpdate(ctx context.Context) error {
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(s.lock(d))
-	batch.Queue(s.update(d), d.clockArgs(nil, d.clock != nil && d.updated >= 0)...)
+	newDescriber(w.repository.untyped).queue(batch, s.update(d), d.clockArgs(nil, d.clock != nil && d.updated >= 0))
 	batch.Queue(s.drop())
 	return w.runStaged(ctx, batch, 1, func(rows pgx.Rows) error { return w.readNumbered(rows, w.matcher.rows) })
 }

@@ -207,16 +207,17 @@ func (d *descriptor) keyFields() []*column {
 }
 
 func (r *Repository[T, K]) deleteBatch(ctx context.Context, keys []K, positions []int) (int64, error) {
-	batch := &pgx.Batch{}
+	batch, describe := &pgx.Batch{}, newDescriber(r.untyped)
 	for _, i := range positions {
-		batch.Queue(r.d.statements.deleteRow, r.d.clockArgs(r.keyArgs(nil, keys[i]), r.d.softDelete >= 0 && r.d.usesClock(true))...)
+		describe.queue(batch, r.d.statements.deleteRow, r.d.clockArgs(r.keyArgs(nil, keys[i]), r.d.softDelete >= 0 && r.d.usesClock(true)))
 	}
 	var deleted int64
 	results := r.tx.SendBatch(ctx, batch)
-	for _, i := range positions {
+	for number := range positions {
 		tag, err := results.Exec()
 		if err != nil {
 			_ = results.Close() // the error that matters is the first
+			i := positions[unsent(number, err)]
 			if unencodable(err) {
 				return 0, err //nolint:wrapcheck // see explainDelete
 			}

@@ -150,15 +150,24 @@ func (e *Encoder) Append(buf []byte, row unsafe.Pointer, boxed func(column int) 
 	return buf, -1, nil
 }
 
+// EncodeText encodes an argument as text, nil for NULL. The server reads the text as the value that pgx sends for a parameter of
+// this type. Errors are pgx's.
+func EncodeText(types *pgtype.Map, oid uint32, value any) ([]byte, error) {
+	if text, ok := value.(string); ok {
+		return append(make([]byte, 0, len(text)), text...), nil
+	}
+	return types.Encode(oid, pgtype.TextFormatCode, rounded(types, oid, value), []byte{}) //nolint:wrapcheck // the caller wraps it
+}
+
 // rounded returns the value that an INSERT sends for a column of real or real[]. An INSERT sends the binary form, for which pgx
 // rounds to the column's precision. In text pgx writes all digits, and the server refuses some numbers that are too small or too
 // large. Other values are returned unchanged.
-func (e *Encoder) rounded(oid uint32, value any) any {
+func rounded(types *pgtype.Map, oid uint32, value any) any {
 	switch oid {
 	case pgtype.Float4OID:
-		return throughBinary[*float32](e.types, oid, value)
+		return throughBinary[*float32](types, oid, value)
 	case pgtype.Float4ArrayOID:
-		return throughBinary[pgtype.Array[*float32]](e.types, oid, value)
+		return throughBinary[pgtype.Array[*float32]](types, oid, value)
 	}
 	return value
 }
@@ -187,16 +196,9 @@ func (e *Encoder) appendText(buf []byte, boxed func(column int) any) ([]byte, in
 			buf = strconv.AppendUint(buf, e.rows, 10)
 			continue
 		}
-		var text []byte
-		switch value := boxed(i).(type) {
-		case string:
-			text = append(make([]byte, 0, len(value)), value...)
-		default:
-			var err error
-			value = e.rounded(e.columns[i].oid, value)
-			if text, err = e.types.Encode(e.columns[i].oid, pgtype.TextFormatCode, value, []byte{}); err != nil {
-				return buf[:start], i, err //nolint:wrapcheck // the caller wraps it with the column
-			}
+		text, err := EncodeText(e.types, e.columns[i].oid, boxed(i))
+		if err != nil {
+			return buf[:start], i, err
 		}
 		if text == nil {
 			buf = append(buf, `\N`...)
