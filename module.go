@@ -103,6 +103,7 @@ type params struct {
 	TxOptions      []txn.ManagerOption `group:"txn.options"`
 	Models         []repo.Model        `group:"repo.models"`
 	SchemaPolicies []SchemaPolicy      `group:"rdsfx.schema"`
+	Extensions     []Extension         `group:"rdsfx.extensions"`
 }
 
 // newFxDatabase opens a database and appends its hooks. The stop hook comes first: Fx does not run the stop hook that belongs to
@@ -118,9 +119,15 @@ func newFxDatabase(p params) (fxDatabase, error) {
 		p.logError("database not configured", err)
 		return fxDatabase{}, err
 	}
+	detach, err := attach(d, p.Extensions)
+	if err != nil {
+		p.logError("database not configured", err)
+		return fxDatabase{}, errors.Join(err, d.Close(context.Background())) // no connection exists yet, so Close cannot block
+	}
 	p.Lifecycle.Append(fx.StopHook(func(ctx context.Context) error {
 		ctx, cancel := deadline.WithMargin(ctx) // for the stop hooks that run after this one
 		defer cancel()
+		defer detach()
 		return d.Close(ctx)
 	}))
 	if name == slices.Min(p.Databases) { // one database logs for all

@@ -151,7 +151,21 @@ func TestMonitor_NoticesLostServerAtOnce(t *testing.T) {
 	require.NoError(t, up.Err)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
 	require.NoError(t, err, "the first statement after the recovery succeeds")
-	assert.Equal(t, 1, monitor.Status().Resets)
+	status := monitor.Status()
+	assert.Equal(t, 1, status.Resets)
+	assert.Equal(t, map[health.ResetReason]int{status.LastReset: 1}, status.ResetsByReason)
+	changes := 0
+	for _, transition := range status.History {
+		if transition.From != transition.To {
+			changes++
+			assert.Positive(t, status.Transitions[transition.To])
+		}
+	}
+	counted := 0
+	for _, n := range status.Transitions {
+		counted += n
+	}
+	assert.Equal(t, changes, counted)
 	assert.Equal(t, health.ResetRecovered, monitor.Status().LastReset)
 	assert.Len(t, monitor.Status().History, 3)
 

@@ -169,7 +169,7 @@ func (m *Monitor) publish(d decision, p recoveryPlan, result ProbeResult, server
 	s := &m.status
 	s.State, s.Cause, s.Reasons, s.Err, s.Demoted = d.to, d.cause, d.reasons, t.Err, d.demoted
 	if d.from != d.to {
-		s.Since = now
+		s.Since, s.Transitions = now, incremented(s.Transitions, d.to)
 	}
 	if !result.At.IsZero() {
 		s.LastProbe = result
@@ -179,7 +179,7 @@ func (m *Monitor) publish(d decision, p recoveryPlan, result ProbeResult, server
 	}
 	if p.reset != "" {
 		s.Resets++
-		s.LastReset = p.reset
+		s.LastReset, s.ResetsByReason = p.reset, incremented(s.ResetsByReason, p.reset)
 	}
 	if d.changed() {
 		s.History = appendHistory(s.History, t)

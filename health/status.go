@@ -2,6 +2,7 @@ package health
 
 import (
 	"encoding/json"
+	"maps"
 	"time"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
@@ -38,8 +39,12 @@ type Status struct {
 	// Pool describes the pool at the time of the snapshot.
 	Pool pgfx.PoolStats `json:"pool"`
 	// Resets counts how often the monitor has recycled the pool's connections. LastReset is the reason of the last time.
-	Resets    int         `json:"resets"`
-	LastReset ResetReason `json:"last_reset,omitempty"`
+	// ResetsByReason has the count of each reason. Snapshots share it: do not change it.
+	Resets         int                 `json:"resets"`
+	LastReset      ResetReason         `json:"last_reset,omitempty"`
+	ResetsByReason map[ResetReason]int `json:"resets_by_reason,omitempty"`
+	// Transitions counts the transitions into each state from another one. Snapshots share it: do not change it.
+	Transitions map[State]int `json:"transitions,omitempty"`
 	// EndedBackends counts the backends of lost connections that the monitor has ended, so that they release their locks.
 	EndedBackends int `json:"ended_backends"`
 	// DroppedTransitions counts the transitions that subscribers lost because they were too slow.
@@ -116,6 +121,16 @@ func textOf(err error) jsonError {
 		return jsonError{}
 	}
 	return jsonError{err.Error()}
+}
+
+// incremented returns a copy of counts in which the count of key is one higher. Status hands counts out without copying them.
+func incremented[K comparable](counts map[K]int, key K) map[K]int {
+	counts = maps.Clone(counts)
+	if counts == nil {
+		counts = make(map[K]int)
+	}
+	counts[key]++
+	return counts
 }
 
 const historyLength = 32

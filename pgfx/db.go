@@ -48,6 +48,7 @@ type DB struct {
 	validateTimeout   time.Duration // 0: connections are not validated
 	validateAfterIdle time.Duration
 	generation        atomic.Int64 // counts the resets of the pool
+	validationResets  atomic.Int64
 	connectFailure    atomic.Pointer[connectFailure]
 
 	started, initialized, closed atomic.Bool
@@ -115,7 +116,8 @@ func open(resolved resolvedConfig, own options) (*DB, error) {
 	db.stats = poolstats.New(poolstats.Config{
 		Disabled: config.Stats.Disabled, Slow: orElse(config.Stats.Slow, 0), LongLease: orElse(config.Stats.LongLease, 0),
 		Statements: max(config.Stats.Statements, 0), Log: config.Stats.Log, Logger: db.logger, OnError: db.statementFailed,
-		CheckedOut: func() int { return int(db.pool.Stat().AcquiredConns()) },
+		OnExecution: db.statementEnded,
+		CheckedOut:  func() int { return int(db.pool.Stat().AcquiredConns()) },
 	})
 
 	poolConfig.BeforeConnect = db.beforeConnect

@@ -17,8 +17,11 @@ type Gate struct {
 	closed atomic.Pointer[UnavailableError] // nil while the gate is open
 
 	mu sync.Mutex // held while closed changes
-	// setupDone is set once the setup steps have run.
-	setupDone bool
+	// setupDone is set once the setup steps have run, at setupEnded.
+	setupDone  bool
+	setupEnded time.Time
+	// closedFor is the sum of the times for which the gate was closed after the setup.
+	closedFor time.Duration
 }
 
 // Open lets acquires and dials pass. It does not open the gate of a DB that was closed. Until the setup steps have run, it lets
@@ -30,6 +33,7 @@ func (g *Gate) Open() {
 	switch {
 	case current == nil || current.Cause == ErrClosed: //nolint:errorlint // the sentinel itself, set by DB.Close
 	case g.setupDone:
+		g.closedFor += g.closedSinceSetup(current)
 		g.closed.Store(nil)
 	case !errors.Is(current.Cause, ErrSetupNotFinished):
 		g.closed.Store(&UnavailableError{Cause: ErrSetupNotFinished, Since: current.Since})
@@ -40,10 +44,26 @@ func (g *Gate) Open() {
 func (g *Gate) finishSetup() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.setupDone = true
+	g.setupDone, g.setupEnded = true, time.Now()
 	if current := g.closed.Load(); current != nil && errors.Is(current.Cause, ErrSetupNotFinished) {
 		g.closed.Store(nil)
 	}
+}
+
+// closedTime returns for how long the gate has been closed since the setup steps have run, in total.
+func (g *Gate) closedTime() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	total := g.closedFor
+	if current := g.closed.Load(); current != nil && g.setupDone {
+		total += g.closedSinceSetup(current)
+	}
+	return total
+}
+
+// closedSinceSetup returns for how long the gate has been closed without a break since the setup. The caller holds g.mu.
+func (g *Gate) closedSinceSetup(current *UnavailableError) time.Duration {
+	return min(time.Since(current.Since), time.Since(g.setupEnded))
 }
 
 // setupKey is the key of a context value that holds the DB whose setup steps run with the context.

@@ -10,13 +10,15 @@ import (
 )
 
 // Internals is for packages that extend the pool, such as health and txn. It reports failures, guards acquires, opens and closes
-// the gate, and finds stalled statements. Applications need none of it.
+// the gate, finds stalled statements, and notifies observers of traffic. Applications need none of it.
 //
 // An Internals is safe for concurrent use.
 type Internals struct {
 	db       *DB
 	failures subscribers[func(error)]
 	guards   subscribers[func(context.Context) error]
+
+	observers subscribers[Observer]
 }
 
 // Internals returns the part of db that packages which extend the pool need. It is the same value on every call.

@@ -19,6 +19,8 @@ type Stats struct {
 	Connect DurationStats `json:"connect"`
 	// Retries counts the retries that follow [DB.RetryPolicy].
 	Retries RetryStats `json:"retries"`
+	// GateClosed is how long the gate has refused all work since the setup steps have run, in total.
+	GateClosed time.Duration `json:"gate_closed"`
 	// Uptime is the time since the DB was opened.
 	Uptime time.Duration `json:"uptime"`
 }
@@ -43,14 +45,16 @@ type PoolStats struct {
 	Connecting int `json:"connecting"` // connections that are being opened
 	Waiting    int `json:"waiting"`    // acquires in progress
 
-	Acquired        int64 `json:"acquired"`         // acquires that succeeded
-	AcquireErrors   int64 `json:"acquire_errors"`   // acquires that failed, including timeouts
-	Refused         int64 `json:"refused"`          // acquires that failed because the gate was closed or a guard refused them
-	Connected       int64 `json:"connected"`        // connections opened
-	ConnectFailures int64 `json:"connect_failures"` // failed attempts to open a connection
-	Expired         int64 `json:"expired"`          // connections closed because of their age
-	IdleClosed      int64 `json:"idle_closed"`      // connections closed because they were idle
-	LongHeld        int64 `json:"long_held"`        // leases reported for exceeding Config.Stats.LongLease
+	Acquired         int64 `json:"acquired"`          // acquires that succeeded
+	AcquireErrors    int64 `json:"acquire_errors"`    // acquires that failed, including timeouts
+	AcquireTimeouts  int64 `json:"acquire_timeouts"`  // acquires that failed because no connection became available in time
+	Refused          int64 `json:"refused"`           // acquires that failed because the gate was closed or a guard refused them
+	Connected        int64 `json:"connected"`         // connections opened
+	ConnectFailures  int64 `json:"connect_failures"`  // failed attempts to open a connection
+	Expired          int64 `json:"expired"`           // connections closed because of their age
+	IdleClosed       int64 `json:"idle_closed"`       // connections closed because they were idle
+	LongHeld         int64 `json:"long_held"`         // leases reported for exceeding Config.Stats.LongLease
+	ValidationResets int64 `json:"validation_resets"` // resets of the pool because an idle connection no longer answered
 }
 
 // StatementStats counts statements. A batch and a COPY count as one statement.
@@ -76,19 +80,21 @@ func (db *DB) Stats() Stats {
 		Pool: PoolStats{
 			Max: int(stat.MaxConns()), Open: int(stat.TotalConns()), Idle: int(stat.IdleConns()), InUse: int(stat.AcquiredConns()),
 			Connecting: int(stat.ConstructingConns()), Waiting: int(counts.Waiting),
-			Acquired: counts.Acquired, AcquireErrors: counts.AcquireErrors, Refused: counts.AcquiresRefused,
+			Acquired: counts.Acquired, AcquireErrors: counts.AcquireErrors, AcquireTimeouts: counts.AcquireTimeouts, Refused: counts.AcquiresRefused,
 			Connected: counts.Connects.Count, ConnectFailures: counts.ConnectFailures,
 			Expired: stat.MaxLifetimeDestroyCount(), IdleClosed: stat.MaxIdleDestroyCount(), LongHeld: counts.LongLeases,
+			ValidationResets: db.validationResets.Load(),
 		},
 		Statements: StatementStats{
 			DurationStats: DurationStats(counts.Statements), Errors: counts.StatementErrors, ErrorsByClass: counts.StatementErrorsByClass,
 			Slow: counts.SlowStatements, Evicted: counts.StatementEvicted,
 		},
-		Prepare: DurationStats(counts.Prepares),
-		Wait:    DurationStats(counts.Waits),
-		Use:     DurationStats(counts.Leases),
-		Connect: DurationStats(counts.Connects),
-		Retries: db.retry.Budget.Stats(),
-		Uptime:  time.Since(db.opened),
+		Prepare:    DurationStats(counts.Prepares),
+		Wait:       DurationStats(counts.Waits),
+		Use:        DurationStats(counts.Leases),
+		Connect:    DurationStats(counts.Connects),
+		Retries:    db.retry.Budget.Stats(),
+		GateClosed: db.gate.closedTime(),
+		Uptime:     time.Since(db.opened),
 	}
 }

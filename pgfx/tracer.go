@@ -74,11 +74,14 @@ func (t tracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data pg
 	}
 	acquire.end()
 	if data.Err != nil {
-		t.db.stats.FailAcquire(t.db.stats.Now() - acquire.began)
+		waited := t.db.stats.Now() - acquire.began
+		t.db.stats.FailAcquire(waited, errors.Is(data.Err, ErrAcquireTimeout))
+		t.db.acquireEnded(acquire.caller, AcquireEvent{waited, data.Err})
 		t.db.reportFailure(data.Err)
 		return
 	}
 	t.db.stats.EndAcquire(acquire.conn, acquire.found, acquire.waited)
+	t.db.acquireEnded(acquire.caller, AcquireEvent{Waited: acquire.waited})
 }
 
 // TraceRelease ends the lease, and closes the connection if it is one of the overflow.
@@ -92,7 +95,7 @@ func (t tracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 		return
 	}
 	state.idleSince = now
-	t.db.stats.Release(state.stats, now)
+	t.db.released(t.db.stats.Release(state.stats, now))
 	t.db.closeOverflow(data.Conn, state)
 }
 
@@ -128,16 +131,19 @@ func (t connectTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnect
 func (t connectTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
 	t.db.pacer.end(data.Err)
 	t.db.noteConnect(data.Err)
+	began, ok := ctx.Value(connectBegan{}).(time.Time)
+	if !ok {
+		began = time.Now()
+	}
+	took := time.Since(began)
+	t.db.connectEnded(ctx, ConnectEvent{took, data.Err})
 	if data.Err != nil {
 		t.db.stats.ConnectFailed()
 		t.db.reportFailure(data.Err)
 		return
 	}
-	if began, ok := ctx.Value(connectBegan{}).(time.Time); ok {
-		took := time.Since(began)
-		data.Conn.PgConn().CustomData()[openingKey] = took
-		t.db.stats.Connected(took)
-	}
+	data.Conn.PgConn().CustomData()[openingKey] = took
+	t.db.stats.Connected(took)
 }
 
 // statementFailed is called with the error of each failed statement. If the socket was closed because ctx has ended, as pgx does

@@ -91,6 +91,7 @@ func (db *DB) validate(ctx context.Context, conn *pgx.Conn, state *connState) er
 		_ = conn.PgConn().Conn().Close() // the connection is given up: its error does not matter
 		db.reportFailure(err)
 		if ctx.Err() == nil && db.generation.CompareAndSwap(state.generation, state.generation+1) {
+			db.validationResets.Add(1)
 			db.pool.Reset()
 		}
 		return err

@@ -17,6 +17,7 @@ import "context"
 // privilege to select. Errors: [*InvalidError], [*ConstraintError] and [*RowError], with the row's index and, where known, the
 // column.
 func (r *Repository[T, K]) CopyMany(ctx context.Context, rows []T, opts ...CreateOption) (int64, error) {
+	ctx = r.named(ctx, "CopyMany")
 	next := 0
 	zero, err := r.d.createOptions(opts)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 // Errors are [*InvalidError], also for a duplicate key, [*ConstraintError] and [*RowError]. Each has the index of the row.
 // Nothing is written then, and the rows are unchanged except for keys made by [WithKeys].
 func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T, opts ...CreateOption) error {
+	ctx = r.named(ctx, "CreateMany")
 	zero, err := r.d.createOptions(opts)
 	if err != nil || len(rows) == 0 {
 		return err

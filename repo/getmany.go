@@ -15,6 +15,7 @@ import (
 // It finds the rows that [Repository.Get] finds, also if the server compares keys in its own way, for example without regard to
 // case. It takes one round trip, and a second one if keys of a string type come back with another text or not at all.
 func (r *Repository[T, K]) GetMany(ctx context.Context, keys []K, opts ...QueryOption) ([]T, error) {
+	ctx = r.named(ctx, "GetMany")
 	if len(keys) == 0 {
 		return []T{}, nil
 	}
@@ -201,6 +202,7 @@ func (q *query) withoutOrder(b *builder, method string) {
 // Within a transaction the loop's body can't use the transaction, which is busy with the rows ([txn.ErrConcurrentUse]). An error is
 // the last element: [ErrQuery], or that of the statement.
 func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Seq2[*T, error] {
+	ctx = r.named(ctx, "All")
 	return func(yield func(*T, error) bool) {
 		b := newBuilder(r.d, r.d.statements.selectFrom)
 		if newQuery(opts).write(b); b.err != nil {
@@ -249,6 +251,7 @@ func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Se
 // Column returns one column of the rows that match. V must be able to hold its values. It takes one round trip. Errors:
 // [ErrQuery].
 func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string, opts ...QueryOption) ([]V, error) {
+	ctx = r.named(ctx, "Column")
 	b := newBuilder(r.d, "select ")
 	b.column(column).text(" from " + r.d.table)
 	if newQuery(opts).write(b); b.err != nil {
@@ -269,6 +272,7 @@ func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string
 // Lock returns the row with this key and locks it against other writers and lockers until the transaction of ctx ends. Options may
 // be [SkipLocked] or [NoWait]. Errors: [ErrNotFound], and [ErrQuery] outside a transaction.
 func (r *Repository[T, K]) Lock(ctx context.Context, key K, opts ...LockOption) (*T, error) {
+	ctx = r.named(ctx, "Lock")
 	if err := r.needTransaction(ctx, "Lock"); err != nil {
 		return nil, err
 	}
@@ -279,6 +283,7 @@ func (r *Repository[T, K]) Lock(ctx context.Context, key K, opts ...LockOption) 
 // process one queue without waiting for each other. Options select and order the rows. Errors: [ErrQuery], also outside a
 // transaction.
 func (r *Repository[T, K]) Claim(ctx context.Context, n int, opts ...QueryOption) ([]T, error) {
+	ctx = r.named(ctx, "Claim")
 	if err := r.needTransaction(ctx, "Claim"); err != nil {
 		return nil, err
 	}

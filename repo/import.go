@@ -64,6 +64,7 @@ func ExpectedRows(rows int64) ImportOption {
 // such triggers are therefore copied by the thousand, each thousand in a savepoint of one transaction. PostgreSQL can't copy into
 // a view or a table with row-level security, and COPY ignores rules. Rows for such tables are sent as INSERT statements.
 func (r *Repository[T, K]) Import(ctx context.Context, rows iter.Seq2[T, error], opts ...ImportOption) (int64, error) {
+	ctx = r.named(ctx, "Import")
 	source := r.newImportSource(ctx, "import")
 	for _, opt := range opts {
 		if opt == nil {

@@ -29,6 +29,7 @@ func WithTotal() QueryOption { return queryOptionFunc(func(q *query) { q.total =
 // arguments only. It takes one round trip. Errors: [ErrQuery], which is also an [ErrCursor] if the cursor is damaged or belongs
 // to another order.
 func (r *Repository[T, K]) Page(ctx context.Context, cursor string, size int, opts ...QueryOption) (*Page[T], error) {
+	ctx = r.named(ctx, "Page")
 	q := newQuery(opts)
 	k, position, b := r.d.pageQuery(q, cursor, size)
 	if b.err != nil {

@@ -74,6 +74,7 @@ func (b *builder) set(live *liveColumns, changes []Change) {
 // the row as stored and takes one round trip. The row isn't validated, because only a part of it is known. Errors:
 // [ErrNotFound], [ErrQuery], [*ConstraintError], [*ValueError].
 func (r *Repository[T, K]) Patch(ctx context.Context, key K, changes []Change, filters ...Filter) (*T, error) {
+	ctx = r.named(ctx, "Patch")
 	live, err := r.liveColumns(ctx)
 	if err != nil {
 		return nil, r.wrap("patch", err)
@@ -100,6 +101,7 @@ func AllRows() Filter { return scope{"AllRows", func(q *query) { q.allRows = tru
 // changed. A call without a filter is an error unless [AllRows] is passed. It takes one round trip. Errors: [ErrQuery],
 // [*ConstraintError].
 func (r *Repository[T, K]) UpdateWhere(ctx context.Context, changes []Change, filters ...Filter) (int64, error) {
+	ctx = r.named(ctx, "UpdateWhere")
 	live, err := r.liveColumns(ctx)
 	if err != nil {
 		return 0, r.wrap("update", err)
@@ -112,6 +114,7 @@ func (r *Repository[T, K]) UpdateWhere(ctx context.Context, changes []Change, fi
 // DeleteWhere removes all rows that match and returns how many. With a softdelete column it marks them instead. A call without a
 // filter is an error unless [AllRows] is passed. It takes one round trip. Errors: [ErrQuery], [*ConstraintError].
 func (r *Repository[T, K]) DeleteWhere(ctx context.Context, filters ...Filter) (int64, error) {
+	ctx = r.named(ctx, "DeleteWhere")
 	b := newBuilder(r.d, "delete from "+r.d.table)
 	if r.d.softDelete >= 0 {
 		b = newBuilder(r.d, "update "+r.d.table+" set ")

@@ -10,6 +10,7 @@ import (
 // Get returns the row with this key, in one round trip. Options may add filters, [WithDeleted] or a row lock. Errors:
 // [ErrNotFound], and a [*ValueError] for a key that the column's type can't hold, such as a malformed UUID.
 func (r *Repository[T, K]) Get(ctx context.Context, key K, opts ...QueryOption) (*T, error) {
+	ctx = r.named(ctx, "Get")
 	sql, args, err := r.getStatement(key, opts)
 	if err != nil {
 		return nil, err
@@ -56,6 +57,7 @@ func (r *Repository[T, K]) notFound() error { return &notFoundError{r.d.label} }
 
 // First returns the first row that the options select, in one round trip. Errors: [ErrNotFound], [ErrQuery].
 func (r *Repository[T, K]) First(ctx context.Context, opts ...QueryOption) (*T, error) {
+	ctx = r.named(ctx, "First")
 	sql, args, err := r.firstStatement(opts)
 	if err != nil {
 		return nil, err
@@ -76,6 +78,7 @@ func (r *Repository[T, K]) firstStatement(opts []QueryOption) (sql string, args 
 // Find returns the rows that the options select, in one round trip. Without options it returns all rows. If there are none, it
 // returns an empty slice. Errors: [ErrQuery].
 func (r *Repository[T, K]) Find(ctx context.Context, opts ...QueryOption) ([]T, error) {
+	ctx = r.named(ctx, "Find")
 	sql, args, expected, err := r.findStatement(opts)
 	if err != nil {
 		return nil, err
@@ -109,6 +112,7 @@ func (r *Repository[T, K]) list(ctx context.Context, sql string, args []any, siz
 
 // Count returns the number of rows that match all filters, in one round trip. Errors: [ErrQuery].
 func (r *Repository[T, K]) Count(ctx context.Context, filters ...Filter) (int64, error) {
+	ctx = r.named(ctx, "Count")
 	sql, args, err := r.countStatement(filters)
 	if err != nil {
 		return 0, err
@@ -124,6 +128,7 @@ func (r *Repository[T, K]) countStatement(filters []Filter) (sql string, args []
 
 // Exists reports whether a row matches all filters, in one round trip. Errors: [ErrQuery].
 func (r *Repository[T, K]) Exists(ctx context.Context, filters ...Filter) (bool, error) {
+	ctx = r.named(ctx, "Exists")
 	sql, args, err := r.existsStatement(filters)
 	if err != nil {
 		return false, err

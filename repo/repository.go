@@ -74,6 +74,11 @@ func (r *Repository[T, K]) KeyOf(row *T) K {
 	return key
 }
 
+// named returns a context whose statements belong to the method, for observers of the database.
+func (r *Repository[T, K]) named(ctx context.Context, method string) context.Context {
+	return r.tx.DB().Internals().NameOperation(ctx, method, r.d.label)
+}
+
 func (r *Repository[T, K]) keyArgs(args []any, key K) []any {
 	if r.d.keyIndex == nil && !r.d.columns[r.d.key[0]].roles.is(roleJSON) {
 		return append(args, key)

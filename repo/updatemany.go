@@ -19,6 +19,7 @@ import (
 //   - [*InvalidError], also for a duplicate key
 //   - [*ConstraintError] and [*RowError] with the index of the row that the database refused
 func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
+	ctx = r.named(ctx, "UpdateMany")
 	if len(rows) == 0 {
 		return nil
 	}
@@ -69,6 +70,7 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 //   - [*InvalidError], also for two rows with the same conflict columns
 //   - [*ConstraintError] and [*RowError] with the index of the row that the database refused
 func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...UpsertOption) ([]UpsertResult, error) {
+	ctx = r.named(ctx, "UpsertMany")
 	given, err := r.d.newUpsert(opts)
 	if err != nil || len(rows) == 0 {
 		return nil, err
@@ -148,6 +150,7 @@ func (w *bulkWrite[T, K]) upserts(u *upsert, groups []layoutGroup) []bulkStateme
 // new one. Keys are sorted, so concurrent calls don't deadlock. After a [*ConstraintError] or a [*RowError], which have the key's
 // index, nothing is deleted.
 func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, error) {
+	ctx = r.named(ctx, "DeleteMany")
 	if len(keys) == 0 {
 		return 0, nil
 	}

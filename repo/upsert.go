@@ -261,6 +261,7 @@ func (u *upsert) set(d *descriptor, layout []byte) []string {
 // It takes one round trip, with [DoNothing] two if the row exists. Errors: [ErrDeleted], [*InvalidError], [*ConstraintError] for
 // constraints other than the target, [ErrQuery] for a target that doesn't fit the model.
 func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOption) (UpsertResult, error) {
+	ctx = r.named(ctx, "Upsert")
 	v, err := r.validRow(ctx, "upsert", row)
 	if err != nil {
 		return 0, err

@@ -13,6 +13,7 @@ import (
 // database if their field is zero. created and updated are set to the current time, and a version starts at 1. It takes one round
 // trip. [SendZero] sends zero values of columns with the role default. Errors: [*InvalidError], [*ConstraintError], [*ValueError].
 func (r *Repository[T, K]) Create(ctx context.Context, row *T, opts ...CreateOption) error {
+	ctx = r.named(ctx, "Create")
 	zero, err := r.d.createOptions(opts)
 	if err != nil {
 		return err
@@ -71,6 +72,7 @@ func (r *Repository[T, K]) setReturned(ctx context.Context, op string, row, fres
 // increases. It takes one round trip, and a second one to find out why nothing was written. Errors: [ErrNotFound],
 // [*StaleError], [*InvalidError], [*ConstraintError].
 func (r *Repository[T, K]) Update(ctx context.Context, row *T) error {
+	ctx = r.named(ctx, "Update")
 	v, err := r.validRow(ctx, "update", row)
 	if err != nil {
 		return err
@@ -129,6 +131,7 @@ func (r *Repository[T, K]) notUpdatedError(ctx context.Context, v reflect.Value)
 // Delete deletes the row with this key. With a softdelete column it marks the row instead. It takes one round trip. Errors:
 // [ErrNotFound], also for a row that is already soft-deleted, and [*ConstraintError].
 func (r *Repository[T, K]) Delete(ctx context.Context, key K) error {
+	ctx = r.named(ctx, "Delete")
 	soft := r.d.softDelete >= 0
 	return r.execByKey(ctx, "delete", r.d.statements.deleteRow, key, soft && r.d.usesClock(true))
 }
@@ -136,6 +139,7 @@ func (r *Repository[T, K]) Delete(ctx context.Context, key K) error {
 // Restore restores a soft-deleted row. It takes one round trip. Errors: [ErrNotFound], also for a row that isn't deleted, and
 // [ErrQuery] for a model without a softdelete column.
 func (r *Repository[T, K]) Restore(ctx context.Context, key K) error {
+	ctx = r.named(ctx, "Restore")
 	if r.d.softDelete < 0 {
 		return &queryError{"restore " + r.d.label + ": the model has no column with the role softdelete"}
 	}
@@ -145,6 +149,7 @@ func (r *Repository[T, K]) Restore(ctx context.Context, key K) error {
 // HardDelete deletes the row with this key, soft-deleted or not. It takes one round trip. Errors: [ErrNotFound],
 // [*ConstraintError].
 func (r *Repository[T, K]) HardDelete(ctx context.Context, key K) error {
+	ctx = r.named(ctx, "HardDelete")
 	return r.execByKey(ctx, "delete", r.d.statements.hardDelete, key, false)
 }
 

@@ -20,3 +20,6 @@ func (m *Manager) MoveWitness() {
 	defer w.mu.Unlock()
 	w.started = w.started.Add(-1)
 }
+
+// RollbackNames exports rollbackNames.
+var RollbackNames = rollbackNames

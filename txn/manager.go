@@ -180,24 +180,50 @@ func DoValue[T any](ctx context.Context, m *Manager, fn func(ctx context.Context
 }
 
 // runTx calls fn in a new transaction, as often as the retry policy allows.
-func (m *Manager) runTx(ctx context.Context, fn func(context.Context) error, s *settings) error {
+func (m *Manager) runTx(ctx context.Context, fn func(context.Context) error, s *settings) (err error) {
 	if s.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.timeout)
 		defer cancel()
 	}
-	if s.retry != nil {
-		return m.runWithRetry(ctx, fn, s)
+	var r run
+	if internals := m.db.Internals(); internals.IsObserved() {
+		began := time.Now()
+		ctx = internals.BeginTx(ctx, pgfx.BeginTxEvent{Options: s.mode})
+		defer func() { internals.EndTx(ctx, r.endEvent(time.Since(began), err)) }()
 	}
-	_, err := m.runAttempt(ctx, fn, s, 1)
+	if s.retry != nil {
+		return m.runWithRetry(ctx, fn, s, &r)
+	}
+	_, err = m.runAttempt(ctx, fn, s, &r)
 	return err
 }
 
+// run is the progress of a transaction and its retries.
+type run struct {
+	attempts int            // begun so far
+	rollback rollbackReason // of the latest attempt
+}
+
+// endEvent describes the end of the transaction to observers of the database. After a panic err is nil.
+func (r *run) endEvent(took time.Duration, err error) pgfx.EndTxEvent {
+	e := pgfx.EndTxEvent{Outcome: "committed", Reason: rollbackNames[r.rollback], Attempts: r.attempts, Took: took, Err: err}
+	switch {
+	case errors.Is(err, ErrOutcomeUnknown):
+		e.Outcome = "unknown"
+	case r.rollback != notRolledBack:
+		e.Outcome = "rolled_back"
+	}
+	return e
+}
+
 // runAttempt calls fn in a transaction once. retryable is the reason why another attempt can succeed, nil if there is none.
-func (m *Manager) runAttempt(ctx context.Context, fn func(context.Context) error, s *settings, n int) (retryable, err error) {
-	t, err := m.begin(ctx, s, n)
+func (m *Manager) runAttempt(ctx context.Context, fn func(context.Context) error, s *settings, r *run) (retryable, err error) {
+	r.attempts++
+	t, err := m.begin(ctx, s, r.attempts)
 	if err != nil {
-		m.counters.beginFailed.Add(1)
+		m.counters.rolledBack[beginFailed].Add(1)
+		r.rollback = beginFailed
 		if s.canRetry(err, true) {
 			retryable = err
 		}
@@ -208,6 +234,7 @@ func (m *Manager) runAttempt(ctx context.Context, fn func(context.Context) error
 		if !returned { // a panic, which continues, or runtime.Goexit, which recover can't detect
 			t.abort()
 		}
+		r.rollback = t.rollback
 	}()
 	err = fn(&t.root)
 	if err == nil {

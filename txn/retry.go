@@ -63,10 +63,10 @@ func Attempt(ctx context.Context) int {
 }
 
 // runWithRetry runs attempts until one succeeds or the retry policy allows no more.
-func (m *Manager) runWithRetry(ctx context.Context, fn func(context.Context) error, s *settings) error {
+func (m *Manager) runWithRetry(ctx context.Context, fn func(context.Context) error, s *settings, r *run) error {
 	retries := s.retry.Begin()
 	for {
-		retryable, err := m.runAttempt(ctx, fn, s, retries.Attempts())
+		retryable, err := m.runAttempt(ctx, fn, s, r)
 		if retryable == nil {
 			return err
 		}
@@ -75,6 +75,7 @@ func (m *Manager) runWithRetry(ctx context.Context, fn func(context.Context) err
 			return retries.Wrap(err)
 		}
 		m.counters.retried.Add(1)
+		m.db.Internals().RetryTx(ctx, retries.Attempts(), retryable)
 		m.logger.Debug("retrying transaction", zap.Int("attempt", retries.Attempts()), zap.Error(err))
 	}
 }

@@ -59,8 +59,7 @@ type Requests struct {
 // counters hold the statistics of a manager.
 type counters struct {
 	begun, committed, retried                                              atomic.Int64
-	failed, panicked, cancelled, serialization, errorIgnored, invalidUse   atomic.Int64
-	refused, connLost, beginFailed                                         atomic.Int64
+	rolledBack                                                             [len(rollbackNames)]atomic.Int64
 	inDoubtCommitted, inDoubtAborted, inDoubtUnknown                       atomic.Int64
 	requestsAborted, requestsTooLarge, requestsUnavailable, requestsFailed atomic.Int64
 	durations                                                              histogram.Histogram
@@ -69,12 +68,13 @@ type counters struct {
 // Stats returns a snapshot. It is safe for concurrent use.
 func (m *Manager) Stats() Stats {
 	c := &m.counters
+	rolledBack := func(r rollbackReason) int64 { return c.rolledBack[r].Load() }
 	s := Stats{
 		Committed: c.committed.Load(), Retried: c.retried.Load(),
 		RolledBack: RolledBack{
-			Error: c.failed.Load(), Panic: c.panicked.Load(), Cancelled: c.cancelled.Load(), Serialization: c.serialization.Load(),
-			ErrorIgnored: c.errorIgnored.Load(), InvalidUse: c.invalidUse.Load(), Refused: c.refused.Load(), ConnLost: c.connLost.Load(),
-			BeginFailed: c.beginFailed.Load(),
+			Error: rolledBack(failed), Panic: rolledBack(panicked), Cancelled: rolledBack(cancelled),
+			Serialization: rolledBack(serialization), ErrorIgnored: rolledBack(errorIgnored), InvalidUse: rolledBack(invalidUse),
+			Refused: rolledBack(refused), ConnLost: rolledBack(connLost), BeginFailed: rolledBack(beginFailed),
 		},
 		InDoubt: InDoubt{
 			Committed: c.inDoubtCommitted.Load(), Aborted: c.inDoubtAborted.Load(), Unknown: c.inDoubtUnknown.Load(),
@@ -93,35 +93,60 @@ func (m *Manager) Stats() Stats {
 	return s
 }
 
+// rollbackReason is why a transaction was rolled back, a field of [RolledBack].
+type rollbackReason uint8
+
+const (
+	notRolledBack rollbackReason = iota
+	failed
+	panicked
+	cancelled
+	serialization
+	errorIgnored
+	invalidUse
+	refused
+	connLost
+	beginFailed
+)
+
+// rollbackNames are the names of the fields in JSON.
+var rollbackNames = [...]string{
+	"", "error", "panic", "cancelled", "serialization", "error_ignored", "invalid_use", "refused", "conn_lost", "begin_failed",
+}
+
 // count records the end of a transaction. err is its error before that of ctx was added.
 func (t *transaction) count(err error) {
 	c := &t.m.counters
 	c.durations.Record(time.Since(t.began))
-	c.counterOf(t, err).Add(1)
-}
-
-// counterOf returns the counter of the reason for which t ended with err.
-func (c *counters) counterOf(t *transaction, err error) *atomic.Int64 {
 	switch {
 	case err == nil:
-		return &c.committed
+		c.committed.Add(1)
 	case errors.Is(err, ErrOutcomeUnknown):
-		return &c.inDoubtUnknown
+		c.inDoubtUnknown.Add(1)
+	default:
+		t.rollback = t.rollbackReason(err)
+		c.rolledBack[t.rollback].Add(1)
+	}
+}
+
+// rollbackReason returns why t was rolled back with err.
+func (t *transaction) rollbackReason(err error) rollbackReason {
+	switch {
 	case errors.Is(err, errAbandoned):
-		return &c.panicked
+		return panicked
 	case isSerializationFailure(err):
-		return &c.serialization
+		return serialization
 	case t.root.Err() != nil:
-		return &c.cancelled
+		return cancelled
 	case errors.Is(err, ErrRollbackOnly), errors.Is(err, pgx.ErrTxCommitRollback):
-		return &c.errorIgnored
+		return errorIgnored
 	case errors.Is(err, errStatementRunning), errors.Is(err, errResultOpen), errors.Is(err, errSavepointOpen),
 		errors.Is(err, errEndedByClosure):
-		return &c.invalidUse
+		return invalidUse
 	case t.commitRefused:
-		return &c.refused
+		return refused
 	case t.connLost:
-		return &c.connLost
+		return connLost
 	}
-	return &c.failed
+	return failed
 }

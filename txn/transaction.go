@@ -47,6 +47,7 @@ type transaction struct {
 	connLost       bool        // and nothing is committed
 	commitRefused  bool        // by the server
 	retryable      error       // reason why another attempt can succeed
+	rollback       rollbackReason
 
 	mu        sync.Mutex // guards innermost, and the fields of each scope that say so
 	innermost *scope     // has no open scope inside it

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rdsfx-go/rdsfx/internal/caller"
 	"github.com/rdsfx-go/rdsfx/internal/sqltext"
@@ -34,13 +35,14 @@ type Conn struct {
 
 	// The running statement, or the last one of the lease.
 	text    string
-	batch   int // number of statements in the batch, 0 if it is none
+	batch   []*pgx.QueuedQuery // nil if it is no batch
 	began   time.Duration
 	running bool
 	number  int64 // counts the statements of the connection, which identifies one
 	refused int   // statements that began while another was running: pgx is about to refuse them as "conn busy"
 
 	prepareBegan  time.Duration
+	prepared      time.Duration // time to prepare the running statement
 	lastSuccess   time.Duration // when a statement last succeeded, 0 if none has
 	stacks        rateLimit
 	entries       map[string]*statementEntry // see entry
@@ -83,7 +85,7 @@ func (c *Conn) end(at time.Duration) (took time.Duration, limit *LeaseLimit, rep
 	defer c.mu.Unlock()
 	took, limit, reported = at-c.acquired, c.limit, c.reported
 	c.leased, c.limit, c.reported = false, nil, false
-	c.text, c.running, c.refused = "", false, 0 // the text may be a part of something large
+	c.text, c.batch, c.running, c.refused = "", nil, false, 0 // the text may be a part of something large
 	return took, limit, reported
 }
 
@@ -105,26 +107,28 @@ func (c *Conn) lease(start time.Time) Lease {
 }
 
 // beginStatement notes that a statement, a batch or a COPY begins.
-func (c *Conn) beginStatement(text string, batch int, at time.Duration) {
+func (c *Conn) beginStatement(text string, batch []*pgx.QueuedQuery, at time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.running {
 		c.refused++
 		return
 	}
-	c.text, c.batch, c.began, c.running = text, batch, at, true
+	c.text, c.batch, c.began, c.running, c.prepared = text, batch, at, true, 0
 	c.number++
 }
 
-// execution is a statement, a batch or a COPY that has ended.
-type execution struct {
-	text  string
-	batch int
+// Execution is a statement, a batch or a COPY that has ended. The fields are those of pgfx.StatementEvent.
+type Execution struct {
+	Text     string
+	Batch    []*pgx.QueuedQuery
+	Tag      pgconn.CommandTag
+	Took     time.Duration
+	Prepared time.Duration
+	PID      uint32
+	Err      error
+
 	began time.Duration
-	took  time.Duration
-	pid   uint32
-	rows  int64
-	err   error
 	entry *statementEntry // nil for a batch, whose statements are counted one by one, and if none is kept
 }
 
@@ -138,26 +142,27 @@ const (
 )
 
 // endStatement notes that a statement has ended, and finds its entry in table.
-func (c *Conn) endStatement(table *statementTable, at time.Duration, rows int64, err error) (execution, ending) {
+func (c *Conn) endStatement(table *statementTable, at time.Duration, tag pgconn.CommandTag, err error) (Execution, ending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.refused > 0:
 		c.refused--
-		return execution{}, endedRefused
+		return Execution{}, endedRefused
 	case !c.running:
-		return execution{}, endedTwice
+		return Execution{}, endedTwice
 	}
 	c.running = false
 	if err == nil {
 		c.lastSuccess = at
 	}
-	e := execution{
-		text: c.text, batch: c.batch, began: c.began, took: at - c.began, pid: c.conn.PgConn().PID(), rows: rows, err: err,
+	e := Execution{
+		Text: c.text, Batch: c.batch, Tag: tag, Took: at - c.began, Prepared: c.prepared, PID: c.conn.PgConn().PID(), Err: err, began: c.began,
 	}
-	if table.capacity > 0 && e.batch == 0 {
-		e.entry = c.entry(table, e.text, e.began)
+	if table.capacity > 0 && e.Batch == nil {
+		e.entry = c.entry(table, e.Text, e.began)
 	}
+	c.batch = nil
 	return e, endedRunning
 }
 

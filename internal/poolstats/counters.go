@@ -16,7 +16,8 @@ import (
 // Counts is a snapshot of the counters of a [Collector].
 type Counts struct {
 	Waiting                                           int64 // acquires in progress
-	Acquired, AcquireErrors, AcquiresRefused          int64
+	Acquired, AcquireErrors, AcquireTimeouts          int64
+	AcquiresRefused                                   int64
 	ConnectFailures                                   int64
 	LongLeases                                        int64
 	StatementErrors, SlowStatements, StatementEvicted int64
@@ -26,7 +27,7 @@ type Counts struct {
 }
 
 type counters struct {
-	acquiring, acquired, acquireErrors, acquiresRefused, released, connectFailures, statementErrors atomic.Int64
+	acquiring, acquired, acquireErrors, acquireTimeouts, acquiresRefused, released, connectFailures, statementErrors atomic.Int64
 
 	untimed atomic.Int64 // statements without a duration
 
@@ -41,6 +42,7 @@ func (c *Collector) Counts() Counts {
 	n := &c.counters
 	s := Counts{
 		Waiting: n.acquiring.Load(), Acquired: n.acquired.Load(), AcquireErrors: n.acquireErrors.Load(),
+		AcquireTimeouts: n.acquireTimeouts.Load(),
 		AcquiresRefused: n.acquiresRefused.Load(), ConnectFailures: n.connectFailures.Load(), LongLeases: c.longLease.Exceeded(),
 		StatementErrors: n.statementErrors.Load(), SlowStatements: c.slow.total(), StatementEvicted: c.statements.evicted(),
 		Waits: n.waits.Summary(), Leases: n.leases.Summary(), Statements: n.statements.Summary(),
@@ -62,10 +64,13 @@ func (c *Collector) RefuseAcquire() { c.counters.acquiresRefused.Add(1) }
 // BeginAcquire counts an acquire that has begun.
 func (c *Collector) BeginAcquire() { c.counters.acquiring.Add(1) }
 
-// FailAcquire counts an acquire that has failed.
-func (c *Collector) FailAcquire(waited time.Duration) {
+// FailAcquire counts an acquire that has failed. timedOut reports that no connection became available in time.
+func (c *Collector) FailAcquire(waited time.Duration, timedOut bool) {
 	c.counters.acquiring.Add(-1)
 	c.counters.acquireErrors.Add(1)
+	if timedOut {
+		c.counters.acquireTimeouts.Add(1)
+	}
 	c.counters.waits.Record(waited)
 }
 
@@ -84,10 +89,12 @@ func (c *Collector) EndAcquire(conn *Conn, at, waited time.Duration) {
 // BeginLease begins the lease of a connection that was checked out without an acquire, at a time of Now.
 func (c *Collector) BeginLease(conn *Conn, at time.Duration) { conn.begin(at, !c.cfg.Disabled) }
 
-// Release counts a connection that is being released, and ends its lease at a time of Now.
-func (c *Collector) Release(conn *Conn, at time.Duration) {
+// Release counts a connection that is being released, and ends its lease at a time of Now. It returns how long the lease took.
+func (c *Collector) Release(conn *Conn, at time.Duration) (took time.Duration) {
 	if conn != nil {
-		took, limit, reported := conn.end(at)
+		var limit *LeaseLimit
+		var reported bool
+		took, limit, reported = conn.end(at)
 		if !c.cfg.Disabled {
 			c.counters.leases.Record(took)
 		}
@@ -99,6 +106,7 @@ func (c *Collector) Release(conn *Conn, at time.Duration) {
 		}
 	}
 	c.counters.released.Add(1)
+	return took
 }
 
 // Connected counts a connection that was opened, and how long that took.
@@ -107,18 +115,19 @@ func (c *Collector) Connected(took time.Duration) { c.counters.connects.Record(t
 // ConnectFailed counts an attempt to open a connection that failed.
 func (c *Collector) ConnectFailed() { c.counters.connectFailures.Add(1) }
 
-// recordExecution counts an execution.
-func (c *Collector) recordExecution(e *execution) {
-	c.counters.statements.Record(e.took)
+// recordExecution counts an execution and reports it.
+func (c *Collector) recordExecution(ctx context.Context, e Execution) {
+	c.counters.statements.Record(e.Took)
 	if e.entry != nil {
-		e.entry.record(e.took, e.rows, e.err)
+		e.entry.record(e.Took, e.Tag.RowsAffected(), e.Err)
 	}
 	if c.cfg.Log {
-		c.logExecution(e)
+		c.logExecution(&e)
 	}
-	if c.cfg.Slow > 0 && e.took >= c.cfg.Slow {
-		c.recordSlow(e)
+	if c.cfg.Slow > 0 && e.Took >= c.cfg.Slow {
+		c.recordSlow(&e)
 	}
+	c.cfg.OnExecution(ctx, e) // by value, so that e stays on the stack
 }
 
 // recordError counts the error of a statement, if there is one, and reports it.

@@ -28,6 +28,8 @@ type Config struct {
 	// Log logs every statement at debug level.
 	Log    bool
 	Logger *zap.Logger
+	// OnExecution receives every statement, batch and COPY that has ended, with its context, unless Disabled is set.
+	OnExecution func(ctx context.Context, e Execution)
 	// OnError receives the error of every failed statement and preparation, with its context.
 	OnError func(ctx context.Context, conn *pgx.Conn, err error)
 	// CheckedOut returns the number of connections that are checked out of the pool.

@@ -92,11 +92,12 @@ func (c *Collector) Slow() []SlowStatement {
 }
 
 // recordSlow keeps and logs a slow execution. The goroutine that ran the statement calls it, so its stack shows the caller.
-func (c *Collector) recordSlow(e *execution) {
+func (c *Collector) recordSlow(e *Execution) {
 	var pcs [stackDepth]uintptr
 	entry := slowEntry{SlowStatement{
-		Text: string(sqltext.Normalize(nil, e.text)), Batch: e.batch, Began: c.clock.start().Add(e.began), Took: e.took, Rows: e.rows,
-		Failed: e.err != nil, SQLState: sqlstate.Code(e.err), PID: e.pid,
+		Text: string(sqltext.Normalize(nil, e.Text)), Batch: len(e.Batch), Began: c.clock.start().Add(e.began), Took: e.Took,
+		Rows:   e.Tag.RowsAffected(),
+		Failed: e.Err != nil, SQLState: sqlstate.Code(e.Err), PID: e.PID,
 	}, slices.Clone(pcs[:runtime.Callers(2, pcs[:])])}
 	log, omitted := c.slow.add(entry, c.clock.now())
 	if !log {
@@ -113,22 +114,22 @@ func (c *Collector) recordSlow(e *execution) {
 }
 
 // logExecution logs an execution at debug level.
-func (c *Collector) logExecution(e *execution) {
+func (c *Collector) logExecution(e *Execution) {
 	if line := c.cfg.Logger.Check(zap.DebugLevel, "statement"); line != nil {
-		line.Write(e.logFields(string(sqltext.Normalize(nil, e.text)))...)
+		line.Write(e.logFields(string(sqltext.Normalize(nil, e.Text)))...)
 	}
 }
 
 // logFields describes an execution without values. The text of an error may quote some, so only its code is logged.
-func (e *execution) logFields(normalized string) []zap.Field {
+func (e *Execution) logFields(normalized string) []zap.Field {
 	fields := []zap.Field{
-		zap.String("statement", normalized), zap.Duration("took", e.took), zap.Int64("rows", e.rows), zap.Uint32("pid", e.pid),
+		zap.String("statement", normalized), zap.Duration("took", e.Took), zap.Int64("rows", e.Tag.RowsAffected()), zap.Uint32("pid", e.PID),
 	}
-	if e.batch > 0 {
-		fields = append(fields, zap.Int("batch", e.batch))
+	if e.Batch != nil {
+		fields = append(fields, zap.Int("batch", len(e.Batch)))
 	}
-	if e.err != nil {
-		fields = append(fields, zap.Bool("failed", true), zap.String("sqlstate", sqlstate.Code(e.err)))
+	if e.Err != nil {
+		fields = append(fields, zap.Bool("failed", true), zap.String("sqlstate", sqlstate.Code(e.Err)))
 	}
 	return fields
 }

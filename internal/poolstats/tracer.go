@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Tracer is a pgx tracer that reports what the connections of a pool execute to its collector. It ignores connections that
@@ -21,7 +22,7 @@ var (
 // Tracer returns the tracer of the collector.
 func (c *Collector) Tracer() Tracer { return Tracer{c} }
 
-func (t Tracer) begin(conn *pgx.Conn, text string, batch int) {
+func (t Tracer) begin(conn *pgx.Conn, text string, batch []*pgx.QueuedQuery) {
 	if t.c.cfg.Disabled {
 		return
 	}
@@ -30,7 +31,7 @@ func (t Tracer) begin(conn *pgx.Conn, text string, batch int) {
 	}
 }
 
-func (t Tracer) end(ctx context.Context, conn *pgx.Conn, rows int64, err error) {
+func (t Tracer) end(ctx context.Context, conn *pgx.Conn, tag pgconn.CommandTag, err error) {
 	state := ConnOf(conn)
 	if state == nil {
 		return
@@ -38,10 +39,10 @@ func (t Tracer) end(ctx context.Context, conn *pgx.Conn, rows int64, err error) 
 	if t.c.cfg.Disabled {
 		t.c.counters.untimed.Add(1)
 	} else {
-		e, ending := state.endStatement(&t.c.statements, t.c.clock.now(), rows, err)
+		e, ending := state.endStatement(&t.c.statements, t.c.clock.now(), tag, err)
 		switch ending {
 		case endedRunning:
-			t.c.recordExecution(&e)
+			t.c.recordExecution(ctx, e)
 		case endedRefused:
 			t.c.counters.untimed.Add(1)
 		case endedTwice:
@@ -53,19 +54,19 @@ func (t Tracer) end(ctx context.Context, conn *pgx.Conn, rows int64, err error) 
 
 // TraceQueryStart is called by pgx before a statement is sent.
 func (t Tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	t.begin(conn, data.SQL, 0)
+	t.begin(conn, data.SQL, nil)
 	return ctx
 }
 
 // TraceQueryEnd is called by pgx when the rows of a statement have been read.
 func (t Tracer) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
-	t.end(ctx, conn, data.CommandTag.RowsAffected(), data.Err)
+	t.end(ctx, conn, data.CommandTag, data.Err)
 }
 
 // TraceBatchStart is called by pgx before a batch is sent.
 func (t Tracer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
 	if queued := data.Batch.QueuedQueries; len(queued) > 0 {
-		t.begin(conn, queued[0].SQL, len(queued))
+		t.begin(conn, queued[0].SQL, queued)
 	}
 	return ctx
 }
@@ -86,18 +87,18 @@ func (t Tracer) TraceBatchQuery(_ context.Context, conn *pgx.Conn, data pgx.Trac
 
 // TraceBatchEnd is called by pgx when a batch is closed.
 func (t Tracer) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchEndData) {
-	t.end(ctx, conn, 0, data.Err)
+	t.end(ctx, conn, pgconn.CommandTag{}, data.Err)
 }
 
 // TraceCopyFromStart is called by pgx before a COPY begins.
 func (t Tracer) TraceCopyFromStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
-	t.begin(conn, "copy "+data.TableName.Sanitize()+" from stdin", 0)
+	t.begin(conn, "copy "+data.TableName.Sanitize()+" from stdin", nil)
 	return ctx
 }
 
 // TraceCopyFromEnd is called by pgx when a COPY has ended.
 func (t Tracer) TraceCopyFromEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceCopyFromEndData) {
-	t.end(ctx, conn, data.CommandTag.RowsAffected(), data.Err)
+	t.end(ctx, conn, data.CommandTag, data.Err)
 }
 
 // TracePrepareStart is called by pgx before it prepares a statement. Either the statement runs for the first time on the
@@ -122,6 +123,7 @@ func (t Tracer) TracePrepareEnd(ctx context.Context, conn *pgx.Conn, data pgx.Tr
 	}
 	state.mu.Lock()
 	took, running := t.c.clock.now()-state.prepareBegan, state.running
+	state.prepared += took
 	state.mu.Unlock()
 	t.c.counters.prepares.Record(took)
 	if !running { // otherwise the statement that is being prepared fails with the same error
