@@ -3,4 +3,5 @@
 //	go run ./examples/quickstart
 //	go run ./examples/gettingstarted
 //	go run ./examples/validation
+//	go run ./examples/jobservice
 package examples

@@ -189,6 +189,14 @@ func TestNew_DoesNotCountGoroutinesOfServers(t *testing.T) {
 	assert.Empty(t, r.Errors())
 }
 
+func TestNew_DoesNotCountGoroutinesOfAHealedProxy(t *testing.T) {
+	t.Parallel()
+	proxy := faults.NewProxy(t, fxtest.URL(t))
+	fxtest.New(t, fxtest.At(proxy.URL()))
+	proxy.RefuseNew()
+	proxy.Heal() // listens again
+}
+
 func TestNew_ReportsStartError(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

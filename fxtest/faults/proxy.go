@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"testing"
@@ -168,6 +169,8 @@ func (p *Proxy) listenLocked() error {
 }
 
 func (p *Proxy) accept(listener net.Listener) {
+	// A test that heals the proxy after fxtest.New passes on the label of its application's goroutines.
+	pprof.SetGoroutineLabels(context.Background())
 	for {
 		client, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
