@@ -10,6 +10,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/internal/deadline"
 	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/aurora"
 	"github.com/rdsfx-go/rdsfx/repo"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -71,8 +72,8 @@ func WithSchemaPolicy(policy SchemaPolicy) Option {
 }
 
 // Open makes a Database. It opens no connection: [Database.Start] does. The environment completes cfg (see
-// pgfx.Open). Errors are those of pgfx.Open, health.NewMonitor and txn.NewManager; after an error nothing has
-// to be closed.
+// pgfx.Open). If the host is an endpoint of Aurora or RDS, the Database follows its cluster (aurora.Automatic). Errors are those of
+// pgfx.Open, health.NewMonitor and txn.NewManager; after an error nothing has to be closed.
 func Open(cfg pgfx.Config, opts ...Option) (*Database, error) {
 	var o options
 	for _, opt := range opts {
@@ -80,7 +81,7 @@ func Open(cfg pgfx.Config, opts ...Option) (*Database, error) {
 			opt.apply(&o)
 		}
 	}
-	pool := append([]pgfx.Option{pgfx.WithSetup(schemaCheck(o.models, o.schema))}, o.pool...)
+	pool := append([]pgfx.Option{aurora.Automatic(), pgfx.WithSetup(schemaCheck(o.models, o.schema))}, o.pool...)
 	db, err := pgfx.Open(cfg, pool...)
 	if err != nil {
 		return nil, err

@@ -59,7 +59,9 @@ type Monitor struct {
 	// opened before may be, too, as long as they are in use.
 	suspectsBefore time.Time
 	checks         []*checkState
-	unsubscribe    func() // from the pool's failures; set by Start
+	// topologyChanges is the last pgfx.Topology.Changes.
+	topologyChanges int
+	unsubscribe     func() // from the pool's failures and the topology; set by Start
 }
 
 // NewMonitor makes a monitor for db, which may be started before or after. It opens no connection and starts no goroutine. The
@@ -111,7 +113,10 @@ func (m *Monitor) Start(ctx context.Context) error {
 		m.status.Monitored = m.interval > 0
 		if m.interval > 0 {
 			m.background.Go(m.run)
-			m.unsubscribe = m.db.Internals().SubscribeFailures(m.recordFailure)
+			m.topologyChanges = m.db.Topology().Changes
+			unsubscribeFailures := m.db.Internals().SubscribeFailures(m.recordFailure)
+			unsubscribeTopology := m.db.Internals().SubscribeTopology(m.recordTopology)
+			m.unsubscribe = func() { unsubscribeFailures(); unsubscribeTopology() }
 		}
 		if len(m.observers) > 0 {
 			m.background.Go(m.callObservers)
@@ -177,6 +182,9 @@ func (m *Monitor) Status() Status {
 	m.mu.Unlock()
 	s.Initialized = m.db.IsInitialized()
 	s.Pool = m.db.Stats().Pool
+	if topology := m.db.Topology(); topology.Kind != pgfx.TopologyUnknown {
+		s.Topology = &topology
+	}
 	s.DroppedTransitions = m.hub.dropped()
 	return s
 }

@@ -87,7 +87,7 @@ func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
 	m.mu.Unlock()
 	before, began := m.db.Stats(), time.Now()
 	login := m.currentLogin(ctx)
-	outcome := m.prober.probe(ctx, m.needNewConn || signals&(connectFailed|writeRefused) != 0)
+	outcome := m.prober.probe(ctx, m.needNewConn || signals&(connectFailed|writeRefused|writerChanged) != 0)
 	if !monitored { // a connection between probes is only worth its slot if the monitor probes by itself
 		m.prober.closeKept()
 	}

@@ -25,6 +25,8 @@ const (
 	// writeRefused: a statement ran into a read-only transaction. Either the application asked for one, or the server was
 	// demoted.
 	writeRefused
+	// writerChanged: new connections lead to another server than before.
+	writerChanged
 )
 
 // The minimum times between two probes that signals cause. A thousand errors cost one probe.
@@ -79,6 +81,22 @@ func (m *Monitor) recordFailure(err error) {
 	}
 	m.mu.Unlock()
 	if sooner {
+		m.wake()
+	}
+}
+
+// recordTopology receives each view of the cluster. If another instance has become the writer, the next probe opens a connection,
+// which leads there.
+func (m *Monitor) recordTopology(t pgfx.Topology) {
+	m.mu.Lock()
+	changed := t.Changes != m.topologyChanges
+	m.topologyChanges = t.Changes
+	if changed {
+		m.signals |= writerChanged
+		m.schedule.moveUp(0)
+	}
+	m.mu.Unlock()
+	if changed {
 		m.wake()
 	}
 }

@@ -36,6 +36,8 @@ type Status struct {
 	LastGood  time.Time   `json:"last_good,omitzero"`
 	// Server describes the server as of the last successful probe.
 	Server Server `json:"server"`
+	// Topology describes the cluster of the server, nil unless package pgfx/aurora is in use.
+	Topology *pgfx.Topology `json:"topology,omitempty"`
 	// Pool describes the pool at the time of the snapshot.
 	Pool pgfx.PoolStats `json:"pool"`
 	// Resets counts how often the monitor has recycled the pool's connections. LastReset is the reason of the last time.

@@ -32,6 +32,10 @@ func (db *DB) Session(ctx context.Context, purpose string) (*pgx.Conn, error) {
 //
 // The error is a [*ConnectError], or [ErrClosed] after Close.
 func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
+	return db.connect(ctx, purpose, db.currentRoute())
+}
+
+func (db *DB) connect(ctx context.Context, purpose string, route RouteFunc) (*pgx.Conn, error) {
 	if db.closed.Load() {
 		return nil, ErrClosed
 	}
@@ -43,7 +47,7 @@ func (db *DB) Connect(ctx context.Context, purpose string) (*pgx.Conn, error) {
 			delete(cc.RuntimeParams, setting)
 		}
 	}
-	if err := db.prepareConfig(ctx, cc); err != nil {
+	if err := db.prepareRouted(ctx, cc, route); err != nil {
 		return nil, newConnectError(db.target, err)
 	}
 	shareTime(ctx, cc)
@@ -122,8 +126,13 @@ func (db *DB) beforeClose(conn *pgx.Conn) {
 	}
 }
 
-// prepareConfig sets the password of one new connection and applies the options.
+// prepareConfig sets the address and the password of one new connection and applies the options.
 func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
+	return db.prepareRouted(ctx, cc, db.currentRoute())
+}
+
+func (db *DB) prepareRouted(ctx context.Context, cc *pgx.ConnConfig, route RouteFunc) error {
+	ips := applyRoute(cc, route)
 	if file := db.config.PasswordFile; file != "" {
 		password, err := readPassword(file)
 		if err != nil {
@@ -142,6 +151,7 @@ func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
 			cc.DefaultQueryExecMode)
 	}
 	cc.Tracer = tracer // the pool depends on its own; WithTracer adds others
+	resolveTo(cc, ips)
 	db.addCanceler(cc)
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Internals is for packages that extend the pool, such as health and txn. It reports failures, guards acquires, opens and closes
-// the gate, finds stalled statements, and notifies observers of traffic. Applications need none of it.
+// the gate, routes connections, finds stalled statements, and notifies observers of traffic. Applications need none of it.
 //
 // An Internals is safe for concurrent use.
 type Internals struct {
@@ -19,6 +19,10 @@ type Internals struct {
 	guards   subscribers[func(context.Context) error]
 
 	observers subscribers[Observer]
+
+	topologies subscribers[func(Topology)]
+	topology   atomic.Pointer[Topology]
+	route      atomic.Pointer[RouteFunc]
 }
 
 // Internals returns the part of db that packages which extend the pool need. It is the same value on every call.

@@ -28,6 +28,7 @@ type options struct {
 	tracers       []pgx.QueryTracer
 	setups        []SetupStep
 	types         []string
+	topology      TopologyFunc
 }
 
 // For returns a copy of o that applies only to the database with this name (see [WithName] and rdsfx.ModuleFor). Without For,

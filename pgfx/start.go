@@ -210,11 +210,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// runSetup runs the setup steps in their order and marks the DB as initialized.
+// runSetup finds out the topology, runs the setup steps in their order and marks the DB as initialized.
 func (db *DB) runSetup(ctx context.Context) error {
 	steps := slices.SortedStableFunc(slices.Values(db.options.setups), func(a, b SetupStep) int {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 	})
+	if db.options.topology != nil {
+		if err := db.options.topology(ctx, db); err != nil {
+			return err
+		}
+	}
 	for _, step := range steps {
 		if step.Run == nil {
 			return fmt.Errorf("pgfx: setup step %q has no Run function: set it", step.Name)

@@ -27,18 +27,7 @@ type Cluster struct {
 func NewCluster(tb testing.TB, opts ...embedded.Option) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb, primary: NewServer(tb, opts...)}
-	// Copying the data directory of a stopped server requires no other binary (PostgreSQL manual, "File System Level Backup").
-	c.primary.Stop()
-	dir := newServerDir(tb)
-	data := filepath.Join(dir, "data")
-	if err := copyTree(c.primary.server.DataDir(), data); err != nil {
-		tb.Fatalf("faults: copy the primary: %v", err)
-	}
-	c.primary.Restart()
-	if err := c.configureStandby(data); err != nil {
-		tb.Fatalf("faults: configure the standby: %v", err)
-	}
-	c.standby = startServer(tb, dir, c.primary.password, opts)
+	c.standby = newStandbys(tb, c.primary, 1, opts)[0]
 	ctx, cancel := withFaultTimeout()
 	defer cancel()
 	if err := c.AwaitReplay(ctx); err != nil {
@@ -47,10 +36,32 @@ func NewCluster(tb testing.TB, opts ...embedded.Option) *Cluster {
 	return c
 }
 
-// configureStandby makes the server in data a standby. It connects to the primary through the Unix socket, which requires no
-// password.
-func (c *Cluster) configureStandby(data string) error {
-	socketDir, port, err := c.primary.socket()
+// newStandbys starts standbys of a primary, which it restarts. They have not caught up yet when it returns.
+func newStandbys(tb testing.TB, primary *Server, n int, opts []embedded.Option) []*Server {
+	tb.Helper()
+	// Copying the data directory of a stopped server requires no other binary (PostgreSQL manual, "File System Level Backup").
+	primary.Stop()
+	dirs := make([]string, n)
+	for i := range dirs {
+		dirs[i] = newServerDir(tb)
+		if err := copyTree(primary.server.DataDir(), filepath.Join(dirs[i], "data")); err != nil {
+			tb.Fatalf("faults: copy the primary: %v", err)
+		}
+	}
+	primary.Restart()
+	standbys := make([]*Server, n)
+	for i, dir := range dirs {
+		if err := primary.configureStandby(filepath.Join(dir, "data"), "postgresql.conf"); err != nil {
+			tb.Fatalf("faults: configure the standby: %v", err)
+		}
+		standbys[i] = startServer(tb, dir, primary.password, opts)
+	}
+	return standbys
+}
+
+// configureStandby makes the server in data a standby of s, with a setting in one of its configuration files.
+func (s *Server) configureStandby(data, file string) error {
+	conninfo, err := s.standbyConninfo()
 	if err != nil {
 		return err
 	}
@@ -59,12 +70,20 @@ func (c *Cluster) configureStandby(data string) error {
 		return err
 	}
 	signal := filepath.Join(data, "standby.signal")
-	conninfo := fmt.Sprintf("host='%s' port=%d user=postgres application_name=standby", socketDir, port)
 	return errors.Join(
 		os.WriteFile(signal, nil, 0o600),
 		copyOwner(owner, signal),
-		appendLine(filepath.Join(data, "postgresql.conf"), "primary_conninfo = "+literal(conninfo)),
+		appendLine(filepath.Join(data, file), "primary_conninfo = "+literal(conninfo)),
 	)
+}
+
+// standbyConninfo returns how a standby connects to s: through the Unix socket, which requires no password.
+func (s *Server) standbyConninfo() (string, error) {
+	socketDir, port, err := s.socket()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("host='%s' port=%d user=postgres application_name=standby", socketDir, port), nil
 }
 
 func appendLine(file, line string) error {
@@ -88,8 +107,14 @@ func (c *Cluster) Promote() {
 	c.tb.Helper()
 	ctx, cancel := withFaultTimeout()
 	defer cancel()
-	if !mustQuery[bool](ctx, c.standby, "select pg_promote(true, $1)", int(faultTimeout/time.Second)) {
-		c.tb.Fatalf("faults: promote: the standby was not promoted within %s", faultTimeout)
+	c.standby.promote(ctx)
+}
+
+// promote makes a standby a primary.
+func (s *Server) promote(ctx context.Context) {
+	s.tb.Helper()
+	if !mustQuery[bool](ctx, s, "select pg_promote(true, $1)", int(faultTimeout/time.Second)) {
+		s.tb.Fatalf("faults: promote: the standby was not promoted within %s", faultTimeout)
 	}
 }
 
@@ -141,12 +166,17 @@ func (c *Cluster) DisconnectStandby(disconnected bool) {
 // AwaitReplay waits until reads on the standby return everything that is committed on the primary at the time of the call.
 // It returns an error if ctx ends first, with the replay position, or if the standby has been promoted.
 func (c *Cluster) AwaitReplay(ctx context.Context) error {
-	target, err := query[string](ctx, c.primary, "select pg_current_wal_lsn()::text")
+	return c.standby.awaitReplay(ctx, c.primary)
+}
+
+// awaitReplay is Cluster.AwaitReplay for a standby s.
+func (s *Server) awaitReplay(ctx context.Context, primary *Server) error {
+	target, err := query[string](ctx, primary, "select pg_current_wal_lsn()::text")
 	if err != nil {
 		return fmt.Errorf("faults: await replay: primary: %w", err)
 	}
 	for {
-		state, err := query[string](ctx, c.standby, `select case when not pg_is_in_recovery() then 'promoted'
+		state, err := query[string](ctx, s, `select case when not pg_is_in_recovery() then 'promoted'
 			when pg_last_wal_replay_lsn() >= $1::pg_lsn then 'done' else coalesce(pg_last_wal_replay_lsn()::text, 'nothing') end`, target)
 		switch {
 		case err != nil:

@@ -64,17 +64,26 @@ func (r *Resolver) Option() pgfx.Option { return pgfx.WithBeforeConnect(r.Before
 
 // BeforeConnect makes a connection resolve the name. Assign it to pgxpool.Config.BeforeConnect.
 func (r *Resolver) BeforeConnect(_ context.Context, config *pgx.ConnConfig) error {
-	next := config.LookupFunc
-	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
-		if !strings.EqualFold(host, r.name) {
-			return next(ctx, host)
-		}
+	resolveIn(config, func(host string) (string, bool) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.target == "" {
+		return r.target, strings.EqualFold(host, r.name)
+	})
+	return nil
+}
+
+// resolveIn makes a connection resolve names with lookup. It returns the address with its port, "" for an unknown host, and whether
+// it is responsible for the name.
+func resolveIn(config *pgx.ConnConfig, lookup func(host string) (target string, responsible bool)) {
+	next := config.LookupFunc
+	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
+		target, responsible := lookup(host)
+		switch {
+		case !responsible:
+			return next(ctx, host)
+		case target == "":
 			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 		}
-		return []string{r.target}, nil // pgx accepts an address with a port
+		return []string{target}, nil // pgx accepts an address with a port
 	}
-	return nil
 }

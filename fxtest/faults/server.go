@@ -249,12 +249,20 @@ func (s *Server) connect(ctx context.Context) *pgx.Conn {
 
 // session connects through the Unix socket where there is one, which requires no password and bypasses network faults.
 func (s *Server) session(ctx context.Context, params map[string]string) (*pgx.Conn, error) {
+	return s.sessionIn(ctx, "", params)
+}
+
+// sessionIn is session for another database than that of the URL, unless database is "".
+func (s *Server) sessionIn(ctx context.Context, database string, params map[string]string) (*pgx.Conn, error) {
 	if s.server.PID() == 0 {
 		return nil, errors.New("the server is down: call Restart first")
 	}
 	config, err := pgx.ParseConfig(s.server.URL())
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller adds the operation
+	}
+	if database != "" {
+		config.Database = database
 	}
 	socketDir, port, err := s.socket()
 	if err != nil {
