@@ -36,7 +36,7 @@ func (q BatchRepository[T, K]) First(opts ...QueryOption) *Result[*T] {
 // Find adds a [Repository.Find] to the batch.
 func (q BatchRepository[T, K]) Find(opts ...QueryOption) *Result[[]T] {
 	sql, args, expected, err := q.r.findStatement(opts)
-	return call(q, "Find", "read", sql, args, err, func(rows pgx.Rows) ([]T, error) {
+	return call(q.b, &q.r.base, "Find", "read", sql, args, err, func(rows pgx.Rows) ([]T, error) {
 		return collect[T](rows, q.r.d.shape, expected)
 	})
 }
@@ -44,18 +44,18 @@ func (q BatchRepository[T, K]) Find(opts ...QueryOption) *Result[[]T] {
 // Count adds a [Repository.Count] to the batch.
 func (q BatchRepository[T, K]) Count(filters ...Filter) *Result[int64] {
 	sql, args, err := q.r.countStatement(filters)
-	return call(q, "Count", "read", sql, args, err, readValue[int64])
+	return call(q.b, &q.r.base, "Count", "read", sql, args, err, readValue[int64])
 }
 
 // Exists adds a [Repository.Exists] to the batch.
 func (q BatchRepository[T, K]) Exists(filters ...Filter) *Result[bool] {
 	sql, args, err := q.r.existsStatement(filters)
-	return call(q, "Exists", "read", sql, args, err, readValue[bool])
+	return call(q.b, &q.r.base, "Exists", "read", sql, args, err, readValue[bool])
 }
 
 // GetMany adds a [Repository.GetMany] to the batch.
 func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]T] {
-	result, c := newCall[[]T](q, "GetMany", "read")
+	result, c := newCall[[]T](q.b, &q.r.base, "GetMany", "read")
 	if len(keys) == 0 {
 		c.done = func() { result.set([]T{}, nil) }
 		return result
@@ -102,7 +102,7 @@ func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]
 // pointer.
 func (q BatchRepository[T, K]) Create(row *T, opts ...CreateOption) *Result[*T] {
 	r := q.r
-	result, c := newCall[*T](q, "Create", "create")
+	result, c := newCall[*T](q.b, &q.r.base, "Create", "create")
 	c.writes = true
 	c.prepare = func(ctx context.Context) error {
 		v, err := r.validRow(ctx, "create", row)
@@ -148,7 +148,7 @@ func (q BatchRepository[T, K]) HardDelete(key K) *Result[bool] {
 
 func (q BatchRepository[T, K]) mark(name, sql string, key K, clock bool) *Result[bool] {
 	args := q.r.d.clockArgs(q.r.keyArgs(nil, key), clock)
-	result := call(q, name, "delete", sql, args, nil, func(rows pgx.Rows) (bool, error) {
+	result := call(q.b, &q.r.base, name, "delete", sql, args, nil, func(rows pgx.Rows) (bool, error) {
 		rows.Close()
 		return rows.CommandTag().RowsAffected() > 0, rows.Err()
 	})
@@ -159,7 +159,7 @@ func (q BatchRepository[T, K]) mark(name, sql string, key K, clock bool) *Result
 // row adds a call that returns one row.
 func (q BatchRepository[T, K]) row(name, sql string, args []any, err error) *Result[*T] {
 	var absent error
-	result := call(q, name, "read", sql, args, err, func(rows pgx.Rows) (*T, error) {
+	result := call(q.b, &q.r.base, name, "read", sql, args, err, func(rows pgx.Rows) (*T, error) {
 		row, err := readFirst[T](rows, q.r.d.shape)
 		if absent = nil; errors.Is(err, pgx.ErrNoRows) {
 			absent = q.r.notFound()
@@ -178,18 +178,18 @@ func (q BatchRepository[T, K]) row(name, sql string, args []any, err error) *Res
 }
 
 // newCall adds a call to the batch.
-func newCall[V, T, K any](q BatchRepository[T, K], name, op string) (*Result[V], *batchCall) {
+func newCall[V any](b *Batch, r *base, name, op string) (*Result[V], *batchCall) {
 	result := &Result[V]{err: errNotSent}
-	c := &batchCall{name: name + " of " + q.r.d.label, tx: q.r.tx, d: q.r.d, op: op, untyped: q.r.untyped, fail: result.fail}
-	q.b.add(c)
+	c := &batchCall{name: name + " of " + r.d.label, tx: r.tx, d: r.d, op: op, untyped: r.untyped, fail: result.fail}
+	b.add(c)
 	return result, c
 }
 
 // call adds a call of one statement, whose result is read by read.
-func call[V, T, K any](
-	q BatchRepository[T, K], name, op, sql string, args []any, err error, read func(pgx.Rows) (V, error),
+func call[V any](
+	b *Batch, r *base, name, op, sql string, args []any, err error, read func(pgx.Rows) (V, error),
 ) *Result[V] {
-	result, c := newCall[V](q, name, op)
+	result, c := newCall[V](b, r, name, op)
 	c.addStatement(sql, args, err)
 	var value V
 	c.read = func(_ int, rows pgx.Rows) (err error) {

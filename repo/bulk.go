@@ -16,15 +16,14 @@ import (
 const maxBatchArgs = 1 << 16
 
 // bulkWrite is a bulk write in progress. The rows are changed only after all statements have succeeded.
-type bulkWrite[T, K any] struct {
-	repository *Repository[T, K]
+type bulkWrite struct {
+	repository *base
 	op         string
 	live       *liveColumns
-	rows       []T
 	values     reflect.Value // the rows
+	returned   returnedRows
 	// matcher matches returned rows to those that were sent, nil if that isn't possible.
-	matcher  *ordering
-	returned []*T // by row
+	matcher *ordering
 	// inserted and unchanged record the results of an upsert, by row; nil for other writes.
 	inserted, unchanged []bool
 	// distinct is what two rows must not have in common, "" if the rows were compared beforehand.
@@ -34,7 +33,7 @@ type bulkWrite[T, K any] struct {
 }
 
 // newBulk validates every row before the first one is written.
-func (r *Repository[T, K]) newBulk(ctx context.Context, op string, rows []T) (*bulkWrite[T, K], error) {
+func newBulk[T any](ctx context.Context, r *base, op string, rows []T) (*bulkWrite, error) {
 	for i := range rows {
 		if err := r.d.validate(ctx, &rows[i], i); err != nil {
 			return nil, err
@@ -44,7 +43,9 @@ func (r *Repository[T, K]) newBulk(ctx context.Context, op string, rows []T) (*b
 	if err != nil {
 		return nil, r.wrap(op, err)
 	}
-	return &bulkWrite[T, K]{repository: r, op: op, live: live, rows: rows, values: reflect.ValueOf(rows)}, nil
+	w := &typedBulkWrite[T]{bulk: bulkWrite{repository: r, op: op, live: live, values: reflect.ValueOf(rows)}, rows: rows}
+	w.bulk.returned = w
+	return &w.bulk, nil
 }
 
 // bulkStatement is one statement of a bulk write. Its arguments are made when it is sent.
@@ -66,7 +67,7 @@ type layoutGroup struct {
 }
 
 // groups splits rows by their layout and keeps the order within each group.
-func (w *bulkWrite[T, K]) groups(positions []int, layoutOf func(layout []byte, v reflect.Value) []byte) []layoutGroup {
+func (w *bulkWrite) groups(positions []int, layoutOf func(layout []byte, v reflect.Value) []byte) []layoutGroup {
 	var (
 		groups []layoutGroup
 		layout []byte
@@ -84,11 +85,11 @@ func (w *bulkWrite[T, K]) groups(positions []int, layoutOf func(layout []byte, v
 }
 
 // positions returns the positions of all rows, sorted if there is an order.
-func (w *bulkWrite[T, K]) positions(order *ordering) []int {
+func (w *bulkWrite) positions(order *ordering) []int {
 	if order != nil {
 		return order.rows
 	}
-	positions := make([]int, len(w.rows))
+	positions := make([]int, w.values.Len())
 	for i := range positions {
 		positions[i] = i
 	}
@@ -106,7 +107,7 @@ func countArgs(layout []byte) int {
 }
 
 // insertOf returns the statement that inserts a row.
-func (w *bulkWrite[T, K]) insertOf(layout []byte, position int) bulkStatement {
+func (w *bulkWrite) insertOf(layout []byte, position int) bulkStatement {
 	d := w.repository.d
 	return bulkStatement{
 		sql: d.createText(w.live, layout), row: position, args: countArgs(layout),
@@ -119,7 +120,7 @@ func (w *bulkWrite[T, K]) insertOf(layout []byte, position int) bulkStatement {
 
 // stagedOrRowByRow runs the staged write in a transaction. If the database refuses a row, or if returned rows
 // can't be matched, it is rolled back. The rows are then written one by one, which succeeds or names the row.
-func (w *bulkWrite[T, K]) stagedOrRowByRow(ctx context.Context, fast, singly func(context.Context) error) error {
+func (w *bulkWrite) stagedOrRowByRow(ctx context.Context, fast, singly func(context.Context) error) error {
 	tx := w.repository.tx
 	_, inside := tx.Tx(ctx)
 	var opts []txn.Option
@@ -136,7 +137,7 @@ func (w *bulkWrite[T, K]) stagedOrRowByRow(ctx context.Context, fast, singly fun
 	})
 	switch {
 	case err == nil:
-		w.applyReturned()
+		w.returned.apply()
 		return nil
 	case failed != nil && needsRowByRow(err):
 		return singly(ctx)
@@ -162,7 +163,7 @@ func needsRowByRow(err error) bool {
 
 // sendInTx sends statements in a transaction, and a single statement without. The transaction also undoes the statements that
 // succeeded if a row is missing or a trigger has suppressed one.
-func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStatement) error {
+func (w *bulkWrite) sendInTx(ctx context.Context, statements []bulkStatement) error {
 	w.reset()
 	send := func(ctx context.Context) error { return w.sendAll(ctx, batchesOf(statements)) }
 	var err error
@@ -174,18 +175,18 @@ func (w *bulkWrite[T, K]) sendInTx(ctx context.Context, statements []bulkStateme
 	if err != nil {
 		return w.explainStatements(ctx, statements, err)
 	}
-	w.applyReturned()
+	w.returned.apply()
 	return nil
 }
 
 // reset discards the results of an earlier attempt.
-func (w *bulkWrite[T, K]) reset() {
-	w.returned = make([]*T, len(w.rows))
+func (w *bulkWrite) reset() {
+	w.returned.reset()
 	clear(w.inserted)
 	clear(w.unchanged)
 }
 
-func (w *bulkWrite[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement) error {
+func (w *bulkWrite) sendAll(ctx context.Context, batches [][]bulkStatement) error {
 	for _, batch := range batches {
 		if err := w.send(ctx, batch); err != nil {
 			return err
@@ -195,7 +196,7 @@ func (w *bulkWrite[T, K]) sendAll(ctx context.Context, batches [][]bulkStatement
 }
 
 // checkReturned checks that each row was written, and to another row than the others.
-func (w *bulkWrite[T, K]) checkReturned(ctx context.Context) error {
+func (w *bulkWrite) checkReturned(ctx context.Context) error {
 	if err := w.checkMissing(ctx); err != nil {
 		return err
 	}
@@ -204,22 +205,17 @@ func (w *bulkWrite[T, K]) checkReturned(ctx context.Context) error {
 
 // checkDistinct returns an error if two rows were written to the same row of the table. Beforehand that is known only of types
 // whose values the server compares as Go does (see descriptor.comparesAsServer).
-func (w *bulkWrite[T, K]) checkDistinct() error {
+func (w *bulkWrite) checkDistinct() error {
 	d := w.repository.d
 	if w.distinct == "" {
 		return nil
 	}
-	return orderRows(reflect.ValueOf(w.returned), d.columnsAt(d.key)).checkDuplicates(d.label, w.distinct)
+	return orderRows(w.returned.all(), d.columnsAt(d.key)).checkDuplicates(d.label, w.distinct)
 }
 
 // checkMissing handles the rows for which no row was returned.
-func (w *bulkWrite[T, K]) checkMissing(ctx context.Context) error {
-	var absent []int
-	for i := range w.returned {
-		if w.returned[i] == nil {
-			absent = append(absent, i)
-		}
-	}
+func (w *bulkWrite) checkMissing(ctx context.Context) error {
+	absent := w.returned.absent()
 	switch {
 	case len(absent) == 0:
 		return nil
@@ -227,18 +223,6 @@ func (w *bulkWrite[T, K]) checkMissing(ctx context.Context) error {
 		return w.repository.d.wrap(w.op, errSuppressed, absent[0])
 	}
 	return w.onMissing(ctx, absent)
-}
-
-// applyReturned copies the returned columns into the caller's rows.
-func (w *bulkWrite[T, K]) applyReturned() {
-	d := w.repository.d
-	for i, row := range w.returned {
-		if !d.partial {
-			w.rows[i] = *row
-			continue
-		}
-		d.copyColumns(w.values.Index(i), reflect.ValueOf(row).Elem())
-	}
 }
 
 // batchesOf splits statements into batches that hold at most maxBatchArgs arguments.
@@ -257,7 +241,7 @@ func batchesOf(statements []bulkStatement) [][]bulkStatement {
 }
 
 // send sends statements in one round trip and reads the returned rows.
-func (w *bulkWrite[T, K]) send(ctx context.Context, statements []bulkStatement) error {
+func (w *bulkWrite) send(ctx context.Context, statements []bulkStatement) error {
 	failed := -1
 	err := retryStale(ctx, w.repository.tx, func() (refused bool, err error) {
 		failed, err = w.sendOnce(ctx, statements)
@@ -270,7 +254,7 @@ func (w *bulkWrite[T, K]) send(ctx context.Context, statements []bulkStatement) 
 }
 
 // sendOnce sends statements once. failed is the position of the failed statement, -1 if the error concerns all.
-func (w *bulkWrite[T, K]) sendOnce(ctx context.Context, statements []bulkStatement) (failed int, err error) {
+func (w *bulkWrite) sendOnce(ctx context.Context, statements []bulkStatement) (failed int, err error) {
 	batch, describe := &pgx.Batch{}, newDescriber(w.repository.untyped)
 	for i := range statements {
 		s := &statements[i]
@@ -278,9 +262,9 @@ func (w *bulkWrite[T, K]) sendOnce(ctx context.Context, statements []bulkStateme
 	}
 	results := w.repository.tx.SendBatch(ctx, batch)
 	for i := range statements {
-		rows, err := results.Query()
+		rows, err := results.Query() //nolint:rowserrcheck // collect checks it
 		if err == nil {
-			err = w.collect(rows, &statements[i])
+			err = w.returned.collect(rows, &statements[i])
 		}
 		if err != nil {
 			if closing := results.Close(); closing != nil && isReadError(err) {
@@ -290,75 +274,6 @@ func (w *bulkWrite[T, K]) sendOnce(ctx context.Context, statements []bulkStateme
 		}
 	}
 	return -1, results.Close() //nolint:wrapcheck // the caller wraps it with the operation
-}
-
-// collect reads the row that a statement returned, and of an upsert whether it was inserted.
-func (w *bulkWrite[T, K]) collect(rows pgx.Rows, s *bulkStatement) error {
-	var extra []any
-	if w.inserted != nil && !s.readsExisting {
-		extra = append(extra, &w.inserted[s.row])
-	}
-	row, err := readFirst[T](rows, w.repository.d.shape, extra...)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
-	w.returned[s.row] = row
-	return err
-}
-
-// matchReturned reads returned rows and matches them to those that were sent. n is the most that are expected. upserted
-// means that each row is followed by whether it was inserted.
-func (w *bulkWrite[T, K]) matchReturned(rows pgx.Rows, n int, upserted bool) error {
-	defer rows.Close()
-	var (
-		inserted bool
-		extra    []any
-		find     = finder{ordering: w.matcher}
-		fresh    = make([]T, 0, n) // must not grow, because its elements are referenced
-	)
-	if upserted {
-		extra = append(extra, &inserted)
-	}
-	reader := newReader[T](w.repository.d.shape, extra...)
-	for rows.Next() {
-		if len(fresh) == n {
-			return errKeyChanged
-		}
-		fresh = fresh[:len(fresh)+1]
-		row := &fresh[len(fresh)-1]
-		if err := reader.read(rows, row); err != nil {
-			return err
-		}
-		position, ok := find.find(reflect.ValueOf(row).Elem())
-		if !ok || w.returned[position] != nil {
-			return errKeyChanged
-		}
-		w.returned[position] = row
-		if upserted {
-			w.inserted[position] = inserted
-		}
-	}
-	return rows.Err()
-}
-
-// readNumbered reads rows that are followed by their number in the COPY. positions are the positions of the copied rows. A row
-// that has been returned before stays.
-func (w *bulkWrite[T, K]) readNumbered(rows pgx.Rows, positions []int) error {
-	defer rows.Close()
-	var number int64
-	reader, fresh := newReader[T](w.repository.d.shape, &number), make([]T, len(positions))
-	for i := 0; rows.Next(); i++ {
-		if i == len(fresh) { // one row of a stage belongs to several rows of a table without a unique index
-			fresh, i = make([]T, len(positions)), 0
-		}
-		if err := reader.read(rows, &fresh[i]); err != nil {
-			return err
-		}
-		if position := positions[number]; w.returned[position] == nil {
-			w.returned[position] = &fresh[i]
-		}
-	}
-	return rows.Err()
 }
 
 // columnsAt returns columns by their positions in the model.

@@ -160,7 +160,7 @@ func (l *liveColumns) arg(position int, value any) any {
 // ctx bounds the call. Errors are those of the statement. It is safe for concurrent use.
 //
 // A table that doesn't exist has no columns, which is not remembered: the statement that follows reports it.
-func (r *Repository[T, K]) liveColumns(ctx context.Context) (*liveColumns, error) {
+func (r *base) liveColumns(ctx context.Context) (*liveColumns, error) {
 	live := r.d.live.Load()
 	if live == nil {
 		err := retryRead(ctx, r.tx, func() error {

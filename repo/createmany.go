@@ -25,7 +25,7 @@ func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T, opts ...Cre
 	if err != nil || len(rows) == 0 {
 		return err
 	}
-	w, err := r.newBulk(ctx, "create", rows)
+	w, err := newBulk(ctx, &r.base, "create", rows)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (r *Repository[T, K]) CreateMany(ctx context.Context, rows []T, opts ...Cre
 }
 
 // makeKeys sets zero keys that the application makes (see [WithKeys]) and reports whether all keys are known afterwards.
-func (w *bulkWrite[T, K]) makeKeys() bool {
+func (w *bulkWrite) makeKeys() bool {
 	d, known := w.repository.d, true
 	for _, position := range d.key {
 		c := &d.columns[position]
@@ -62,7 +62,7 @@ func (w *bulkWrite[T, K]) makeKeys() bool {
 		if d.newKey == nil && !c.roles.is(roleDefault) {
 			continue
 		}
-		for i := range w.rows {
+		for i := range w.values.Len() {
 			f := w.values.Index(i).FieldByIndex(c.index)
 			switch {
 			case !f.IsZero():
@@ -77,8 +77,8 @@ func (w *bulkWrite[T, K]) makeKeys() bool {
 }
 
 // inserts returns one insert statement per row.
-func (w *bulkWrite[T, K]) inserts(groups []layoutGroup) []bulkStatement {
-	statements := make([]bulkStatement, 0, len(w.rows))
+func (w *bulkWrite) inserts(groups []layoutGroup) []bulkStatement {
+	statements := make([]bulkStatement, 0, w.values.Len())
 	for _, g := range groups {
 		for _, position := range g.rows {
 			statements = append(statements, w.insertOf(g.layout, position))
@@ -89,7 +89,7 @@ func (w *bulkWrite[T, K]) inserts(groups []layoutGroup) []bulkStatement {
 
 // comparableColumns returns the columns by which returned rows can be matched to the rows that were sent: those that are sent
 // and come back unchanged.
-func (w *bulkWrite[T, K]) comparableColumns(layout []byte) []*column {
+func (w *bulkWrite) comparableColumns(layout []byte) []*column {
 	var columns []*column
 	for i := range w.repository.d.columns {
 		c := &w.repository.d.columns[i]

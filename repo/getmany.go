@@ -135,7 +135,7 @@ func (r *Repository[T, K]) readEach(ctx context.Context, keys []K, opts []QueryO
 }
 
 // explainKeys names the column of a key that was refused.
-func (r *Repository[T, K]) explainKeys(batch *pgx.Batch, err error) error {
+func (r *base) explainKeys(batch *pgx.Batch, err error) error {
 	sql := batch.QueuedQueries[0].SQL
 	_, value := explainBatch(r.tx, batch.Len(), func(position int) (string, []any) {
 		q := batch.QueuedQueries[position]
@@ -181,7 +181,7 @@ func (r *Repository[T, K]) keyStatement(key K, opts []QueryOption) (sql string, 
 	return b.statement()
 }
 
-func (r *Repository[T, K]) missing(keys int, indexes []int) error {
+func (r *base) missing(keys int, indexes []int) error {
 	if len(indexes) == 0 {
 		return nil
 	}
@@ -291,7 +291,7 @@ func (r *Repository[T, K]) Claim(ctx context.Context, n int, opts ...QueryOption
 	return r.Find(ctx, append(append(claim, opts...), Limit(n), ForUpdate(SkipLocked))...)
 }
 
-func (r *Repository[T, K]) needTransaction(ctx context.Context, method string) error {
+func (r *base) needTransaction(ctx context.Context, method string) error {
 	if _, inside := r.tx.Tx(ctx); !inside {
 		return &queryError{r.d.label + ": " + method + " needs a transaction (txn.Manager.Do): without one the lock would be released at once"}
 	}

@@ -32,7 +32,7 @@ const importTargetSQL = `select now(),
 	coalesce(c.relhasrules or pg_catalog.row_security_active(c.oid), false)
 from (select pg_catalog.to_regclass($1) as oid) as n left join pg_catalog.pg_class c on c.oid = n.oid`
 
-func (r *Repository[T, K]) readImportTarget(ctx context.Context) (target importTarget, err error) {
+func (r *base) readImportTarget(ctx context.Context) (target importTarget, err error) {
 	err = run(ctx, r.tx, importTargetSQL, []any{r.d.table}, func(rows pgx.Rows) (err error) {
 		target, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (t importTarget, err error) {
 			err = row.Scan(&t.now, &t.generated, &t.checksLate, &t.refusesCopy)
@@ -44,7 +44,7 @@ func (r *Repository[T, K]) readImportTarget(ctx context.Context) (target importT
 }
 
 // checkGenerated returns the server's error for an insert that gives a value to a column that is always generated.
-func (r *Repository[T, K]) checkGenerated(ctx context.Context, op string, target importTarget, layout []byte) error {
+func (r *base) checkGenerated(ctx context.Context, op string, target importTarget, layout []byte) error {
 	sent := func(c *column) bool { return slices.Contains(target.generated, c.name) }
 	if len(target.generated) == 0 || !slices.ContainsFunc(r.d.layoutColumns(layout), sent) {
 		return nil
@@ -58,7 +58,7 @@ func (r *Repository[T, K]) checkGenerated(ctx context.Context, op string, target
 
 // insertRows sends one INSERT per row, all in one round trip, and reads nothing back. It needs no privilege other than that to
 // insert. A value that can't be encoded is found beforehand, because the driver would close the connection.
-func (r *Repository[T, K]) insertRows(ctx context.Context, op string, layout []byte, next rowSource, position func(number int) int) error {
+func (r *base) insertRows(ctx context.Context, op string, layout []byte, next rowSource, position func(number int) int) error {
 	live, err := r.liveColumns(ctx)
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (r *Repository[T, K]) insertRows(ctx context.Context, op string, layout []b
 var errUnencodable = errors.New("the driver can't encode the value")
 
 // checkEncodable returns the error for the first value of a batch of one statement that can't be encoded.
-func (r *Repository[T, K]) checkEncodable(
+func (r *base) checkEncodable(
 	ctx context.Context, op string, layout []byte, position func(number int) int, batch *pgx.Batch,
 ) error {
 	var refused *ValueError

@@ -57,7 +57,7 @@ func (r *Repository[T, K]) Page(ctx context.Context, cursor string, size int, op
 		if sql, args, err = counting.statement(); err != nil {
 			return nil, err
 		}
-		if page.Total, err = scalar[int64](ctx, r, sql, args); err != nil {
+		if page.Total, err = scalar[int64](ctx, &r.base, sql, args); err != nil {
 			return nil, err
 		}
 	}

@@ -127,7 +127,7 @@ func (r *Repository[T, K]) DeleteWhere(ctx context.Context, filters ...Filter) (
 }
 
 // execWhere adds the conditions to a statement and executes it.
-func (r *Repository[T, K]) execWhere(ctx context.Context, op, method string, b *builder, filters []Filter) (int64, error) {
+func (r *base) execWhere(ctx context.Context, op, method string, b *builder, filters []Filter) (int64, error) {
 	q := b.filtered(filters)
 	if len(q.filters) == 0 && !q.allRows {
 		b.failf("%s without a filter would write every row; pass AllRows if that is intended", method)

@@ -53,7 +53,7 @@ func (r *Repository[T, K]) found(row *T, err error) (*T, error) {
 	return row, nil
 }
 
-func (r *Repository[T, K]) notFound() error { return &notFoundError{r.d.label} }
+func (r *base) notFound() error { return &notFoundError{r.d.label} }
 
 // First returns the first row that the options select, in one round trip. Errors: [ErrNotFound], [ErrQuery].
 func (r *Repository[T, K]) First(ctx context.Context, opts ...QueryOption) (*T, error) {
@@ -65,7 +65,7 @@ func (r *Repository[T, K]) First(ctx context.Context, opts ...QueryOption) (*T, 
 	return r.found(r.first(ctx, sql, args))
 }
 
-func (r *Repository[T, K]) firstStatement(opts []QueryOption) (sql string, args []any, err error) {
+func (r *base) firstStatement(opts []QueryOption) (sql string, args []any, err error) {
 	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(opts)
 	if q.limit == nil {
@@ -87,7 +87,7 @@ func (r *Repository[T, K]) Find(ctx context.Context, opts ...QueryOption) ([]T, 
 }
 
 // findStatement also returns the largest number of rows expected, 0 if it is unknown.
-func (r *Repository[T, K]) findStatement(opts []QueryOption) (sql string, args []any, expected int, err error) {
+func (r *base) findStatement(opts []QueryOption) (sql string, args []any, expected int, err error) {
 	b := newBuilder(r.d, r.d.statements.selectFrom)
 	q := b.reads(opts)
 	q.write(b)
@@ -117,10 +117,10 @@ func (r *Repository[T, K]) Count(ctx context.Context, filters ...Filter) (int64,
 	if err != nil {
 		return 0, err
 	}
-	return scalar[int64](ctx, r, sql, args)
+	return scalar[int64](ctx, &r.base, sql, args)
 }
 
-func (r *Repository[T, K]) countStatement(filters []Filter) (sql string, args []any, err error) {
+func (r *base) countStatement(filters []Filter) (sql string, args []any, err error) {
 	b := newBuilder(r.d, r.d.statements.count)
 	b.filtered(filters).where(b)
 	return b.statement()
@@ -133,17 +133,17 @@ func (r *Repository[T, K]) Exists(ctx context.Context, filters ...Filter) (bool,
 	if err != nil {
 		return false, err
 	}
-	return scalar[bool](ctx, r, sql, args)
+	return scalar[bool](ctx, &r.base, sql, args)
 }
 
-func (r *Repository[T, K]) existsStatement(filters []Filter) (sql string, args []any, err error) {
+func (r *base) existsStatement(filters []Filter) (sql string, args []any, err error) {
 	b := newBuilder(r.d, r.d.statements.exists)
 	b.filtered(filters).where(b)
 	return b.text(")").statement()
 }
 
 // scalar runs a statement that returns one value.
-func scalar[V, T, K any](ctx context.Context, r *Repository[T, K], sql string, args []any) (V, error) {
+func scalar[V any](ctx context.Context, r *base, sql string, args []any) (V, error) {
 	var value V
 	err := r.queryIdempotent(ctx, sql, args, func(rows pgx.Rows) error {
 		var err error

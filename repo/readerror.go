@@ -134,12 +134,12 @@ func isGuess(types *pgtype.Map, oid uint32, target reflect.Value) bool {
 func isPlain(kind reflect.Kind) bool { return kind >= reflect.Bool && kind <= reflect.Float64 }
 
 // wrapStored is wrap for a single statement that writes. If only the returned row couldn't be read, the write is done.
-func (r *Repository[T, K]) wrapStored(ctx context.Context, op string, err error) error {
+func (r *base) wrapStored(ctx context.Context, op string, err error) error {
 	return r.asStored(ctx, r.wrap(op, err))
 }
 
 // asStored returns a CommittedError if a single statement outside a transaction failed only because its result couldn't be read.
-func (r *Repository[T, K]) asStored(ctx context.Context, err error) error {
+func (r *base) asStored(ctx context.Context, err error) error {
 	if _, inside := r.tx.Tx(ctx); inside || !isReadError(err) {
 		return err
 	}

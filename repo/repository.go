@@ -21,6 +21,11 @@ import (
 //
 // A Repository is safe for concurrent use. A transaction is not: finish reading a result before the next call in it.
 type Repository[T, K any] struct {
+	base
+}
+
+// base is the part of a Repository that does not depend on its types. Its methods are compiled once and not for each model.
+type base struct {
 	tx *txn.Manager
 	d  *descriptor
 	// untyped is set if the exec mode describes no statements (see describer).
@@ -49,7 +54,7 @@ func newRepository[T, K any](m *txn.Manager, model Model) (*Repository[T, K], er
 		return nil, fmt.Errorf("repo: %s: WithDatabase(%q) differs from the transaction manager's database %q", model.Table(), want, have)
 	}
 	registerConstraints(m, model.d)
-	return &Repository[T, K]{tx: m, d: model.d, untyped: isUntyped(m)}, nil
+	return &Repository[T, K]{base{tx: m, d: model.d, untyped: isUntyped(m)}}, nil
 }
 
 // Model describes the repository's table.
@@ -75,7 +80,7 @@ func (r *Repository[T, K]) KeyOf(row *T) K {
 }
 
 // named returns a context whose statements belong to the method, for observers of the database.
-func (r *Repository[T, K]) named(ctx context.Context, method string) context.Context {
+func (r *base) named(ctx context.Context, method string) context.Context {
 	return r.tx.DB().Internals().NameOperation(ctx, method, r.d.label)
 }
 
@@ -88,7 +93,7 @@ func (r *Repository[T, K]) keyArgs(args []any, key K) []any {
 }
 
 // exec runs a statement and returns the number of rows it has changed.
-func (r *Repository[T, K]) exec(ctx context.Context, sql string, args []any) (int64, error) {
+func (r *base) exec(ctx context.Context, sql string, args []any) (int64, error) {
 	tag, err := r.tx.Exec(ctx, sql, newDescriber(r.untyped).args(args)...)
 	if err != nil {
 		err = r.d.nameParameter(explainSend(ctx, r.tx, sql, args, err), sql)
@@ -108,4 +113,4 @@ func (r *Repository[T, K]) one(ctx context.Context, sql string, args []any, extr
 }
 
 // wrap translates the error of a statement.
-func (r *Repository[T, K]) wrap(op string, err error) error { return r.d.wrap(op, err, -1) }
+func (r *base) wrap(op string, err error) error { return r.d.wrap(op, err, -1) }

@@ -43,7 +43,7 @@ func isStaleStatement(err error) bool {
 }
 
 // query runs a query and passes its rows to read, which must close them.
-func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
+func (r *base) query(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
 	for attempt := 1; ; attempt++ {
 		rows, err := r.tx.Query(ctx, sql, newDescriber(r.untyped).args(args)...) //nolint:rowserrcheck // read checks it
 		sent := err == nil
@@ -65,13 +65,13 @@ func (r *Repository[T, K]) query(ctx context.Context, sql string, args []any, re
 // isRefusedValue reports whether an error of Query may come from the driver, which could not encode an argument. Query doesn't
 // wait for the server unless the statement has to be prepared first, so it was not executed, except in the simple protocol. In the
 // exec modes that describe no statements, no description is outdated (see describer).
-func (r *Repository[T, K]) isRefusedValue(err error) bool {
+func (r *base) isRefusedValue(err error) bool {
 	return mayBeEncoding(err) && !r.untyped
 }
 
 // queryIdempotent is like query, for a statement that only reads. If the connection is lost outside a transaction, it retries
 // within the pool's retry policy and its budget (pgfx.RetryPolicy, group Retry of the configuration).
-func (r *Repository[T, K]) queryIdempotent(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
+func (r *base) queryIdempotent(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
 	return retryRead(ctx, r.tx, func() error { return r.query(ctx, sql, args, read) })
 }
 

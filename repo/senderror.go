@@ -170,7 +170,7 @@ func explainBatch(tx *txn.Manager, n int, statement func(position int) (sql stri
 }
 
 // wrapStatement wraps the error of a statement of a bulk write; failed is the statement's position, or -1.
-func (w *bulkWrite[T, K]) wrapStatement(statements []bulkStatement, failed int, err error) error {
+func (w *bulkWrite) wrapStatement(statements []bulkStatement, failed int, err error) error {
 	if unencodable(err) {
 		return err // see explainStatements
 	}
@@ -182,7 +182,7 @@ func (w *bulkWrite[T, K]) wrapStatement(statements []bulkStatement, failed int, 
 }
 
 // findUnencodable is explainBatch without a connection: the catalog's types of the columns are those of the parameters.
-func (w *bulkWrite[T, K]) findUnencodable(types *pgtype.Map, statements []bulkStatement, err error) (int, *ValueError) {
+func (w *bulkWrite) findUnencodable(types *pgtype.Map, statements []bulkStatement, err error) (int, *ValueError) {
 	value := &ValueError{err: err}
 	for i := range statements {
 		s := &statements[i]
@@ -205,7 +205,7 @@ func (w *bulkWrite[T, K]) findUnencodable(types *pgtype.Map, statements []bulkSt
 }
 
 // explainStatements names the row and the column whose value couldn't be encoded, if that is why the statements weren't sent.
-func (w *bulkWrite[T, K]) explainStatements(ctx context.Context, statements []bulkStatement, err error) error {
+func (w *bulkWrite) explainStatements(ctx context.Context, statements []bulkStatement, err error) error {
 	var (
 		position int
 		value    *ValueError

@@ -101,7 +101,7 @@ func markNotStaged(err error) error {
 }
 
 // fillStage creates the stage and copies rows into it, in this order. It may return errNotStaged.
-func (w *bulkWrite[T, K]) fillStage(ctx context.Context, s *stage, positions []int, complete func(row reflect.Value)) error {
+func (w *bulkWrite) fillStage(ctx context.Context, s *stage, positions []int, complete func(row reflect.Value)) error {
 	r := w.repository
 	if _, err := r.exec(ctx, s.create, nil); err != nil {
 		return markNotStaged(r.wrap(w.op, err))

@@ -11,7 +11,7 @@ import (
 )
 
 // stagedUpdate updates all rows by one statement, after a statement that locks them in the order of their keys.
-func (w *bulkWrite[T, K]) stagedUpdate(ctx context.Context) error {
+func (w *bulkWrite) stagedUpdate(ctx context.Context) error {
 	d := w.repository.d
 	positions := slices.Concat(d.statements.updateColumns, d.key)
 	if d.version >= 0 {
@@ -30,7 +30,7 @@ func (w *bulkWrite[T, K]) stagedUpdate(ctx context.Context) error {
 	batch.Queue(s.lock(d))
 	newDescriber(w.repository.untyped).queue(batch, s.update(d), d.clockArgs(nil, d.clock != nil && d.updated >= 0))
 	batch.Queue(s.drop())
-	return w.runStaged(ctx, batch, 1, func(rows pgx.Rows) error { return w.readNumbered(rows, w.matcher.rows) })
+	return w.runStaged(ctx, batch, 1, func(rows pgx.Rows) error { return w.returned.readNumbered(rows, w.matcher.rows) })
 }
 
 // lock returns the statement that locks the rows to update.
@@ -63,7 +63,7 @@ func (d *descriptor) andVisible(prefix string) string {
 }
 
 // stagedUpsert upserts all rows, which have one layout, by one statement. It reads them in the order of the COPY.
-func (w *bulkWrite[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []int, g layoutGroup) error {
+func (w *bulkWrite) stagedUpsert(ctx context.Context, u *upsert, target []int, g layoutGroup) error {
 	d := w.repository.d
 	s, err := w.stageGroup(ctx, g, func(row reflect.Value, now time.Time) {
 		if d.updated >= 0 { // an upsert always sets it to the current time
@@ -75,7 +75,7 @@ func (w *bulkWrite[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(s.insert(d, g.layout) + u.clause(d, g.layout) + d.statements.returning + ", " + d.wasInserted(w.live.view))
-	read := func(rows pgx.Rows) error { return w.matchReturned(rows, len(w.rows), true) }
+	read := func(rows pgx.Rows) error { return w.returned.matchReturned(rows, w.values.Len(), true) }
 	if !u.doNothing {
 		batch.Queue(s.drop())
 		return w.runStaged(ctx, batch, 0, read)
@@ -92,7 +92,7 @@ func (w *bulkWrite[T, K]) stagedUpsert(ctx context.Context, u *upsert, target []
 }
 
 // stagedInsert inserts all rows, which have one layout, by one statement.
-func (w *bulkWrite[T, K]) stagedInsert(ctx context.Context, g layoutGroup) error {
+func (w *bulkWrite) stagedInsert(ctx context.Context, g layoutGroup) error {
 	d := w.repository.d
 	s, err := w.stageGroup(ctx, g, func(reflect.Value, time.Time) {})
 	if err != nil {
@@ -101,11 +101,11 @@ func (w *bulkWrite[T, K]) stagedInsert(ctx context.Context, g layoutGroup) error
 	batch := &pgx.Batch{}
 	batch.Queue(s.insert(d, g.layout) + d.statements.returning)
 	batch.Queue(s.drop())
-	return w.runStaged(ctx, batch, 0, func(rows pgx.Rows) error { return w.matchReturned(rows, len(w.rows), false) })
+	return w.runStaged(ctx, batch, 0, func(rows pgx.Rows) error { return w.returned.matchReturned(rows, w.values.Len(), false) })
 }
 
 // stageGroup copies completed rows of one layout into a stage with the columns that are inserted.
-func (w *bulkWrite[T, K]) stageGroup(ctx context.Context, g layoutGroup, complete func(row reflect.Value, now time.Time)) (*stage, error) {
+func (w *bulkWrite) stageGroup(ctx context.Context, g layoutGroup, complete func(row reflect.Value, now time.Time)) (*stage, error) {
 	d := w.repository.d
 	var positions []int
 	for i, source := range g.layout {
@@ -150,7 +150,7 @@ func (s *stage) find(d *descriptor, u *upsert, target []int) string {
 }
 
 // runStaged sends statements of which the one at this index returns the rows, which are passed to read.
-func (w *bulkWrite[T, K]) runStaged(ctx context.Context, batch *pgx.Batch, index int, read func(pgx.Rows) error) error {
+func (w *bulkWrite) runStaged(ctx context.Context, batch *pgx.Batch, index int, read func(pgx.Rows) error) error {
 	results := w.repository.tx.SendBatch(ctx, batch)
 	err := func() error {
 		for range index {

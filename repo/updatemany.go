@@ -26,7 +26,7 @@ func (r *Repository[T, K]) UpdateMany(ctx context.Context, rows []T) error {
 	if r.d.statements.update == "" {
 		return &queryError{"update " + r.d.label + ": the model has no columns besides its key"}
 	}
-	w, err := r.newBulk(ctx, "update", rows)
+	w, err := newBulk(ctx, &r.base, "update", rows)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 	if err != nil {
 		return nil, r.wrap("upsert", err)
 	}
-	w, err := r.newBulk(ctx, "upsert", rows)
+	w, err := newBulk(ctx, &r.base, "upsert", rows)
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +117,8 @@ func (r *Repository[T, K]) UpsertMany(ctx context.Context, rows []T, opts ...Ups
 }
 
 // upsertResults returns what an upsert did with each row.
-func (w *bulkWrite[T, K]) upsertResults() []UpsertResult {
-	results := make([]UpsertResult, len(w.rows))
+func (w *bulkWrite) upsertResults() []UpsertResult {
+	results := make([]UpsertResult, w.values.Len())
 	for i := range results {
 		if results[i] = Unchanged; !w.unchanged[i] {
 			results[i] = upsertResult(w.inserted[i])
@@ -128,15 +128,15 @@ func (w *bulkWrite[T, K]) upsertResults() []UpsertResult {
 }
 
 // upserts returns one upsert statement per row, sorted by the conflict columns.
-func (w *bulkWrite[T, K]) upserts(u *upsert, groups []layoutGroup) []bulkStatement {
+func (w *bulkWrite) upserts(u *upsert, groups []layoutGroup) []bulkStatement {
 	d := w.repository.d
-	layouts := make([][]byte, len(w.rows))
+	layouts := make([][]byte, w.values.Len())
 	for _, g := range groups {
 		for _, i := range g.rows {
 			layouts[i] = g.layout
 		}
 	}
-	statements := make([]bulkStatement, 0, len(w.rows))
+	statements := make([]bulkStatement, 0, w.values.Len())
 	for _, i := range w.positions(w.matcher) {
 		s := w.insertOf(layouts[i], i)
 		s.sql = u.text(d, w.live, layouts[i])

@@ -79,7 +79,7 @@ func (u *upsert) existingQuery(d *descriptor, live *liveColumns, target []int, v
 
 // targetColumns returns the positions of the conflict columns. Those of a constraint are read from the catalog once. There are
 // none for a constraint that doesn't compare columns of the model, such as an exclusion constraint.
-func (r *Repository[T, K]) targetColumns(ctx context.Context, u *upsert) ([]int, error) {
+func (r *base) targetColumns(ctx context.Context, u *upsert) ([]int, error) {
 	d, names := r.d, u.target.columns
 	if u.target.isExpression {
 		return nil, nil
@@ -115,7 +115,7 @@ func (r *Repository[T, K]) targetColumns(ctx context.Context, u *upsert) ([]int,
 }
 
 // readExisting reads the rows that a bulk upsert left alone, in one round trip.
-func (w *bulkWrite[T, K]) readExisting(ctx context.Context, u *upsert, target, absent []int) error {
+func (w *bulkWrite) readExisting(ctx context.Context, u *upsert, target, absent []int) error {
 	d := w.repository.d
 	if err := u.missingRowError(d); err != nil {
 		return d.rowError(w.op, err, absent[0])
@@ -136,21 +136,22 @@ func (w *bulkWrite[T, K]) readExisting(ctx context.Context, u *upsert, target, a
 }
 
 // readExistingStaged is readExisting with one statement that finds all rows of the stage, which are those at positions.
-func (w *bulkWrite[T, K]) readExistingStaged(ctx context.Context, sql string, positions, absent []int) error {
-	err := w.repository.query(ctx, sql, nil, func(rows pgx.Rows) error { return w.readNumbered(rows, positions) })
+func (w *bulkWrite) readExistingStaged(ctx context.Context, sql string, positions, absent []int) error {
+	err := w.repository.query(ctx, sql, nil, func(rows pgx.Rows) error { return w.returned.readNumbered(rows, positions) })
 	if err != nil {
 		return w.repository.wrap(w.op, err)
 	}
 	return w.checkExisting(absent)
 }
 
-func (w *bulkWrite[T, K]) checkExisting(absent []int) error {
+func (w *bulkWrite) checkExisting(absent []int) error {
 	d := w.repository.d
 	for _, position := range absent {
-		if w.returned[position] == nil {
+		row, ok := w.returned.at(position)
+		if !ok {
 			return d.rowError(w.op, errSuppressed, position)
 		}
-		if err := d.checkNotDeleted(reflect.ValueOf(w.returned[position]).Elem()); err != nil {
+		if err := d.checkNotDeleted(row); err != nil {
 			return d.rowError(w.op, err, position)
 		}
 		w.unchanged[position] = true

@@ -54,7 +54,7 @@ const indexSQL = `select
 	where i.indrelid = pg_catalog.to_regclass($1) and c.relname = $2 and i.indisunique and i.indisvalid and i.indimmediate`
 
 // resolveTarget replaces the name of an index by its columns or expressions, which are read once. A call without an index is free.
-func (r *Repository[T, K]) resolveTarget(ctx context.Context, u *upsert) (*upsert, error) {
+func (r *base) resolveTarget(ctx context.Context, u *upsert) (*upsert, error) {
 	if u.target.index == "" {
 		return u, nil
 	}
@@ -71,7 +71,7 @@ func (r *Repository[T, K]) resolveTarget(ctx context.Context, u *upsert) (*upser
 	return &resolved, nil
 }
 
-func (r *Repository[T, K]) readIndex(ctx context.Context, name string) (*ConflictTarget, error) {
+func (r *base) readIndex(ctx context.Context, name string) (*ConflictTarget, error) {
 	type index struct {
 		Columns, Definitions []string
 		Predicate            string
@@ -93,7 +93,7 @@ func (r *Repository[T, K]) readIndex(ctx context.Context, name string) (*Conflic
 }
 
 // pgxCollect reads the rows of a statement of the library into structs, by position.
-func pgxCollect[U, T, K any](ctx context.Context, r *Repository[T, K], sql string, args ...any) ([]U, error) {
+func pgxCollect[U any](ctx context.Context, r *base, sql string, args ...any) ([]U, error) {
 	var found []U
 	err := r.query(ctx, sql, args, func(rows pgx.Rows) (err error) {
 		found, err = pgx.CollectRows(rows, pgx.RowToStructByPos[U])

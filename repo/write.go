@@ -108,7 +108,7 @@ func (d *descriptor) updateArgs(live *liveColumns, v reflect.Value) []any {
 }
 
 // notUpdatedError returns why an update found no row: it doesn't exist, or it has another version.
-func (r *Repository[T, K]) notUpdatedError(ctx context.Context, v reflect.Value) error {
+func (r *base) notUpdatedError(ctx context.Context, v reflect.Value) error {
 	if r.d.version < 0 {
 		return r.notFound()
 	}
