@@ -330,6 +330,8 @@ func pgfxErrors(t *testing.T, db *rdsfx.Database) map[string]error {
 		"pgfx.ErrSetupNotFinished": &pgfx.UnavailableError{Cause: pgfx.ErrSetupNotFinished},
 		"pgfx.ErrAcquireTimeout":   is(t, is(t, timeout, pgfx.ErrAcquireTimeout), context.DeadlineExceeded),
 		"pgfx.AcquireTimeoutError": as[*pgfx.AcquireTimeoutError](t, timeout),
+		"pgfx.ErrOverload":         pgfx.ErrOverload,
+		"pgfx.OverloadError":       &pgfx.OverloadError{},
 		"pgfx.ConnectError":        &pgfx.ConnectError{},
 		"pgfx.RoleError":           &pgfx.RoleError{},
 		"pgfx.ErrClosed":           is(t, closed, pgfx.ErrClosed),

@@ -32,11 +32,13 @@ type acquireCtx struct {
 	waited time.Duration // 0 if the connection was idle when the acquire began
 
 	rejected int // connections that failed validation
+	// counted is set while the acquire counts as waiting, for Pool.MaxWaiting.
+	counted bool
 }
 
 func (db *DB) newAcquireCtx(caller context.Context) *acquireCtx {
 	now := db.stats.Now()
-	c := &acquireCtx{Context: caller, caller: caller, db: db, began: now, found: now}
+	c := &acquireCtx{Context: caller, caller: caller, db: db, began: now, found: now, counted: db.waitLimit.most > 0}
 	if db.acquireTimeout <= 0 {
 		return c
 	}
@@ -53,10 +55,19 @@ func (db *DB) newAcquireCtx(caller context.Context) *acquireCtx {
 
 // find notes that the pool has found a connection. The acquire has waited for it unless it was idle all the time.
 func (c *acquireCtx) find(conn *connState) {
+	c.endWait()
 	c.conn = conn.stats
 	if conn.idleSince > c.began {
 		c.found = c.db.stats.Now()
 		c.waited = c.found - c.began
+	}
+}
+
+// endWait ends the time for which the acquire counts as waiting.
+func (c *acquireCtx) endWait() {
+	if c.counted {
+		c.counted = false
+		c.db.waitLimit.end()
 	}
 }
 

@@ -146,6 +146,9 @@ type PoolConfig struct {
 	// AcquireTimeout is the longest wait for a connection, including the time to open one. The error is an
 	// [*AcquireTimeoutError]. Default: 30 s. Off leaves only the deadline of ctx.
 	AcquireTimeout time.Duration `env:"ACQUIRE_TIMEOUT" json:"acquire_timeout,omitempty" koanf:"acquire_timeout" mapstructure:"acquire_timeout" yaml:"acquire_timeout,omitempty"`
+	// MaxWaiting is the number of callers that may wait for a connection. While that many wait, further callers fail at once with an
+	// [*OverloadError]. Callers that arrive at the same moment may exceed it by a few. Default: 0, which is no limit.
+	MaxWaiting int `env:"MAX_WAITING" json:"max_waiting,omitempty" koanf:"max_waiting" mapstructure:"max_waiting" yaml:"max_waiting,omitempty"`
 	// MaxConnLifetime is the age at which a connection is recycled. Default: 1 h. Off disables recycling by age.
 	MaxConnLifetime time.Duration `env:"MAX_CONN_LIFETIME" json:"max_conn_lifetime,omitempty" koanf:"max_conn_lifetime" mapstructure:"max_conn_lifetime" yaml:"max_conn_lifetime,omitempty"`
 	// MaxConnLifetimeJitter is the largest random time added to MaxConnLifetime, in whole seconds. Default: 10 % of

@@ -63,6 +63,7 @@ func TestConfig_ValidateNamesFieldValueAndFix(t *testing.T) {
 		"timeout below 1 ms":    {pgfx.Config{URL: address, Timeouts: pgfx.TimeoutConfig{Lock: time.Microsecond}}, `Timeouts.Lock is "1µs": set 1ms or more, the resolution of the server's setting`},
 		"timeout too long":      {pgfx.Config{URL: address, Timeouts: pgfx.TimeoutConfig{Statement: 1000 * time.Hour}}, `Timeouts.Statement is "1000h0m0s": set at most 24 days, the limit of the server's setting`},
 		"client lost too soon":  {pgfx.Config{URL: address, Timeouts: pgfx.TimeoutConfig{ClientLost: time.Second}}, `Timeouts.ClientLost is "1s": set 6s or more, because the server's keep-alive counts seconds, and at most 24 days`},
+		"negative waiting":      {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxWaiting: -1}}, `Pool.MaxWaiting is "-1": set 1 or more, or 0 for no limit`},
 		"negative overflow":     {pgfx.Config{URL: address, Pool: pgfx.PoolConfig{MaxOverflow: -1}}, `Pool.MaxOverflow is "-1": set a number from 0 to 65535`},
 		"old tls":               {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{MinVersion: "1.1"}}, `TLS.MinVersion is "1.1": set 1.2 or 1.3, or leave it empty for 1.2`},
 		"unknown attributes":    {pgfx.Config{URL: address, TargetSessionAttrs: "writer"}, `TargetSessionAttrs is "writer": set one of any, read-write, read-only, primary, standby, prefer-standby`},

@@ -206,6 +206,9 @@ func (v *validator) pool(p PoolConfig) {
 		v.add("Pool.MaxOverflow", p.MaxOverflow, "set a number from 0 to 65535")
 	}
 	v.duration("Pool.AcquireTimeout", p.AcquireTimeout)
+	if p.MaxWaiting < 0 {
+		v.add("Pool.MaxWaiting", p.MaxWaiting, "set 1 or more, or 0 for no limit")
+	}
 	v.duration("Pool.MaxConnLifetime", p.MaxConnLifetime)
 	v.duration("Pool.MaxConnLifetimeJitter", p.MaxConnLifetimeJitter)
 	if p.MaxConnLifetimeJitter > 0 && p.MaxConnLifetimeJitter < time.Second {

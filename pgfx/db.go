@@ -45,6 +45,7 @@ type DB struct {
 
 	acquireTimeout    time.Duration // 0: none
 	acquireTimeouts   sharedTimeout
+	waitLimit         waitLimit
 	validateTimeout   time.Duration // 0: connections are not validated
 	validateAfterIdle time.Duration
 	generation        atomic.Int64 // counts the resets of the pool
@@ -111,6 +112,7 @@ func open(resolved resolvedConfig, own options) (*DB, error) {
 	db.lifetime, db.endLifetime = context.WithCancel(context.Background())
 	db.sockets, db.cutSockets = context.WithCancel(context.Background())
 	db.internals.db = db
+	db.waitLimit.most = int64(config.Pool.MaxWaiting)
 	db.gate.Close(ErrNotStarted)
 	db.pacer = newDialPacer(int(poolConfig.MaxConns))
 	db.stats = poolstats.New(poolstats.Config{

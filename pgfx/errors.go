@@ -18,6 +18,8 @@ var (
 	ErrUnavailable = errors.New("pgfx: database unavailable")
 	// ErrAcquireTimeout matches every [*AcquireTimeoutError].
 	ErrAcquireTimeout = errors.New("pgfx: timed out waiting for a connection")
+	// ErrOverload is matched by every [*OverloadError].
+	ErrOverload = errors.New("pgfx: too many callers wait for a connection")
 	// ErrConnLost is matched by errors of txn.Manager and of repositories if the connection was lost during the statement.
 	ErrConnLost = sqlstate.ErrConnLost
 	// ErrClosed is returned after [DB.Close].
@@ -70,7 +72,7 @@ func CauseOf(err error) Cause { return Cause(sqlstate.CauseOf(err)) }
 
 // IsUnavailable reports whether err means that the database is unavailable at present. A service responds to such an error with
 // status 503. It is true for these errors alone:
-//   - [*UnavailableError], [*AcquireTimeoutError], [*ConnectError], [*RoleError], pgconn.ConnectError, [ErrClosed],
+//   - [*UnavailableError], [*AcquireTimeoutError], [*OverloadError], [*ConnectError], [*RoleError], pgconn.ConnectError, [ErrClosed],
 //   - [ErrConnLost], which the errors of txn.Manager and of repositories match if the connection of a statement was lost,
 //   - the server's errors of shutting down, starting up and having no free connection slot (for example SQLSTATE 57P01, 53300).
 //
@@ -83,7 +85,7 @@ func IsUnavailable(err error) bool {
 	if err == nil || errors.Is(err, sqlstate.ErrInDoubt) || errors.Is(err, sqlstate.ErrCommitted) {
 		return false
 	}
-	for _, unavailable := range []error{ErrUnavailable, ErrAcquireTimeout, ErrClosed, ErrConnLost, sqlstate.ErrReadOnly} {
+	for _, unavailable := range []error{ErrUnavailable, ErrAcquireTimeout, ErrOverload, ErrClosed, ErrConnLost, sqlstate.ErrReadOnly} {
 		if errors.Is(err, unavailable) {
 			return true
 		}

@@ -48,7 +48,7 @@ type PoolStats struct {
 	Acquired         int64 `json:"acquired"`          // acquires that succeeded
 	AcquireErrors    int64 `json:"acquire_errors"`    // acquires that failed, including timeouts
 	AcquireTimeouts  int64 `json:"acquire_timeouts"`  // acquires that failed because no connection became available in time
-	Refused          int64 `json:"refused"`           // acquires that failed because the gate was closed or a guard refused them
+	Refused          int64 `json:"refused"`           // acquires that failed at once: the gate was closed, too many waited, or a guard refused
 	Connected        int64 `json:"connected"`         // connections opened
 	ConnectFailures  int64 `json:"connect_failures"`  // failed attempts to open a connection
 	Expired          int64 `json:"expired"`           // connections closed because of their age

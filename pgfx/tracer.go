@@ -55,6 +55,9 @@ func (t tracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, _ pgx
 	if err == nil {
 		err = t.db.guardAcquire(ctx)
 	}
+	if err == nil {
+		err = t.db.waitLimit.begin(t.db)
+	}
 	if err != nil {
 		return newRefusedCtx(ctx, err)
 	}
@@ -73,6 +76,7 @@ func (t tracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data pg
 		return
 	}
 	acquire.end()
+	acquire.endWait()
 	if data.Err != nil {
 		waited := t.db.stats.Now() - acquire.began
 		t.db.stats.FailAcquire(waited, errors.Is(data.Err, ErrAcquireTimeout))

@@ -28,6 +28,7 @@ func TestIsUnavailable_OnlyForErrorsOfDatabase(t *testing.T) {
 	}{
 		"gate":                   {&pgfx.UnavailableError{Cause: errTestCause}, true},
 		"acquire timeout":        {&pgfx.AcquireTimeoutError{}, true},
+		"overload":               {&pgfx.OverloadError{}, true},
 		"closed":                 {pgfx.ErrClosed, true},
 		"connect":                {&pgfx.ConnectError{}, true},
 		"connect of pgx":         {&pgconn.ConnectError{Config: &pgconn.Config{}}, true},
