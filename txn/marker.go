@@ -90,27 +90,12 @@ var errStandby = errors.New("the address leads to a standby")
 // the marker survives whatever happens to the server, or was never committed.
 func (r *resolver) resolveByMarker(ctx context.Context, id *txIdentity) (outcome, error) {
 	grace := time.Now().Add(inProgressGrace)
-	for {
-		result, err := r.queryMarker(ctx, id, grace)
-		if result != unknown {
-			return result, nil
-		}
-		if !sleep(ctx, resolveInterval) {
-			return unknown, err
-		}
-	}
+	return r.repeat(ctx, func(ctx context.Context, conn *pgx.Conn) (outcome, error) { return id.queryMarker(ctx, conn, grace) })
 }
 
 // queryMarker inserts the marker as that of an aborted transaction and then reads it. While the transaction is in progress the
 // insert waits for it. So the transaction's own row is found, or it can never be written.
-func (r *resolver) queryMarker(ctx context.Context, id *txIdentity, grace time.Time) (outcome, error) {
-	connectCtx, cancel := context.WithTimeout(ctx, witnessTimeout)
-	conn, err := r.m.db.Connect(connectCtx, "outcome")
-	cancel()
-	if err != nil {
-		return unknown, err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // the socket is closed in any case
+func (id *txIdentity) queryMarker(ctx context.Context, conn *pgx.Conn, grace time.Time) (outcome, error) {
 	var standby bool
 	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
 		return unknown, fmt.Errorf("query the role of the server: %w", err)
@@ -127,13 +112,13 @@ func (r *resolver) queryMarker(ctx context.Context, id *txIdentity, grace time.T
 			return unknown, fmt.Errorf("insert the marker: %w", err)
 		}
 		if time.Now().After(grace) {
-			if _, err := conn.Exec(ctx, terminateSession, id.pid, id.shortXID()); err != nil {
-				return unknown, fmt.Errorf("terminate the session that is still committing: %w", err)
+			if err := id.terminate(ctx, conn); err != nil {
+				return unknown, err
 			}
 		}
 	}
 	var aborted bool
-	err = conn.QueryRow(ctx, "select aborted from "+markerTable+" where id = $1", id.marker).Scan(&aborted)
+	err := conn.QueryRow(ctx, "select aborted from "+markerTable+" where id = $1", id.marker).Scan(&aborted)
 	switch {
 	case err != nil:
 		return unknown, fmt.Errorf("query the marker: %w", err)

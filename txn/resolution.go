@@ -182,6 +182,7 @@ var (
 	errNoSession  = errors.New("a transaction pooler shares sessions, so none can be a witness: use txn.ByMarker, or connect directly")
 	errNoWitness  = errors.New("no witness connection was open before the transaction, so the server may have crashed since")
 	errInProgress = errors.New("the server is still committing")
+	errNoStatus   = errors.New("the server has no status for the transaction")
 )
 
 // resolver resolves in-doubt commits. It is part of a manager.
@@ -254,6 +255,41 @@ func (r *resolver) resolve(ctx context.Context, id *txIdentity) (outcome, error)
 		return unknown, errNoWitness
 	}
 	return r.resolveByWitness(ctx, id)
+}
+
+// repeat calls query with a new connection until the outcome is known, ctx ends, or the witness is found to have ended. The new
+// connection may lose its peer as the transaction's did, so the time of each attempt is limited.
+func (r *resolver) repeat(ctx context.Context, query func(ctx context.Context, conn *pgx.Conn) (outcome, error)) (outcome, error) {
+	for {
+		result, err := r.attempt(ctx, query)
+		if result != unknown || errors.Is(err, errWitnessEnded) {
+			return result, err
+		}
+		if !sleep(ctx, resolveInterval) {
+			return unknown, err
+		}
+	}
+}
+
+func (r *resolver) attempt(ctx context.Context, query func(ctx context.Context, conn *pgx.Conn) (outcome, error)) (outcome, error) {
+	connectCtx, cancel := context.WithTimeout(ctx, witnessTimeout)
+	defer cancel()
+	conn, err := r.m.db.Connect(connectCtx, "outcome")
+	if err != nil {
+		return unknown, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // the socket is closed in any case
+	queryCtx, cancel := context.WithTimeout(ctx, witnessTimeout)
+	defer cancel()
+	return query(queryCtx, conn)
+}
+
+// terminate terminates the session of a transaction that is still in progress.
+func (id *txIdentity) terminate(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, terminateSession, id.pid, id.shortXID()); err != nil {
+		return fmt.Errorf("terminate the session that is still committing: %w", err)
+	}
+	return nil
 }
 
 // terminateSession terminates the session of a transaction whose client is gone, so that the transaction ends and its locks

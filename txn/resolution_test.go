@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,7 +146,7 @@ func TestWitness_LossLeavesOutcomeUnknown(t *testing.T) {
 		unknown, ok := errors.AsType[*txn.OutcomeUnknownError](err)
 		require.True(t, ok)
 		assert.NotZero(t, unknown.XID)
-		require.ErrorContains(t, unknown.Why, "query the witness")
+		require.ErrorContains(t, unknown.Why, "the session of the witness has ended")
 		require.Error(t, unknown.Unwrap())
 	}
 	assert.Equal(t, []string{"before", "during"}, entries(t, m.DB()))
@@ -209,6 +210,37 @@ func TestResolveCommit_ResolvesAfterDeadline(t *testing.T) {
 	require.NoError(t, <-ended)
 	assert.Equal(t, txn.InDoubt{Committed: 1}, m.Stats().InDoubt)
 	assert.Equal(t, []string{"x"}, entries(t, m.DB()))
+}
+
+// TestResolveCommit_SurvivesHalfOpenConnections makes every connection half-open during the commit, the witness included, and then
+// the first connection that resolves it.
+func TestResolveCommit_SurvivesHalfOpenConnections(t *testing.T) {
+	t.Parallel()
+	for name, by := range map[string]txn.CommitResolution{"witness": txn.ByWitness, "marker": txn.ByMarker} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := newProxy(t)
+			var resolving atomic.Int64
+			db := fxtest.DB(t, fxtest.At(proxy.URL()), fxtest.Pool(pgfx.WithAfterConnect(func(_ context.Context, conn *pgx.Conn) error {
+				if strings.HasSuffix(conn.Config().RuntimeParams["application_name"], "/outcome") && resolving.Add(1) == 1 {
+					proxy.BlackHole()
+				}
+				return nil
+			})))
+			_, err := db.Pool().Exec(t.Context(), makeEntries)
+			require.NoError(t, err)
+			m := managerOf(t, db, txn.WithDefaults(txn.ResolveCommit(by)), txn.WithOutcomeTimeout(waitTimeout))
+			proxy.BlackHoleCommitAck()
+			ctx, expire := testctx.Expiring(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- m.Do(ctx, func(ctx context.Context) error { return insert(ctx, m, "x") }) }()
+			require.Eventually(t, func() bool { return len(entries(t, db)) == 1 }, waitTimeout, time.Millisecond, "the transaction is committed")
+			proxy.BlackHole()
+			expire()
+			require.NoError(t, <-ended)
+			assert.EqualValues(t, 2, resolving.Load())
+		})
+	}
 }
 
 func TestResolveCommit_EndsWithTheDeadlineIfAsked(t *testing.T) {
@@ -378,5 +410,5 @@ func TestWitness_OfAnotherSessionIsDiscarded(t *testing.T) {
 	proxy.DropCommitAck()
 	err := m.Do(t.Context(), func(ctx context.Context) error { return insert(ctx, m, "x") })
 	require.ErrorIs(t, err, txn.ErrOutcomeUnknown)
-	assert.ErrorContains(t, err, "another session")
+	assert.ErrorContains(t, err, "the session of the witness has ended")
 }

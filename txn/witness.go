@@ -22,13 +22,13 @@ const (
 	// witnessMinPause is the wait after the first failed attempt to open a witness. It doubles with each further failure.
 	witnessMinPause = 100 * time.Millisecond
 	witnessMaxPause = 5 * time.Second
-	// witnessTimeout bounds opening and checking a witness.
+	// witnessTimeout bounds opening and checking a witness, and each attempt to resolve a commit.
 	witnessTimeout = 2 * time.Second
 )
 
 // witness is a connection whose session proves that the server has not crashed since the session began, because a crash ends
-// every session. The session is identified by its process and start time, not by the connection: a pooler may have moved the
-// connection to another session.
+// every session. The session is identified by its process and start time, so any connection to the server can verify that it
+// exists.
 type witness struct {
 	pid     int32
 	started time.Time // when the session began
@@ -114,7 +114,7 @@ func (m *Manager) newWitness(ctx context.Context) (*witness, error) {
 
 // checkWitness verifies that the witness still has its session, and opens another one if not.
 func (r *resolver) checkWitness(ctx context.Context, w *witness) {
-	if _, err := w.status(ctx, nil); err != nil {
+	if err := w.check(ctx); err != nil {
 		r.discardWitness(w)
 		r.openWitness(ctx)
 		return
@@ -136,26 +136,46 @@ func (w *witness) close(ctx context.Context) {
 	_ = w.conn.Close(ctx) // the socket is closed in any case
 }
 
-// resolveByWitness queries the status of the transaction until it is final.
+// resolveByWitness queries the status until it is final, ctx ends, or the witness is found to have ended.
 func (r *resolver) resolveByWitness(ctx context.Context, id *txIdentity) (outcome, error) {
 	grace := time.Now().Add(inProgressGrace)
+	result, err := r.repeat(ctx, func(ctx context.Context, conn *pgx.Conn) (outcome, error) {
+		return id.queryStatus(ctx, conn, grace)
+	})
+	if errors.Is(err, errWitnessEnded) {
+		r.discardWitness(id.witness)
+	}
+	return result, err
+}
+
+var errWitnessEnded = errors.New("the session of the witness has ended, so the server may have crashed since")
+
+// queryStatus queries the status of the transaction until it is final. The same statement verifies that the server still has the
+// session of the witness. It does not use the connection of the witness, which may be half-open or wait for a frozen server.
+func (id *txIdentity) queryStatus(ctx context.Context, conn *pgx.Conn, grace time.Time) (outcome, error) {
+	const query = `select alive, case when alive then pg_xact_status($4::text::xid8) end from (select ` + serverStart + ` = $1
+		and exists (select from pg_stat_activity where pid = $2 and backend_start = $3) as alive) as witness`
+	w, xid := id.witness, strconv.FormatUint(id.xid, 10)
 	for {
-		status, err := id.witness.status(ctx, id)
-		if err != nil {
-			r.discardWitness(id.witness)
-			return unknown, err
+		var (
+			alive  bool
+			status *string
+		)
+		if err := conn.QueryRow(ctx, query, w.server, w.pid, w.started, xid).Scan(&alive, &status); err != nil {
+			return unknown, fmt.Errorf("query the status: %w", err)
 		}
-		switch status {
-		case "committed":
+		switch {
+		case !alive:
+			return unknown, errWitnessEnded
+		case status == nil:
+			return unknown, errNoStatus
+		case *status == "committed":
 			return committed, nil
-		case "aborted":
+		case *status == "aborted":
 			return rolledBack, nil
-		case "in progress":
-		default:
-			return unknown, fmt.Errorf("the server has no status for the transaction (%q)", status)
 		}
 		if time.Now().After(grace) {
-			if err := id.witness.terminateSession(ctx, id); err != nil {
+			if err := id.terminate(ctx, conn); err != nil {
 				return unknown, err
 			}
 		}
@@ -167,39 +187,19 @@ func (r *resolver) resolveByWitness(ctx context.Context, id *txIdentity) (outcom
 
 var errOtherSession = errors.New("the witness connection has moved to another session")
 
-// status returns the result of pg_xact_status for a transaction: "committed", "aborted", "in progress", or "" if the server has
-// no status for it. An error means that w is no witness any more. If id is nil, only the session is checked.
-func (w *witness) status(ctx context.Context, id *txIdentity) (string, error) {
+// check verifies that the connection still has its session.
+func (w *witness) check(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var (
 		pid             int32
 		server, started time.Time
-		xid, status     *string
 	)
-	if id != nil {
-		text := strconv.FormatUint(id.xid, 10)
-		xid = &text
-	}
-	err := w.conn.QueryRow(ctx, "select "+sessionIdentity+", pg_xact_status($1::text::xid8)", xid).Scan(&pid, &server, &started, &status)
-	if err != nil {
-		return "", fmt.Errorf("query the witness: %w", err)
+	if err := w.conn.QueryRow(ctx, "select "+sessionIdentity).Scan(&pid, &server, &started); err != nil {
+		return fmt.Errorf("check the witness: %w", err)
 	}
 	if pid != w.pid || !server.Equal(w.server) || !started.Equal(w.started) {
-		return "", errOtherSession
-	}
-	if status == nil {
-		return "", nil
-	}
-	return *status, nil
-}
-
-// terminateSession terminates the session of a transaction that is still in progress.
-func (w *witness) terminateSession(ctx context.Context, id *txIdentity) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, err := w.conn.Exec(ctx, terminateSession, id.pid, id.shortXID()); err != nil {
-		return fmt.Errorf("terminate the session that is still committing: %w", err)
+		return errOtherSession
 	}
 	return nil
 }
