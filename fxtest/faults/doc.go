@@ -11,8 +11,8 @@
 //
 //   - [NewProxy] returns a TCP proxy with network faults: resets, black holes, latency, limited bandwidth, refused
 //     connections, and the loss of a COMMIT or of its acknowledgement.
-//   - [NewServer] starts a server that only this test uses, so the test may kill, stop, freeze or fill it, make it
-//     read-only, change its password or its certificate.
+//   - [NewServer] starts a server that only this test uses, so the test may kill, stop, freeze or fill it, fill its disk
+//     for WAL, make it read-only, change its password or its certificate.
 //   - [NewCluster] starts a primary and a streaming standby that can be promoted, disconnected or paused.
 //   - [NewResolver] returns a host name whose server can be changed, like the DNS name of a cloud endpoint.
 //

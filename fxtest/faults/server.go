@@ -37,6 +37,8 @@ type Server struct {
 	// turn serializes operations on the processes.
 	turn   sync.Mutex
 	frozen []int // stopped processes
+	// walMounted is set if the WAL has a separate file system. Guarded by turn.
+	walMounted bool
 }
 
 // password is a password that can be changed concurrently.
@@ -234,6 +236,11 @@ func (s *Server) close() {
 	defer s.turn.Unlock()
 	if err := s.stopLocked(); err != nil {
 		s.tb.Errorf("faults: stop: %v", err)
+	}
+	if s.walMounted {
+		if err := unmount(filepath.Join(s.dir, walDir)); err != nil {
+			s.tb.Errorf("faults: unmount: %v", err)
+		}
 	}
 }
 

@@ -44,6 +44,7 @@ func newServerDir(tb testing.TB) string {
 	removeStaleOnce.Do(func() {
 		for _, base := range bases {
 			removeStaleDirs(filepath.Join(base, prefix+"*"+lockSuffix))
+			removeStaleMounts(filepath.Join(base, prefix+"*"))
 		}
 	})
 	var errs []error
