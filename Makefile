@@ -10,6 +10,12 @@ COUNT ?= 6
 FUZZTIME ?= 60s
 MODELS ?= 1000
 
+# SECONDS is the duration of the bank's faults, SEED repeats their order.
+SECONDS ?= 60
+SEED ?=
+# MINUTES is the duration of the soak.
+MINUTES ?= 60
+
 # ROUNDS is the number of lost commits for each fault, TREES the number of scope trees.
 ROUNDS ?= 1000
 TREES ?= 10000
@@ -99,6 +105,19 @@ models: ## Compare the repository with hand-written SQL and scany over many rand
 .PHONY: recovery
 recovery: ## Measure recovery from outages beside plain pgxpool (minutes; docs/recovery.md)
 	go test -run='^$$' -bench='^BenchmarkRecovery$$' -benchtime=1x -timeout=30m ./health -update
+
+.PHONY: chaos
+chaos: ## Let faults strike applications of several processes and check the books: make chaos SECONDS=60 SEED=1 (docs/reliability.md)
+	cd benchmarks && RDSFX_CHAOS_SECONDS=$(SECONDS) RDSFX_CHAOS_SEED=$(SEED) \
+		go test -count=1 -v -timeout=0 -run='^TestBank_LosesNothing$$' ./chaos -update
+
+.PHONY: soak
+soak: ## Run an application for long and check that nothing grows: make soak MINUTES=60 (docs/reliability.md)
+	cd benchmarks && RDSFX_CHAOS_MINUTES=$(MINUTES) go test -count=1 -v -timeout=0 -run='^TestSoak_StaysFlat$$' ./chaos -update
+
+.PHONY: overload
+overload: ## Measure throughput and waiting with up to 64 callers for each connection (docs/reliability.md)
+	cd benchmarks && go test -run='^$$' -bench='^BenchmarkOverload$$' -benchtime=1x ./chaos -update
 
 .PHONY: lost-commits
 lost-commits: ## Lose commits in every way and check each answer (minutes): make lost-commits ROUNDS=1000
