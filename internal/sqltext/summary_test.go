@@ -9,7 +9,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/sqltext"
 )
 
-func TestSummarize(t *testing.T) {
+func TestSummarize_ListsOperationsAndTables(t *testing.T) {
 	t.Parallel()
 	for sql, want := range map[string]string{
 		"": "", ";": "", "  ": "", "-- nothing": "",

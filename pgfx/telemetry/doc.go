@@ -2,8 +2,9 @@
 //
 //	fx.New(rdsfx.Module, telemetry.Module, ...)
 //
-// Without Fx, call [Observe] with each rdsfx.Database. The application brings the SDK and the exporter: as a metric.MeterProvider and a
-// trace.TracerProvider in Fx, with [WithMeterProvider] and [WithTracerProvider], or as the global ones of package otel.
+// Without Fx, call [Observe] with each rdsfx.Database. The application brings the SDK and the exporter. Provide a metric.MeterProvider
+// and a trace.TracerProvider to Fx, or use [WithMeterProvider] and [WithTracerProvider]. The default is the global providers of
+// package otel.
 //
 // # Metrics
 //
@@ -24,7 +25,7 @@
 // event of the surrounding span. Spans are children by default: without a recording span in the context there are none
 // (see [WithRootSpans]).
 //
-// The name of a statement's span is its db.query.summary: the method and the table of a repository ("Get users"), the name in sqlc's
-// comment, or otherwise the operations and tables of the statement ("select users"). The text in db.query.text is normalized and
+// The name of a statement's span is its db.query.summary. For a repository that is the method and the table ("Get users"). Otherwise it
+// is the name in sqlc's comment, or the operations and tables of the statement ("select users"). The text in db.query.text is normalized and
 // holds no values. Arguments and texts of errors are never recorded.
 package telemetry

@@ -202,6 +202,18 @@ func TestMetrics_OfHealthShowStateResetsAndTheClosedGate(t *testing.T) {
 	f.DB.Internals().Gate().Open()
 }
 
+func TestMetrics_OfTheTopologyShowWriterLagAndChanges(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgfx.Config{})
+	f.DB.Internals().PublishTopology(pgfx.Topology{
+		Instances: []pgfx.Instance{{ID: "one", Writer: true}, {ID: "two", Lag: 20 * time.Millisecond}}, Changes: 3,
+	})
+	metrics := f.collect(t)
+	assert.Equal(t, map[string]float64{"one": 1, "two": 0}, values(t, metrics["rdsfx.topology.writer"], "rdsfx.topology.instance"))
+	assert.Equal(t, map[string]float64{"one": 0, "two": 0.02}, values(t, metrics["rdsfx.topology.lag"], "rdsfx.topology.instance"))
+	assert.InDelta(t, 3, values(t, metrics["rdsfx.topology.writer_changes"], "")[""], 0)
+}
+
 func TestMetrics_NumberOfSeriesIsBounded(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgfx.Config{}, telemetry.WithMaxSeries(20))

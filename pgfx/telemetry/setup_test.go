@@ -132,3 +132,11 @@ func attributesOf(span trace.ReadOnlySpan) map[string]string {
 	}
 	return got
 }
+
+// useDatabase returns a closure that runs a statement.
+func useDatabase(f *fixture) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := f.Tx.Exec(ctx, "select 1")
+		return err
+	}
+}

@@ -17,14 +17,15 @@ import (
 
 // snapshot is what the metrics of this file are read from, once for each collection.
 type snapshot struct {
-	target target
-	pool   pgfx.Stats
-	tx     txn.Stats
-	health health.Status
+	target   target
+	pool     pgfx.Stats
+	topology pgfx.Topology
+	tx       txn.Stats
+	health   health.Status
 }
 
 func newSnapshot(d *rdsfx.Database, t target) *snapshot {
-	s := &snapshot{target: t, pool: d.DB.Stats()}
+	s := &snapshot{target: t, pool: d.DB.Stats(), topology: d.DB.Topology()}
 	if d.Tx != nil {
 		s.tx = d.Tx.Stats()
 	}
@@ -152,6 +153,27 @@ var snapshotMetrics = []snapshotMetric{
 	{"rdsfx.pool.resets", "{reset}", "Resets of the pool by reason.", counter, ofPool, readResets},
 
 	{
+		"rdsfx.topology.writer", "{instance}", "1 for the writer of the cluster, 0 for its other instances.", gauge, ofPool,
+		func(s *snapshot, emit emit) {
+			for _, instance := range s.topology.Instances {
+				emit(flag(instance.Writer), instanceKey.String(instance.ID))
+			}
+		},
+	},
+	{
+		"rdsfx.topology.lag", seconds, "How far an instance of the cluster is behind the writer.", gauge, ofPool,
+		func(s *snapshot, emit emit) {
+			for _, instance := range s.topology.Instances {
+				emit(instance.Lag.Seconds(), instanceKey.String(instance.ID))
+			}
+		},
+	},
+	{
+		"rdsfx.topology.writer_changes", "{change}", "How often another instance became the writer.", counter, ofPool,
+		one(func(s *snapshot) int { return s.topology.Changes }),
+	},
+
+	{
 		"rdsfx.transaction.active", transactions, "Transactions in progress.", gauge, ofTransactions,
 		one(func(s *snapshot) int64 { return s.tx.Active }),
 	},
@@ -249,8 +271,9 @@ var snapshotMetrics = []snapshotMetric{
 }
 
 const (
-	stateKey  = attribute.Key("rdsfx.health.state")
-	healthKey = attribute.Key("rdsfx.health.reason")
+	stateKey    = attribute.Key("rdsfx.health.state")
+	instanceKey = attribute.Key("rdsfx.topology.instance")
+	healthKey   = attribute.Key("rdsfx.health.reason")
 )
 
 var states = []health.State{

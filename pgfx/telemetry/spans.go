@@ -122,19 +122,19 @@ func textOf(st *statement, e *pgfx.StatementEvent) string {
 	if len(e.Batch) < 2 { //nolint:mnd // one statement is no batch
 		return text
 	}
-	texts, differ := []string{text}, false
-	for length := len(text); len(texts) < len(e.Batch) && length <= maxBatchText; length += len(texts[len(texts)-1]) {
-		next := (&statement{text: e.Batch[len(texts)].SQL}).normalizedText()
+	all, differ := []string{text}, false
+	for length := len(text); len(all) < len(e.Batch) && length <= maxBatchText; length += len(all[len(all)-1]) {
+		next := (&statement{text: e.Batch[len(all)].SQL}).normalizedText()
 		differ = differ || next != text
-		texts = append(texts, next)
+		all = append(all, next)
 	}
 	if !differ {
 		return text
 	}
-	if len(texts) < len(e.Batch) {
-		texts = append(texts, "…")
+	if len(all) < len(e.Batch) {
+		all = append(all, "…")
 	}
-	return strings.Join(texts, "; ")
+	return strings.Join(all, "; ")
 }
 
 func (s *spans) acquire(ctx context.Context, e pgfx.AcquireEvent) {

@@ -86,7 +86,7 @@ func TestSpans_OfErrorsHoldTheCodeAndNoText(t *testing.T) {
 	}
 }
 
-func TestSpans_OfTransactionsAreTheParentsOfTheirStatementsOverAllAttempts(t *testing.T) {
+func TestSpans_OfTransactionsAreParentsOverAllAttempts(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgfx.Config{})
 	failures := 1

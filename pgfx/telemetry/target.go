@@ -18,7 +18,7 @@ const defaultPort = 5432
 // target has the attributes of a database.
 type target struct {
 	pool      attribute.KeyValue   // the name of the pool, which every metric has
-	database  []attribute.KeyValue // what identifies the database in spans and in metrics of operations
+	database  []attribute.KeyValue // identify the database in spans and in metrics of operations
 	maxIdle   int64
 	minIdle   int64
 	namespace string
