@@ -86,7 +86,9 @@ type TLSConfig struct {
 	// Mode is disable, allow, prefer, require, verify-ca or verify-full. On RDS use verify-full with the RDS CA bundle as
 	// CAFile. Default: sslmode of the URL or PGSSLMODE, else prefer, as in libpq.
 	Mode TLSMode `env:"MODE" json:"mode,omitempty" koanf:"mode" mapstructure:"mode" yaml:"mode,omitempty"`
-	// CAFile is the path of a PEM file with the certificate authorities to trust. Default: the system's.
+	// CAFile is the path of a PEM file with the certificate authorities to trust, or of a directory with such files (.pem, .crt,
+	// .cer). New connections use changed files without a restart. With mode require it works as verify-ca. Default: sslrootcert
+	// of the URL, else the system's authorities.
 	CAFile string `env:"CA_FILE" json:"ca_file,omitempty" koanf:"ca_file" mapstructure:"ca_file" yaml:"ca_file,omitempty"`
 	// CertFile is the path of the client certificate (PEM). Set it together with KeyFile.
 	CertFile string `env:"CERT_FILE" json:"cert_file,omitempty" koanf:"cert_file" mapstructure:"cert_file" yaml:"cert_file,omitempty"`

@@ -48,7 +48,7 @@ func TestConfig_ValidateNamesFieldValueAndFix(t *testing.T) {
 		"zero byte":          {pgfx.Config{Host: "a\x00b"}, `Host is "a\\x00b": remove the zero byte`},
 		"unknown tls mode":   {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{Mode: "on"}}, `TLS.Mode is "on": set one of disable, allow, prefer, require, verify-ca, verify-full`},
 		"missing ca file":    {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CAFile: "/nowhere/ca.pem"}}, `TLS.CAFile is "/nowhere/ca.pem": set the path of a readable PEM file with the certificates to trust (no such file or directory)`},
-		"ca file without ca": {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CAFile: empty}}, fmt.Sprintf("TLS.CAFile is %q: set the path of a PEM file with certificates: this file has none", empty)},
+		"ca file without ca": {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CAFile: empty}}, fmt.Sprintf("TLS.CAFile is %q: set the path of a PEM file with certificates, or of a directory with such files: this one has none", empty)},
 		"half a certificate": {pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CertFile: empty}}, fmt.Sprintf("TLS.CertFile is %q: set TLS.CertFile and TLS.KeyFile together", empty)},
 		"missing key file": {
 			pgfx.Config{URL: address, TLS: pgfx.TLSConfig{CertFile: empty, KeyFile: "/nowhere/key.pem"}},

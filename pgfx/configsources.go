@@ -95,6 +95,8 @@ type configSources struct {
 	base        Config // Config of the default database
 	endpoint    Endpoint
 	environment map[string]string
+	// addressLater permits a Config without an address, because an Authenticator sets it.
+	addressLater bool
 }
 
 // origin is the source of one field, with its variable if that is the environment.
@@ -154,7 +156,10 @@ func (s configSources) resolve(given Config) (resolvedConfig, error) {
 		}
 	}
 	if !r.config.hasAddress() && (s.database != "" || !s.hasLibpqAddress()) {
-		return resolvedConfig{}, s.missingAddress()
+		if !s.addressLater {
+			return resolvedConfig{}, s.missingAddress()
+		}
+		r.config.Host = unknownHost
 	}
 	return r, nil
 }

@@ -2,7 +2,6 @@ package pgfx
 
 import (
 	"cmp"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -167,12 +166,12 @@ func (v *validator) tls(t TLSConfig) {
 		v.add("TLS.MinVersion", t.MinVersion, "set 1.2 or 1.3, or leave it empty for 1.2")
 	}
 	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
+		_, _, err := (&caBundle{path: t.CAFile}).load()
 		switch {
+		case errors.Is(err, errNoCertificates):
+			v.add("TLS.CAFile", t.CAFile, "set the path of a PEM file with certificates, or of a directory with such files: this one has none")
 		case err != nil:
 			v.add("TLS.CAFile", t.CAFile, "set the path of a readable PEM file with the certificates to trust ("+fileProblem(err)+")")
-		case !x509.NewCertPool().AppendCertsFromPEM(pem):
-			v.add("TLS.CAFile", t.CAFile, "set the path of a PEM file with certificates: this file has none")
 		}
 	}
 	if (t.CertFile == "") != (t.KeyFile == "") {
@@ -307,7 +306,7 @@ func (v *validator) connString(c Config) {
 	}
 	cc := pool.ConnConfig
 	v.execModeWithURL(c, cc)
-	shown := targetHosts(cc)
+	shown := targetHosts(&cc.Config)
 	if c.Database == "" {
 		shown += cc.Database
 	}

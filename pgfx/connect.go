@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 	"github.com/rdsfx-go/rdsfx/internal/poolstats"
@@ -48,17 +49,16 @@ func (db *DB) connect(ctx context.Context, purpose string, route RouteFunc) (*pg
 		}
 	}
 	if err := db.prepareRouted(ctx, cc, route); err != nil {
-		return nil, newConnectError(db.target, err)
+		return nil, db.connectError(err)
 	}
 	shareTime(ctx, cc)
 	conn, err := pgx.ConnectConfig(ctx, cc)
-	db.noteConnect(err)
-	if err != nil {
-		return nil, newConnectError(db.target, err)
+	if failure := db.noteConnect(err); failure != nil {
+		return nil, failure
 	}
 	if _, _, err := db.prepareConn(ctx, conn); err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx)) // the error of the preparation matters more
-		return nil, newConnectError(db.target, err)
+		return nil, db.connectError(err)
 	}
 	return conn, nil
 }
@@ -132,7 +132,6 @@ func (db *DB) prepareConfig(ctx context.Context, cc *pgx.ConnConfig) error {
 }
 
 func (db *DB) prepareRouted(ctx context.Context, cc *pgx.ConnConfig, route RouteFunc) error {
-	ips := applyRoute(cc, route)
 	if file := db.config.PasswordFile; file != "" {
 		password, err := readPassword(file)
 		if err != nil {
@@ -140,7 +139,16 @@ func (db *DB) prepareRouted(ctx context.Context, cc *pgx.ConnConfig, route Route
 		}
 		cc.Password = password
 	}
+	if err := db.trustCAFile(cc); err != nil {
+		return err
+	}
 	tracer, mode := cc.Tracer, cc.DefaultQueryExecMode
+	for _, authenticator := range db.options.authenticators {
+		if err := authenticator.BeforeConnect(ctx, cc); err != nil {
+			return err
+		}
+	}
+	ips := applyRoute(cc, route)
 	for _, hook := range db.options.beforeConnect {
 		if err := hook(ctx, cc); err != nil {
 			return fmt.Errorf("pgfx: before connect: %w", err)
@@ -206,11 +214,11 @@ func (db *DB) prepareConn(ctx context.Context, conn *pgx.Conn) (*typeSet, Backen
 }
 
 // targetOf returns the target of a configuration as user@host:port/database, without the password.
-func targetOf(cc *pgx.ConnConfig) string {
+func targetOf(cc *pgconn.Config) string {
 	return cc.User + "@" + targetHosts(cc) + "/" + cc.Database
 }
 
-func targetHosts(cc *pgx.ConnConfig) string {
+func targetHosts(cc *pgconn.Config) string {
 	hosts := []string{hostPort(cc.Host, cc.Port)}
 	for _, fallback := range cc.Fallbacks {
 		if next := hostPort(fallback.Host, fallback.Port); next != hosts[len(hosts)-1] { // a TLS fallback repeats the host

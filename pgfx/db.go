@@ -51,6 +51,8 @@ type DB struct {
 	generation        atomic.Int64 // counts the resets of the pool
 	validationResets  atomic.Int64
 	connectFailure    atomic.Pointer[connectFailure]
+	caBundle          caBundle
+	caProblemLogged   atomic.Bool
 
 	started, initialized, closed atomic.Bool
 	ready                        chan struct{} // closed when the setup steps have run
@@ -74,6 +76,7 @@ type DB struct {
 func Open(cfg Config, opts ...Option) (*DB, error) {
 	own := collectOptions(opts)
 	sources := configSources{database: own.name, base: own.base, endpoint: own.endpoint, environment: env.ToMap(os.Environ())}
+	sources.addressLater = own.addressSource() != ""
 	resolved, err := sources.resolve(cfg)
 	if err != nil {
 		return nil, err
@@ -107,7 +110,11 @@ func open(resolved resolvedConfig, own options) (*DB, error) {
 	}
 	db.origins, db.configWarnings = resolved.origins, resolved.warnings
 	db.retry = db.retryPolicy()
-	db.target = targetOf(poolConfig.ConnConfig)
+	db.caBundle.path = config.TLS.CAFile
+	db.target = targetOf(&poolConfig.ConnConfig.Config)
+	if poolConfig.ConnConfig.Host == unknownHost {
+		db.target = own.addressSource()
+	}
 	db.connConfig = poolConfig.ConnConfig.Copy()
 	db.lifetime, db.endLifetime = context.WithCancel(context.Background())
 	db.sockets, db.cutSockets = context.WithCancel(context.Background())
@@ -131,7 +138,7 @@ func open(resolved resolvedConfig, own options) (*DB, error) {
 	db.pool, err = pgxpool.NewWithConfig(context.Background(), poolConfig)
 	if err != nil {
 		db.stats.Close()
-		return nil, newConnectError(db.target, err)
+		return nil, db.connectError(err)
 	}
 	db.detachConfig(poolConfig)
 	return db, nil

@@ -1,6 +1,7 @@
 package pgfx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -183,7 +184,8 @@ type ConnectError struct {
 	// Elapsed is the time since the first attempt began, 0 for a single attempt outside a start.
 	Elapsed time.Duration
 
-	err error
+	err  error
+	hint string // replaces the general one
 }
 
 func (e *ConnectError) Error() string {
@@ -193,7 +195,7 @@ func (e *ConnectError) Error() string {
 		fmt.Fprintf(&b, " (%d attempts in %v)", e.Attempts, e.Elapsed.Round(time.Millisecond))
 	}
 	b.WriteString(": " + oneLine(e.err.Error()))
-	if hint := sqlstate.Hint(e.err); hint != "" {
+	if hint := cmp.Or(e.hint, sqlstate.Hint(e.err)); hint != "" {
 		b.WriteString(": " + hint)
 	}
 	return b.String()
@@ -212,12 +214,30 @@ func oneLine(text string) string {
 	return strings.Join(lines, "; ")
 }
 
-// newConnectError returns a ConnectError for err, without the configuration that pgconn.ConnectError holds.
-func newConnectError(target string, err error) *ConnectError {
+// connectError returns a ConnectError for err, without the configuration that pgconn.ConnectError holds.
+func (db *DB) connectError(err error) *ConnectError {
+	target := db.target
 	if inner, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		err = inner.Unwrap()
+		if db.connConfig.Host == unknownHost {
+			target = targetOf(inner.Config)
+		}
+		err = withoutPlainRetry(inner.Unwrap())
 	}
-	return &ConnectError{Target: target, Cause: CauseOf(err), Attempts: 1, err: err}
+	return &ConnectError{Target: target, Cause: CauseOf(err), Attempts: 1, err: err, hint: db.certificateHint(err)}
+}
+
+// withoutPlainRetry removes the errors of attempts without TLS that the server has refused because it requires TLS. With the TLS
+// mode prefer they follow the error of the attempt with TLS, and would hide it.
+func withoutPlainRetry(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
+	}
+	relevant := slices.DeleteFunc(slices.Clone(joined.Unwrap()), sqlstate.IsTLSRequired)
+	if len(relevant) == 0 || len(relevant) == len(joined.Unwrap()) {
+		return err
+	}
+	return errors.Join(relevant...)
 }
 
 // connectFailure is the last attempt to connect, if it has failed.
@@ -229,14 +249,20 @@ type connectFailure struct {
 // maxConnectFailureAge is the age at which a failed attempt no longer explains that a caller gets no connection.
 const maxConnectFailureAge = time.Minute
 
-// noteConnect stores the result of an attempt to connect.
-func (db *DB) noteConnect(err error) {
-	switch {
-	case err == nil:
+// noteConnect stores the result of an attempt to connect. If it has failed, it returns the ConnectError.
+func (db *DB) noteConnect(err error) *ConnectError {
+	if err == nil {
 		db.connectFailure.Store(nil)
-	case !errors.Is(err, context.Canceled) && !errors.Is(err, ErrUnavailable):
-		db.connectFailure.Store(&connectFailure{newConnectError(db.target, err), time.Now()})
+		return nil
 	}
+	failure := db.connectError(err)
+	if inner, ok := errors.AsType[*pgconn.ConnectError](err); ok && failure.Cause == CauseLogin {
+		failure.hint = db.loginRefused(inner.Config, failure.err)
+	}
+	if !errors.Is(err, context.Canceled) && !errors.Is(err, ErrUnavailable) {
+		db.connectFailure.Store(&connectFailure{failure, time.Now()})
+	}
+	return failure
 }
 
 // outage returns the reason why callers get no connection, nil if none is known.

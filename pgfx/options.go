@@ -29,6 +29,8 @@ type options struct {
 	setups        []SetupStep
 	types         []string
 	topology      TopologyFunc
+
+	authenticators []Authenticator
 }
 
 // For returns a copy of o that applies only to the database with this name (see [WithName] and rdsfx.ModuleFor). Without For,

@@ -30,7 +30,9 @@ func (c Config) connString() string {
 	add("user", c.Username)
 	add("password", c.Password)
 	add("sslmode", string(c.TLS.Mode))
-	add("sslrootcert", c.TLS.CAFile)
+	if c.TLS.CAFile != "" { // trustCAFile reads it; a directory is no value for pgx
+		params = append(params, param{"sslrootcert", ""})
+	}
 	add("sslcert", c.TLS.CertFile)
 	add("sslkey", c.TLS.KeyFile)
 	add("search_path", c.SearchPath)
@@ -118,14 +120,8 @@ func (c Config) urlParams() map[string]string {
 
 // apply sets what a connection string cannot express, on every address and fallback that uses TLS.
 func (t TLSConfig) apply(cc *pgx.ConnConfig) {
-	configs := []*tls.Config{cc.TLSConfig}
-	for _, fallback := range cc.Fallbacks {
-		configs = append(configs, fallback.TLSConfig)
-	}
+	configs, _ := tlsConfigs(cc)
 	for _, config := range configs {
-		if config == nil {
-			continue
-		}
 		if t.ServerName != "" {
 			config.ServerName = t.ServerName
 		}

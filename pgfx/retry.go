@@ -245,7 +245,7 @@ func (db *DB) retryPolicy() RetryPolicy {
 	p := RetryPolicy{
 		MaxAttempts: cmp.Or(cfg.MaxAttempts, defaultAttempts), MaxElapsed: defaultMaxElapsed,
 		Delay: cfg.Delay, Multiplier: cfg.Multiplier, MaxDelay: cfg.MaxDelay,
-		logger: db.logger, fixedCredentials: db.config.PasswordFile == "" && len(db.options.beforeConnect) == 0,
+		logger: db.logger, fixedCredentials: db.config.PasswordFile == "" && len(db.options.beforeConnect)+len(db.options.authenticators) == 0,
 	}
 	if cfg.Budget != Off {
 		// A failover can end all connections at once, each during a read, and all of them should be retried.

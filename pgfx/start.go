@@ -95,7 +95,7 @@ func (db *DB) connectOnce(ctx context.Context) error {
 	db.gate.Open()
 	if err := db.openMinConns(ctx); err != nil {
 		db.gate.Close(err)
-		return newConnectError(db.target, err)
+		return db.connectError(err)
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func (db *DB) pingServer(ctx context.Context) error {
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // no longer needed, whatever the error
 	if err := conn.Ping(ctx); err != nil {
-		return newConnectError(db.target, err)
+		return db.connectError(err)
 	}
 	return nil
 }

@@ -134,7 +134,7 @@ func (t connectTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnect
 // TraceConnectEnd counts an attempt to connect.
 func (t connectTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
 	t.db.pacer.end(data.Err)
-	t.db.noteConnect(data.Err)
+	_ = t.db.noteConnect(data.Err) // only stored
 	began, ok := ctx.Value(connectBegan{}).(time.Time)
 	if !ok {
 		began = time.Now()

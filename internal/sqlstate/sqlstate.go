@@ -103,6 +103,9 @@ func Hint(err error) string {
 	case Timeout:
 		return "check routes, security groups and firewalls between here and the server"
 	case TLS:
+		if Code(err) != "" {
+			return "the server requires TLS, on RDS by the parameter rds.force_ssl: set the TLS mode to verify-full and the CA file to the RDS CA bundle"
+		}
 		return "check the TLS mode and the CA file (for RDS: verify-full with the RDS CA bundle)"
 	case Login:
 		return "the password is wrong, the role doesn't exist, its password has expired, or pg_hba.conf refuses it"

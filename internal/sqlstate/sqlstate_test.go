@@ -40,7 +40,7 @@ func TestCauseOf_WithRetryAndHint(t *testing.T) {
 		"wrong name":                  {x509.HostnameError{Certificate: &x509.Certificate{}}, sqlstate.TLS, false, "check the TLS mode and the CA file (for RDS: verify-full with the RDS CA bundle)"},
 		"expired":                     {x509.CertificateInvalidError{}, sqlstate.TLS, false, "check the TLS mode and the CA file (for RDS: verify-full with the RDS CA bundle)"},
 		"no tls on the server":        {errors.New("tls error: server refused TLS connection"), sqlstate.TLS, false, "check the TLS mode and the CA file (for RDS: verify-full with the RDS CA bundle)"},
-		"tls is forced":               {pg("28000", `no pg_hba.conf entry for host "::1", user "a", database "b", no encryption`), sqlstate.TLS, false, "check the TLS mode and the CA file (for RDS: verify-full with the RDS CA bundle)"},
+		"tls is forced":               {pg("28000", `no pg_hba.conf entry for host "::1", user "a", database "b", no encryption`), sqlstate.TLS, false, "the server requires TLS, on RDS by the parameter rds.force_ssl: set the TLS mode to verify-full and the CA file to the RDS CA bundle"},
 		"wrong password":              {pg("28P01", "password authentication failed"), sqlstate.Login, false, "the password is wrong, the role doesn't exist, its password has expired, or pg_hba.conf refuses it"},
 		"no such role":                {pg("28000", `role "x" does not exist`), sqlstate.Login, false, "the password is wrong, the role doesn't exist, its password has expired, or pg_hba.conf refuses it"},
 		"no such database":            {pg("3D000", ""), sqlstate.DatabaseMissing, false, "create the database or correct its name"},

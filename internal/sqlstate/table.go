@@ -190,6 +190,9 @@ func is(targets ...error) func(error) bool {
 	}
 }
 
+// IsTLSRequired reports whether err is the server's refusal of a connection without TLS.
+func IsTLSRequired(err error) bool { return Code(err) != "" && CauseOf(err) == TLS }
+
 func isDNS(err error) bool {
 	_, ok := errors.AsType[*net.DNSError](err)
 	return ok
