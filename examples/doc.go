@@ -4,4 +4,5 @@
 //	go run ./examples/gettingstarted
 //	go run ./examples/validation
 //	go run ./examples/jobservice
+//	go run ./examples/rdscheck URL
 package examples

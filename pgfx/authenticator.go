@@ -50,7 +50,8 @@ func SetAddress(cc *pgx.ConnConfig, host string, port uint16, database string) {
 }
 
 // WithAuthenticator adds an [Authenticator] for the connections in the pool and outside it. Its changes take precedence over the
-// [Config]. If the server refuses a login during a start or in [Retry], one more attempt is made.
+// [Config]. If the server refuses a login during a start or in [Retry], one more attempt is made. It is not used with the address of
+// an [Endpoint], such as a test server, which includes its own credentials.
 func WithAuthenticator(authenticator Authenticator) Option {
 	return Option{apply: func(o *options) { o.authenticators = append(o.authenticators, authenticator) }}
 }

@@ -110,6 +110,8 @@ type resolvedConfig struct {
 	config   Config
 	origins  map[string]origin // by field; a field with its default is missing
 	warnings []configWarning
+	// usesEndpoint reports whether the address is that of an Endpoint, which includes its own credentials.
+	usesEndpoint bool
 }
 
 // configWarning is an environment variable that has no effect.
@@ -143,6 +145,7 @@ func (s configSources) resolve(given Config) (resolvedConfig, error) {
 	r := resolvedConfig{origins: make(map[string]origin)}
 	useEndpoint := !s.endpoint.IsZero() && (s.endpoint.Override || !given.hasAddress())
 	if useEndpoint {
+		r.usesEndpoint = true
 		r.fill(Config{URL: s.endpoint.URL}, SourceEndpoint, "")
 		given = given.withoutAddress()
 	}

@@ -81,6 +81,9 @@ func Open(cfg Config, opts ...Option) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if resolved.usesEndpoint { // a test server, for example
+		own.authenticators = nil
+	}
 	return open(resolved, own)
 }
 

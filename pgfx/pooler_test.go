@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -236,4 +238,70 @@ func TestPoolerTransaction_StartWaitsForServer(t *testing.T) {
 	}, eventually, tick)
 	run("alter database " + database + " connection limit -1")
 	require.NoError(t, <-begun)
+}
+
+func TestPoolerDirect_SessionPooling(t *testing.T) {
+	t.Parallel()
+	pooled := pgBouncerTo(t, server.URL(), newDatabase(t), "session", 4)
+	pooled.Pooler, pooled.Pool.MaxConns, pooled.Timeouts.Validate = pgfx.PoolerDirect, 2, time.Minute
+	db := started(t, pooled)
+	manager, err := txn.NewManager(db)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, manager.Close(context.WithoutCancel(t.Context()))) })
+	for range 3 {
+		var sum int
+		require.NoError(t, db.Pool().QueryRow(t.Context(), "select $1::int + 1", 1).Scan(&sum))
+	}
+	err = db.Pool().AcquireFunc(t.Context(), func(conn *pgxpool.Conn) error {
+		var prepared int
+		if _, err := conn.Exec(t.Context(), "set lock_timeout = '7s'"); err != nil {
+			return err
+		}
+		if err := conn.QueryRow(t.Context(), "select count(*) from pg_prepared_statements where name <> ''").Scan(&prepared); err != nil {
+			return err
+		}
+		assert.Positive(t, prepared, "statements are prepared")
+		var timeout string
+		err := conn.QueryRow(t.Context(), "show lock_timeout").Scan(&timeout)
+		assert.Equal(t, "7s", timeout, "settings last")
+		return err
+	})
+	require.NoError(t, err)
+	require.NoError(t, manager.WithSessionLock(t.Context(), "key", func(context.Context) error { return nil }))
+	session, err := db.Session(t.Context(), "listen")
+	require.NoError(t, err)
+	_, err = session.Exec(t.Context(), "listen changes")
+	require.NoError(t, err)
+	_, err = db.Pool().Exec(t.Context(), "notify changes")
+	require.NoError(t, err)
+	_, err = session.WaitForNotification(within(t, eventually))
+	require.NoError(t, err)
+	require.NoError(t, session.Close(t.Context()))
+
+	pooled.Timeouts.Statement = time.Second
+	_, err = open(t, pooled).Connect(t.Context(), "")
+	require.ErrorContains(t, err, "unsupported startup parameter")
+	require.ErrorContains(t, err, "PgBouncer accepts no settings at login: set them with alter role, or add them to ignore_startup_parameters")
+}
+
+// TestPoolerTransaction_NamedStatementsFail shows why Validate refuses cache_statement: a statement is prepared in one session of
+// the pooler and executed in another. PgBouncer 1.21 and later track statements if max_prepared_statements is set.
+func TestPoolerTransaction_NamedStatementsFail(t *testing.T) {
+	t.Parallel()
+	pooled := pgBouncerTo(t, server.URL(), newDatabase(t), "transaction", 2)
+	err := pgfx.Config{URL: pooled.URL, Pooler: pgfx.PoolerTransaction, ExecMode: pgfx.ExecCacheStatement}.Validate()
+	require.ErrorContains(t, err, "a transaction pooler may run each round trip in another session")
+	first, err := pgx.Connect(t.Context(), pooled.URL)
+	require.NoError(t, err)
+	second, err := pgx.Connect(t.Context(), pooled.URL)
+	require.NoError(t, err)
+	defer func() { _, _ = first.Close(context.Background()), second.Close(context.Background()) }()
+	_, err = first.Exec(t.Context(), "select $1::int", 1)
+	require.NoError(t, err)
+	_, err = second.Exec(t.Context(), "begin") // reserves the session in which the statement was prepared
+	require.NoError(t, err)
+	_, err = first.Exec(t.Context(), "select $1::int", 1)
+	var pgErr *pgconn.PgError
+	require.ErrorAs(t, err, &pgErr)
+	assert.Equal(t, "26000", pgErr.Code, "invalid_sql_statement_name")
 }

@@ -103,10 +103,7 @@ func Hint(err error) string {
 	case Timeout:
 		return "check routes, security groups and firewalls between here and the server"
 	case TLS:
-		if Code(err) != "" {
-			return "the server requires TLS, on RDS by the parameter rds.force_ssl: set the TLS mode to verify-full and the CA file to the RDS CA bundle"
-		}
-		return "check the TLS mode and the CA file (for RDS: verify-full with the RDS CA bundle)"
+		return tlsHint(err)
 	case Login:
 		return "the password is wrong, the role doesn't exist, its password has expired, or pg_hba.conf refuses it"
 	case DatabaseMissing:
@@ -121,7 +118,25 @@ func Hint(err error) string {
 		return "something between here and the server closes connections, or the server crashes"
 	case ReadOnly:
 		return "a failover may be under way"
-	case None, Unknown:
+	case Unknown:
+		return poolerHint(err)
+	case None:
+	}
+	return ""
+}
+
+func tlsHint(err error) string {
+	if Code(err) != "" {
+		return "the server requires TLS, on RDS by the parameter rds.force_ssl: " +
+			"set the TLS mode to verify-full and the CA file to the RDS CA bundle"
+	}
+	return "check the TLS mode and the CA file (for RDS: verify-full with the RDS CA bundle)"
+}
+
+// poolerHint returns the hint for settings that PgBouncer refuses.
+func poolerHint(err error) string {
+	if Code(err) == ProtocolViolation && strings.Contains(err.Error(), "unsupported startup parameter") {
+		return "PgBouncer accepts no settings at login: set them with alter role, or add them to ignore_startup_parameters, which drops them"
 	}
 	return ""
 }

@@ -50,6 +50,7 @@ func TestCauseOf_WithRetryAndHint(t *testing.T) {
 		"crashed":                     {pg("57P02", ""), sqlstate.ShuttingDown, true, "the server is shutting down"},
 		"full":                        {pg("53300", "sorry, too many clients already"), sqlstate.ServerFull, true, "all connection slots of the server are taken: make pools smaller or raise max_connections"},
 		"full for a role":             {pg("53300", `too many connections for role "app"`), sqlstate.ServerFull, true, "raise the role's connection limit or make the pools that use it smaller"},
+		"a pooler without settings":   {pg("08P01", "unsupported startup parameter: statement_timeout"), sqlstate.Unknown, false, "PgBouncer accepts no settings at login: set them with alter role, or add them to ignore_startup_parameters, which drops them"},
 		"a pooler without slots":      {pg("08P01", "no more connections allowed (max_client_conn)"), sqlstate.ServerFull, true, "PgBouncer gives no connection: raise max_client_conn or the size of its pools, or make the applications' pools smaller"},
 		"a pooler without its server": {pg("08P01", "server login has been failing, try again later (server_login_retry)"), sqlstate.Refused, true, "check that the server runs and listens at this host and port"},
 		"closed":                      {io.EOF, sqlstate.Killed, true, "something between here and the server closes connections, or the server crashes"},

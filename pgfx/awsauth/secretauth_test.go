@@ -61,8 +61,8 @@ func (m *secretsManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(body)
 	}
 	var request struct {
-		SecretID     string `json:"SecretId"`
-		VersionStage string `json:"VersionStage"`
+		SecretID     string `json:"SecretId"`     //nolint:tagliatelle // AWS names it
+		VersionStage string `json:"VersionStage"` //nolint:tagliatelle // AWS names it
 	}
 	switch err := json.NewDecoder(r.Body).Decode(&request); {
 	case err != nil, r.Header.Get("X-Amz-Target") != "secretsmanager.GetSecretValue", request.SecretID != secretID,

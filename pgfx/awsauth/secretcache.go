@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 )
 
@@ -188,7 +189,9 @@ func (c *secretCache) refused(password string, err error) *secretValue {
 		c.logger.Warn("the server refused the secret; it is read again",
 			zap.String("version", c.value.version), zap.String("stage", c.value.stage), zap.Error(err))
 	}
-	c.refusals[c.value.login()] = errors.Join(err) // not nil
+	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok { // err may be that of beginLogin, which wraps an earlier refusal
+		c.refusals[c.value.login()] = refusal
+	}
 	value := *c.value
 	return &value
 }

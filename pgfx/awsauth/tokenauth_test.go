@@ -3,6 +3,7 @@ package awsauth_test
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -275,4 +276,14 @@ func TestProvideIAM_OneLine(t *testing.T) {
 	require.NoError(t, app.Stop(within(t)))
 	assert.Positive(t, f.accepted.Load())
 	assert.Positive(t, reporting.accepted.Load())
+}
+
+func TestProvideIAM_TestServerNeedsNoToken(t *testing.T) {
+	t.Parallel()
+	noCredentials := aws.Config{Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{}, errors.New("no credentials in tests")
+	})}
+	var db *pgfx.DB
+	fxtest.New(t, fxtest.Fx(rdsfx.Module, awsauth.ProvideIAM(awsauth.WithAWSConfig(noCredentials)), fx.Populate(&db)))
+	require.NoError(t, db.Pool().Ping(t.Context()))
 }
