@@ -107,6 +107,21 @@ func TestIAM_Endpoint(t *testing.T) {
 	require.ErrorContains(t, err, "the IAM token for app_user at "+rdsHost+":6543")
 }
 
+func TestIAM_TokenFollowsRoute(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, "rds-db", rdsHost)
+	cfg, _ := f.config(pgfx.TLSVerifyFull)
+	cfg.Host = "app.cluster-abc123.eu-west-1.rds.amazonaws.com"
+	db := open(t, cfg, awsauth.IAM(awsauth.WithAWSConfig(awsConfig())))
+	db.Internals().RouteConnections(func(host string, port uint16) []pgfx.Address { // as package aurora does after a failover
+		assert.Equal(t, cfg.Host, host)
+		return []pgfx.Address{{Host: rdsHost, Port: port, IPs: []string{"127.0.0.1"}}}
+	})
+	conn, err := db.Connect(t.Context(), "")
+	require.NoError(t, err, "the token is made for the instance endpoint: %v", f.reasons)
+	require.NoError(t, conn.Close(t.Context()))
+}
+
 func TestIAM_ExplainsRefusedToken(t *testing.T) {
 	t.Parallel()
 	session := strings.Repeat("SESSION", 20)
