@@ -25,8 +25,8 @@ import (
 // monitor. If no value is requested, no connection is opened.
 //
 // The server's address comes from a supplied pgfx.Config, from a pgfx.Endpoint such as embedded.Module provides, or from
-// DATABASE_URL. Variables complete a supplied pgfx.Config (see pgfx.Open). Without a *zap.Logger in the application nothing is
-// logged.
+// DATABASE_URL. Variables complete a supplied pgfx.Config (see pgfx.Open). Without a *zap.Logger in the application,
+// warnings and errors are logged to stderr; supply zap.NewNop() for silence.
 var Module = ModuleFor("") //nolint:gochecknoglobals // an fx.Option that nothing writes to
 
 // ModuleFor provides another database beside the default one. Its values carry the name as Fx's name tag:
@@ -110,6 +110,9 @@ type params struct {
 // a start hook which failed.
 func newFxDatabase(p params) (fxDatabase, error) {
 	name := string(p.Name)
+	if p.Logger == nil {
+		p.Logger = stderrLogger()
+	}
 	pool := []pgfx.Option{pgfx.WithLogger(p.Logger), pgfx.WithBase(p.Base), pgfx.WithEndpoint(p.Endpoint)}
 	pool = append(append(pool, forDatabase(name, p.PoolOptions)...), pgfx.WithSetup(forDatabase(name, p.Setups)...), pgfx.WithName(name))
 	d, err := Open(p.Config.Config, WithPool(pool...), WithHealth(health.WithObservers(forDatabase(name, p.Observers)...)),
@@ -145,9 +148,6 @@ func newFxDatabase(p params) (fxDatabase, error) {
 
 // logError logs why the application cannot start. Fx logs the error too, but among the names of its constructors.
 func (p params) logError(message string, err error) {
-	if p.Logger == nil {
-		return
-	}
 	fields := []zap.Field{zap.Error(err)}
 	if p.Name != "" {
 		fields = append(fields, zap.String("database_name", string(p.Name)))
@@ -171,9 +171,6 @@ func forDatabase[T interface{ Database() string }](name string, values []T) []T 
 // warnAboutUnknownDatabases logs each value that names a database which the application does not have. That is no error: an
 // application may leave out the module of a database for which other modules provide values.
 func (p params) warnAboutUnknownDatabases() {
-	if p.Logger == nil {
-		return
-	}
 	warn := func(message, database string, fields ...zap.Field) {
 		if !slices.Contains(p.Databases, database) {
 			fields = append(fields, zap.String("database", database), zap.Strings("known", slices.Sorted(slices.Values(p.Databases))))

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/rdsfx-go/rdsfx/internal/logctx"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
@@ -145,7 +146,7 @@ func (e *requestBodyError) Unwrap() error { return e.err }
 
 // logFailedRequest logs and counts a request that failed with err.
 func (m *Manager) logFailedRequest(sampled *zap.Logger, r *http.Request, err error) {
-	fields := []zap.Field{zap.String("method", r.Method), zap.String("pattern", r.Pattern), zap.Error(err)}
+	fields := []zap.Field{zap.String("method", r.Method), zap.String("pattern", r.Pattern), zap.Error(err), logctx.Field(r.Context())}
 	_, reading := errors.AsType[*requestBodyError](err)
 	switch {
 	case ErrorStatus(err) == http.StatusRequestEntityTooLarge:

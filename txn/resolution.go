@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/internal/logctx"
 )
 
 // CommitResolution selects how the manager resolves an in-doubt commit: one whose connection was lost after COMMIT was sent and
@@ -150,7 +152,8 @@ func (t *transaction) resolveCommit(lost error) error {
 	ctx, cancel := context.WithTimeout(outer, t.m.resolver.timeout)
 	defer cancel()
 	result, why := t.m.resolver.resolve(ctx, id)
-	log := t.m.logger.With(zap.Uint64("xid", id.xid), zap.Duration("took", time.Since(began)), zap.Error(lost))
+	log := t.m.logger.With(zap.Uint64("xid", id.xid), zap.Duration("took", time.Since(began)), zap.Error(lost),
+		logctx.Field(t.root.Context))
 	switch result {
 	case committed:
 		c.inDoubtCommitted.Add(1)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
+	"github.com/rdsfx-go/rdsfx/internal/logctx"
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
@@ -76,7 +77,7 @@ func (m *Manager) runWithRetry(ctx context.Context, fn func(context.Context) err
 		}
 		m.counters.retried.Add(1)
 		m.db.Internals().RetryTx(ctx, retries.Attempts(), retryable)
-		m.logger.Debug("retrying transaction", zap.Int("attempt", retries.Attempts()), zap.Error(err))
+		m.logger.Debug("retrying transaction", zap.Int("attempt", retries.Attempts()), zap.Error(err), logctx.Field(ctx))
 	}
 }
 

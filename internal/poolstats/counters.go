@@ -122,10 +122,10 @@ func (c *Collector) recordExecution(ctx context.Context, e Execution) {
 		e.entry.record(e.Took, e.Tag.RowsAffected(), e.Err)
 	}
 	if c.cfg.Log {
-		c.logExecution(&e)
+		c.logExecution(ctx, &e)
 	}
 	if c.cfg.Slow > 0 && e.Took >= c.cfg.Slow {
-		c.recordSlow(&e)
+		c.recordSlow(ctx, &e)
 	}
 	c.cfg.OnExecution(ctx, e) // by value, so that e stays on the stack
 }

@@ -1,6 +1,7 @@
 package poolstats
 
 import (
+	"context"
 	"runtime"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/rdsfx-go/rdsfx/internal/caller"
+	"github.com/rdsfx-go/rdsfx/internal/logctx"
 	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 	"github.com/rdsfx-go/rdsfx/internal/sqltext"
 )
@@ -92,7 +94,7 @@ func (c *Collector) Slow() []SlowStatement {
 }
 
 // recordSlow keeps and logs a slow execution. The goroutine that ran the statement calls it, so its stack shows the caller.
-func (c *Collector) recordSlow(e *Execution) {
+func (c *Collector) recordSlow(ctx context.Context, e *Execution) {
 	var pcs [stackDepth]uintptr
 	entry := slowEntry{SlowStatement{
 		Text: string(sqltext.Normalize(nil, e.Text)), Batch: len(e.Batch), Began: c.clock.start().Add(e.began), Took: e.Took,
@@ -103,7 +105,7 @@ func (c *Collector) recordSlow(e *Execution) {
 	if !log {
 		return
 	}
-	fields := e.logFields(entry.Text)
+	fields := append(e.logFields(entry.Text), logctx.Field(ctx))
 	if stack := caller.Frames(entry.pcs); len(stack) > 0 {
 		fields = append(fields, zap.String("caller", caller.Position(stack[0])))
 	}
@@ -114,9 +116,9 @@ func (c *Collector) recordSlow(e *Execution) {
 }
 
 // logExecution logs an execution at debug level.
-func (c *Collector) logExecution(e *Execution) {
+func (c *Collector) logExecution(ctx context.Context, e *Execution) {
 	if line := c.cfg.Logger.Check(zap.DebugLevel, "statement"); line != nil {
-		line.Write(e.logFields(string(sqltext.Normalize(nil, e.Text)))...)
+		line.Write(append(e.logFields(string(sqltext.Normalize(nil, e.Text))), logctx.Field(ctx))...)
 	}
 }
 

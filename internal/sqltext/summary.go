@@ -127,11 +127,11 @@ func (s *summarizer) begin(t Token, word string) {
 }
 
 // objectWords are words between a verb and the name of an object that are no part of the name.
-var objectWords = strings.Fields("table view index sequence function procedure trigger type domain schema extension role user database " + //nolint:gochecknoglobals // constant
+var objectWords = strings.Fields("table view index sequence function procedure trigger type domain schema extension role user database " +
 	"materialized policy publication subscription aggregate operator collation server foreign unique temporary temp unlogged global local")
 
 // skippedWords are words before a name that are left out.
-var skippedWords = strings.Fields("if not exists or replace concurrently only lateral recursive full verbose freeze") //nolint:gochecknoglobals // constant
+var skippedWords = strings.Fields("if not exists or replace concurrently only lateral recursive full verbose freeze")
 
 // addToObject reads a token of a statement such as CREATE TABLE, before the object's name.
 func (s *summarizer) addToObject(t Token, word string) {
@@ -143,27 +143,30 @@ func (s *summarizer) addToObject(t Token, word string) {
 // addToQuery reads a token of a query.
 func (s *summarizer) addToQuery(t Token, word string) {
 	l := &s.levels[len(s.levels)-1]
-	switch t.Text {
-	case "(":
+	switch {
+	case t.Text == "(":
 		s.levels = append(s.levels, level{inFrom: s.expectsTarget})
-		return
-	case ")":
-		if len(s.levels) > 1 {
-			s.levels = s.levels[:len(s.levels)-1]
-		}
-		s.expectsTarget = false
-		return
-	case ",":
+	case t.Text == ")":
+		s.levels, s.expectsTarget = s.levels[:max(1, len(s.levels)-1)], false
+	case t.Text == ",":
 		s.expectsTarget, s.isFrom = l.inFrom, l.inFrom
-		return
-	}
-	if s.inWith && len(s.levels) == 1 && (t.Kind == Identifier || word != "" && !isOperation(word)) {
+	case s.inWith && len(s.levels) == 1 && (t.Kind == Identifier || word != "" && !isOperation(word)):
 		s.cteNames = append(s.cteNames, t.Text)
-		return
-	}
-	switch word {
-	case "select", "insert", "delete", "merge", "values", "update":
+	case isOperation(word):
 		s.operation(t, word, l)
+	case slices.Contains(afterFrom, word):
+		l.inFrom = false
+	default:
+		s.addClause(word, l)
+	}
+}
+
+// afterFrom are words that end the list of tables after FROM.
+var afterFrom = strings.Fields("where group order having limit offset window union except intersect set for fetch")
+
+// addClause reads a word before a table, or RETURNING.
+func (s *summarizer) addClause(word string, l *level) {
+	switch word {
 	case "from":
 		if l.query && s.previous != "distinct" { // not IS DISTINCT FROM, extract(year from …)
 			s.expectsTarget, s.isFrom, l.inFrom = true, true, true
@@ -173,10 +176,7 @@ func (s *summarizer) addToQuery(t Token, word string) {
 	case "into":
 		s.expectsTarget, s.isFrom = true, false
 	case "returning":
-		s.returning = s.returning || len(s.levels) == 1
-		l.inFrom = false
-	case "where", "group", "order", "having", "limit", "offset", "window", "union", "except", "intersect", "set", "for", "on", "using", "fetch":
-		l.inFrom = l.inFrom && (word == "on" || word == "using") // a comma after a join leads to another table
+		s.returning, l.inFrom = s.returning || len(s.levels) == 1, false
 	}
 }
 

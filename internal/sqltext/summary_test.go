@@ -16,13 +16,13 @@ func TestSummarize_ListsOperationsAndTables(t *testing.T) {
 		"SELECT * FROM wuser_table WHERE username = ?":                                                             "SELECT wuser_table",
 		"INSERT INTO shipping_details (order_id, address) SELECT order_id, address FROM orders WHERE order_id = ?": "INSERT shipping_details SELECT orders",
 		"SELECT * FROM songs, artists WHERE songs.artist_id = artists.id":                                          "SELECT songs artists",
-		"SELECT order_date FROM (SELECT * FROM orders o JOIN customers c ON o.customer_id = c.customer_id)":        "SELECT SELECT orders customers",
+		"SELECT order_date FROM (SELECT * FROM orders o JOIN customers c ON o.customer_id = c.customer_id)":        "SELECT SELECT orders customers", //nolint:dupword // one for each query
 		`SELECT * FROM "song list", public.artists`:                                                                `SELECT "song list" public.artists`,
 		"call some_procedure(1)":                                             "call some_procedure",
 		"-- name: GetUser :one\nselect id from users where id = $1":          "GetUser",
 		"-- from the report\n-- name: ListUsers :many\nselect id from users": "ListUsers",
 		"select 1 -- name: Not :one":                                         "select",
-		"select a, (select b from c where d = (e)), f from g as h, i j left join only k on true, l where m in (n, o)":            "select select c g i k l",
+		"select a, (select b from c where d = (e)), f from g as h, i j left join only k on true, l where m in (n, o)":            "select select c g i k l", //nolint:dupword // one for each query
 		"select extract(year from born), trim(both from name) from people where a is distinct from b":                            "select people",
 		"select * from generate_series(1, 10), unnest($1::int[]) as u, users":                                                    "select users",
 		"select * from users, lateral (select * from orders) o for update":                                                       "select users select orders",
