@@ -153,11 +153,15 @@ func BenchmarkOverload(b *testing.B) {
 	fmt.Fprintf(&table, "%d connections; each call holds one for 4 ms.\n\n", overloadConns)
 	table.WriteString("| callers | pool | calls/s | of its peak | p50 | p99 | p99.9 | longest | shed |\n|---|---|---|---|---|---|---|---|---|\n")
 	peaks := make(map[string]float64)
+	var problems []string
 	for b.Loop() {
 		for _, factor := range []int{1, 4, 16, overload} {
 			for _, p := range pools {
 				r := overloaded(b, p.pool, factor*overloadConns)
 				peaks[p.name] = max(peaks[p.name], r.rate)
+				if p.pool != plainPool && r.rate < 0.9*peaks[p.name] {
+					problems = append(problems, fmt.Sprintf("%s with %d callers: throughput is more than 10 %% below its peak", p.name, factor*overloadConns))
+				}
 				fmt.Fprintf(&table, "| %d | %s | %.0f | %.0f %% | %s | %s | %s | %s | %d |\n", factor*overloadConns, p.name, r.rate,
 					100*r.rate/peaks[p.name], rounded(percentile(r.took, 0.5)), rounded(percentile(r.took, 0.99)),
 					rounded(percentile(r.took, 0.999)), rounded(r.took[len(r.took)-1]), r.shed)
@@ -165,7 +169,7 @@ func BenchmarkOverload(b *testing.B) {
 		}
 	}
 	b.ReportMetric(0, "ns/op") // meaningless here
-	publish(b, "overload", table.String(), 0)
+	publish(b, "overload", table.String()+bullets(problems), len(problems))
 }
 
 type overloadResult struct {
