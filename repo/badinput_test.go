@@ -29,7 +29,8 @@ const noteTable = "create table notes (id text primary key, body text not null, 
 // injections break out of a literal, an identifier, a comment, an array, JSON, a pattern or a line of COPY that is not
 // escaped.
 var injections = []string{
-	"'; drop table notes; --", `"; drop table notes; --`, "') or true; drop table notes; --", "$$; drop table notes; $$", "$1", "$2::int", "@name",
+	"'; drop table notes; --", `"; drop table notes; --`, "') or true; drop table notes; --", "$$; drop table notes; $$",
+	"$1", "$2::int", "@name",
 	"/*", "*/ or true /*", "--", `\`, `\'; drop table notes; --`, `E'\'`, "%", "_", `\%`, "{}", `{"a":1}`, `","x`, `{NULL}`, "NULL", "null",
 	`\N`, `\.`, "a\tb", "a\nb", "a\r\nb", "\n\\.\n", `"`, `''`, "é", "\u202e", "\ufeff", "a;b", " ", "",
 	strings.Repeat("'", 1000),

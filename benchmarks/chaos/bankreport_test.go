@@ -94,7 +94,7 @@ func readLedger(tb testing.TB, server *faults.Server, prefix string) ledger {
 func (s *scene) leftovers() []string {
 	s.Helper()
 	const query = `select 'connection of ' || application_name || ', ' || state || ' for ' || clock_timestamp() - state_change || ': ' || query
-			from pg_stat_activity where backend_type = 'client backend' and application_name like 'rdsfx-%'
+			from pg_stat_activity where state <> 'idle' and backend_type = 'client backend' and application_name like 'rdsfx-%'
 		union all select 'prepared transaction ' || gid from pg_prepared_xacts
 		union all select 'lock on ' || relation::regclass || ' by ' || l.pid from pg_locks l join pg_stat_activity a using (pid)
 			where a.application_name like 'rdsfx-%'`

@@ -75,7 +75,6 @@ func (b *bank) sample(ctx context.Context) {
 		P50: percentile(took, 0.5), P99: percentile(took, 0.99), P999: percentile(took, 0.999),
 		Goroutines: float64(runtime.NumGoroutine()), Files: float64(len(openFiles())), Conns: float64(b.db.DB.Stats().Pool.Open),
 	}
-	took = nil   //nolint:wastedassign // not part of the heap
 	runtime.GC() //nolint:revive // measures what is live
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)

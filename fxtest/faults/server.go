@@ -75,7 +75,10 @@ func NewServer(tb testing.TB, opts ...embedded.Option) *Server {
 
 // serverSettings returns settings for a server whose data only has to survive a crash of the server.
 func serverSettings() []embedded.Option {
-	settings := map[string]string{"fsync": "off", "full_page_writes": "off", "wal_retrieve_retry_interval": "100ms"}
+	settings := map[string]string{
+		"fsync": "off", "full_page_writes": "off", "wal_retrieve_retry_interval": "100ms",
+		"wal_keep_size": "64MB", // or a standby could never catch up with a primary that has restarted
+	}
 	if hasMmap {
 		settings["dynamic_shared_memory_type"] = "mmap" // in the data directory, so it is removed even after kill -9
 	}

@@ -13,7 +13,7 @@ import (
 const walDir = "wal"
 
 // LimitWAL moves the server's WAL to a memory file system of the given size, which [Server.FillWAL] can fill. The server is
-// restarted. Give it a max_wal_size of at most half the size.
+// restarted. The size must exceed the server's max_wal_size by 100 MiB, because servers of this package keep WAL for standbys.
 //
 // Mounting requires Linux and root. Otherwise the error matches errors.ErrUnsupported, and the server is unchanged. If the process
 // is killed, the next one that starts a server removes the file system.

@@ -14,7 +14,7 @@ import (
 func TestServer_CrashesWhenTheDiskForWALIsFull(t *testing.T) {
 	t.Parallel()
 	server := faults.NewServer(t, embedded.Setting("max_wal_size", "32MB"), embedded.Setting("min_wal_size", "32MB"))
-	if err := server.LimitWAL(96 << 20); errors.Is(err, errors.ErrUnsupported) {
+	if err := server.LimitWAL(160 << 20); errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	} else {
 		require.NoError(t, err)
