@@ -2,7 +2,9 @@ package rdsfx_test
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -171,5 +174,39 @@ func TestDatabase_ConcurrentStartAndClose(t *testing.T) {
 		require.NoError(t, db.Close(t.Context()))
 		assert.Equal(t, health.Stopped, db.Health.Status().State)
 		assert.Zero(t, db.DB.Stats().Pool.Open)
+	}
+}
+
+func TestDatabase_PrintsNoSecret(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2"
+	type row struct {
+		ID int64 `db:"id,pk"`
+	}
+	for _, config := range []pgfx.Config{
+		{Host: "localhost", Database: "app", Password: secret}, {URL: "postgres://app:" + secret + "@localhost/app"},
+	} {
+		d, err := rdsfx.Open(config)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, d.Close(context.Background())) })
+		rows, err := repo.New[row, int64](d.Tx, "rows")
+		require.NoError(t, err)
+		for _, value := range []any{
+			d, d.DB, d.Health, d.Tx, rows, rows.Model(), d.DB.Pool(), config, &config,
+			pgfx.Endpoint{URL: config.URL},
+			struct{ db *pgfx.DB }{d.DB},
+			struct{ manager *txn.Manager }{d.Tx},
+			struct{ monitor *health.Monitor }{d.Health},
+			fx.Supply(config), fx.Supply(d.DB), rdsfx.Module,
+		} {
+			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+				text := fmt.Sprintf(verb, value)
+				assert.NotContains(t, text, secret, "%s of %T", verb, value)
+				assert.NotContains(t, text, hex.EncodeToString([]byte(secret)), "%s of %T", verb, value)
+			}
+		}
+		if config.Password != "" {
+			assert.Equal(t, secret, d.DB.Config().Password, "code can read it")
+		}
 	}
 }

@@ -175,6 +175,12 @@ func (m *Monitor) shutDown() {
 	m.background.Wait()
 }
 
+// String returns a description of the monitor.
+func (m *Monitor) String() string { return "health.Monitor of " + m.db.Target() }
+
+// Format implements fmt.Formatter. It prints m.String() for every verb.
+func (m *Monitor) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, m.String()) }
+
 // Status returns the current status. It does not probe.
 func (m *Monitor) Status() Status {
 	m.mu.Lock()

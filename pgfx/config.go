@@ -23,7 +23,8 @@ const Off = -1
 // Variables").
 //
 // A Config prints, marshals and logs with its secrets masked. Read the fields to get the real values. It is a plain value
-// that may be copied.
+// that may be copied. Package fmt ignores the methods of unexported fields. If your struct has a Config in such
+// a field, give the struct a Format method, or don't print it.
 type Config struct {
 	// URL is a connection string in URL or keyword/value form. Several hosts, separated by commas, are tried in order.
 	URL string `env:"URL" json:"url,omitempty" koanf:"url" mapstructure:"url" yaml:"url,omitempty"`

@@ -43,7 +43,7 @@ type ConfigValue struct {
 // ConfigValues returns every field of the configuration with its value and its source, in the order of [Config]. Secrets are
 // masked. Parameters in the URL, such as pool_max_conns, are part of the URL and have no separate line.
 func (db *DB) ConfigValues() []ConfigValue {
-	shown := db.config.masked()
+	shown := db.config
 	var values []ConfigValue
 	for _, s := range settings() {
 		value := ConfigValue{

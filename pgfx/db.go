@@ -3,6 +3,7 @@ package pgfx
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -24,7 +25,8 @@ import (
 // [Open] returns a DB. Start it once and close it once. In between it is safe for concurrent use.
 type DB struct {
 	name       string
-	config     Config
+	config     Config            // with its secrets masked: fmt prints fields whatever their methods
+	original   func() Config     // with its secrets: fmt can't print them in a closure
 	origins    map[string]origin // of the config's fields
 	target     string
 	logger     *zap.Logger
@@ -90,6 +92,7 @@ func Open(cfg Config, opts ...Option) (*DB, error) {
 // open is Open with a Config that is complete.
 func open(resolved resolvedConfig, own options) (*DB, error) {
 	name, given := own.name, resolved.config
+	own.base, own.endpoint = Config{}, Endpoint{} // resolved has them
 	if err := given.validate(name); err != nil {
 		return nil, err
 	}
@@ -100,7 +103,8 @@ func open(resolved resolvedConfig, own options) (*DB, error) {
 	}
 
 	db := &DB{
-		name: name, config: config, options: own, logger: zap.NewNop(), opened: time.Now(),
+		name: name, config: config.masked(), original: func() Config { return config }, options: own,
+		logger: zap.NewNop(), opened: time.Now(),
 		closeCompleted: make(chan struct{}), ready: make(chan struct{}),
 		acquireTimeout: orElse(config.Pool.AcquireTimeout, 0), validateTimeout: orElse(config.Timeouts.Validate, 0),
 		validateAfterIdle: validateAfterIdle,
@@ -162,7 +166,7 @@ func (db *DB) detachConfig(poolConfig *pgxpool.Config) {
 func (db *DB) Name() string { return db.name }
 
 // Config returns the configuration with defaults filled in. Its fields hold secrets; printing it masks them.
-func (db *DB) Config() Config { return db.config }
+func (db *DB) Config() Config { return db.original() }
 
 // Pool returns the pool: a plain *pgxpool.Pool for sqlc, River or hand-written pgx. It is the same value until the DB is
 // closed. Do not call its Close method, which waits without limit for connections in use; call [DB.Close].
@@ -255,3 +259,6 @@ func (db *DB) closeCompletes(ctx context.Context) bool {
 func (db *DB) String() string {
 	return strings.TrimSpace("pgfx.DB " + db.name + " " + db.target)
 }
+
+// Format implements fmt.Formatter. It prints db.String() for every verb, so %#v and %+v show no secrets either.
+func (db *DB) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, db.String()) }

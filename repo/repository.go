@@ -65,6 +65,9 @@ func (r *Repository[T, K]) String() string {
 	return fmt.Sprintf("repo.Repository[%v, %v] of %s", r.d.typ, r.d.keyType, r.d.label)
 }
 
+// Format implements fmt.Formatter. It prints r.String() for every verb.
+func (r *Repository[T, K]) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, r.String()) }
+
 // KeyOf returns the key of a row.
 func (r *Repository[T, K]) KeyOf(row *T) K {
 	var key K

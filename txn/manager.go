@@ -349,3 +349,6 @@ func (m *Manager) AcquireFunc(ctx context.Context, fn func(ctx context.Context, 
 
 // String returns a description of the manager.
 func (m *Manager) String() string { return fmt.Sprintf("txn.Manager of %s", m.db.Target()) }
+
+// Format implements fmt.Formatter. It prints m.String() for every verb.
+func (m *Manager) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, m.String()) }
