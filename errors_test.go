@@ -293,6 +293,7 @@ func txnErrors(t *testing.T, tx *txn.Manager, proxy *faults.Proxy) map[string]er
 		"txn.ErrConcurrentUse":     txn.ErrConcurrentUse,
 		"txn.ErrManagedTx":         txn.ErrManagedTx,
 		"txn.ErrPoolInTransaction": txn.ErrPoolInTransaction,
+		"txn.ErrOuterContext":      txn.ErrOuterContext,
 		"txn.ErrStreaming":         txn.ErrStreaming,
 		"txn.ErrLockLost":          is(t, is(t, lockLost, txn.ErrLockLost), context.Canceled),
 		"pgfx.ErrConnLost":         is(t, lost, pgfx.ErrConnLost),

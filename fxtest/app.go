@@ -37,6 +37,9 @@ type App struct {
 // database of rdsfx.ModuleFor gets a separate database on the test server, which is empty unless [ForDatabase] describes it.
 // Logs are discarded unless the application provides a *zap.Logger; [Logger] provides one.
 //
+// In a closure of a transaction, a statement with another context than the closure's fails with txn.ErrOuterContext
+// (txn.WithContextCheck).
+//
 // At the end of the test, the application is stopped. Goroutines that are still running then are errors of the test. So are
 // connections that are still held a second after the application's own stop hooks.
 func New(tb testing.TB, opts ...Option) *App {
@@ -52,6 +55,7 @@ func New(tb testing.TB, opts ...Option) *App {
 	app := &App{}
 	fxOpts := []fx.Option{
 		rdsfx.ProvideSchemaPolicy(rdsfx.SchemaFail),
+		checkContexts(names),
 		fx.Replace(endpoint), // the application may provide one, such as that of embedded.Module
 		pgfx.ProvideOptions(append(s.pool, Recording())...),
 		named,
@@ -80,6 +84,15 @@ func New(tb testing.TB, opts ...Option) *App {
 
 // errDatabasesKnown ends the construction of an application that only lists its databases.
 var errDatabasesKnown = errors.New("databases are known")
+
+// checkContexts makes closures of transactions fail that use a context which doesn't carry their transaction, on every database.
+func checkContexts(names []string) fx.Option {
+	opts := []txn.ManagerOption{txn.WithContextCheck(txn.PoolUseInTxError)}
+	for _, name := range names {
+		opts = append(opts, txn.WithContextCheck(txn.PoolUseInTxError).For(name))
+	}
+	return txn.ProvideOptions(opts...)
+}
 
 // databasesOf returns the names of the databases that the options provide, "" for the default one. It runs no constructor and
 // no Invoke of theirs: Fx runs the Invoke of the first module first, and its error ends the construction.

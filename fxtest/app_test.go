@@ -21,6 +21,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/repo"
+	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 type User struct {
@@ -66,6 +67,20 @@ func TestNew_StartsAndStopsApp(t *testing.T) {
 	assert.True(t, stopped)
 	_, err := app.Pool.Exec(t.Context(), "select 1")
 	require.ErrorIs(t, err, pgfx.ErrClosed)
+}
+
+func TestNew_FindsClosuresThatUseAnotherContext(t *testing.T) {
+	t.Parallel()
+	var named *txn.Manager
+	app := fxtest.New(t, fxtest.Fx(rdsfx.ModuleFor("reporting"), fx.Populate(fx.Annotate(&named, fx.ParamTags(`name:"reporting"`)))))
+	for _, m := range []*txn.Manager{app.Tx, named} {
+		err := m.Do(t.Context(), func(context.Context) error {
+			_, err := m.Exec(t.Context(), "select 1")
+			return err
+		})
+		require.ErrorIs(t, err, txn.ErrOuterContext)
+		require.ErrorContains(t, err, "app_test.go:")
+	}
 }
 
 func TestNew_IgnoresConfiguredURL(t *testing.T) {

@@ -307,7 +307,7 @@ func (a application) requireJoins(t *testing.T, library joining) {
 	require.ErrorIs(t, a.Tx.Do(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, library.rename(ctx, p.ID, "Gone"))
 		requireName(ctx, "Gone")
-		requireName(t.Context(), "Ada")
+		requireName(txn.Detach(ctx), "Ada")
 		return boom
 	}), boom)
 	requireName(t.Context(), "Ada")

@@ -271,7 +271,7 @@ func isComplete(err error) bool {
 // lowerLayerErrors are the sentinel errors of packages pgfx and txn that statements can return.
 var lowerLayerErrors = []error{
 	pgfx.ErrUnavailable, pgfx.ErrAcquireTimeout, pgfx.ErrClosed, pgfx.ErrNotStarted,
-	txn.ErrTxDone, txn.ErrConcurrentUse, txn.ErrPoolInTransaction, txn.ErrRollbackOnly, txn.ErrOutcomeUnknown,
+	txn.ErrTxDone, txn.ErrConcurrentUse, txn.ErrPoolInTransaction, txn.ErrOuterContext, txn.ErrRollbackOnly, txn.ErrOutcomeUnknown,
 	txn.ErrOptionMismatch, txn.ErrManagedTx, txn.ErrNoTransaction, txn.ErrInTransaction,
 }
 

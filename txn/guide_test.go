@@ -142,3 +142,19 @@ func TestGuide_RequestIsTransaction(t *testing.T) {
 	}
 	assert.Equal(t, 10, balance(t, tx, "ann"))
 }
+
+func TestGuide_OuterContext(t *testing.T) {
+	t.Parallel()
+	tx := managerOf(t, newDB(t), txn.WithContextCheck(txn.PoolUseInTxError))
+	ctx := t.Context()
+	// docs: outer context
+	err := tx.Do(ctx, func(txCtx context.Context) error {
+		if _, err := tx.Exec(txCtx, "insert into entries (name) values ('in the transaction')"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "insert into entries (name) values ('not in it')") // needs txCtx
+		return err
+	})
+	// docs: end
+	require.ErrorIs(t, err, txn.ErrOuterContext)
+}

@@ -44,6 +44,8 @@ type Manager struct {
 	poolUsers   callers
 	removeGuard func() // nil with PoolUseInTxIgnore
 
+	contextCheck contextCheck
+
 	retryPolicy  pgfx.RetryPolicy // of the database
 	sessionLocks sessionLocks
 	sql          sqlDB
@@ -58,6 +60,7 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 		db: db, pool: pool, logger: db.Logger().Named("txn"), key: scopeKey{pool}, maxConns: pool.Config().MaxConns,
 		retryPolicy:     db.RetryPolicy(),
 		longTxThreshold: defaultLongTx,
+		contextCheck:    contextCheck{use: PoolUseInTxIgnore},
 	}
 	m.resolver.init(m)
 	for _, opt := range opts {
@@ -69,7 +72,7 @@ func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 		}
 	}
 	m.longTx = pgfx.NewLeaseLimit(m.longTxThreshold, m.logger, longTxMessage, longTxEndedMessage)
-	if m.poolUse != PoolUseInTxIgnore {
+	if m.poolUse != PoolUseInTxIgnore || m.contextCheck.use != PoolUseInTxIgnore {
 		m.removeGuard = db.Internals().GuardAcquire(m.guardAcquire)
 	}
 	return m, nil
@@ -236,13 +239,19 @@ func (m *Manager) runAttempt(ctx context.Context, fn func(context.Context) error
 		}
 		r.rollback = t.rollback
 	}()
-	err = fn(&t.root)
+	err = m.callInTx(&t.root, fn)
 	if err == nil {
 		err = t.beforeCommit()
 	}
 	returned = true
 	err = t.end(err)
 	return t.retryable, err
+}
+
+// callInTx calls a closure of a new transaction.
+func (m *Manager) callInTx(ctx context.Context, fn func(context.Context) error) error {
+	defer m.contextCheck.enter()()
+	return fn(ctx)
 }
 
 // current returns the innermost scope of the database that ctx carries, nil if it carries none.

@@ -68,7 +68,10 @@ func (c *callers) add(line string) bool {
 // guardAcquire is called before each acquire of the pool.
 func (m *Manager) guardAcquire(ctx context.Context) error {
 	s, ok := ctx.Value(m.key).(*scope)
-	if !ok || s.t.m != m || s.ended() {
+	if !ok {
+		return m.checkContext(ctx)
+	}
+	if s.t.m != m || s.ended() || m.poolUse == PoolUseInTxIgnore {
 		return nil
 	}
 	if m.poolUse == PoolUseInTxError {

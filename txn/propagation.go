@@ -156,6 +156,8 @@ func (c *withoutTx) Value(key any) any {
 		return nil
 	case activeKey{}:
 		return c.m.scopeOfOtherDatabase(c.Context)
+	case withoutTxKey{}:
+		return true
 	}
 	return c.Context.Value(key)
 }
@@ -185,6 +187,8 @@ func (d detached) Value(key any) any {
 	switch key.(type) {
 	case scopeKey, activeKey:
 		return nil
+	case withoutTxKey:
+		return true
 	}
 	return d.Context.Value(key)
 }
