@@ -419,6 +419,24 @@ func TestSchemaCheck_DriftWarnsOrFails(t *testing.T) {
 	require.ErrorContains(t, strict.Start(within(t, 20*time.Second)), "email")
 }
 
+func TestSchemaCheck_AdviceIsLoggedInOneLine(t *testing.T) {
+	t.Parallel()
+	type counted struct {
+		ID   int64 `db:"id,pk"`
+		Seen int64
+		Note *string
+	}
+	core, logs := observer.New(zapcore.InfoLevel)
+	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), fx.Supply(zap.New(core)),
+		pgfx.ProvideSetup(pgfx.SetupSQL("counted", "create table counted (id bigint primary key, seen int not null, note text not null)")),
+		rdsfx.ProvideSchemaPolicy(rdsfx.SchemaFail), repo.Provide[counted, int64]("counted"), fx.Invoke(func(*pgfx.DB) {}))
+	app.RequireStart().RequireStop()
+	lines := logs.FilterMessage("models and the schema differ in the values that they can hold").All()
+	require.Len(t, lines, 1)
+	assert.Equal(t, zapcore.InfoLevel, lines[0].Level)
+	assert.Len(t, lines[0].ContextMap()["advice"], 2)
+}
+
 func TestModule_ModelWithoutKeyFailsNew(t *testing.T) {
 	t.Parallel()
 	type keyless struct{ Email string }

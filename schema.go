@@ -23,7 +23,7 @@ const (
 	// SchemaWarn logs the findings. It is the default, because an instance whose models are a little ahead of or behind the
 	// schema must not crash during a rollout.
 	SchemaWarn SchemaPolicy = iota
-	// SchemaFail fails the start with a [*SchemaError].
+	// SchemaFail fails the start with a [*SchemaError]. Advice is logged (see repo.SeverityAdvice).
 	SchemaFail
 )
 
@@ -35,7 +35,7 @@ func ProvideSchemaPolicy(policy SchemaPolicy) fx.Option {
 
 // SchemaError reports how the application's models differ from the live schema.
 type SchemaError struct {
-	// Findings has at least one entry. Each names the table, the problem and the SQL that fixes it.
+	// Findings has at least one entry, and no advice. Each names the table, the problem and the SQL that fixes it.
 	Findings []repo.Finding
 }
 
@@ -59,15 +59,25 @@ func schemaCheck(models []repo.Model, policy SchemaPolicy) pgfx.SetupStep {
 			if err != nil {
 				return err
 			}
-			fatal := slices.DeleteFunc(slices.Clone(findings), func(f repo.Finding) bool {
-				return policy != SchemaFail && f.Problem != repo.MissingTable
-			})
+			var fatal []repo.Finding
+			var advice []string
+			logger := db.Logger().Named("repo")
+			for _, f := range findings {
+				switch {
+				case f.Severity == repo.SeverityAdvice:
+					advice = append(advice, f.String())
+				case policy == SchemaFail || f.Problem == repo.MissingTable:
+					fatal = append(fatal, f)
+				default:
+					logger.Warn("model does not match the schema", zap.String("table", f.Table),
+						zap.String("finding", f.Text), zap.String("fix", f.Fix))
+				}
+			}
+			if len(advice) > 0 {
+				logger.Info("models and the schema differ in the values that they can hold", zap.Strings("advice", advice))
+			}
 			if len(fatal) > 0 {
 				return &SchemaError{Findings: fatal}
-			}
-			for _, f := range findings {
-				db.Logger().Named("repo").Warn("model does not match the schema", zap.String("table", f.Table),
-					zap.String("finding", f.Text), zap.String("fix", f.Fix))
 			}
 			return nil
 		},

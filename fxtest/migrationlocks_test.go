@@ -163,7 +163,12 @@ func TestAssertModelsFit_ReportsFindings(t *testing.T) {
 	require.NoError(t, err)
 	missing, err := repo.ModelOf[lockedUser, int64]("orders")
 	require.NoError(t, err)
-	assert.True(t, fxtest.AssertModelsFit(t, db, fits))
+	type order struct {
+		ID int64 `db:"id,pk"`
+	}
+	advised, err := repo.ModelOf[order, int64]("orders")
+	require.NoError(t, err)
+	assert.True(t, fxtest.AssertModelsFit(t, db, fits, advised), "an int64 in an integer is advice")
 	recorder := &failureRecorder{TB: t}
 	assert.False(t, fxtest.AssertModelsFit(recorder, db, fits, missing))
 	assert.Len(t, recorder.errors, 1)

@@ -90,6 +90,15 @@ func (b *builder) column(name string) *builder {
 	return b.text(c.ident)
 }
 
+// operand writes a column of the model as an operand of a comparison.
+func (b *builder) operand(name string) *builder {
+	position, ok := b.d.byName[name]
+	if !ok {
+		return b.column(name) // which reports the error
+	}
+	return b.text(b.d.operand(b.d.columns[position].ident, position))
+}
+
 func (b *builder) failf(format string, args ...any) {
 	b.setError(&queryError{b.d.label + ": " + fmt.Sprintf(format, args...)})
 }

@@ -136,6 +136,17 @@ func (l *liveColumns) cast(position int) string {
 	return "::" + l.columns[position].BaseName
 }
 
+// operand returns a column as an operand of a comparison. The server compares a domain over an enum only after a cast to the enum
+// (PostgreSQL manual, "Polymorphic Types"). It still uses an index on the column. A column whose type is not yet known is compared
+// as it is.
+func (d *descriptor) operand(ident string, position int) string {
+	live := d.live.Load()
+	if live == nil || live.columns[position] == nil || live.columns[position].Kind != "e" {
+		return ident
+	}
+	return ident + live.cast(position)
+}
+
 // arg returns the argument for a value that is assigned to a column. JSON's null is read as nil, so nil is written as JSON's null
 // where the column can't be NULL. A json.RawMessage and other bytes keep the two apart: nil stands for NULL.
 func (l *liveColumns) arg(position int, value any) any {

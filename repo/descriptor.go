@@ -80,28 +80,26 @@ type descriptor struct {
 	live atomic.Pointer[liveColumns]
 }
 
+// describe compiles a model. An error reports all mistakes.
 func describe(typ, key reflect.Type, table string, opts []Option) (*descriptor, error) {
-	s, err := shapeOf(typ)
-	if err != nil {
-		return nil, err
-	}
-	d := &descriptor{shape: s, label: table, keyType: key}
-	if d.path, err = parseTable(table); err != nil {
-		return nil, err
-	}
-	d.table = d.path.Sanitize()
-	if err := d.compileKey(); err != nil {
-		return nil, err
-	}
+	d := &descriptor{label: table, keyType: key}
+	var mistaken, invalid, unnamed error
 	for _, opt := range opts {
 		if opt == nil {
-			return nil, errors.New("repo: " + table + ": an option is nil")
+			invalid = errors.New("repo: " + table + ": an option is nil")
+			continue
 		}
 		opt.configure(&d.settings)
 	}
-	if err := d.check(); err != nil {
+	d.path, unnamed = parseTable(table)
+	d.table = d.path.Sanitize()
+	if d.shape, mistaken = shapeOf(typ); mistaken == nil {
+		mistaken = errors.Join(d.compileKey(), d.check())
+	}
+	if err := errors.Join(unnamed, mistaken, invalid); err != nil {
 		return nil, err
 	}
+	var err error
 	d.statements.compile(d)
 	d.statements.defaultUpsert, err = d.newUpsert(nil)
 	return d, err
@@ -168,26 +166,26 @@ func (d *descriptor) compileKey() error {
 
 // check checks the options.
 func (d *descriptor) check() error {
+	var mistakes []error
+	addf := func(format string, args ...any) {
+		mistakes = append(mistakes, fmt.Errorf("repo: "+d.label+": "+format, args...))
+	}
 	if target := d.conflict; target != nil {
-		if err := d.checkTarget(target); err != nil {
-			return err
-		}
+		mistakes = append(mistakes, d.checkTarget(target))
 	}
 	for _, v := range d.validators {
 		if v.typ != d.typ {
-			return fmt.Errorf("repo: %s: WithValidator checks rows of type %v, but the model is %v", d.label, v.typ, d.typ)
+			addf("WithValidator checks rows of type %v, but the model is %v", v.typ, d.typ)
 		}
 	}
-	if d.newKey != nil {
-		if len(d.key) != 1 || d.newKey.typ != d.keyType {
-			return fmt.Errorf("repo: %s: WithKeys generates keys of type %v, but the key has type %v", d.label, d.newKey.typ, d.keyType)
-		}
-		if c := &d.columns[d.key[0]]; !c.written() {
-			return fmt.Errorf("repo: %s: WithKeys generates keys, but the database generates column %s: remove one of them",
-				d.label, c.name)
-		}
+	switch {
+	case d.newKey == nil:
+	case len(d.key) != 1 || d.newKey.typ != d.keyType:
+		addf("WithKeys generates keys of type %v, but the key has type %v", d.newKey.typ, d.keyType)
+	case !d.columns[d.key[0]].written():
+		addf("WithKeys generates keys, but the database generates column %s: remove one of them", d.columns[d.key[0]].name)
 	}
-	return nil
+	return errors.Join(mistakes...)
 }
 
 // column returns the column of this name.

@@ -14,6 +14,9 @@ import (
 // Filter is a condition on rows. Several filters must all hold. A row for which SQL's result is "unknown", because a value is NULL,
 // doesn't match Eq, Lt and In, and matches NotEq, NotIn and Not. A filter has no state and can be reused.
 //
+// The server compares a column whose type is a domain over an enum only after a cast to the enum. Filters write this cast once
+// [CheckSchema] or a write has read the column's type. In [Where] write it yourself: "plan::tier = $1".
+//
 // [WithDeleted], [OnlyDeleted] and [AllRows] are filters too. They apply to the whole call and can't be nested.
 type Filter interface {
 	QueryOption
@@ -105,7 +108,7 @@ func compare(column, operator string, value any) Filter {
 			b.setError(err)
 			return
 		}
-		b.text(c.ident).text(operator).arg(columnArg(value, c))
+		b.operand(column).text(operator).arg(columnArg(value, c))
 	})
 }
 
@@ -125,7 +128,7 @@ func IsNotNull(column string) Filter {
 func In[V any](column string, values ...V) Filter {
 	list, null := split(values)
 	return filterFunc(func(b *builder) {
-		b.text("(").column(column).text(" = any(").arg(list).text(")")
+		b.text("(").operand(column).text(" = any(").arg(list).text(")")
 		if null {
 			b.text(" or ").column(column).text(" is null")
 		}
@@ -138,7 +141,7 @@ func In[V any](column string, values ...V) Filter {
 func NotIn[V any](column string, values ...V) Filter {
 	list, null := split(values)
 	return filterFunc(func(b *builder) {
-		b.text("(").column(column).text(" <> all(").arg(list).text(")")
+		b.text("(").operand(column).text(" <> all(").arg(list).text(")")
 		if null {
 			b.text(" and ").column(column).text(" is not null)")
 			return

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
+	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/repo"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
@@ -41,6 +42,8 @@ type Line struct {
 
 // docs: end
 
+const typesDDL = "create extension hstore; create schema billing; create type billing.address as (street text, city text)"
+
 const ordersTable = `
 create table customers (id uuid primary key default gen_random_uuid(), name text not null);
 create function cents(lines jsonb) returns bigint language sql immutable as
@@ -53,6 +56,11 @@ create table orders (
 create unique index orders_one_draft on orders (customer_id) where status = 'draft' and deleted_at is null;`
 
 var ErrNoSuchCustomer = errors.New("there is no such customer")
+
+// docs: types
+var typesModule = pgfx.ProvideOptions(pgfx.WithTypes("hstore", "billing.address")) // without Fx: an option of pgfx.Open
+
+// docs: end
 
 // docs: provide
 var orderModule = fx.Module("orders",
@@ -181,7 +189,7 @@ func TestGuide_CodeOfTheRepositoryPage(t *testing.T) {
 		orders *Orders
 		tx     *txn.Manager
 	)
-	fxtest.New(t, fxtest.SQL(ordersTable), fxtest.Fx(orderModule, fx.Populate(&orders, &tx)))
+	fxtest.New(t, fxtest.SQL(ordersTable), fxtest.SQL(typesDDL), fxtest.Fx(orderModule, typesModule, fx.Populate(&orders, &tx)))
 	ctx := t.Context()
 	ids, err := repo.Pluck[uuid.UUID](ctx, tx, "insert into customers (name) values ('Ada'), ('Bob') returning id")
 	require.NoError(t, err)

@@ -162,12 +162,15 @@ func (k keyset) nullable(i int) bool {
 func (k keyset) writeAfterRow(b *builder, numbers []int) {
 	idents, args := make([]string, len(numbers)), make([]string, len(numbers))
 	for i, number := range numbers {
-		idents[i], args[i] = k.ident(i), fmt.Sprintf("$%d", number)
+		idents[i], args[i] = k.operand(i), fmt.Sprintf("$%d", number)
 	}
 	b.text("(" + strings.Join(idents, ", ") + ") " + k.operator(0) + " (" + strings.Join(args, ", ") + ")")
 }
 
 func (k keyset) ident(i int) string { return k.d.columns[k.d.byName[k.orders[i].column]].ident }
+
+// operand returns the column as an operand of a comparison.
+func (k keyset) operand(i int) string { return k.d.operand(k.ident(i), k.d.byName[k.orders[i].column]) }
 
 func (k keyset) operator(i int) string {
 	if k.orders[i].desc {
@@ -180,7 +183,7 @@ func (k keyset) equal(i, number int) string {
 	if number == 0 {
 		return k.ident(i) + " is null"
 	}
-	return fmt.Sprintf("%s = $%d", k.ident(i), number)
+	return fmt.Sprintf("%s = $%d", k.operand(i), number)
 }
 
 // afterColumn returns the condition that column i comes after its value, "" if no value does.
@@ -192,7 +195,7 @@ func (k keyset) afterColumn(i, number int) string {
 	case number == 0:
 		return ""
 	}
-	after := fmt.Sprintf("%s %s $%d", ident, k.operator(i), number)
+	after := fmt.Sprintf("%s %s $%d", k.operand(i), k.operator(i), number)
 	if k.nullable(i) && !nullsFirst {
 		return "(" + after + " or " + ident + " is null)"
 	}

@@ -70,6 +70,7 @@ type shape struct {
 	partial                               bool           // some fields are not columns
 	complete                              bool           // all fields are columns, and none is indirect
 	plans                                 *rowplan.Model // the model of row plans; nil if a column is indirect
+	mistakes                              []string       // in the fields, while it is compiled
 }
 
 var shapes sync.Map //nolint:gochecknoglobals // a cache, of reflect.Type to *shape
@@ -96,7 +97,8 @@ func compile(typ reflect.Type) (*shape, error) {
 		return nil, fmt.Errorf("repo: type %v can't be a model: it must be a struct whose fields are the columns", typ)
 	}
 	s := &shape{typ: typ, byName: map[string]int{}, created: -1, updated: -1, version: -1, softDelete: -1}
-	if err := s.walk(walk{typ: typ}); err != nil {
+	s.walk(walk{typ: typ})
+	if err := s.mistakesError(); err != nil {
 		return nil, err
 	}
 	if len(s.columns) == 0 {
@@ -120,7 +122,7 @@ type walk struct {
 	above    []reflect.Type
 }
 
-func (s *shape) walk(at walk) error {
+func (s *shape) walk(at walk) {
 	for f := range at.typ.Fields() {
 		tag, tagged := f.Tag.Lookup("db")
 		if tag == "-" || strings.HasPrefix(tag, "-,") {
@@ -129,23 +131,20 @@ func (s *shape) walk(at walk) error {
 		}
 		if !f.IsExported() && !f.Anonymous {
 			if tagged {
-				return s.failure(at, f, "is not exported, so that its tag has no effect: export it or remove the tag")
+				s.mistake(at, f, "is not exported, so that its tag has no effect: export it or remove the tag")
 			}
 			s.partial = true
 			continue
 		}
-		if err := s.add(at, f, tag, tagged); err != nil {
-			return err
-		}
+		s.add(at, f, tag, tagged)
 	}
-	return nil
 }
 
 // add adds one field: a column, or a struct whose fields are columns.
-func (s *shape) add(at walk, f reflect.StructField, tag string, tagged bool) error {
+func (s *shape) add(at walk, f reflect.StructField, tag string, tagged bool) {
 	name, roles, err := parseTag(tag)
 	if err != nil {
-		return s.failure(at, f, err.Error())
+		s.mistake(at, f, err.Error()) // the column is still added, without roles, to find its other mistakes
 	}
 	inner := f.Type
 	if inner.Kind() == reflect.Pointer {
@@ -155,65 +154,72 @@ func (s *shape) add(at walk, f reflect.StructField, tag string, tagged bool) err
 	switch {
 	case f.Anonymous && !nested:
 		if tagged || inner.Kind() == reflect.Struct {
-			return s.failure(at, f, "is embedded and can't be a column: give the field a name")
+			s.mistake(at, f, "is embedded and can't be a column: give the field a name")
 		}
-		s.partial = true
-		return nil // scany ignores it too
+		s.partial = true // scany ignores it too
+		return
 	case nested:
-		return s.descend(at, f, inner, name, roles, tagged)
+		s.descend(at, f, inner, name, roles, tagged)
+		return
 	case tagged && name == "":
-		return s.failure(at, f, fmt.Sprintf("has a tag without a column name: write `db:%q`",
+		s.mistake(at, f, fmt.Sprintf("has a tag without a column name: write `db:%q`",
 			strings.TrimSuffix(dbscan.SnakeCaseMapper(f.Name)+","+strings.TrimPrefix(tag, ","), ",")))
+		fallthrough
 	case !tagged:
 		name = dbscan.SnakeCaseMapper(f.Name)
 	}
-	return s.column(at, f, name, roles)
+	s.column(at, f, name, roles)
 }
 
 // descend walks into a nested or embedded struct.
-func (s *shape) descend(at walk, f reflect.StructField, inner reflect.Type, name string, roles role, tagged bool) error {
+func (s *shape) descend(at walk, f reflect.StructField, inner reflect.Type, name string, roles role, tagged bool) {
 	pointer := f.Type.Kind() == reflect.Pointer
-	switch {
-	case roles != 0:
-		return s.failure(at, f, "is a struct of several columns, and roles belong to one column: give them to its fields, "+
+	if roles != 0 {
+		s.mistake(at, f, "is a struct of several columns, and roles belong to one column: give them to its fields, "+
 			"or store it whole as JSON with the role json")
-	case inner == at.typ || slices.Contains(at.above, inner):
-		return s.failure(at, f, fmt.Sprintf("leads back to type %v, so that its columns would have no end: "+
+		return
+	}
+	if inner == at.typ || slices.Contains(at.above, inner) {
+		s.mistake(at, f, fmt.Sprintf("leads back to type %v, so that its columns would have no end: "+
 			"exclude it with `db:\"-\"`, or store it whole with the role json", inner))
-	case pointer && !f.IsExported():
-		return s.failure(at, f, "is an embedded pointer to an unexported type, which can't be set: embed the value or export the type")
-	case tagged && name == "" && !f.Anonymous:
-		return s.failure(at, f, "has a tag without a name: write the prefix of its columns, or no tag")
-	case !tagged && !f.Anonymous:
+		return
+	}
+	if pointer && !f.IsExported() {
+		s.mistake(at, f, "is an embedded pointer to an unexported type, which can't be set: embed the value or export the type")
+		return
+	}
+	if tagged && name == "" && !f.Anonymous {
+		s.mistake(at, f, "has a tag without a name: write the prefix of its columns, or no tag")
+	}
+	if name == "" && !f.Anonymous {
 		name = dbscan.SnakeCaseMapper(f.Name)
 	}
-	return s.walk(walk{
+	s.walk(walk{
 		typ: inner, index: append(slices.Clone(at.index), f.Index...), field: join(at.field, f.Name), prefix: join(at.prefix, name),
 		indirect: at.indirect || pointer, above: append(slices.Clone(at.above), at.typ),
 	})
 }
 
-func (s *shape) column(at walk, f reflect.StructField, name string, roles role) error {
+func (s *shape) column(at walk, f reflect.StructField, name string, roles role) {
 	c := column{
 		name: join(at.prefix, name), field: join(at.field, f.Name), index: append(slices.Clone(at.index), f.Index...),
 		typ: f.Type, roles: roles, indirect: at.indirect,
 	}
 	c.ident = pgx.Identifier{c.name}.Sanitize()
 	if err := checkName(c.name); err != nil {
-		return s.failure(at, f, err.Error())
+		s.mistake(at, f, err.Error())
 	}
 	if other, taken := s.byName[c.name]; taken {
-		return s.failure(at, f, fmt.Sprintf("has the same column %q as field %s: rename one, or exclude it with `db:\"-\"`",
+		s.mistake(at, f, fmt.Sprintf("has the same column %q as field %s: rename one, or exclude it with `db:\"-\"`",
 			c.name, s.columns[other].field))
 	}
 	if reason := unfit(f.Type); reason != "" {
-		return s.failure(at, f, reason)
+		s.mistake(at, f, reason)
+	} else if reason := misfit(f.Type, roles); reason != "" {
+		s.mistake(at, f, reason)
 	}
 	if c.indirect && roles&^roleJSON != 0 {
-		return s.failure(at, f, "has a role and is behind a pointer that may be nil: embed or nest the struct as a value")
-	}
-	if reason := misfit(f.Type, roles); reason != "" {
-		return s.failure(at, f, reason)
+		s.mistake(at, f, "has a role and is behind a pointer that may be nil: embed or nest the struct as a value")
 	}
 	position := len(s.columns)
 	for _, single := range []struct {
@@ -230,7 +236,7 @@ func (s *shape) column(at walk, f reflect.StructField, name string, roles role) 
 			continue
 		}
 		if *single.position >= 0 {
-			return s.failure(at, f, fmt.Sprintf("is the second column with the role %s after field %s: a model has one",
+			s.mistake(at, f, fmt.Sprintf("is the second column with the role %s after field %s: a model has one",
 				single.name, s.columns[*single.position].field))
 		}
 		*single.position = position
@@ -241,14 +247,25 @@ func (s *shape) column(at walk, f reflect.StructField, name string, roles role) 
 	s.indirect = s.indirect || c.indirect
 	s.byName[c.name] = position
 	s.columns = append(s.columns, c)
-	return nil
 }
 
-func (s *shape) failure(at walk, f reflect.StructField, what string) error {
-	return fmt.Errorf("repo: type %v: field %s %s", s.typ, join(at.field, f.Name), what)
+// mistake adds a mistake in a field. The walk goes on, so that all mistakes are reported at once.
+func (s *shape) mistake(at walk, f reflect.StructField, what string) {
+	s.mistakes = append(s.mistakes, "field "+join(at.field, f.Name)+" "+what)
 }
 
-// parseTag parses a tag into the column's name and its roles.
+// mistakesError returns all mistakes as one error, nil if there are none.
+func (s *shape) mistakesError() error {
+	switch len(s.mistakes) {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("repo: type %v: %s", s.typ, s.mistakes[0])
+	}
+	return fmt.Errorf("repo: type %v has %d mistakes:\n  - %s", s.typ, len(s.mistakes), strings.Join(s.mistakes, "\n  - "))
+}
+
+// parseTag parses a tag into the column's name and its roles. The name is valid also if the roles are not.
 func parseTag(tag string) (string, role, error) {
 	name, list, more := strings.Cut(tag, ",")
 	if !more {
@@ -259,16 +276,16 @@ func parseTag(tag string) (string, role, error) {
 		item = strings.TrimSpace(item)
 		known, ok := roleNames[item]
 		if !ok {
-			return "", 0, fmt.Errorf("has the unknown role %q: use pk, default, generated, readonly, created, updated, version, "+
+			return name, 0, fmt.Errorf("has the unknown role %q: use pk, default, generated, readonly, created, updated, version, "+
 				"softdelete or json", item)
 		}
 		if roles.is(known) {
-			return "", 0, fmt.Errorf("has the role %s twice", item)
+			return name, 0, fmt.Errorf("has the role %s twice", item)
 		}
 		roles |= known
 	}
 	if roles&(roles-1) != 0 && !slices.Contains(combinations, roles) {
-		return "", 0, fmt.Errorf("has roles that don't go together (%s): pk may stand with default or generated, "+
+		return name, 0, fmt.Errorf("has roles that don't go together (%s): pk may stand with default or generated, "+
 			"json with default, generated or readonly", list)
 	}
 	return name, roles, nil

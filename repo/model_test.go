@@ -3,6 +3,7 @@ package repo_test
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,6 +127,35 @@ func TestModelOf_RejectsInvalidModels(t *testing.T) {
 
 		ID int `db:"id,pk"`
 	}, int](), "field Time", "give the field a name")
+}
+
+func TestModelOf_ReportsAllMistakesAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := repo.ModelOf[struct {
+		ID     int      `db:"id,primary"`
+		Name   string   `db:"name"`
+		Other  string   `db:"name"`
+		Bad    chan int `db:"bad,softdelete"`
+		Nested struct {
+			At string `db:"at,created"`
+		}
+		lower int `db:"lower"`
+	}, int64]("a.b.c", nil)
+	require.Error(t, err)
+	for _, part := range []string{
+		`repo: table "a.b.c"`, "has 5 mistakes:", `field ID has the unknown role "primary"`, `field Other has the same column "name"`,
+		"field Bad has type chan int", "field Nested.At has the role created", "field lower is not exported", "an option is nil",
+	} {
+		assert.Equal(t, 1, strings.Count(err.Error(), part), "%s in %v", part, err)
+	}
+	require.NotContains(t, err.Error(), "has no key", "the key's tag is a mistake already")
+
+	_, err = repo.ModelOf[User, string]("users", repo.OnConflict("nothing"), repo.WithKeys(func() int { return 1 }),
+		repo.WithValidator(func(context.Context, *Plain) error { return nil }))
+	for _, part := range []string{"the repository's key type is string", `no column "nothing"`, "WithKeys generates", "WithValidator checks"} {
+		require.ErrorContains(t, err, part)
+	}
+	require.ErrorIs(t, err, repo.ErrQuery)
 }
 
 func modelErr[T, K any]() error {

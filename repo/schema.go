@@ -24,12 +24,38 @@ const (
 	TypeMismatch   Problem = "type mismatch"
 	// UnregisteredType is a column whose type the driver doesn't know. Register it with pgfx.WithTypes.
 	UnregisteredType Problem = "unregistered type"
+	// Overflow is a number that the field can hold and the column can't, or the reverse.
+	Overflow Problem = "overflow"
+	// LostPrecision is a value of which the field or the column keeps only a part: digits, microseconds or months.
+	LostPrecision Problem = "lost precision"
+	// NeverNull is a field that can be NULL, and a column that can't.
+	NeverNull Problem = "never null"
 )
+
+// Severity is the weight of a finding.
+type Severity uint8
+
+const (
+	// SeverityError is a difference because of which calls fail. rdsfx.SchemaFail and fxtest fail on it.
+	SeverityError Severity = iota
+	// SeverityAdvice is a difference that matters for some values only. The model works as long as they don't occur. Advice never
+	// fails a start or a test.
+	SeverityAdvice
+)
+
+// String returns "error" or "advice".
+func (s Severity) String() string {
+	if s == SeverityAdvice {
+		return "advice"
+	}
+	return "error"
+}
 
 // Finding is one difference between a model and the live schema.
 type Finding struct {
-	// Problem is the kind of the difference.
-	Problem Problem
+	// Problem is the kind of the difference. Severity is SeverityAdvice for Overflow, LostPrecision and NeverNull.
+	Problem  Problem
+	Severity Severity
 	// Database is the model's database, "" for the default one.
 	Database string
 	// Table is the model's table. Column is the column, "" if the finding concerns the table.
@@ -49,8 +75,9 @@ func (f Finding) String() string {
 	return f.Text + "; to fix it: " + f.Fix
 }
 
-// CheckSchema compares models with the live schema in one round trip and returns all differences, in the order of the models. All
-// models must belong to q's database. An error means that the comparison failed.
+// CheckSchema compares models with the live schema in one round trip and returns all differences, in the order of the models. Those
+// with SeverityAdvice need no fix as long as the values that they describe don't occur. All models must belong to q's database. An
+// error means that the comparison failed.
 //
 // A model whose conflict target has expressions takes one more round trip ([OnConflictExpr]): the server plans an upsert. In a
 // transaction that target isn't checked.
@@ -149,6 +176,22 @@ func (c *checker) addf(problem Problem, column, fix, format string, args ...any)
 	})
 }
 
+// advisef adds a finding that matters for some values only.
+func (c *checker) advisef(problem Problem, column *column, fix, format string, args ...any) {
+	c.addf(problem, column.name, fix, format, args...)
+	c.found[len(c.found)-1].Severity = SeverityAdvice
+}
+
+// hasErrors reports whether a finding is more than advice.
+func (c *checker) hasErrors() bool {
+	return slices.ContainsFunc(c.found, func(f Finding) bool { return f.Severity == SeverityError })
+}
+
+// alter returns the beginning of the statement that changes a column.
+func (c *checker) alter(column *column) string {
+	return "alter table " + c.d.table + " alter column " + column.ident
+}
+
 func (c *checker) check() {
 	if !c.live.Exists {
 		c.addf(MissingTable, "", c.createTable(), "doesn't exist, and type %v is stored in it: create it in a migration or a setup step "+
@@ -173,34 +216,39 @@ func (c *checker) check() {
 }
 
 func (c *checker) checkColumn(column *column, live *liveColumn) {
-	alter := "alter table " + c.d.table + " alter column " + column.ident
-	if !typeFits(column, live.Base) {
-		c.addf(TypeMismatch, column.name, alter+" type "+sqlType(column)+" using "+column.ident+"::text::"+sqlType(column),
+	if typeFits(column, live.Base) {
+		c.checkValues(column, live)
+	} else {
+		c.addf(TypeMismatch, column.name, c.alter(column)+" type "+sqlType(column)+" using "+column.ident+"::text::"+sqlType(column),
 			"has column %q of type %s, which field %s of type %v can't hold", column.name, live.Type, column.field, column.typ)
 	}
+	if column.roles.is(rolePK) && live.Kind == "e" && live.isDomain() {
+		c.addf(TypeMismatch, column.name, c.alter(column)+" type "+live.BaseName, "has the key column %q of type %s, a domain over an enum, "+
+			"which the server does not compare with a value: make the enum its type", column.name, live.Type)
+	}
 	if !live.NotNull && !c.live.View && !column.indirect && !isNullable(column.typ) {
-		c.addf(NullableColumn, column.name, alter+" set not null",
+		c.addf(NullableColumn, column.name, c.alter(column)+" set not null",
 			"allows NULL in column %q, and field %s of type %v can't hold it: reading such a row would fail", column.name, column.field, column.typ)
 	}
 	if !c.live.View {
 		c.checkDefault(column, live)
+		c.checkNull(column, live)
 	}
 }
 
 // checkDefault checks that the database fills the columns that are left to it, and no others.
 func (c *checker) checkDefault(column *column, live *liveColumn) {
-	alter := "alter table " + c.d.table + " alter column " + column.ident
 	if column.roles.is(roleGenerated) && !live.Generated && !live.Default {
 		c.addf(MissingDefault, column.name, "", "doesn't generate column %q, and field %s has the role generated: it would never get a value",
 			column.name, column.field)
 	}
 	if column.roles.is(roleDefault) && !live.Default && live.NotNull {
-		c.addf(MissingDefault, column.name, alter+" set default "+sqlDefault(column),
+		c.addf(MissingDefault, column.name, c.alter(column)+" set default "+sqlDefault(column),
 			"has no default for column %q, and field %s has the role default: creating a row with the field zero would fail",
 			column.name, column.field)
 	}
 	if column.written() && live.Generated && !column.roles.is(roleDefault) {
-		c.addf(MissingDefault, column.name, alter+" drop expression",
+		c.addf(MissingDefault, column.name, c.alter(column)+" drop expression",
 			"generates column %q, and field %s would be written: give it the role generated", column.name, column.field)
 	}
 }

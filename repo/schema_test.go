@@ -1,7 +1,9 @@
 package repo_test
 
 import (
+	"database/sql"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,6 +20,11 @@ func modelOf[T, K any](tb testing.TB, table string, opts ...repo.Option) repo.Mo
 	model, err := repo.ModelOf[T, K](table, opts...)
 	require.NoError(tb, err)
 	return model
+}
+
+// errorsOf returns the findings that are more than advice.
+func errorsOf(found []repo.Finding) []repo.Finding {
+	return slices.DeleteFunc(slices.Clone(found), func(f repo.Finding) bool { return f.Severity == repo.SeverityAdvice })
 }
 
 type Drift struct {
@@ -50,7 +57,7 @@ func TestCheckSchema_FindsAllProblemsInOneRoundTrip(t *testing.T) {
 		column  string
 	}
 	var got []result
-	for _, f := range found {
+	for _, f := range errorsOf(found) {
 		got = append(got, result{f.Problem, f.Column})
 		assert.Contains(t, f.Text, "repo: table app.")
 		if f.Problem == repo.MissingTable {
@@ -76,6 +83,103 @@ func TestCheckSchema_FindsAllProblemsInOneRoundTrip(t *testing.T) {
 		{repo.MissingUnique, "name"},
 		{repo.MissingTable, ""},
 	}, got)
+}
+
+func TestCheckSchema_AdvisesOfValuesThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, `create domain small as integer; create table limits (id bigint primary key,
+		wide int, narrow bigint not null, list smallint[], domained small, unsigned int, fits bigint, big bigint, money numeric(8, 2),
+		whole numeric(20),
+		float numeric, short numeric(9, 3), half real, rest double precision, span interval, at timestamptz(0), exact timestamp,
+		never text not null, never_null text not null, defaulted text not null default '', doc jsonb not null,
+		made int generated always as (1) stored,
+		version int not null)`)
+	type limits struct {
+		ID        int64 `db:"id,pk"`
+		Wide      *int64
+		Narrow    int16
+		List      []int32
+		Domained  *int
+		Unsigned  *uint32
+		Fits      *uint32
+		Big       *uint64
+		Money     *int
+		Whole     *uint64
+		Float     *float64
+		Short     *float64
+		Half      *float64
+		Rest      *float32
+		Span      *time.Duration
+		At        *time.Time
+		Exact     *time.Time
+		Never     *string
+		NeverNull sql.NullString
+		Defaulted *string   `db:"defaulted,default"`
+		Doc       *Settings `db:"doc,json"`
+		Made      *int64    `db:"made,generated"`
+		Version   int64     `db:"version,version"`
+	}
+	model := modelOf[limits, int64](t, "limits")
+	found, err := repo.CheckSchema(t.Context(), m, model)
+	require.NoError(t, err)
+	got := map[string][]repo.Problem{}
+	fixes := map[string]string{}
+	for _, f := range found {
+		got[f.Column] = append(got[f.Column], f.Problem)
+		fixes[f.Column] += f.Fix
+		assert.Equal(t, repo.SeverityAdvice, f.Severity, f.String())
+		assert.Contains(t, f.Text, `column "`+f.Column+`"`)
+	}
+	assert.Equal(t, map[string][]repo.Problem{
+		"wide":       {repo.Overflow},
+		"narrow":     {repo.Overflow},
+		"list":       {repo.Overflow},
+		"domained":   {repo.Overflow},
+		"unsigned":   {repo.Overflow},
+		"big":        {repo.Overflow},
+		"money":      {repo.Overflow, repo.Overflow}, // too large, and fractions
+		"float":      {repo.LostPrecision},
+		"half":       {repo.LostPrecision},
+		"rest":       {repo.LostPrecision},
+		"span":       {repo.LostPrecision},
+		"at":         {repo.LostPrecision},
+		"never":      {repo.NeverNull},
+		"never_null": {repo.NeverNull},
+	}, got)
+	assert.Equal(t, `alter table "limits" alter column "list" type integer[]`, fixes["list"])
+	assert.Equal(t, `alter table "limits" alter column "big" type numeric(20)`, fixes["big"])
+	assert.Equal(t, "advice", found[0].Severity.String())
+	assert.Equal(t, "error", repo.SeverityError.String())
+	for _, f := range found {
+		if f.Fix != "" {
+			_, err := m.Exec(t.Context(), f.Fix)
+			require.NoError(t, err, f.Fix)
+		}
+	}
+	found, err = repo.CheckSchema(t.Context(), m, model)
+	require.NoError(t, err)
+	for _, f := range found {
+		assert.Contains(t, []string{"narrow", "float", "rest", "span"}, f.Column, "has no fix in SQL: %s", f)
+	}
+}
+
+func TestCheckSchema_RefusesKeysOfADomainOverAnEnum(t *testing.T) {
+	t.Parallel()
+	type Labelled struct {
+		Name string `db:"name,pk"`
+	}
+	m := newManager(t, "create type label as enum ('a'); create domain labels as label; create table labelled (name labels primary key)")
+	model := modelOf[Labelled, string](t, "labelled")
+	found, err := repo.CheckSchema(t.Context(), m, model)
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	assert.Equal(t, repo.TypeMismatch, found[0].Problem)
+	assert.Contains(t, found[0].Text, "a domain over an enum")
+	_, err = m.Exec(t.Context(), found[0].Fix)
+	require.NoError(t, err)
+	found, err = repo.CheckSchema(t.Context(), m, model)
+	require.NoError(t, err)
+	assert.Empty(t, found)
 }
 
 func TestCheckSchema_FixesRepairTheSchema(t *testing.T) {
@@ -154,12 +258,12 @@ func TestCheckSchema_AcceptsMatchingModels(t *testing.T) {
 	}
 	found, err := repo.CheckSchema(t.Context(), m, kinds...)
 	require.NoError(t, err)
-	assert.Empty(t, found)
+	assert.Empty(t, errorsOf(found))
 
 	found, err = repo.CheckSchema(t.Context(), m,
 		modelOf[Kinds, int](t, "kinds", repo.OnConflict("a")), modelOf[Kinds, int](t, "kinds", repo.OnConstraint("two")))
 	require.NoError(t, err)
-	assert.Len(t, found, 2, "neither a partial index nor another constraint suffices")
+	assert.Len(t, errorsOf(found), 2, "neither a partial index nor another constraint suffices")
 
 	found, err = repo.CheckSchema(t.Context(), m)
 	require.NoError(t, err)

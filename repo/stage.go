@@ -79,7 +79,7 @@ func (d *descriptor) stageOf(positions []int) *stage {
 func (s *stage) joinCondition(d *descriptor, positions []int) string {
 	parts := make([]string, len(positions))
 	for i, position := range positions {
-		parts[i] = "t." + d.columns[position].ident + " = " + s.aliases[position]
+		parts[i] = d.operand("t."+d.columns[position].ident, position) + " = " + d.operand(s.aliases[position], position)
 	}
 	return strings.Join(parts, conjunction)
 }

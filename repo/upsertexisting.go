@@ -56,13 +56,12 @@ func (u *upsert) existingQuery(d *descriptor, live *liveColumns, target []int, v
 	separator := " where "
 	for _, position := range target {
 		c := &d.columns[position]
-		b.text(separator).text(c.ident)
 		if value := fieldArg(v, c); isNil(value) {
-			if b.text(" is null"); !live.view {
+			if b.text(separator).text(c.ident).text(" is null"); !live.view {
 				b.text(" and " + fmt.Sprintf(nullsConflict, d.tableLiteral()))
 			}
 		} else {
-			b.text(" = ").arg(value)
+			b.text(separator).operand(c.name).text(" = ").arg(value)
 		}
 		separator = conjunction
 	}

@@ -164,7 +164,7 @@ func (l *liveColumns) typeCast(position int) string {
 // checked.
 func (c *checker) checkExpressionTarget(ctx context.Context, q Querier) {
 	target := c.d.conflict
-	if target == nil || !target.isExpression || !c.live.Exists || c.live.View || len(c.found) > 0 || inTransaction(ctx, q) {
+	if target == nil || !target.isExpression || !c.live.Exists || c.live.View || c.hasErrors() || inTransaction(ctx, q) {
 		return
 	}
 	b := newBuilder(c.d, "explain insert into "+c.d.table+" default values on conflict ")

@@ -149,8 +149,9 @@ func TestCheckSchema_ConflictTargetsOfExpressionsAndIndexes(t *testing.T) {
 	} {
 		model, err := repo.ModelOf[Soft, int64]("soft", check.target)
 		require.NoError(t, err)
-		findings, err := repo.CheckSchema(t.Context(), m, model)
+		found, err := repo.CheckSchema(t.Context(), m, model)
 		require.NoError(t, err)
+		findings := errorsOf(found)
 		if check.want == "" {
 			assert.Empty(t, findings)
 			continue
