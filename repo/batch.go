@@ -165,13 +165,13 @@ func (b *Batch) send(ctx context.Context) (int, error) {
 		err = retryRead(ctx, tx, send)
 	}
 	if err != nil {
-		return b.explain(tx, index, err)
+		return b.explain(ctx, tx, index, err)
 	}
 	return -1, nil
 }
 
 // explain returns the position of the call that failed, as send does, and its error.
-func (b *Batch) explain(tx *txn.Manager, index int, err error) (int, error) {
+func (b *Batch) explain(ctx context.Context, tx *txn.Manager, index int, err error) (int, error) {
 	var (
 		statements []*batchStatement
 		calls      []int
@@ -181,8 +181,8 @@ func (b *Batch) explain(tx *txn.Manager, index int, err error) (int, error) {
 			statements, calls = append(statements, &c.statements[j]), append(calls, i)
 		}
 	}
-	position, value := explainBatch(tx, len(statements), func(position int) (string, []any) {
-		return statements[position].sql, statements[position].args
+	position, value := explainBatch(ctx, tx, len(statements), func(position int) (*descriptor, batchStatement) {
+		return b.calls[calls[position]].d, *statements[position]
 	}, err)
 	if value != nil {
 		err = value

@@ -203,10 +203,13 @@ func (c *copier) prepare() {
 		if column.ordinal {
 			continue
 		}
-		live := c.live.columns[c.d.positionOf(column)]
+		live, oid := c.live.columns[c.d.positionOf(column)], c.fields[i].DataTypeOID
 		columns[i] = rowplan.Column{
-			Path: column.index, Boxed: column.indirect || column.roles.is(roleJSON), JSON: column.roles.is(roleJSON), OID: c.fields[i].DataTypeOID,
-			Enum: live != nil && live.Kind == "e" && live.Base == c.fields[i].DataTypeOID,
+			Path: column.index, Boxed: column.indirect || column.roles.is(roleJSON), JSON: column.roles.is(roleJSON), OID: oid,
+			Enum: live != nil && live.Kind == "e" && live.Base == oid,
+		}
+		if _, known := c.conn.TypeMap().TypeForOID(oid); !known && live != nil && live.Base != oid { // an array of a domain
+			columns[i].OID, columns[i].Text = live.Base, true
 		}
 	}
 	c.encoder = rowplan.NewEncoder(c.conn.TypeMap(), c.d.typ, columns)

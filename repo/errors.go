@@ -140,7 +140,8 @@ type ConstraintError struct {
 	Constraint string
 	// Columns are the columns or expressions that the server names, empty for check constraints.
 	Columns []string
-	// Index is the row's position in a bulk write if it is known, else -1.
+	// Index is the row's position in a bulk write if it is known, else -1. A deferred constraint that fails at the commit names no
+	// row.
 	Index int
 
 	mapped, err error

@@ -127,8 +127,11 @@ func isNullableTime(typ reflect.Type) bool {
 	return false
 }
 
-// isNullable reports whether a type can hold NULL. Every sql.Scanner is assumed to.
+// isNullable reports whether a type can hold NULL. Every sql.Scanner is assumed to. So do the zero values of package net/netip.
 func isNullable(typ reflect.Type) bool {
+	if typ.PkgPath() == "net/netip" {
+		return true
+	}
 	switch typ.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
 		return true

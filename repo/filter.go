@@ -3,6 +3,7 @@ package repo
 import (
 	"database/sql/driver"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 	"time"
@@ -72,6 +73,9 @@ func Eq(column string, value any) Filter {
 	if isNil(value) {
 		return IsNull(column)
 	}
+	if value == (netip.Addr{}) || value == (netip.Prefix{}) { // sent as NULL or as an empty text, by the column's type
+		return compare(column, " is not distinct from ", value)
+	}
 	return compare(column, " = ", value)
 }
 
@@ -127,6 +131,9 @@ func IsNotNull(column string) Filter {
 // no row. All values are sent as one argument, so their number isn't limited.
 func In[V any](column string, values ...V) Filter {
 	list, null := split(values)
+	if null && reflect.ValueOf(list).Len() == 0 { // also for types that can't be compared
+		return IsNull(column)
+	}
 	return filterFunc(func(b *builder) {
 		b.text("(").operand(column).text(" = any(").arg(list).text(")")
 		if null {
@@ -140,6 +147,9 @@ func In[V any](column string, values ...V) Filter {
 // row.
 func NotIn[V any](column string, values ...V) Filter {
 	list, null := split(values)
+	if null && reflect.ValueOf(list).Len() == 0 {
+		return IsNotNull(column)
+	}
 	return filterFunc(func(b *builder) {
 		b.text("(").operand(column).text(" <> all(").arg(list).text(")")
 		if null {

@@ -129,17 +129,17 @@ func (r *Repository[T, K]) readEach(ctx context.Context, keys []K, opts []QueryO
 		})
 	})
 	if err != nil {
-		return nil, nil, r.wrap("read", r.explainKeys(batch, err))
+		return nil, nil, r.wrap("read", r.explainKeys(ctx, batch, err))
 	}
 	return found, missing, nil
 }
 
 // explainKeys names the column of a key that was refused.
-func (r *base) explainKeys(batch *pgx.Batch, err error) error {
+func (r *base) explainKeys(ctx context.Context, batch *pgx.Batch, err error) error {
 	sql := batch.QueuedQueries[0].SQL
-	_, value := explainBatch(r.tx, batch.Len(), func(position int) (string, []any) {
+	_, value := explainBatch(ctx, r.tx, batch.Len(), func(position int) (*descriptor, batchStatement) {
 		q := batch.QueuedQueries[position]
-		return q.SQL, q.Arguments
+		return r.d, batchStatement{sql: q.SQL, args: q.Arguments}
 	}, err)
 	if value != nil {
 		err = value

@@ -153,9 +153,14 @@ func (k keyset) uniform() bool {
 	return true
 }
 
+// nullable reports whether a column may have NULLs that can be read: they are rows of a page too.
 func (k keyset) nullable(i int) bool {
-	c := &k.d.columns[k.d.byName[k.orders[i].column]]
-	return !c.roles.is(rolePK) && (c.indirect || isNullable(c.typ))
+	position := k.d.byName[k.orders[i].column]
+	c := &k.d.columns[position]
+	if live := k.d.live.Load(); live != nil && live.columns[position] != nil && live.columns[position].NotNull {
+		return false
+	}
+	return !c.roles.is(rolePK) && (c.indirect || isNullable(c.typ) || isUUID(c.typ))
 }
 
 // writeAfterRow writes a row comparison.

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"reflect"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -144,22 +145,39 @@ const explainTimeout = time.Second
 
 // explainBatch returns the position of the first of n statements whose arguments the driver can't encode, and the ValueError. The
 // position is -1 if that can't be found out. It returns nil if err isn't about encoding. The driver has closed the connection of the
-// batch then. explainBatch must be called after the transaction has ended: it uses another connection of the pool.
-func explainBatch(tx *txn.Manager, n int, statement func(position int) (sql string, args []any), err error) (int, *ValueError) {
+// batch then, so another one is used. A transaction of ctx keeps its connection: if it is the pool's last, only the catalog's types of
+// columns are used, if they are known.
+func explainBatch(
+	ctx context.Context, tx *txn.Manager, n int, statement func(position int) (*descriptor, batchStatement), err error,
+) (int, *ValueError) {
 	early, ok := errors.AsType[pgx.ErrPreprocessingBatch](err)
 	if !ok || !unencodable(err) {
 		return -1, nil
+	}
+	if outer, inside := tx.Tx(ctx); inside {
+		for position := range n {
+			d, s := statement(position)
+			if s.sql != early.SQL() {
+				continue
+			}
+			if value := d.findUnencodable(outer.Conn().TypeMap(), s, err); value != nil {
+				return position, value
+			}
+		}
+		if stat := tx.DB().Pool().Stat(); stat.AcquiredConns() >= stat.MaxConns() {
+			return -1, &ValueError{err: err}
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
 	defer cancel()
 	found, value := -1, &ValueError{err: err}
 	_ = describeStatement(ctx, tx.DB().Pool(), early.SQL(), nil, func(conn *pgx.Conn, oids []uint32, _ []any) {
 		for position := range n {
-			sql, args := statement(position)
-			if sql != early.SQL() {
+			_, s := statement(position)
+			if s.sql != early.SQL() {
 				continue
 			}
-			if value.Parameter = firstUnencodable(conn.TypeMap(), oids, args); value.Parameter > 0 {
+			if value.Parameter = firstUnencodable(conn.TypeMap(), oids, s.args); value.Parameter > 0 {
 				found = position
 				value.setType(ctx, conn, oids)
 				return
@@ -167,6 +185,36 @@ func explainBatch(tx *txn.Manager, n int, statement func(position int) (sql stri
 		}
 	})
 	return found, value
+}
+
+// findUnencodable returns the ValueError for the first argument of a statement that can't be encoded, judged by the catalog's types
+// of the columns. It returns nil if there is none or the types are unknown.
+func (d *descriptor) findUnencodable(types *pgtype.Map, s batchStatement, err error) *ValueError {
+	known := d.live.Load()
+	if known == nil {
+		return nil
+	}
+	for i, arg := range s.args {
+		var c *column
+		if i < len(s.columns) {
+			c = s.columns[i]
+		} else if s.columns == nil {
+			c = d.comparedColumn(s.sql, i+1)
+		}
+		if c == nil || known.columns[d.byName[c.name]] == nil {
+			continue
+		}
+		live := known.columns[d.byName[c.name]]
+		if typ := reflect.TypeOf(arg); s.columns == nil && typ != nil && typ.Kind() == reflect.Slice {
+			continue // it may be a list of values
+		}
+		if firstUnencodable(types, []uint32{live.Base}, []any{arg}) == 0 {
+			continue
+		}
+		_, registered := types.TypeForOID(live.Base)
+		return &ValueError{Parameter: i + 1, Type: live.Type, unregistered: !registered, err: err}
+	}
+	return nil
 }
 
 // wrapStatement wraps the error of a statement of a bulk write; failed is the statement's position, or -1.
@@ -181,43 +229,12 @@ func (w *bulkWrite) wrapStatement(statements []bulkStatement, failed int, err er
 	return w.repository.d.wrapRow(w.op, nameArgument(err, s.columns), s.row, "")
 }
 
-// findUnencodable is explainBatch without a connection: the catalog's types of the columns are those of the parameters.
-func (w *bulkWrite) findUnencodable(types *pgtype.Map, statements []bulkStatement, err error) (int, *ValueError) {
-	value := &ValueError{err: err}
-	for i := range statements {
-		s := &statements[i]
-		oids := make([]uint32, 0, len(s.columns))
-		for _, c := range s.columns {
-			live := w.live.columns[w.repository.d.byName[c.name]]
-			if live == nil {
-				break
-			}
-			oids = append(oids, live.Base)
-		}
-		if value.Parameter = firstUnencodable(types, oids, s.appendArgs(nil, s.row)); value.Parameter > 0 {
-			value.Type = w.live.columns[w.repository.d.byName[s.columns[value.Parameter-1].name]].Type
-			_, known := types.TypeForOID(oids[value.Parameter-1])
-			value.unregistered = !known
-			return i, value
-		}
-	}
-	return -1, value
-}
-
 // explainStatements names the row and the column whose value couldn't be encoded, if that is why the statements weren't sent.
 func (w *bulkWrite) explainStatements(ctx context.Context, statements []bulkStatement, err error) error {
-	var (
-		position int
-		value    *ValueError
-	)
-	if outer, inside := w.repository.tx.Tx(ctx); inside && unencodable(err) { // the pool may have no other connection
-		position, value = w.findUnencodable(outer.Conn().TypeMap(), statements, err)
-	} else {
-		position, value = explainBatch(w.repository.tx, len(statements), func(position int) (string, []any) {
-			s := &statements[position]
-			return s.sql, s.appendArgs(nil, s.row)
-		}, err)
-	}
+	position, value := explainBatch(ctx, w.repository.tx, len(statements), func(position int) (*descriptor, batchStatement) {
+		s := &statements[position]
+		return w.repository.d, batchStatement{s.sql, s.appendArgs(nil, s.row), s.columns}
+	}, err)
 	switch {
 	case value == nil:
 		return err

@@ -1,12 +1,14 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rdsfx-go/rdsfx/internal/rowplan"
+	"github.com/rdsfx-go/rdsfx/internal/sqlstate"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -80,6 +82,8 @@ func (e *unsentError) Error() string { return e.err.Error() }
 
 func (e *unsentError) Unwrap() error { return e.err }
 
+var errZeroByte = errors.New("the text has a zero byte")
+
 // RewriteQuery implements pgx.QueryRewriter.
 func (d describedArgs) RewriteQuery(ctx context.Context, conn *pgx.Conn, sql string, args []any) (string, []any, error) {
 	oids, known := d.oids[sql]
@@ -101,6 +105,9 @@ func (d describedArgs) RewriteQuery(ctx context.Context, conn *pgx.Conn, sql str
 			value := &ValueError{Parameter: i + 1, err: err}
 			value.setType(ctx, conn, oids)
 			return "", nil, &unsentError{d.position, value}
+		}
+		if bytes.IndexByte(text, 0) >= 0 { // it would end the statement of the simple protocol
+			return "", nil, &unsentError{d.position, &ValueError{Parameter: i + 1, Code: sqlstate.CharacterNotInRepertoire, err: errZeroByte}}
 		}
 		if text != nil {
 			encoded[i] = string(text)

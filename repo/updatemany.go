@@ -164,7 +164,7 @@ func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, err
 	size := maxBatchArgs / (len(r.d.key) + 1)
 	if len(keys) <= size {
 		deleted, err := r.deleteBatch(ctx, keys, positions) // one batch is atomic by itself
-		return deleted, r.explainDelete(keys, err)
+		return deleted, r.explainDelete(ctx, keys, err)
 	}
 	var deleted int64
 	err := r.tx.Do(ctx, func(ctx context.Context) error {
@@ -179,16 +179,17 @@ func (r *Repository[T, K]) DeleteMany(ctx context.Context, keys []K) (int64, err
 		return nil
 	})
 	if err != nil {
-		return 0, r.explainDelete(keys, err)
+		return 0, r.explainDelete(ctx, keys, err)
 	}
 	return deleted, nil
 }
 
 // explainDelete names the key that couldn't be encoded, if that is why nothing was deleted.
-func (r *Repository[T, K]) explainDelete(keys []K, err error) error {
+func (r *Repository[T, K]) explainDelete(ctx context.Context, keys []K, err error) error {
 	sql := r.d.statements.deleteRow
-	position, value := explainBatch(r.tx, len(keys), func(position int) (string, []any) {
-		return sql, r.d.clockArgs(r.keyArgs(nil, keys[position]), r.d.softDelete >= 0 && r.d.usesClock(true))
+	position, value := explainBatch(ctx, r.tx, len(keys), func(position int) (*descriptor, batchStatement) {
+		args := r.d.clockArgs(r.keyArgs(nil, keys[position]), r.d.softDelete >= 0 && r.d.usesClock(true))
+		return r.d, batchStatement{sql: sql, args: args}
 	}, err)
 	if value == nil {
 		return err

@@ -13,10 +13,11 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// RegisterExact makes a connection's map read json, jsonb and interval without changing values:
+// RegisterExact makes a connection's map read json, jsonb and interval, and write bit and varbit, without changing values:
 //
 //   - A number in a document is read into a Go value of type any as a json.Number. pgx reads a float64, which rounds long numbers.
 //   - An interval with months, or one that is too long, can't be read into a time.Duration. pgx counts 30 days for a month.
+//   - Text of a driver.Valuer that isn't made of 0 and 1 is refused. pgx stores a 1 for any other character.
 //
 // [Register] includes these codecs.
 func RegisterExact(m *pgtype.Map) { m.RegisterTypes(exactTypes) }
@@ -24,8 +25,14 @@ func RegisterExact(m *pgtype.Map) { m.RegisterTypes(exactTypes) }
 var exactTypes = withArrays([]*pgtype.Type{ //nolint:gochecknoglobals // never changed
 	{Name: "json", OID: pgtype.JSONOID, Codec: &pgtype.JSONCodec{Marshal: json.Marshal, Unmarshal: unmarshal}},
 	{Name: "jsonb", OID: pgtype.JSONBOID, Codec: &pgtype.JSONBCodec{Marshal: json.Marshal, Unmarshal: unmarshal}},
-	intervalType,
+	intervalType, bitType, varbitType,
 })
+
+//nolint:gochecknoglobals // as above
+var (
+	bitType    = &pgtype.Type{Name: "bit", OID: pgtype.BitOID, Codec: bitsCodec{}}
+	varbitType = &pgtype.Type{Name: "varbit", OID: pgtype.VarbitOID, Codec: bitsCodec{}}
+)
 
 var intervalType = &pgtype.Type{Name: "interval", OID: pgtype.IntervalOID, Codec: intervalCodec{}} //nolint:gochecknoglobals // as above
 
@@ -70,6 +77,16 @@ func containsInterface(typ reflect.Type, seen map[reflect.Type]bool) bool {
 	default:
 	}
 	return false
+}
+
+// bitsCodec parses only the text of bits. With an error of DecodeValue, pgx sends the text, which the server refuses.
+type bitsCodec struct{ pgtype.BitsCodec }
+
+func (c bitsCodec) DecodeValue(m *pgtype.Map, oid uint32, format int16, src []byte) (any, error) {
+	if format == pgtype.TextFormatCode && len(bytes.Trim(src, "01")) > 0 {
+		return nil, errors.New("the text isn't made of 0 and 1")
+	}
+	return c.BitsCodec.DecodeValue(m, oid, format, src) //nolint:wrapcheck // pgx names the column and wraps
 }
 
 // intervalCodec reads an interval into a time.Duration only if it has a fixed length.

@@ -48,7 +48,7 @@ func newTypes() []*pgtype.Type {
 			JSONBCodec: &pgtype.JSONBCodec{Marshal: json.Marshal, Unmarshal: unmarshal},
 		}},
 		{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: timestamptzCodec{TimestamptzCodec: &pgtype.TimestamptzCodec{}}},
-		intervalType,
+		intervalType, bitType, varbitType,
 	})
 }
 
@@ -57,6 +57,7 @@ func withArrays(scalars []*pgtype.Type) []*pgtype.Type {
 	arrays := map[string]uint32{
 		"uuid": pgtype.UUIDArrayOID, "json": pgtype.JSONArrayOID, "jsonb": pgtype.JSONBArrayOID,
 		"timestamptz": pgtype.TimestamptzArrayOID, "interval": pgtype.IntervalArrayOID,
+		"bit": pgtype.BitArrayOID, "varbit": pgtype.VarbitArrayOID,
 	}
 	all := scalars
 	for _, element := range scalars {

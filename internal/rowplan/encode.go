@@ -39,6 +39,8 @@ type Column struct {
 	// OID is the column's type, for a domain its base type. Enum marks an enum, which need not be registered.
 	OID  uint32
 	Enum bool
+	// Text marks a column whose values have to travel as text of the type OID, because its own type differs in binary.
+	Text bool
 	// JSON marks a column whose argument is text in JSON.
 	JSON bool
 	// Ordinal marks a bigint column without a field, which gets the row's number, from 0.
@@ -91,7 +93,7 @@ func fieldType(typ reflect.Type, path []int) reflect.Type {
 func hasBinaryForm(types *pgtype.Map, typ reflect.Type, c Column) bool {
 	origin := pgcodec.OriginOf(types, c.OID)
 	switch {
-	case origin == pgcodec.Unknown && !c.Enum:
+	case c.Text, origin == pgcodec.Unknown && !c.Enum:
 		return false
 	case c.JSON:
 		return c.OID == pgtype.JSONOID || c.OID == pgtype.JSONBOID
@@ -156,7 +158,18 @@ func EncodeText(types *pgtype.Map, oid uint32, value any) ([]byte, error) {
 	if text, ok := value.(string); ok {
 		return append(make([]byte, 0, len(text)), text...), nil
 	}
-	return types.Encode(oid, pgtype.TextFormatCode, rounded(types, oid, value), []byte{}) //nolint:wrapcheck // the caller wraps it
+	text, err := types.Encode(oid, pgtype.TextFormatCode, rounded(types, oid, value), []byte{})
+	if err == nil {
+		return text, nil
+	}
+	// pgx keeps one plan for all slices of types that it has no own plan for. A list of lists then has no text after another list.
+	if typ, known := types.TypeForOID(oid); known {
+		if _, ok := typ.Codec.(*pgtype.ArrayCodec); ok {
+			array := throughBinary[pgtype.Array[any]](types, oid, value)
+			return types.Encode(oid, pgtype.TextFormatCode, array, []byte{}) //nolint:wrapcheck // the caller wraps it
+		}
+	}
+	return nil, err //nolint:wrapcheck // the caller wraps it
 }
 
 // rounded returns the value that an INSERT sends for a column of real or real[]. An INSERT sends the binary form, for which pgx

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
@@ -246,6 +247,21 @@ func TestEncoder_EncodesCommonTypesWithoutPgx(t *testing.T) {
 		direct, _ = w.write(t, ours(), pgtype.TextOID, some)
 		assert.False(t, direct, w.typ)
 	}
+}
+
+// level64 is a type for whose slices pgx has no own plan.
+type level64 int64
+
+func TestEncodeText_KeepsDimensionsAfterOtherLists(t *testing.T) {
+	t.Parallel()
+	types := pgtype.NewMap()
+	_, err := rowplan.EncodeText(types, pgtype.Int8ArrayOID, []level64{1})
+	require.NoError(t, err)
+	text, err := rowplan.EncodeText(types, pgtype.Int8ArrayOID, [][]int64{{1, 2}, {3, 4}})
+	require.NoError(t, err)
+	assert.Equal(t, "{{1,2},{3,4}}", string(text))
+	_, err = rowplan.EncodeText(types, pgtype.Int8ArrayOID, []bool{true})
+	require.Error(t, err)
 }
 
 // FuzzEncoder compares the encoder with pgx.

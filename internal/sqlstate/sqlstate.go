@@ -31,6 +31,7 @@ const (
 	FeatureNotSupported               = "0A000"
 	InvalidColumnReference            = "42P10"
 	StringTooLong                     = "22001"
+	CharacterNotInRepertoire          = "22021"
 	DivisionByZero                    = "22012"
 	UniqueViolation                   = "23505"
 	ForeignKeyViolation               = "23503"
