@@ -127,6 +127,10 @@ lost-commits: ## Lose commits in every way and check each answer (minutes): make
 scope-trees: ## Compare random trees of transaction scopes with their model (minutes): make scope-trees TREES=10000
 	RDSFX_TXN_TREES=$(TREES) go test -count=1 -v -timeout=60m -run='RandomTrees' ./txn
 
+.PHONY: rules
+rules: ## Test the alert rules of pgfx/telemetry with promtool (Debian, Ubuntu)
+	RDSFX_PROMTOOL="$$(.ci/promtool)" go test -count=1 -run=Rules ./pgfx/telemetry
+
 .PHONY: quickstart
 quickstart: ## Run the quickstart on an embedded PostgreSQL
 	go run ./examples/quickstart

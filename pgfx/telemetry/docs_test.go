@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -40,14 +39,11 @@ func documentedMetrics(t *testing.T) map[string]string {
 	return rows
 }
 
-// emittedMetrics returns all metrics of a database that is a standby and has been used in every way.
+// emittedMetrics returns all metrics of a database that was used in every way.
 func emittedMetrics(t *testing.T) map[string]metricdata.Metrics {
 	t.Helper()
 	f := newFixture(t, pgfx.Config{})
-	require.NoError(t, f.Tx.Do(t.Context(), useDatabase(f)))
-	f.DB.Internals().PublishTopology(pgfx.Topology{Instances: []pgfx.Instance{{ID: "one", Writer: true}, {ID: "two", Lag: time.Second}}, Changes: 3})
-	_, err := f.DB.Pool().Exec(t.Context(), "select 1/0")
-	require.Error(t, err)
+	useAll(t, f)
 	return f.collect(t)
 }
 

@@ -133,10 +133,14 @@ func attributesOf(span trace.ReadOnlySpan) map[string]string {
 	return got
 }
 
-// useDatabase returns a closure that runs a statement.
-func useDatabase(f *fixture) func(context.Context) error {
-	return func(ctx context.Context) error {
+// useAll uses a database so that it has all metrics.
+func useAll(tb testing.TB, f *fixture) {
+	tb.Helper()
+	require.NoError(tb, f.Tx.Do(tb.Context(), func(ctx context.Context) error {
 		_, err := f.Tx.Exec(ctx, "select 1")
 		return err
-	}
+	}))
+	_, err := f.DB.Pool().Exec(tb.Context(), "select 1/0")
+	require.Error(tb, err)
+	f.DB.Internals().PublishTopology(pgfx.Topology{Instances: []pgfx.Instance{{ID: "one", Writer: true}, {ID: "two", Lag: time.Second}}})
 }
