@@ -80,15 +80,15 @@ func shareTime(ctx context.Context, cc *pgx.ConnConfig) {
 	}
 }
 
-// maxApplicationName is the length to which the server truncates application_name: NAMEDATALEN - 1.
-const maxApplicationName = 63
+// maxIdentifier is the length to which the server truncates names, application_name included: NAMEDATALEN - 1.
+const maxIdentifier = 63
 
 func applicationName(name, purpose string) string {
 	if purpose == "" {
 		return name
 	}
 	purpose = "/" + purpose
-	if limit := maxApplicationName - len(purpose); len(name) > limit {
+	if limit := maxIdentifier - len(purpose); len(name) > limit {
 		name = strings.ToValidUTF8(name[:max(0, limit)], "")
 	}
 	return name + purpose

@@ -39,6 +39,7 @@ type DB struct {
 	sql        sqlDB
 	pacer      *dialPacer
 	orphans    orphans
+	listeners  listeners
 	internals  Internals
 	retry      RetryPolicy
 	opened     time.Time
@@ -216,10 +217,12 @@ func (db *DB) Close(ctx context.Context) error {
 		db.closed.Store(true)
 		db.gate.Close(ErrClosed)
 		db.endLifetime()
+		db.listeners.close()
 		db.stats.Close()
 		go func() {
 			defer close(db.closeCompleted)
 			db.background.Wait()
+			db.listeners.group.Wait()
 			db.closeSQL()
 			db.pool.Close()
 			db.cutSockets()

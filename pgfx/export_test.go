@@ -61,3 +61,17 @@ func Settings() (names [][3]string, types []reflect.Type) {
 func ConfigFromMap(prefix string, environment map[string]string) (Config, error) {
 	return configFromEnv(prefix, "", environment)
 }
+
+// Queued returns the number of notifications and reports that wait for Next.
+func (l *Listener) Queued() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue)
+}
+
+// Failure returns why the Listener is not connected.
+func (l *Listener) Failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
+}

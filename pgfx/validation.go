@@ -96,10 +96,16 @@ func (db *DB) validate(ctx context.Context, conn *pgx.Conn, state *connState) er
 		}
 		return err
 	}
-	if readOnly && (db.config.Role == RoleWriter || db.config.Role == RoleAuto && state.wasWriter) {
+	if readOnly && db.leavesReadOnly(state.wasWriter) {
 		return &RoleError{Target: db.target}
 	}
 	return nil
+}
+
+// leavesReadOnly reports whether a connection must not be used on a read-only server. wasWriter reports whether the server accepted
+// writes when the connection was opened.
+func (db *DB) leavesReadOnly(wasWriter bool) bool {
+	return db.config.Role == RoleWriter || db.config.Role == RoleAuto && wasWriter
 }
 
 // requiresWriter reports whether a read-only server may be the wrong one.
