@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/fxtest/faults"
+	"github.com/rdsfx-go/rdsfx/pgfx"
+	"github.com/rdsfx-go/rdsfx/pgfx/aurora"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 )
 
@@ -39,6 +42,7 @@ func recoveryFaults() []fault {
 		{name: "frozen, continued", lasts: long, deadline: quick, prepare: frozen},
 		{name: "writer demoted, standby promoted", lasts: short, deadline: patient, work: insert, prepare: demoted},
 		{name: "primary lost, standby promoted", lasts: short, deadline: patient, work: insert, prepare: primaryLost},
+		{name: "Aurora-like failover, DNS 20 s late", lasts: short, deadline: patient, work: insert, prepare: auroraFailover},
 		{name: "accepts and kills", lasts: patient, deadline: patient, prepare: acceptsAndKills},
 		{name: "server full (53300)", lasts: patient, deadline: patient, prepare: serverFull},
 		{name: "pool exhausted", lasts: short, deadline: quick, prepare: poolExhausted},
@@ -137,6 +141,25 @@ func demoted(b *testing.B) outage {
 func primaryLost(b *testing.B) outage {
 	b.Helper()
 	return clustered(b, (*faults.Cluster).KillPrimary)
+}
+
+// auroraFailover returns an outage of a simulated cluster whose endpoint leads to the old writer for 20 s after the promotion. The
+// old writer comes back as a reader at once, as with Aurora.
+func auroraFailover(b *testing.B) outage {
+	b.Helper()
+	cluster := faults.NewAurora(b, faults.AuroraConfig{})
+	execute(b, cluster.Server("app-1").URL(), "create table entries (n int)")
+	cluster.SetDNSLag(20 * time.Second)
+	var rejoining sync.WaitGroup
+	b.Cleanup(rejoining.Wait)
+	return outage{
+		url: cluster.URL(), connect: cluster.BeforeConnect, opts: []pgfx.Option{aurora.Automatic()},
+		begin: func([]*pgxpool.Pool) { cluster.Stop("app-1") },
+		end: func() {
+			cluster.Promote("app-2")
+			rejoining.Go(func() { cluster.Rejoin("app-1") })
+		},
+	}
 }
 
 func acceptsAndKills(b *testing.B) outage {
