@@ -328,6 +328,7 @@ func pgfxErrors(t *testing.T, db *rdsfx.Database) map[string]error {
 		"pgfx.ErrUnavailable":      is(t, notStarted, pgfx.ErrUnavailable),
 		"pgfx.UnavailableError":    as[*pgfx.UnavailableError](t, notStarted),
 		"pgfx.ErrNotStarted":       is(t, notStarted, pgfx.ErrNotStarted),
+		"pgfx.ErrSwitching":        &pgfx.UnavailableError{Cause: pgfx.ErrSwitching},
 		"pgfx.ErrSetupNotFinished": &pgfx.UnavailableError{Cause: pgfx.ErrSetupNotFinished},
 		"pgfx.ErrAcquireTimeout":   is(t, is(t, timeout, pgfx.ErrAcquireTimeout), context.DeadlineExceeded),
 		"pgfx.AcquireTimeoutError": as[*pgfx.AcquireTimeoutError](t, timeout),

@@ -61,6 +61,8 @@ type Monitor struct {
 	checks         []*checkState
 	// topologyChanges is the last pgfx.Topology.Changes.
 	topologyChanges int
+	switching       bool   // the last pgfx.BlueGreen.Switching
+	interruptProbe  func() // ends the probe that is under way, nil if there is none
 	unsubscribe     func() // from the pool's failures and the topology; set by Start
 }
 

@@ -75,16 +75,22 @@ func (m *Monitor) interrupted(ctx context.Context) error {
 	if m.lifetime.Err() != nil {
 		return ErrClosed
 	}
-	return fmt.Errorf("health: probe: %w", context.Cause(ctx))
+	return fmt.Errorf("health: probe: %w", cmp.Or(context.Cause(ctx), pgfx.ErrSwitching))
 }
 
 // probeOnce probes the database, applies the resulting decision and publishes it. It returns false if ctx ended first. The
 // caller must hold m.turn.
 func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	m.mu.Lock()
 	monitored, signals, knownErr := m.status.Monitored, m.signals, m.status.Err
-	m.signals = 0
+	m.signals, m.interruptProbe = 0, cancel
+	switching := m.switching
 	m.mu.Unlock()
+	if switching {
+		return m.holdCallers(), true
+	}
 	before, began := m.db.Stats(), time.Now()
 	login := m.currentLogin(ctx)
 	outcome := m.prober.probe(ctx, m.needNewConn || signals&(connectFailed|writeRefused|writerChanged) != 0)
@@ -122,6 +128,17 @@ func (m *Monitor) probeOnce(ctx context.Context) (ProbeResult, bool) {
 	}
 	m.setSchedule(began, m.backoff.next(time.Now(), d, m.poolTracker.isFull(), rand.Float64()))
 	return result, true
+}
+
+// holdCallers enters Switching without a probe, because neither side of a switchover can be used.
+func (m *Monitor) holdCallers() ProbeResult {
+	d := m.machine.decide(observation{switching: true})
+	p := planFor(d)
+	p.apply(m.db, nil)
+	m.publish(d, p, ProbeResult{}, nil)
+	m.needNewConn = true
+	m.setSchedule(time.Now(), m.interval)
+	return ProbeResult{At: time.Now()}
 }
 
 // releaseLocks ends what the pool's broken connections have left behind on the server.

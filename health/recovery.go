@@ -1,6 +1,8 @@
 package health
 
 import (
+	"time"
+
 	"go.uber.org/zap"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
@@ -12,6 +14,7 @@ type ResetReason string
 // The reasons. If several apply, the first one is reported.
 const (
 	ResetRecovered     ResetReason = "recovered"      // the database was down
+	ResetSwitched      ResetReason = "switched"       // a Blue/Green switchover has ended
 	ResetServerChanged ResetReason = "server_changed" // another server answers at the address, or another run of it
 	ResetRoleChanged   ResetReason = "role_changed"   // the server was promoted or demoted
 	ResetSuspect       ResetReason = "suspect"        // the monitor's connection was lost or unresponsive while new ones work
@@ -21,17 +24,20 @@ const (
 type recoveryPlan struct {
 	openGate  bool
 	closeGate bool
+	holdGate  bool
 	reset     ResetReason // "" for none
 }
 
 // planFor derives the plan. It sets the gate at each probe, not only at a change, because a start in the background opens and
 // closes the gate too.
 func planFor(d decision) recoveryPlan {
-	p := recoveryPlan{openGate: d.to.Usable(), closeGate: d.to == Down}
-	if !d.to.Usable() {
+	p := recoveryPlan{openGate: d.to.Usable() && d.to != Switching, closeGate: d.to == Down, holdGate: d.to == Switching}
+	if !p.openGate {
 		return p
 	}
 	switch {
+	case d.from == Switching:
+		p.reset = ResetSwitched
 	case d.from == Down:
 		p.reset = ResetRecovered
 	case d.serverChanged:
@@ -49,6 +55,8 @@ func (p recoveryPlan) describe() string {
 	switch {
 	case p.closeGate:
 		return "failing fast and reconnecting"
+	case p.holdGate:
+		return "callers wait"
 	case p.reset != "":
 		return "recycling the pool's connections"
 	default:
@@ -64,10 +72,15 @@ func (p recoveryPlan) apply(db *pgfx.DB, cause error) {
 	switch gate := db.Internals().Gate(); {
 	case p.closeGate:
 		gate.Close(cause)
+	case p.holdGate:
+		gate.Hold(holdLimit)
 	case p.openGate:
 		gate.Open()
 	}
 }
+
+// holdLimit bounds how long callers wait during a switchover, whatever package aurora reports.
+const holdLimit = time.Minute
 
 // mayEndAtAnyMoment reports whether the next probe may find the end of an outage: a database that is down, or a writer that was
 // demoted. A refused login is the exception. Repeated logins can lock the role out, so the monitor waits for other credentials
@@ -78,7 +91,7 @@ func (d decision) mayEndAtAnyMoment() bool {
 
 var stateMessages = map[State]string{
 	Starting: "database not probed yet", Up: "database up", Degraded: "database degraded", ReadOnly: "database read-only",
-	Down: "database down", Stopped: "health monitor stopped",
+	Down: "database down", Switching: "database switching over", Stopped: "health monitor stopped",
 }
 
 // logTransition writes one line for a transition.
@@ -104,7 +117,7 @@ func logTransition(logger *zap.Logger, t Transition, p recoveryPlan, holders []p
 	switch t.To {
 	case Up, Stopped, Starting:
 		logger.Info(stateMessages[t.To], fields...)
-	case Degraded, ReadOnly:
+	case Degraded, ReadOnly, Switching:
 		logger.Warn(stateMessages[t.To], fields...)
 	case Down:
 		logger.Error(stateMessages[t.To], fields...)

@@ -43,6 +43,7 @@ func recoveryFaults() []fault {
 		{name: "writer demoted, standby promoted", lasts: short, deadline: patient, work: insert, prepare: demoted},
 		{name: "primary lost, standby promoted", lasts: short, deadline: patient, work: insert, prepare: primaryLost},
 		{name: "Aurora-like failover, DNS 20 s late", lasts: short, deadline: patient, work: insert, prepare: auroraFailover},
+		{name: "Blue/Green switchover, DNS 37 s late", lasts: short, deadline: patient, work: insert, prepare: switchover},
 		{name: "accepts and kills", lasts: patient, deadline: patient, prepare: acceptsAndKills},
 		{name: "server full (53300)", lasts: patient, deadline: patient, prepare: serverFull},
 		{name: "pool exhausted", lasts: short, deadline: quick, prepare: poolExhausted},
@@ -158,6 +159,27 @@ func auroraFailover(b *testing.B) outage {
 		end: func() {
 			cluster.Promote("app-2")
 			rejoining.Go(func() { cluster.Rejoin("app-1") })
+		},
+	}
+}
+
+// switchover returns the active phase of a simulated Blue/Green switchover, after which the endpoint leads to the blue side for 37 s.
+func switchover(b *testing.B) outage {
+	b.Helper()
+	cluster := faults.NewAurora(b, faults.AuroraConfig{})
+	execute(b, cluster.Server("app-1").URL(), "create table entries (n int)")
+	green := cluster.NewGreen()
+	cluster.SetDNSLag(37 * time.Second)
+	return outage{
+		url: cluster.URL(), connect: cluster.BeforeConnect, opts: []pgfx.Option{aurora.Automatic()},
+		begin: func([]*pgxpool.Pool) {
+			green.Initiate()
+			time.Sleep(recoveryIdle) // the monitors read the status every second
+			green.Begin()
+		},
+		end: func() {
+			green.Finish()
+			green.Rename()
 		},
 	}
 }

@@ -86,11 +86,15 @@ func (m *Monitor) recordFailure(err error) {
 }
 
 // recordTopology receives each view of the cluster. If another instance has become the writer, the next probe opens a connection,
-// which leads there.
+// which leads there. If a Blue/Green switchover begins or ends, the next probe acts on it.
 func (m *Monitor) recordTopology(t pgfx.Topology) {
 	m.mu.Lock()
-	changed := t.Changes != m.topologyChanges
-	m.topologyChanges = t.Changes
+	switching := t.BlueGreen != nil && t.BlueGreen.Switching
+	changed := t.Changes != m.topologyChanges || switching != m.switching
+	if switching != m.switching && m.interruptProbe != nil {
+		m.interruptProbe() // it may wait for a server that has just gone
+	}
+	m.topologyChanges, m.switching = t.Changes, switching
 	if changed {
 		m.signals |= writerChanged
 		m.schedule.moveUp(0)

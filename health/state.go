@@ -3,18 +3,20 @@ package health
 // State is the monitor's judgement of a database.
 type State string
 
-// The states. The database is usable in Up, Degraded and ReadOnly.
+// The states. The database is usable in Up, Degraded and ReadOnly. In Switching, callers wait.
 const (
 	Starting State = "starting"  // no probe has decided yet
 	Up       State = "up"        // the server answers and accepts writes
 	Degraded State = "degraded"  // the database is usable, but has a problem: see Status.Reasons
 	ReadOnly State = "read_only" // the server answers and rejects writes: a standby, or a demoted writer
 	Down     State = "down"      // the database is not usable: see Status.Cause
-	Stopped  State = "stopped"   // the monitor is closed; the state of the database is unknown
+	// Switching means that a Blue/Green switchover is in progress: callers wait for its end, which takes seconds.
+	Switching State = "switching"
+	Stopped   State = "stopped" // the monitor is closed; the state of the database is unknown
 )
 
-// Usable reports whether statements can be expected to succeed: s is Up, Degraded or ReadOnly.
-func (s State) Usable() bool { return s == Up || s == Degraded || s == ReadOnly }
+// Usable reports whether statements can be expected to succeed: s is Up, Degraded or ReadOnly, or Switching, in which they wait.
+func (s State) Usable() bool { return s == Up || s == Degraded || s == ReadOnly || s == Switching }
 
 // Reason names a problem of a database that is usable.
 type Reason string

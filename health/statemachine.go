@@ -37,6 +37,8 @@ type observation struct {
 	readOnly bool       // the server rejects writes
 	slots    slots
 
+	switching bool // a Blue/Green switchover is in progress; the probe was left out
+
 	suspectPool       bool // the monitor's connection failed in a way that the pool's connections probably share
 	existingConnsWork bool // the monitor's old connection answered, or statements of the pool succeeded during the probe
 	connected         bool // the pool has open connections
@@ -113,6 +115,8 @@ func (m *stateMachine) decide(o observation) decision {
 	before := m.reasons
 	switch {
 	case d.from == Stopped:
+	case o.switching:
+		m.state, m.cause, m.reasons, m.failures, m.successes = Switching, "", nil, 0, 0
 	case o.cause == "":
 		m.onSuccess(o, &d)
 	case d.from.Usable() && (o.existingConnsWork || o.cause == pgfx.CauseServerFull && o.connected):

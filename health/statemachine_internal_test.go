@@ -267,3 +267,16 @@ func FuzzStateMachine(f *testing.F) {
 	f.Add([]byte{0, 1, 5, 4, 11, 8, 12, 0})
 	f.Fuzz(func(t *testing.T, data []byte) { checkRules(t, decode(data)) })
 }
+
+func TestStateMachine_Switching(t *testing.T) {
+	t.Parallel()
+	switching := observation{switching: true}
+	m := &stateMachine{}
+	assert.Equal(t, []State{Up, Switching, Switching, Up}, states(m, success, switching, switching, success))
+	assert.Equal(t, []State{Down, Switching, Switching, Down}, states(m, refused, switching, timedOut, timedOut))
+	assert.Equal(t, []State{Switching, ReadOnly}, states(m, switching, standby))
+	held := planFor(decision{from: Up, to: Switching})
+	assert.Equal(t, recoveryPlan{holdGate: true}, held)
+	assert.Equal(t, recoveryPlan{openGate: true, reset: ResetSwitched}, planFor(decision{from: Switching, to: Up}))
+	assert.True(t, Switching.Usable())
+}

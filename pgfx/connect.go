@@ -96,7 +96,7 @@ func applicationName(name, purpose string) string {
 
 // beforeConnect is pgxpool's BeforeConnect hook. It fails at once while the gate is closed, so the pool does not dial.
 func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
-	if err := db.gate.check(ctx, db); err != nil {
+	if err := db.gate.pass(ctx, db, db.acquireTimeout); err != nil {
 		return err
 	}
 	if err := db.pacer.begin(ctx); err != nil {

@@ -33,6 +33,8 @@ var (
 	// ErrSetupNotFinished is the cause of an [*UnavailableError] while the setup steps, the schema check included, have not all
 	// run. If a step has failed, the cause also wraps its error. [DB.AwaitReady] waits for the end of the setup.
 	ErrSetupNotFinished = errors.New("setup not finished")
+	// ErrSwitching is the cause of an [*UnavailableError] for a caller that waited too long during a Blue/Green switchover.
+	ErrSwitching = errors.New("a Blue/Green switchover is in progress")
 )
 
 // Cause is the kind of failure that makes a database unusable. In JSON it is the text of the constant.

@@ -15,6 +15,7 @@ import (
 // concurrent use.
 type Gate struct {
 	closed atomic.Pointer[UnavailableError] // nil while the gate is open
+	held   atomic.Pointer[hold]             // nil unless callers wait
 
 	mu sync.Mutex // held while closed changes
 	// setupDone is set once the setup steps have run, at setupEnded.
@@ -29,6 +30,7 @@ type Gate struct {
 func (g *Gate) Open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.release()
 	current := g.closed.Load()
 	switch {
 	case current == nil || current.Cause == ErrClosed: //nolint:errorlint // the sentinel itself, set by DB.Close
@@ -81,11 +83,65 @@ func (g *Gate) check(ctx context.Context, db *DB) error {
 	return closed
 }
 
+// hold makes callers wait.
+type hold struct {
+	released chan struct{}
+	until    time.Time
+}
+
+// Hold makes acquires and dials wait, for limit at most, until the gate is opened or closed. It has no effect before the
+// setup steps have run and after [DB.Close]. The health monitor calls it while a Blue/Green switchover moves the database, which
+// takes seconds.
+func (g *Gate) Hold(limit time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if current := g.closed.Load(); current != nil && current.Cause != ErrClosed && g.setupDone { //nolint:errorlint // the sentinel itself
+		g.closed.Store(nil)
+	}
+	if g.held.Load() == nil {
+		g.held.Store(&hold{make(chan struct{}), time.Now().Add(limit)})
+	}
+}
+
+// release ends a hold. The caller must hold g.mu.
+func (g *Gate) release() {
+	if held := g.held.Swap(nil); held != nil {
+		close(held.released)
+	}
+}
+
+// pass is check for a caller that waits while the gate is held. If the wait takes longer than the limit of the hold or than
+// timeout, unless that is 0, the error matches [ErrSwitching].
+func (g *Gate) pass(ctx context.Context, db *DB, timeout time.Duration) error {
+	held := g.held.Load()
+	if held == nil {
+		return g.check(ctx, db)
+	}
+	if err := g.check(ctx, db); err != nil {
+		return err
+	}
+	wait := time.Until(held.until)
+	if timeout > 0 {
+		wait = min(wait, timeout)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	began := time.Now()
+	select {
+	case <-held.released:
+		return g.check(ctx, db)
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return &UnavailableError{Cause: ErrSwitching, Since: began}
+}
+
 // Close makes acquires and dials fail with an UnavailableError of this cause. If the gate is closed already, it replaces the
 // cause and keeps the time.
 func (g *Gate) Close(cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	defer g.release()
 	since := time.Now()
 	if current := g.closed.Load(); current != nil {
 		if current.Cause == ErrClosed { //nolint:errorlint // the sentinel itself, set by DB.Close

@@ -23,8 +23,8 @@ type Address struct {
 // leave the host as it is. It runs for every attempt to connect, so it must return quickly and be safe for concurrent use.
 type RouteFunc func(host string, port uint16) []Address
 
-// RouteConnections makes each new connection of the DB, in the pool and outside it, go to the addresses that fn returns. It applies before the
-// functions of [WithBeforeConnect], which therefore see the host that is dialed. nil removes the routes. Package aurora
+// RouteConnections makes each new connection of the DB, in the pool and outside it, go to the addresses that fn returns. It applies
+// before the functions of [WithBeforeConnect], which therefore see the host that is dialed. nil removes the routes. Package aurora
 // uses it to connect to the writer while DNS still returns another instance.
 func (i *Internals) RouteConnections(fn RouteFunc) { i.route.Store(&fn) }
 

@@ -38,6 +38,8 @@ type Topology struct {
 	// Changes counts how often another instance became the writer. WriterSince is when the monitor noticed the last change.
 	Changes     int       `json:"changes"`
 	WriterSince time.Time `json:"writer_since,omitzero"`
+	// BlueGreen is the Blue/Green deployment of the cluster, nil if there is none.
+	BlueGreen *BlueGreen `json:"blue_green,omitempty"`
 	// Err is why the topology is not up to date, "" if it is.
 	Err string `json:"error,omitempty"`
 }
@@ -55,6 +57,18 @@ type Instance struct {
 	Lag time.Duration `json:"lag,omitempty"`
 	// Region is the AWS Region in a global database, otherwise "".
 	Region string `json:"region,omitempty"`
+}
+
+// BlueGreen describes a Blue/Green deployment.
+type BlueGreen struct {
+	// Phase is created, preparing, in_progress, post_processing or completed. Since is when the monitor noticed it.
+	Phase string    `json:"phase"`
+	Since time.Time `json:"since"`
+	// Switching reports that neither side can be used. The health monitor then makes acquires wait. It ends after
+	// aurora.Config.SwitchTimeout in any case.
+	Switching bool `json:"switching"`
+	// Substituted reports that connections use the addresses of the green side, because DNS still leads to the blue one.
+	Substituted bool `json:"substituted"`
 }
 
 // Writer returns the instance that accepts writes. It returns false if none is known.

@@ -51,7 +51,7 @@ func (t tracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, _ pgx
 	if pool != t.db.pool {
 		return ctx
 	}
-	err := t.db.gate.check(ctx, t.db)
+	err := t.db.gate.pass(ctx, t.db, t.db.acquireTimeout)
 	if err == nil {
 		err = t.db.guardAcquire(ctx)
 	}

@@ -57,6 +57,8 @@ type Aurora struct {
 	members []*auroraMember
 	writer  string
 	regions []string
+	green   *AuroraGreen // nil without a Blue/Green deployment
+	options []embedded.Option
 }
 
 type auroraMember struct {
@@ -71,7 +73,7 @@ type auroraMember struct {
 // test. The test is skipped in the same case as for [NewServer]. Starting takes about a second for each server.
 func NewAurora(tb testing.TB, config AuroraConfig) *Aurora {
 	tb.Helper()
-	a := &Aurora{tb: tb, kind: config.Kind, dns: newLateDNS(auroraZone), writer: "app-1"}
+	a := &Aurora{tb: tb, kind: config.Kind, dns: newLateDNS(auroraZone), writer: "app-1", options: config.Options}
 	primary := NewServer(tb, config.Options...)
 	ctx, cancel := withFaultTimeout()
 	defer cancel()
@@ -103,34 +105,57 @@ func (a *Aurora) publish() {
 	a.tb.Helper()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	answers := auroraAnswers{Regions: a.regions}
-	var writer, readers []string
-	for _, member := range a.members {
-		if member.down {
-			continue
-		}
-		answers.Instances = append(answers.Instances, auroraInstance{
-			ID: member.id, Endpoint: a.Host(member.id), Writer: member.id == a.writer,
-			LagMsec: float64(member.lag) / float64(time.Millisecond), Region: member.region,
-		})
-		switch {
-		case member.server == nil: // in another Region
-		case member.id == a.writer:
-			writer = []string{hostOf(member.server)}
-		default:
-			readers = append(readers, hostOf(member.server))
-		}
+	suffix := ""
+	if a.green != nil && a.green.renamed {
+		suffix = "-old1"
 	}
-	for _, member := range a.members {
-		if member.down || member.server == nil {
-			continue
-		}
-		answers.Self = member.id
+	answers := a.answersLocked(suffix)
+	for _, member := range a.presentLocked() {
+		answers.Self = member.id + suffix
 		if err := member.server.writeAuroraAnswers(answers); err != nil {
 			a.tb.Fatalf("faults: aurora: %v", err)
 		}
 	}
-	if writer != nil { // while the writer is lost, the endpoint still leads to it
+	if a.green != nil {
+		if err := a.green.publish(answers.BlueGreen); err != nil {
+			a.tb.Fatalf("faults: aurora: %v", err)
+		}
+	}
+	if a.green == nil || !a.green.switched {
+		a.pointEndpointsLocked()
+	}
+}
+
+// answersLocked returns what the instances report. suffix is added to their names.
+func (a *Aurora) answersLocked(suffix string) auroraAnswers {
+	answers := auroraAnswers{Regions: a.regions, BlueGreen: a.green.rows()}
+	for _, member := range a.members {
+		if !member.down {
+			answers.Instances = append(answers.Instances, auroraInstance{
+				ID: member.id + suffix, Endpoint: a.Host(member.id + suffix), Writer: member.id == a.writer,
+				LagMsec: float64(member.lag) / float64(time.Millisecond), Region: member.region,
+			})
+		}
+	}
+	return answers
+}
+
+// presentLocked returns the members whose server runs.
+func (a *Aurora) presentLocked() []*auroraMember {
+	return slices.DeleteFunc(slices.Clone(a.members), func(m *auroraMember) bool { return m.down || m.server == nil })
+}
+
+// pointEndpointsLocked points the endpoints to the present instances. While the writer is lost, its endpoint still leads to it.
+func (a *Aurora) pointEndpointsLocked() {
+	var writer, readers []string
+	for _, member := range a.presentLocked() {
+		if member.id == a.writer {
+			writer = []string{hostOf(member.server)}
+		} else {
+			readers = append(readers, hostOf(member.server))
+		}
+	}
+	if writer != nil {
 		a.dns.set(clusterHost, writer...)
 	}
 	if readers == nil {
@@ -255,9 +280,7 @@ func (a *Aurora) Promote(id string) {
 	promoted.server.promote(ctx)
 	a.mu.Lock()
 	a.writer = id
-	followers := slices.DeleteFunc(slices.Clone(a.members), func(m *auroraMember) bool {
-		return m == promoted || m.down || m.server == nil
-	})
+	followers := slices.DeleteFunc(a.presentLocked(), func(m *auroraMember) bool { return m == promoted })
 	a.mu.Unlock()
 	a.publish()
 	for _, member := range followers {

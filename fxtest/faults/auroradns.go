@@ -63,6 +63,15 @@ func (d *lateDNS) set(host string, targets ...string) {
 	record.pending, record.isPending, record.due = targets, true, time.Now().Add(d.lag)
 }
 
+// remove removes names at once.
+func (d *lateDNS) remove(hosts ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, host := range hosts {
+		delete(d.records, host)
+	}
+}
+
 func (d *lateDNS) setLag(lag time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -17,6 +17,14 @@ type auroraAnswers struct {
 	Self      string           `json:"self"`
 	Instances []auroraInstance `json:"instances"`
 	Regions   []string         `json:"regions,omitempty"`
+	BlueGreen []blueGreenRow   `json:"blue_green,omitempty"`
+}
+
+// blueGreenRow is an endpoint of a Blue/Green deployment.
+type blueGreenRow struct {
+	Endpoint string `json:"endpoint"`
+	Role     string `json:"role"`
+	Status   string `json:"status"`
 }
 
 // auroraInstance is a row of the functions. The server itself decides whether it is the writer, by its recovery state.
@@ -53,6 +61,10 @@ create function pg_catalog.aurora_replica_status(out server_id text, out session
 			case when not writer then lag_msec end,
 			case when not self then pg_catalog.clock_timestamp() - age_sec * interval '1 s' end, 1::float8
 		from fxtest_aurora.instances() $$;
+create function pg_catalog.get_blue_green_fast_switchover_metadata(caller text, out version text, out endpoint text, out port integer,
+	out role text, out status text) returns setof record language sql volatile security definer
+	as $$ select '1.0', r.endpoint, 5432, r.role, r.status
+		from pg_catalog.json_to_recordset(coalesce(fxtest_aurora.answers()->'blue_green', '[]')) r(endpoint text, role text, status text) $$;
 create function pg_catalog.aurora_global_db_status(out aws_region text) returns setof text language sql volatile security definer
 	as $$ select pg_catalog.json_array_elements_text(coalesce(fxtest_aurora.answers()->'regions', '[]')) $$;
 create function pg_catalog.aurora_global_db_instance_status(out server_id text, out session_id text, out aws_region text,

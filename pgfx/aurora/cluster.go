@@ -14,12 +14,15 @@ import (
 // cluster is what the DBs of one cluster share. One of them monitors it for all.
 type cluster struct {
 	kind pgfx.TopologyKind
-	turn chan struct{} // a lock: the goroutine that holds it monitors the cluster
-	wake chan struct{} // something may have happened
+	// blueGreen reports whether the cluster describes Blue/Green deployments.
+	blueGreen bool
+	turn      chan struct{} // a lock: the goroutine that holds it monitors the cluster
+	wake      chan struct{} // something may have happened
 
 	mu      sync.Mutex
 	members []*member
 	state   *state
+	bg      *deployment // nil if there is none
 }
 
 // clusters are the clusters of the process.
@@ -39,7 +42,8 @@ func join(m *member, found detection, first view) {
 	if i < 0 {
 		i = len(clusters.list)
 		clusters.list = append(clusters.list, &cluster{
-			kind: found.kind, turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), state: newState(found.kind, found.cluster),
+			kind: found.kind, blueGreen: found.blueGreen, turn: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+			state: newState(found.kind, found.cluster),
 		})
 	}
 	c := clusters.list[i]
@@ -69,7 +73,7 @@ func (c *cluster) add(m *member, first view) {
 	defer c.mu.Unlock()
 	c.members = append(c.members, m)
 	c.state.apply(answer{view: first}, time.Now())
-	c.publishLocked()
+	c.publishLocked(time.Now())
 	t := c.state.topology
 	m.logger.Info("topology detected", zap.String("kind", string(t.Kind)), zap.String("cluster", t.Cluster),
 		zap.String("writer", c.state.writerID()), zap.Strings("instances", idsOf(t)))
@@ -105,12 +109,49 @@ func (c *cluster) signal() {
 }
 
 // publishLocked passes the state on to the DBs.
-func (c *cluster) publishLocked() {
+func (c *cluster) publishLocked(now time.Time) {
 	for _, m := range c.members {
 		r := routesOf(c.state, m.config, &m.next)
 		m.routes.Store(&r)
+		m.substitutes.Store(c.substitutesLocked(m))
+	}
+	c.state.topology.BlueGreen = c.blueGreenLocked(now)
+	for _, m := range c.members {
 		m.db.Internals().PublishTopology(c.state.topology)
 	}
+}
+
+// substitutesLocked returns the routes of a switchover for a DB, nil if there is none.
+func (c *cluster) substitutesLocked(m *member) *map[string][]pgfx.Address {
+	if c.bg == nil || !c.bg.isActive() {
+		return nil
+	}
+	list := make(map[string][]pgfx.Address)
+	for _, host := range m.hosts() {
+		list[host] = c.bg.route(host)
+	}
+	return &list
+}
+
+// blueGreenLocked describes the deployment.
+func (c *cluster) blueGreenLocked(now time.Time) *pgfx.BlueGreen {
+	if c.bg == nil || c.bg.phase == phaseNone {
+		return nil
+	}
+	return &pgfx.BlueGreen{
+		Phase: c.bg.phase.String(), Since: c.bg.since, Substituted: c.bg.isActive(),
+		Switching: c.bg.isSwitching(c.hostsLocked(), now, c.members[0].config.SwitchTimeout),
+	}
+}
+
+// hostsLocked returns the hosts that a Blue/Green switchover moves, of all DBs.
+func (c *cluster) hostsLocked() []string {
+	var list []string
+	for _, m := range c.members {
+		list = append(list, m.hosts()...)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // usesReadersLocked reports whether a DB of the cluster connects to readers.

@@ -28,6 +28,8 @@ type Config struct {
 	// Interval is the time between two reads of the topology while nothing happens. Default: 30 s. TroubleInterval is that
 	// while the writer is lost or has just changed, or while a Blue/Green switchover is in progress. Default: 100 ms.
 	Interval, TroubleInterval time.Duration
+	// SwitchTimeout bounds how long callers wait in the active phase of a Blue/Green switchover. Default: 30 s.
+	SwitchTimeout time.Duration
 	// Timeout bounds connecting to an instance, and reading the topology from it. Default: 2 s.
 	Timeout time.Duration
 }
@@ -47,6 +49,7 @@ const (
 	defaultInterval        = 30 * time.Second
 	defaultTroubleInterval = 100 * time.Millisecond
 	defaultTimeout         = 2 * time.Second
+	defaultSwitchTimeout   = 30 * time.Second
 )
 
 func (c Config) withDefaults() Config {
@@ -58,6 +61,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TroubleInterval <= 0 {
 		c.TroubleInterval = defaultTroubleInterval
+	}
+	if c.SwitchTimeout <= 0 {
+		c.SwitchTimeout = defaultSwitchTimeout
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout

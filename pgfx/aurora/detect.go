@@ -42,6 +42,8 @@ const listFunctions = `select distinct n.nspname || '.' || p.proname
 type detection struct {
 	kind    pgfx.TopologyKind
 	cluster string // the system identifier, "" if the role may not read it
+	// blueGreen reports whether the server has a function that describes Blue/Green deployments.
+	blueGreen bool
 }
 
 // detect finds out the kind of cluster that db belongs to.
@@ -64,6 +66,7 @@ func detect(ctx context.Context, db querier) (detection, error) {
 	if err != nil || d.kind == pgfx.TopologyPlain {
 		return d, err
 	}
+	d.blueGreen = d.kind == pgfx.TopologyAurora && has(fnBlueGreen) || d.kind == pgfx.TopologyInstance
 	// A role without the privilege can still follow the cluster. Then the cluster has no identity that other DBs could share.
 	if identifiers, err := queryColumn(ctx, db, `select system_identifier::text from pg_catalog.pg_control_system()`); err == nil && len(identifiers) == 1 {
 		d.cluster = identifiers[0]
@@ -133,9 +136,17 @@ var viewQueries = map[pgfx.TopologyKind]string{
 		from members m cross join own cross join writer`,
 }
 
-// readView reads the topology from the instance that db is connected to. pattern returns the instance pattern of a Region.
-func readView(ctx context.Context, db querier, kind pgfx.TopologyKind, pattern func(region string) string) (view, error) {
-	rows, err := db.Query(ctx, viewQueries[kind], pgx.QueryExecModeExec)
+// instanceQuery is the query for a single RDS instance, which reports only its role.
+const instanceQuery = `select $1::text, not pg_catalog.pg_is_in_recovery(), 0::float8, '', $2::text, 0::int4, $1::text, pg_catalog.pg_is_in_recovery()`
+
+// readView reads the topology from the instance that db is connected to. own is the DB's own address. pattern returns the instance
+// pattern of a Region.
+func readView(ctx context.Context, db querier, kind pgfx.TopologyKind, own pgfx.Address, pattern func(region string) string) (view, error) {
+	query, args := viewQueries[kind], []any{pgx.QueryExecModeExec}
+	if kind == pgfx.TopologyInstance {
+		query, args = instanceQuery, append(args, cmp.Or(parseEndpoint(own.Host).name, own.Host), own.Host)
+	}
+	rows, err := db.Query(ctx, query, args...)
 	if err != nil {
 		return view{}, fmt.Errorf("aurora: read the topology: %w", err)
 	}
@@ -149,7 +160,7 @@ func readView(ctx context.Context, db querier, kind pgfx.TopologyKind, pattern f
 		err = row.Scan(&instance.ID, &instance.Writer, &lag, &instance.Region, &instance.Host, &port, &v.self, &inRecovery)
 		instance.Lag = time.Duration(lag * float64(time.Millisecond))
 		instance.Port = uint16(port) //nolint:gosec // a TCP port
-		if address, ok := instanceAddress(pattern(instance.Region), instance.ID); ok {
+		if address, ok := instanceAddress(pattern(instance.Region), instance.ID); ok && kind != pgfx.TopologyInstance {
 			instance.Host, instance.Port = address.Host, cmp.Or(address.Port, instance.Port)
 		}
 		v.writes = v.writes || instance.Writer && !inRecovery && strings.EqualFold(instance.ID, v.self)

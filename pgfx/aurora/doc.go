@@ -18,6 +18,9 @@
 //   - a reader endpoint means a live reader's instance endpoint;
 //   - an instance endpoint, RDS Proxy and a custom endpoint are left to DNS.
 //
+// In a Blue/Green switchover, callers wait for the active phase, which takes seconds. Then connections use the addresses of the green
+// side until DNS leads there.
+//
 // TLS certificates are checked against the instance endpoint, and functions of pgfx.WithBeforeConnect see that host. Connections
 // are routed only to instance endpoints that the monitor has reached itself, so a network that hides them changes nothing.
 //

@@ -21,7 +21,9 @@ type member struct {
 	pattern   string          // of the instance endpoints, "" if it is not known
 
 	routes atomic.Pointer[routes]
-	next   atomic.Uint64 // counts connections to readers
+	// substitutes are the routes of a Blue/Green switchover, by host. They take precedence.
+	substitutes atomic.Pointer[map[string][]pgfx.Address]
+	next        atomic.Uint64 // counts connections to readers
 }
 
 func newMember(db *pgfx.DB, config Config) *member {
@@ -43,10 +45,25 @@ func newMember(db *pgfx.DB, config Config) *member {
 }
 
 // read reads the topology over a connection.
-func (m *member) read(ctx context.Context, db querier, kind pgfx.TopologyKind) (view, error) {
+func (m *member) read(ctx context.Context, db querier, kind pgfx.TopologyKind, blueGreen bool) (view, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.config.Timeout)
 	defer cancel()
-	return readView(ctx, db, kind, m.patternOf(kind))
+	v, err := readView(ctx, db, kind, m.addresses[0], m.patternOf(kind))
+	if err == nil && blueGreen {
+		v.blueGreen, err = readBlueGreen(ctx, db, kind)
+	}
+	return v, err
+}
+
+// hosts returns the hosts that a Blue/Green switchover moves.
+func (m *member) hosts() []string {
+	var list []string
+	for _, address := range m.addresses {
+		if to := m.roles[address.Host]; to != roleNone && to != roleProxy {
+			list = append(list, address.Host)
+		}
+	}
+	return list
 }
 
 // patternOf returns the instance pattern by Region. In a global database, only the Region of the DB's own address has the pattern
@@ -72,6 +89,9 @@ func (m *member) usesReaders() bool {
 
 // route is the pgfx.RouteFunc of the DB.
 func (m *member) route(host string, _ uint16) []pgfx.Address {
+	if substitutes := m.substitutes.Load(); substitutes != nil {
+		return (*substitutes)[host]
+	}
 	if current := m.routes.Load(); current != nil {
 		return current.route(m.roles[host])
 	}

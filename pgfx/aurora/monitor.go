@@ -33,11 +33,11 @@ type monitor struct {
 	kind    pgfx.TopologyKind
 
 	answers chan answer
-	pollers map[string]*poller // by instance
+	pollers map[target]*poller
 	running sync.WaitGroup
 
 	lastPoke   time.Time
-	unanswered map[string]time.Time // when the instance was poked
+	unanswered map[target]time.Time // when the poller was poked
 	alertUntil time.Time
 	lostAt     time.Time // when the writer was lost; zero while there is one
 	warned     map[string]bool
@@ -46,7 +46,7 @@ type monitor struct {
 func newMonitor(c *cluster, m *member) *monitor {
 	return &monitor{
 		cluster: c, member: m, logger: m.logger, config: m.config, kind: c.kind,
-		answers: make(chan answer), pollers: make(map[string]*poller), unanswered: make(map[string]time.Time), warned: make(map[string]bool),
+		answers: make(chan answer), pollers: make(map[target]*poller), unanswered: make(map[target]time.Time), warned: make(map[string]bool),
 	}
 }
 
@@ -103,32 +103,39 @@ func (m *monitor) poll(ctx context.Context, now time.Time) time.Time {
 	return m.lastPoke.Add(interval)
 }
 
-// plan returns the instances to ask, with their addresses, and the interval.
-func (m *monitor) plan(now time.Time) (polled map[string]pgfx.Address, interval time.Duration) {
+// plan returns the targets to poll, with their addresses, and the interval.
+func (m *monitor) plan(now time.Time) (polled map[target]pgfx.Address, interval time.Duration) {
 	m.cluster.mu.Lock()
 	defer m.cluster.mu.Unlock()
+	polled = make(map[target]pgfx.Address)
+	if m.planSwitchover(polled, now) {
+		return polled, createdInterval
+	}
 	s := m.cluster.state
 	alert := now.Before(m.alertUntil)
 	source := s.source()
-	poked := m.unanswered[source]
+	poked := m.unanswered[targetOf(source)]
 	trouble := !s.settled || alert && !poked.IsZero() && now.Sub(poked) > silence
 	m.noteTrouble(trouble, now)
 	all := trouble || m.cluster.usesReadersLocked()
-	polled = make(map[string]pgfx.Address)
 	for _, instance := range s.topology.Instances {
 		if instance.Host != "" && (all || instance.ID == source) {
-			polled[instance.ID] = addressOf(instance)
+			polled[targetOf(instance.ID)] = addressOf(instance)
 		}
 	}
 	if trouble || source == "" { // the DB's own address may lead to an instance that is new
-		polled[""] = m.member.addresses[0]
+		polled[targetOf("")] = m.member.addresses[0]
 	}
-	return polled, m.interval(trouble, alert, now)
+	interval = m.interval(trouble, alert, now)
+	if bg := m.cluster.bg; bg != nil {
+		interval = min(interval, bg.interval(m.config))
+	}
+	return polled, interval
 }
 
 func (m *monitor) interval(trouble, alert bool, now time.Time) time.Duration {
 	switch {
-	case trouble && now.Sub(m.lostAt) > troubleFor:
+	case trouble && (now.Sub(m.lostAt) > troubleFor || m.kind == pgfx.TopologyInstance): // no other instance could take over
 		return m.config.TroubleInterval * slowFactor
 	case trouble || alert:
 		return m.config.TroubleInterval
@@ -145,39 +152,47 @@ func (m *monitor) noteTrouble(trouble bool, now time.Time) {
 		m.lostAt = now
 		m.cluster.state.topology.Err = "the writer does not confirm that it writes"
 		m.logger.Warn("writer not confirmed; polling all instances", zap.String("writer", writer))
-		m.cluster.publishLocked()
+		m.cluster.publishLocked(now)
 	case !trouble && !m.lostAt.IsZero():
 		m.logger.Info("writer confirmed", zap.String("writer", writer), zap.Duration("took", now.Sub(m.lostAt)))
 		m.lostAt = time.Time{}
 	}
 }
 
-// start starts the poller of an instance.
-func (m *monitor) start(ctx context.Context, id string, address pgfx.Address) {
+// start starts a poller.
+func (m *monitor) start(ctx context.Context, to target, address pgfx.Address) {
 	ctx, stop := context.WithCancel(ctx)
-	a := &poller{
-		polled: id, address: address, answers: m.answers, stop: stop,
-		read: func(ctx context.Context, db querier) (view, error) { return m.member.read(ctx, db, m.kind) },
-		connect: func(ctx context.Context, to pgfx.Address) (*pgx.Conn, error) {
+	p := &poller{
+		target: to, answers: m.answers, stop: stop,
+		read: func(ctx context.Context, db querier) (view, error) {
+			return m.member.read(ctx, db, m.kind, m.cluster.blueGreen)
+		},
+		connect: func(ctx context.Context) (*pgx.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, m.config.Timeout)
 			defer cancel()
-			return m.member.db.Internals().ConnectTo(ctx, "topology", to)
+			if to.kind == targetRouted {
+				return m.member.db.Connect(ctx, "topology")
+			}
+			return m.member.db.Internals().ConnectTo(ctx, "topology", address)
 		},
 	}
-	m.pollers[id] = a
-	m.running.Go(func() { a.run(ctx) })
+	m.pollers[to] = p
+	m.running.Go(func() { p.run(ctx) })
 }
 
 // process applies an answer, publishes what it changes and logs that.
 func (m *monitor) process(a answer, now time.Time) {
-	delete(m.unanswered, a.polled)
+	delete(m.unanswered, a.target)
 	m.cluster.mu.Lock()
 	defer m.cluster.mu.Unlock()
+	if m.processSwitchover(a, now) {
+		return
+	}
 	s := m.cluster.state
 	before, members := s.writerID(), idsOf(s.topology)
 	c := s.apply(a, now)
 	if a.err == nil || c.members {
-		m.cluster.publishLocked()
+		m.cluster.publishLocked(now)
 	}
 	switch {
 	case c.writer:
@@ -185,9 +200,6 @@ func (m *monitor) process(a answer, now time.Time) {
 		m.logger.Warn("writer changed", zap.String("from", before), zap.String("to", s.writerID()), zap.Int("changes", s.topology.Changes))
 	case c.members && !slices.Equal(members, idsOf(s.topology)):
 		m.logger.Info("instances changed", zap.String("writer", s.writerID()), zap.Strings("instances", idsOf(s.topology)))
-	}
-	if a.err != nil && a.polled != "" {
-		m.logger.Debug("instance does not answer", zap.String("instance", a.polled), zap.Error(a.err))
 	}
 	switch {
 	case c.wrong:

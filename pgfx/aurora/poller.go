@@ -6,23 +6,53 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
 // poller reads the view of one instance, each time it is poked, on a connection that it keeps. It reports the loss of the
 // connection at once.
 type poller struct {
-	polled  string       // the instance; "" for the DB's own address
-	address pgfx.Address // its endpoint
+	target  target
 	read    func(ctx context.Context, db querier) (view, error)
-	connect func(ctx context.Context, to pgfx.Address) (*pgx.Conn, error)
+	connect func(ctx context.Context) (*pgx.Conn, error)
 	answers chan<- answer
 	stop    context.CancelFunc
 
 	mu      sync.Mutex
 	poked   bool
 	endWait context.CancelFunc
+}
+
+// targetKind is what a poller connects to.
+type targetKind int
+
+const (
+	targetOwn      targetKind = iota // the DB's own address, as DNS resolves it
+	targetInstance                   // an instance endpoint
+	targetGreen                      // an endpoint of the green side
+	targetDNS                        // a host of a DB, to see where DNS leads
+	targetRouted                     // where the DB's connections go during a switchover
+)
+
+// target identifies a poller: name is an instance for targetInstance, and a host for targetGreen and targetDNS.
+type target struct {
+	kind targetKind
+	name string
+}
+
+// instance returns the instance whose view the target has, "" if that is not fixed.
+func (t target) instance() string {
+	if t.kind == targetInstance {
+		return t.name
+	}
+	return ""
+}
+
+// targetOf returns the target of an instance, or of the DB's own address if id is "".
+func targetOf(id string) target {
+	if id == "" {
+		return target{kind: targetOwn}
+	}
+	return target{targetInstance, id}
 }
 
 // poke makes the poller read the view now, or as soon as it has the answer that it waits for.
@@ -41,7 +71,15 @@ func (a *poller) run(ctx context.Context) {
 	defer func() { a.close(ctx, conn) }()
 	for ctx.Err() == nil {
 		v, err := a.poll(ctx, &conn)
-		a.send(ctx, answer{polled: a.polled, view: v, err: err})
+		result := answer{target: a.target, polled: a.target.instance(), view: v, err: err}
+		if conn != nil {
+			result.address = conn.PgConn().Conn().RemoteAddr().String()
+		}
+		if conn != nil && a.target.kind == targetDNS { // the next poll has to resolve the name again
+			a.close(ctx, conn)
+			conn = nil
+		}
+		a.send(ctx, result)
 		a.wait(ctx, &conn)
 	}
 }
@@ -49,7 +87,7 @@ func (a *poller) run(ctx context.Context) {
 // poll reads the view. An error closes the connection.
 func (a *poller) poll(ctx context.Context, conn **pgx.Conn) (view, error) {
 	if *conn == nil {
-		opened, err := a.connect(ctx, a.address)
+		opened, err := a.connect(ctx)
 		if err != nil {
 			return view{}, err
 		}
@@ -80,7 +118,7 @@ func (a *poller) wait(ctx context.Context, conn **pgx.Conn) {
 		}
 		a.close(ctx, *conn)
 		*conn = nil
-		a.send(ctx, answer{polled: a.polled, err: errors.Join(errLost, err)})
+		a.send(ctx, answer{target: a.target, polled: a.target.instance(), err: errors.Join(errLost, err)})
 	}
 	<-waitCtx.Done()
 	a.mu.Lock()

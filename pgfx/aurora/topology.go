@@ -49,7 +49,7 @@ func follow(ctx context.Context, db *pgfx.DB, config Config) {
 	found, err := detect(ctx, db.Pool())
 	var first view
 	if err == nil && found.kind != pgfx.TopologyPlain {
-		first, err = m.read(ctx, db.Pool(), found.kind)
+		first, err = m.read(ctx, db.Pool(), found.kind, found.blueGreen)
 	}
 	switch {
 	case err != nil:

@@ -16,13 +16,17 @@ type view struct {
 	// writes reports whether the instance is the writer in its own view, and not in recovery.
 	writes    bool
 	instances []pgfx.Instance
+	blueGreen []blueGreenRow
 }
 
 // answer is the result of asking one instance.
 type answer struct {
+	target target
 	polled string // the instance whose endpoint was dialed; "" for the DB's own address
 	view   view
 	err    error
+	// address is the remote address of the connection.
+	address string
 }
 
 // heardFor is how long the claim of an instance counts after its last answer.
@@ -99,10 +103,16 @@ func (s *state) apply(a answer, now time.Time) change {
 		s.settled = s.settled && v.self != s.writerID()
 	}
 	believed := s.believed(now)
-	if v.writes && believed == v.self || believed == "" && len(s.topology.Instances) == 0 { // a reader's view is better than none
+	if v.writes && believed == v.self || believed == "" && s.acceptsReaders() {
 		return s.accept(v, c, now)
 	}
 	return c
+}
+
+// acceptsReaders reports whether the view of an instance counts that does not write. It does if there is no better one, or if the
+// server is a single instance.
+func (s *state) acceptsReaders() bool {
+	return len(s.topology.Instances) == 0 || s.topology.Kind == pgfx.TopologyInstance
 }
 
 // fail takes into account that an instance did not answer.
@@ -169,7 +179,7 @@ func (s *state) accept(v view, c change, now time.Time) change {
 		return cmp.Compare(a.ID, b.ID)
 	})
 	s.topology.Instances, s.topology.Source, s.topology.At, s.topology.Err = instances, v.self, now, ""
-	s.settled = v.writes
+	s.settled = v.writes || s.topology.Kind == pgfx.TopologyInstance
 	old, had := before.Writer()
 	if next, ok := s.topology.Writer(); ok && next.ID != old.ID {
 		s.topology.WriterSince = now
