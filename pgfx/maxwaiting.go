@@ -21,10 +21,9 @@ func (l *waitLimit) begin(db *DB) error {
 	if waiting <= l.most {
 		return nil
 	}
-	// A caller whose connection is being opened does not wait for another one.
+	// Each connection that is idle, being opened or not open yet serves one of the callers.
 	stat := db.pool.Stat()
-	opening := stat.ConstructingConns()
-	if stat.AcquiredConns()+opening < stat.MaxConns() || waiting-int64(opening) <= l.most {
+	if waiting-int64(stat.MaxConns()-stat.AcquiredConns()) <= l.most {
 		return nil
 	}
 	l.waiting.Add(-1)

@@ -35,39 +35,31 @@ func openOverloaded(tb testing.TB, url string, maxWaiting int) *pgxpool.Pool {
 	})).Pool()
 }
 
-// TestOverload_ServesCallersInTheirOrder runs 64 callers for each connection. While a call lasts, the pool may serve the callers that
-// came before. It must not serve others again and again.
 func TestOverload_ServesCallersInTheirOrder(t *testing.T) {
 	t.Parallel()
-	const (
-		callers = overload * overloadConns
-		rounds  = 5
-	)
-	pool := openOverloaded(t, fxtest.URL(t), 0)
+	db := fxtest.DB(t, fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: 1}}))
+	held, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
 	var (
-		served  atomic.Int64
-		mu      sync.Mutex
-		longest int64
 		working sync.WaitGroup
+		order   []int // guarded by the connection
 	)
-	for range callers {
+	for i := range overload {
 		working.Go(func() {
-			for range rounds {
-				before := served.Load()
-				_, err := pool.Exec(t.Context(), "select 1")
-				others := served.Add(1) - 1 - before
-				if err != nil {
-					t.Error(err)
-				}
-				mu.Lock()
-				longest = max(longest, others)
-				mu.Unlock()
+			conn, err := db.Pool().Acquire(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
 			}
+			order = append(order, i)
+			conn.Release()
 		})
+		require.Eventually(t, func() bool { return db.Stats().Pool.Waiting == i+1 }, serverLimit, time.Millisecond)
 	}
+	held.Release()
 	working.Wait()
-	assert.EqualValues(t, callers*rounds, served.Load())
-	assert.LessOrEqual(t, longest, int64(2*callers), "calls served while one waited")
+	assert.Len(t, order, overload)
+	assert.IsIncreasing(t, order)
 }
 
 func TestOverload_HonoursDeadlines(t *testing.T) {
@@ -111,6 +103,42 @@ func TestOverload_ShedsWithTypedErrors(t *testing.T) {
 	for range most {
 		require.NoError(t, <-results)
 	}
+}
+
+// TestOverload_ShedsWhileConnectionsChangeHands runs many callers. At no time may more of them wait than MaxWaiting, and those that
+// the connections serve.
+func TestOverload_ShedsWhileConnectionsChangeHands(t *testing.T) {
+	t.Parallel()
+	const most = 2 * overloadConns
+	db := fxtest.DB(t, fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: overloadConns, MaxWaiting: most}}))
+	var (
+		shed    atomic.Int64
+		mu      sync.Mutex
+		longest int
+		working sync.WaitGroup
+	)
+	for range overload * overloadConns {
+		working.Go(func() {
+			for calls := 0; calls < 3; {
+				_, err := db.Pool().Exec(t.Context(), "select 1")
+				mu.Lock()
+				longest = max(longest, db.Stats().Pool.Waiting)
+				mu.Unlock()
+				if errors.Is(err, pgfx.ErrOverload) {
+					shed.Add(1)
+					time.Sleep(time.Millisecond)
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				calls++
+			}
+		})
+	}
+	working.Wait()
+	assert.Positive(t, shed.Load())
+	assert.LessOrEqual(t, longest, most+2*overloadConns, "acquires in progress")
 }
 
 // holdAll acquires all connections of a pool.
