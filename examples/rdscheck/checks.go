@@ -14,19 +14,27 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
-// checkAll returns the rows of all checks.
-func checkAll(ctx context.Context, db *pgfx.DB) ([]row, error) {
+// checkAll returns the rows of all checks. A check that the server refuses has a row with the error.
+func checkAll(ctx context.Context, db *pgfx.DB) []row {
 	rows := []row{{"target", db.Target(), ""}}
-	for _, check := range []func(context.Context, *pgfx.DB) ([]row, error){
-		checkConnection, checkServer, checkLatency, checkTopology, checkSlots, checkParameters,
+	for _, check := range []struct {
+		name string
+		run  func(context.Context, *pgfx.DB) ([]row, error)
+	}{
+		{"encryption", checkConnection},
+		{"server", checkServer},
+		{"latency", checkLatency},
+		{"topology", checkTopology},
+		{"connection slots", checkSlots},
+		{"parameters", checkParameters},
 	} {
-		more, err := check(ctx, db)
+		more, err := check.run(ctx, db)
 		if err != nil {
-			return nil, err
+			more = append(more, row{check.name, "failed", err.Error()})
 		}
 		rows = append(rows, more...)
 	}
-	return rows, nil
+	return rows
 }
 
 // checkConnection reports how a connection is encrypted.

@@ -72,11 +72,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := db.Start(ctx); err != nil {
 		return err
 	}
-	rows, err := checkAll(ctx, db.DB)
-	if err != nil {
-		return err
-	}
-	if err := printTable(out, rows); err != nil || !*watching {
+	if err := printTable(out, checkAll(ctx, db.DB)); err != nil || !*watching {
 		return err
 	}
 	return watch(ctx, db, out, 50*time.Millisecond) //nolint:mnd // documented in the flag

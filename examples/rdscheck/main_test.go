@@ -37,6 +37,18 @@ func TestRun_PrintsTable(t *testing.T) {
 	out.Reset()
 	require.NoError(t, run(t.Context(), []string{server.URL()}, &out))
 	assert.Regexp(t, "encryption +none +set TLS.Mode to verify-full", out.String())
+	assert.NotContains(t, out.String(), "failed")
+	admin := fxtest.DB(t, fxtest.At(server.URL()))
+	_, err := admin.Pool().Exec(t.Context(), "create role limited login password 'limited'; revoke select on pg_settings from public")
+	require.NoError(t, err)
+	limited, err := url.Parse(server.URL())
+	require.NoError(t, err)
+	limited.User = url.UserPassword("limited", "limited")
+	out.Reset()
+	require.NoError(t, run(t.Context(), []string{limited.String()}, &out))
+	assert.Regexp(t, "parameters +failed +read parameter rds.force_ssl: .*permission denied", out.String())
+	assert.Contains(t, out.String(), "connection slots", "the other checks go on")
+
 	password, err := url.Parse(server.URL())
 	require.NoError(t, err)
 	if secret, ok := password.User.Password(); ok {
