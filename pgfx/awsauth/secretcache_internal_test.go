@@ -147,6 +147,10 @@ func TestSecretCache_ServerAcceptsAgain(t *testing.T) {
 			_, err := c.get(t.Context())
 			require.NoError(t, err)
 		}
+		one := login{"app", "one"}
+		require.NoError(t, c.beginLogin(one))
+		require.ErrorIs(t, c.beginLogin(one), errRefused, "one of several connections that have the value")
+		time.Sleep(refreshInterval)
 		_, err := connect(t, c, "one")
 		require.NoError(t, err)
 		loggedIn, err := connect(t, c, "one")
