@@ -292,6 +292,7 @@ func txnErrors(t *testing.T, tx *txn.Manager, proxy *faults.Proxy) map[string]er
 		"txn.ErrInTransaction":     is(t, never, txn.ErrInTransaction),
 		"txn.ErrConcurrentUse":     txn.ErrConcurrentUse,
 		"txn.ErrManagedTx":         txn.ErrManagedTx,
+		"txn.ErrNotLeader":         txn.ErrNotLeader,
 		"txn.ErrPoolInTransaction": txn.ErrPoolInTransaction,
 		"txn.ErrOuterContext":      txn.ErrOuterContext,
 		"txn.ErrStreaming":         txn.ErrStreaming,

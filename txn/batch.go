@@ -48,7 +48,7 @@ func (m *Manager) DoBatch(ctx context.Context, queue func(*pgx.Batch), read func
 	if current != nil {
 		return current.t.sendAndRead(ctx, queue, read)
 	}
-	if d := &m.defaults; d.mode != (pgx.TxOptions{}) || d.timeout > 0 || d.retry != nil {
+	if d := &m.defaults; d.mode != (pgx.TxOptions{}) || d.timeout > 0 || d.retry != nil || d.leader != nil {
 		return m.Do(ctx, func(ctx context.Context) error {
 			s, err := m.current(ctx)
 			if err != nil {

@@ -23,3 +23,6 @@ func (m *Manager) MoveWitness() {
 
 // RollbackNames exports rollbackNames.
 var RollbackNames = rollbackNames
+
+// LeaderLossTime is the time within which a leader notices that it has lost its connection.
+const LeaderLossTime = leaderCheck + leaderCheckTimeout

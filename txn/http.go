@@ -106,6 +106,8 @@ func (m *Manager) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 	err = m.Do(r.Context(), func(ctx context.Context) error {
 		next.ServeHTTP(response, r.WithContext(ctx))
 		switch {
+		case response.failure != nil:
+			return response.failure
 		case response.streamed:
 			return ErrStreaming
 		case response.status >= http.StatusBadRequest:
@@ -211,7 +213,8 @@ type bufferedResponse struct {
 	status   int
 	body     bytes.Buffer
 	maxBody  int
-	streamed bool // the handler tried to stream the response or exceeded maxBody
+	streamed bool  // the handler tried to stream the response or exceeded maxBody
+	failure  error // of a middleware inside the transaction
 }
 
 // Header returns the header to be sent. Changes after WriteHeader have no effect, except for trailers.

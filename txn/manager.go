@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,7 +50,8 @@ type Manager struct {
 	retryPolicy  pgfx.RetryPolicy // of the database
 	sessionLocks sessionLocks
 	sql          sqlDB
-	commitErrors sync.Map // of key to CommitErrorTranslator
+	keysSweptAt  atomic.Int64 // when expired idempotency keys were last deleted, in Unix nanoseconds
+	commitErrors sync.Map     // of key to CommitErrorTranslator
 }
 
 // NewManager returns a manager of db. It opens no connection before the first transaction. Close the manager with

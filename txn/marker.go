@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,13 +15,9 @@ import (
 )
 
 const (
-	markerTable   = "rdsfx_txn_markers"
-	sweepInterval = time.Hour
-	// createMarkerTable is one message and so one transaction. It takes a lock because two concurrent CREATE TABLE IF NOT
-	// EXISTS can fail.
-	createMarkerTable = `set local synchronous_commit = on;
-		select pg_advisory_xact_lock(hashtext('` + markerTable + `'));
-		create table if not exists ` + markerTable + ` (
+	markerTable       = "rdsfx_txn_markers"
+	sweepInterval     = time.Hour
+	createMarkerTable = `create table if not exists ` + markerTable + ` (
 			id uuid primary key,
 			written timestamptz not null default now(),
 			aborted boolean not null default false
@@ -53,22 +50,38 @@ func newMarker() (id [16]byte, err error) {
 // ensureMarkerTable creates the table if it doesn't exist, and has old markers deleted from time to time.
 func (r *resolver) ensureMarkerTable(ctx context.Context, conn *pgx.Conn) error {
 	if !r.markerTableExists.Load() {
-		var exists bool
-		if err := conn.QueryRow(ctx, "select to_regclass($1) is not null", markerTable).Scan(&exists); err != nil {
-			return fmt.Errorf("check for table %s: %w", markerTable, err)
-		}
-		if !exists {
-			if _, err := conn.Exec(ctx, createMarkerTable); err != nil {
-				return fmt.Errorf("create table %s: %w", markerTable, err)
-			}
+		if err := ensureTable(ctx, conn, markerTable, createMarkerTable); err != nil {
+			return err
 		}
 		r.markerTableExists.Store(true)
 	}
-	now, last := time.Now(), r.sweptAt.Load()
-	if now.Sub(time.Unix(0, last)) > sweepInterval && r.sweptAt.CompareAndSwap(last, now.UnixNano()) {
+	if isDue(&r.sweptAt) {
 		r.inBackground(r.sweep)
 	}
 	return nil
+}
+
+// ensureTable creates a table with the script if it doesn't exist. The script is sent in one message and so is one transaction. It
+// holds a lock because two concurrent CREATE TABLE IF NOT EXISTS can fail.
+func ensureTable(ctx context.Context, conn *pgx.Conn, table, script string) error {
+	var exists bool
+	if err := conn.QueryRow(ctx, "select to_regclass($1) is not null", table).Scan(&exists); err != nil {
+		return fmt.Errorf("check for table %s: %w", table, err)
+	}
+	if exists {
+		return nil
+	}
+	_, err := conn.Exec(ctx, "set local synchronous_commit = on; select pg_advisory_xact_lock(hashtext('"+table+"')); "+script)
+	if err != nil {
+		return fmt.Errorf("create table %s: %w", table, err)
+	}
+	return nil
+}
+
+// isDue reports whether a sweep is due, once in each sweepInterval.
+func isDue(last *atomic.Int64) bool {
+	now, before := time.Now(), last.Load()
+	return now.Sub(time.Unix(0, before)) > sweepInterval && last.CompareAndSwap(before, now.UnixNano())
 }
 
 // checkMarkerTable has the table created again if err reports that it was dropped.

@@ -28,6 +28,7 @@ type settings struct {
 	lockTimeout      time.Duration
 	idleTimeout      time.Duration
 	values           *settingValue // of Set
+	leader           *Leader       // of Fenced
 
 	withinDeadline bool
 	propagation    propagation
@@ -152,6 +153,9 @@ func (s *settings) mismatch(wanted *settings) error {
 		running := formatTimeout(s.statementTimeout)
 		return &OptionMismatchError{Option: "statement timeout", Running: running, Wanted: "the context's deadline"}
 	}
+	if wanted.leader != nil && wanted.leader != s.leader {
+		return &OptionMismatchError{Option: "leader", Running: "none or another", Wanted: strconv.Quote(wanted.leader.name)}
+	}
 	if wanted.values != nil {
 		return s.values.mismatch(wanted.values)
 	}
@@ -176,12 +180,16 @@ const setTimeouts = `select
 
 // setsTimeouts reports whether the transaction sets timeouts of the server.
 func (s *settings) setsTimeouts() bool {
-	return s.statementTimeout != 0 || s.lockTimeout != 0 || s.idleTimeout != 0 || s.withinDeadline
+	return s.statementTimeout != 0 || s.lockTimeout != 0 || s.idleTimeout != 0 || s.withinDeadline || s.leader != nil
 }
 
 // queueTimeouts adds the statement that sets the server's timeouts to a batch.
 func (s *settings) queueTimeouts(ctx context.Context, batch *pgx.Batch) {
-	batch.Queue(setTimeouts, milliseconds(s.effectiveStatementTimeout(ctx)), milliseconds(s.lockTimeout), milliseconds(s.idleTimeout))
+	idle := s.idleTimeout
+	if idle == 0 && s.leader != nil {
+		idle = leaderLease
+	}
+	batch.Queue(setTimeouts, milliseconds(s.effectiveStatementTimeout(ctx)), milliseconds(s.lockTimeout), milliseconds(idle))
 }
 
 // milliseconds returns a timeout as the server expects it, nil if it isn't set.

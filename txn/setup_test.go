@@ -1,8 +1,10 @@
 package txn_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"testing"
@@ -24,7 +26,41 @@ const waitTimeout = 20 * time.Second
 
 var errTest = errors.New("the closure's own error")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(leaderEnv); url != "" {
+		fmt.Fprintln(os.Stderr, staleLeader(url))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// leaderEnv makes the test binary a leader, of the database at this URL.
+const leaderEnv = "RDSFX_TEST_LEADER"
+
+// staleLeader leads until it reads a line, and then writes as a leader that has noticed nothing.
+func staleLeader(url string) error {
+	ctx := context.Background()
+	db, err := pgfx.Open(pgfx.Config{URL: url})
+	if err != nil {
+		return err
+	}
+	if err := db.Start(ctx); err != nil {
+		return err
+	}
+	m, err := txn.NewManager(db)
+	if err != nil {
+		return err
+	}
+	return m.Lead(ctx, "job", func(ctx context.Context, leader *txn.Leader) error {
+		_, _ = fmt.Fprintln(os.Stdout, "leading")
+		if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+			return err
+		}
+		fmt.Fprintln(os.Stderr, "the write:", fenced(context.WithoutCancel(ctx), m, leader, "stale"))
+		os.Exit(1) // Lead would take part in the next election
+		return nil
+	})
+}
 
 // newDB returns a started database for this test only, with a table entries.
 func newDB(tb testing.TB, opts ...func(*pgfx.Config)) *pgfx.DB {

@@ -87,6 +87,9 @@ func (t *transaction) sendBegin(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if s.leader != nil {
+		s.leader.queueCheck(s.mode, batch)
+	}
 	if s.values != nil { // last, because the statements before need the rights of the login user
 		s.values.queue(batch)
 	}
