@@ -3,6 +3,7 @@
 //	go run ./examples/quickstart
 //	go run ./examples/gettingstarted
 //	go run ./examples/validation
+//	go run ./examples/metrics
 //	go run ./examples/jobservice
 //	go run ./examples/rdscheck URL
 package examples
