@@ -54,7 +54,7 @@ func (m *Monitor) credentialsChanged(now time.Time) bool {
 	refused, since := m.refused, m.status.Since
 	due := refused.known && !now.Before(refused.nextCheck)
 	if due {
-		m.refused.nextCheck = now.Add(min(max(now.Sub(since)/outageShare, minDelay), maxSlowDelay))
+		m.refused.nextCheck = now.Add(min(max(now.Sub(since)/outageShare, checkInterval), maxSlowDelay))
 	}
 	m.mu.Unlock()
 	if !due {

@@ -55,6 +55,8 @@ type Monitor struct {
 	schedule schedule
 	signals  signal // received since the last probe began
 	refused  refusedLogin
+
+	orphanBackoff orphanBackoff
 	// suspectsBefore is the time of the last reset because the pool's connections are probably broken. Connections that were
 	// opened before may be, too, as long as they are in use.
 	suspectsBefore time.Time

@@ -2,13 +2,16 @@ package health_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -101,6 +104,66 @@ func TestMonitor_ServerKilledUnderLoad(t *testing.T) {
 	assert.LessOrEqual(t, db.Stats().Pool.Open, 4)
 	assert.Zero(t, db.Stats().Pool.InUse)
 	require.Eventually(t, func() bool { return monitorConns(t, db) == 1 }, waitLimit, time.Millisecond, "the monitor has one connection")
+}
+
+// A plain pool dials for each call, and for each connection that broke, because pgx sends a cancel request.
+func TestMonitor_OutageCostsThePoolFewDials(t *testing.T) {
+	t.Parallel()
+	const conns, callers, pause = 20, 40, 200 * time.Millisecond
+	own := faults.NewServer(t)
+	var dials atomic.Int64 // without those of the monitor
+	db, err := pgfx.Open(pgfx.Config{
+		URL: own.URL(), Pool: pgfx.PoolConfig{MaxConns: conns, MinConns: conns}, Health: pgfx.HealthConfig{Interval: noInterval},
+	}, pgfx.WithBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
+		dial := cc.DialFunc
+		cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if !strings.HasSuffix(cc.RuntimeParams["application_name"], "/health") {
+				dials.Add(1)
+			}
+			return dial(ctx, network, address)
+		}
+		return nil
+	}))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close(context.Background())) })
+	require.NoError(t, db.Start(t.Context()))
+	_, transitions := startMonitor(t, db)
+
+	var load sync.WaitGroup
+	var succeeded, failed atomic.Int64
+	stop := make(chan struct{})
+	for range callers {
+		load.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := db.Pool().Exec(context.Background(), "select pg_sleep(0.001)"); err != nil {
+					failed.Add(1)
+				} else {
+					succeeded.Add(1)
+				}
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return succeeded.Load() > 10*conns }, waitLimit, time.Millisecond)
+	before, began := dials.Load(), time.Now()
+	own.Kill()
+	awaitState(t, transitions, health.Down)
+	assert.LessOrEqual(t, dials.Load()-before, 2+int64(time.Since(began)/pause), "one attempt after another, until the gate closes")
+
+	before = dials.Load()
+	refused := failed.Load()
+	require.Eventually(t, func() bool { return failed.Load() > refused+1000 }, waitLimit, time.Millisecond)
+	assert.LessOrEqual(t, dials.Load(), before+1, "an attempt may have begun before the gate was closed")
+	own.Restart()
+	awaitState(t, transitions, health.Up)
+	good := succeeded.Load()
+	require.Eventually(t, func() bool { return succeeded.Load() > good+10*conns }, waitLimit, time.Millisecond)
+	close(stop)
+	load.Wait()
 }
 
 func TestMonitor_FrozenServerIsDown(t *testing.T) {

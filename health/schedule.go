@@ -119,7 +119,7 @@ func (b *backoff) next(now time.Time, d decision, soon bool, random float64) tim
 		wait, spread = confirmationDelay, 0
 	case d.mayEndAtAnyMoment():
 		wait = min(max(now.Sub(b.since)/outageShare, minDelay), maxDelay)
-		spread = wait / 5 // at most 10 probes a second, each with two dials if one without TLS follows one with TLS
+		spread = wait / 10 // at most 9 probes a second, each with two dials if one without TLS follows one with TLS
 	case d.probeSoon || soon:
 		wait = min(minDelay<<min(b.attempts, 10), maxSlowDelay)
 		b.attempts++

@@ -46,7 +46,7 @@ func TestBackoff_OutageIsProbedOften(t *testing.T) {
 		time.Second: minDelay, 12 * time.Second: minDelay, 25 * time.Second: 2 * minDelay, 80 * time.Second: maxDelay, time.Hour: maxDelay,
 	} {
 		assert.Equal(t, wait, p.next(began.Add(after), down, false, 0), after)
-		assert.Equal(t, wait*4/5, p.next(began.Add(after), down, false, 1), after)
+		assert.Equal(t, wait*9/10, p.next(began.Add(after), down, false, 1), after)
 	}
 	down.recovering = true
 	assert.Equal(t, confirmationDelay, p.next(began.Add(time.Hour), down, false, 0.7))
@@ -60,7 +60,7 @@ func TestBackoff_OutageIsProbedOften(t *testing.T) {
 	assert.True(t, decision{to: ReadOnly, demoted: true}.mayEndAtAnyMoment(), "a new writer may be promoted at any moment")
 	assert.False(t, decision{to: Degraded, cause: pgfx.CauseServerFull, reasons: []Reason{ReasonServerFull}}.mayEndAtAnyMoment())
 
-	assert.GreaterOrEqual(t, minDelay*4/5, time.Second/10, "at most 10 probes a second")
+	assert.Greater(t, 9*(minDelay*9/10), time.Second, "at most 9 probes within any second")
 	short := backoff{interval: time.Millisecond}
 	assert.Equal(t, time.Millisecond, short.next(began, fell, false, 0))
 	assert.Equal(t, time.Millisecond, short.next(began, fell, false, 0))

@@ -3,10 +3,8 @@ package pgfx
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,54 +32,39 @@ const (
 //   - If the server is working, the canceler sends a cancel request. A statement that ends in time leaves the connection usable.
 //     Otherwise the read ends with the ctx's error, and pgx closes the connection in the background.
 type canceler struct {
-	db   *DB
-	conn *pgconn.PgConn
-	wire *wire
-	skip *atomic.Bool // makes the next dial of pgx fail
+	db     *DB
+	conn   *pgconn.PgConn
+	socket *socket // nil if it is unknown
 
 	grace time.Duration // of the running cancel request
 	sent  chan struct{} // closed when the server has processed the request, or the request has failed; nil if there is none
 }
 
-// addCanceler gives a connection that is about to be opened its canceler.
+// addCanceler gives the connections that are opened with cc their cancelers.
 func (db *DB) addCanceler(cc *pgx.ConnConfig) {
-	dial, build := cc.DialFunc, cc.BuildFrontend
-	var skip atomic.Bool
-	var newest atomic.Pointer[wire] // pgx may try several addresses, one after the other
-	cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if ctx.Value(ownRequest{}) == nil && skip.CompareAndSwap(true, false) {
-			return nil, errRequestSent
-		}
-		return dial(ctx, network, address)
-	}
+	addSocket(cc)
+	build := cc.BuildFrontend
 	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		observed := &wire{r: r, w: w}
-		observed.frontend = build(observed, observed)
-		newest.Store(observed)
-		return observed.frontend
+		if s := socketOf(w); s != nil {
+			s.wire = observed
+		}
+		return build(observed, observed)
 	}
 	cc.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		c := &canceler{db: db, conn: conn, skip: &skip, wire: &wire{}}
-		if observed := newest.Load(); observed.frontend == conn.Frontend() {
-			c.wire = observed
-		} else { // the application opens several connections at once with a copy of this configuration
-			c.wire.busy.Store(true)
-		}
-		return c
+		return &canceler{db: db, conn: conn, socket: socketOf(conn.Conn())}
 	}
 }
 
-// ownRequest is the context key of cancel requests that a canceler sends.
-type ownRequest struct{}
-
-// errRequestSent is the error of the cancel request with which pgx begins to close a connection. The canceler has sent one
-// already. A second one would wait for up to 15 s for a server that is frozen or unreachable.
-var errRequestSent = errors.New("pgfx: a cancel request has been sent already")
+// busy reports whether the server is working on a statement, or may be.
+func (c *canceler) busy() bool {
+	return c.socket == nil || c.socket.wire == nil || c.socket.wire.busy.Load()
+}
 
 // HandleCancel is called when the ctx of a call ends.
 func (c *canceler) HandleCancel(context.Context) {
 	socket := c.conn.Conn()
-	if !c.wire.busy.Load() {
+	if !c.busy() {
 		_ = socket.SetDeadline(time.Now()) // fails only on a broken socket, which ends the call anyway
 		return
 	}
@@ -89,10 +72,9 @@ func (c *canceler) HandleCancel(context.Context) {
 	_ = socket.SetDeadline(time.Now().Add(c.grace)) // as above
 	sent := make(chan struct{})
 	c.sent = sent
-	c.skip.Store(true)
 	go func() {
 		defer close(sent)
-		ctx, cancel := context.WithTimeout(context.WithValue(c.db.requestContext(), ownRequest{}, true), cancelTimeout)
+		ctx, cancel := context.WithTimeout(context.WithValue(c.db.requestContext(), ownRequest{}, c.socket), cancelTimeout)
 		defer cancel()
 		_ = c.conn.CancelRequest(ctx) // if it fails, the deadline ends the statement
 	}()
@@ -121,11 +103,14 @@ func (c *canceler) HandleUnwatchAfterCancel() {
 	if c.sent == nil {
 		return
 	}
-	if c.wire.busy.Load() { // pgx closes the connection, and waits up to 15 s for the server's end of it
+	if c.busy() { // pgx closes the connection, and waits up to 15 s for the server's end of it
 		c.db.closeLater(socket)
 	} else {
-		c.skip.Store(false)
-		if !c.requestProcessed() {
+		if c.requestProcessed() {
+			if c.socket != nil {
+				c.socket.noRequest.Store(false)
+			}
+		} else {
 			c.db.closeLater(socket)
 			_ = c.conn.Close(context.Background()) // the connection is given up: its error does not matter
 		}

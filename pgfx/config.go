@@ -144,7 +144,8 @@ type PoolConfig struct {
 	// MinConns is the number of connections opened at start and kept open while idle. Default: 0.
 	MinConns int `env:"MIN_CONNS" json:"min_conns,omitempty" koanf:"min_conns" mapstructure:"min_conns" yaml:"min_conns,omitempty"`
 	// MaxOverflow is the number of connections that may be opened beyond MaxConns. A connection that is released while MaxConns
-	// others are idle is closed. Default: 0.
+	// others are idle is closed. Connections that are released at the same moment may all stay open; the next releases close the
+	// surplus. Default: 0.
 	MaxOverflow int `env:"MAX_OVERFLOW" json:"max_overflow,omitempty" koanf:"max_overflow" mapstructure:"max_overflow" yaml:"max_overflow,omitempty"`
 	// AcquireTimeout is the longest wait for a connection, including the time to open one. The error is an
 	// [*AcquireTimeoutError]. Default: 30 s. Off leaves only the deadline of ctx.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -52,8 +53,10 @@ func (db *DB) connect(ctx context.Context, purpose string, route RouteFunc) (*pg
 		return nil, db.connectError(err)
 	}
 	shareTime(ctx, cc)
-	conn, err := pgx.ConnectConfig(ctx, cc)
-	if failure := db.noteConnect(err); failure != nil {
+	conn, err := pgx.ConnectConfig(withAttempt(ctx), cc)
+	failure := db.noteConnect(err)
+	db.logins.note(loginOf(cc), failure)
+	if failure != nil {
 		return nil, failure
 	}
 	if _, _, err := db.prepareConn(ctx, conn); err != nil {
@@ -102,15 +105,20 @@ func (db *DB) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 	if err := db.pacer.begin(ctx); err != nil {
 		return err
 	}
-	err := db.prepareConfig(ctx, cc)
-	if err == nil {
-		err = db.gate.check(ctx, db) // may have been closed meanwhile
-	}
-	if err != nil {
+	if err := db.prepareConfig(ctx, cc); err != nil {
 		db.pacer.end(err)
 		return err
 	}
-	cc.Tracer = db.withOptions(connectTracer{db.ownTracer()}) // its TraceConnectEnd calls pacer.end
+	if err := db.gate.check(ctx, db); err != nil { // it may have been closed meanwhile
+		db.pacer.release()
+		return err
+	}
+	if err := db.logins.check(loginOf(cc)); err != nil {
+		db.pacer.refuse(err)
+		db.pacer.release()
+		return err
+	}
+	cc.Tracer = db.withOptions(connectTracer{db.ownTracer(), new(atomic.Bool)})
 	return nil
 }
 
@@ -164,8 +172,17 @@ func (db *DB) prepareRouted(ctx context.Context, cc *pgx.ConnConfig, route Route
 	return nil
 }
 
-// afterConnect is pgxpool's AfterConnect hook, for a connection that is about to enter the pool.
+// afterConnect is pgxpool's AfterConnect hook, for a connection that is about to enter the pool. Only now the attempt to connect has
+// succeeded: some servers accept connections and then kill them.
 func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
+	err := db.enterPool(ctx, conn)
+	db.pacer.end(err)
+	_ = db.noteConnect(err) // only stored
+	return err
+}
+
+// enterPool prepares a connection for the pool.
+func (db *DB) enterPool(ctx context.Context, conn *pgx.Conn) error {
 	types, backend, err := db.prepareConn(ctx, conn)
 	if err != nil {
 		return err

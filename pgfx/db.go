@@ -38,6 +38,7 @@ type DB struct {
 	types      typeCache
 	sql        sqlDB
 	pacer      *dialPacer
+	logins     loginPause
 	orphans    orphans
 	listeners  listeners
 	internals  Internals
@@ -128,8 +129,9 @@ func open(resolved resolvedConfig, own options) (*DB, error) {
 	db.sockets, db.cutSockets = context.WithCancel(context.Background())
 	db.internals.db = db
 	db.waitLimit.most = int64(config.Pool.MaxWaiting)
-	db.gate.Close(ErrNotStarted)
 	db.pacer = newDialPacer(int(poolConfig.MaxConns))
+	db.gate.pacer = db.pacer
+	db.gate.Close(ErrNotStarted)
 	db.stats = poolstats.New(poolstats.Config{
 		Disabled: config.Stats.Disabled, Slow: orElse(config.Stats.Slow, 0), LongLease: orElse(config.Stats.LongLease, 0),
 		Statements: max(config.Stats.Statements, 0), Log: config.Stats.Log, Logger: db.logger, OnError: db.statementFailed,

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 )
 
@@ -71,6 +72,110 @@ func TestDialPacer_CancelledWaitTakesNoTurn(t *testing.T) {
 	})
 }
 
+func TestDialPacer_BrokenConnectionMakesTheNextAttemptATrial(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := pgfx.NewDialPacer(50)
+		p.Lost()
+		began, refused := time.Now(), errors.New("refused")
+		var attempts, failures atomic.Int32
+		var group sync.WaitGroup
+		for range 50 {
+			group.Go(func() {
+				for time.Since(began) < time.Second {
+					err := p.Begin(t.Context())
+					if err == nil {
+						attempts.Add(1)
+						p.End(refused)
+						continue
+					}
+					assert.Equal(t, refused, err, "the error of the trial")
+					failures.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		assert.EqualValues(t, 1+time.Second/pgfx.TrialPause, attempts.Load())
+		assert.Greater(t, failures.Load(), 40*attempts.Load(), "callers do not wait for another trial each")
+
+		time.Sleep(pgfx.TrialPause)
+		require.NoError(t, p.Begin(t.Context()))
+		p.End(nil)
+		for range 2 {
+			require.NoError(t, p.Begin(t.Context()), "a success ends the pauses")
+		}
+	})
+}
+
+func TestDialPacer_RefuseAndResumeEndWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := pgfx.NewDialPacer(1)
+		wait := func() <-chan error {
+			outcome := make(chan error, 1)
+			go func() { outcome <- p.Begin(t.Context()) }()
+			synctest.Wait()
+			return outcome
+		}
+		require.NoError(t, p.Begin(t.Context()))
+		p.End(errors.New("refused"))
+		began, closed := time.Now(), errors.New("the gate is closed")
+		first, second := wait(), wait()
+		p.Refuse(closed)
+		assert.Equal(t, closed, <-first)
+		assert.Equal(t, closed, <-second)
+		first = wait()
+		p.Resume()
+		require.NoError(t, <-first)
+		assert.Zero(t, time.Since(began))
+		second = wait()
+		p.Release()
+		require.NoError(t, <-second, "the turn was not used")
+		assert.Zero(t, time.Since(began), "that is no failure")
+	})
+}
+
+// Servers that accept connections and then kill them let the login succeed.
+func TestDialPacer_CountsAttemptsWhileConnectingFails(t *testing.T) {
+	t.Parallel()
+	const conns, callers, wanted = 8, 20, 4
+	for name, fail := range map[string]func(*faults.Proxy){
+		"refused":          (*faults.Proxy).RefuseNew,
+		"killed at login":  func(p *faults.Proxy) { p.AcceptThenReset(faults.AfterLogin) },
+		"killed at accept": func(p *faults.Proxy) { p.AcceptThenReset(faults.OnAccept) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := faults.NewProxy(t, server.URL())
+			var attempts, calls atomic.Int64
+			db := started(t, pgfx.Config{URL: proxy.URL(), Pool: pgfx.PoolConfig{MaxConns: conns, MinConns: conns}},
+				pgfx.WithBeforeConnect(func(context.Context, *pgx.ConnConfig) error { attempts.Add(1); return nil }))
+			fail(proxy)
+			attempts.Store(0)
+			proxy.ResetConnections()
+			began := time.Now()
+			var group sync.WaitGroup
+			for range callers {
+				group.Go(func() {
+					for attempts.Load() < wanted {
+						_, err := db.Pool().Exec(context.Background(), "select 1")
+						assert.Error(t, err) //nolint:testifylint // not in the test's goroutine
+						calls.Add(1)
+					}
+				})
+			}
+			group.Wait()
+			assert.LessOrEqual(t, attempts.Load(), 2+int64(time.Since(began)/pgfx.TrialPause))
+			assert.Greater(t, calls.Load(), int64(callers))
+
+			proxy.Heal()
+			require.Eventually(t, func() bool { return db.Pool().Ping(t.Context()) == nil }, eventually, tick, "without a monitor")
+			dialing, _, waiting := db.DialPacer().Counts()
+			assert.Zero(t, dialing+waiting)
+		})
+	}
+}
+
 func TestDialPacer_FailedHookEndsItsTurn(t *testing.T) {
 	t.Parallel()
 	var fail atomic.Bool
@@ -92,4 +197,36 @@ func TestDialPacer_FailedHookEndsItsTurn(t *testing.T) {
 		_, err = db.Pool().Exec(within(t, 10*time.Second), "select 1")
 		require.NoError(t, err)
 	}
+}
+
+func TestGate_ClosingAndOpeningEndsWaitsForAttempts(t *testing.T) {
+	t.Parallel()
+	proxy := faults.NewProxy(t, server.URL())
+	db := started(t, pgfx.Config{URL: proxy.URL(), Pool: pgfx.PoolConfig{MaxConns: 1}})
+	gate, pacer := db.Internals().Gate(), db.DialPacer()
+	fail := func() {
+		require.NoError(t, pacer.Begin(t.Context()))
+		pacer.End(errors.New("refused"))
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 { // the pause may end before the gate is closed
+		db.Reset()
+		fail()
+		outcome := make(chan error, 1)
+		go func() { outcome <- db.Pool().Ping(context.Background()) }()
+		require.Eventually(t, func() bool { _, _, waiting := pacer.Counts(); return waiting == 1 || len(outcome) == 1 }, eventually, tick)
+		gate.Close(errors.New("down"))
+		_, _, waiting := pacer.Counts()
+		assert.Zero(t, waiting, "the call fails at once")
+		err := <-outcome
+		gate.Open()
+		if err != nil {
+			require.ErrorIs(t, err, pgfx.ErrUnavailable)
+			require.NoError(t, pacer.Begin(ended), "an open gate permits an attempt at once")
+			pacer.Release()
+			return
+		}
+	}
+	assert.Fail(t, "the call was never refused")
 }

@@ -111,10 +111,13 @@ func IsUnavailable(err error) bool {
 
 // UnavailableError is returned at once, without an attempt to connect, while the gate is closed. The gate is closed until the
 // setup steps of [DB.Start] have run, while the database is down, and after [DB.Close]. It matches [ErrUnavailable].
+//
+// It is also returned instead of an attempt to connect with credentials that the server has refused. The pool logs in again with other
+// credentials, or after a pause of 125 ms that doubles to 5 s.
 type UnavailableError struct {
 	// Cause is the error of the last attempt to connect, [ErrNotStarted], [ErrSetupNotFinished] or [ErrClosed].
 	Cause error
-	// Since is the time at which the gate was closed.
+	// Since is the time at which the gate was closed, or the login was first refused.
 	Since time.Time
 }
 

@@ -4,6 +4,9 @@ import (
 	"context"
 	"io"
 	"reflect"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // FinishSetup marks the setup steps as done.
@@ -24,10 +27,38 @@ func (db *DB) ValidateAlways() { db.validateAfterIdle = -1 }
 // ValidateIdle makes acquires validate connections that were idle, which is the default.
 func (db *DB) ValidateIdle() { db.validateAfterIdle = validateAfterIdle }
 
+// NewLoginPause returns the methods of a loginPause for a password.
+func NewLoginPause() (note func(password string, err error), check func(password string) error) {
+	var p loginPause
+	loginWith := func(password string) login {
+		return loginOf(&pgx.ConnConfig{Config: pgconn.Config{Password: password}})
+	}
+	note = func(password string, err error) {
+		if err == nil {
+			p.note(loginWith(password), nil)
+			return
+		}
+		p.note(loginWith(password), &ConnectError{Cause: CauseOf(err), err: err})
+	}
+	return note, func(password string) error { return p.check(loginWith(password)) }
+}
+
 // DialPacer exports dialPacer.
 type DialPacer struct{ p *dialPacer }
 
 func NewDialPacer(maxDials int) DialPacer { return DialPacer{newDialPacer(maxDials)} }
+
+// DialPacer returns the pacer of the DB.
+func (db *DB) DialPacer() DialPacer { return DialPacer{db.pacer} }
+
+// TrialPause exports trialPause.
+const TrialPause = trialPause
+
+// Lost, Refuse, Resume and Release export the methods.
+func (p DialPacer) Lost()            { p.p.lost() }
+func (p DialPacer) Refuse(err error) { p.p.refuse(err) }
+func (p DialPacer) Resume()          { p.p.resume() }
+func (p DialPacer) Release()         { p.p.release() }
 
 func (p DialPacer) Begin(ctx context.Context) error { return p.p.begin(ctx) }
 

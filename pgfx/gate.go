@@ -17,6 +17,8 @@ type Gate struct {
 	closed atomic.Pointer[UnavailableError] // nil while the gate is open
 	held   atomic.Pointer[hold]             // nil unless callers wait
 
+	pacer *dialPacer // of the pool
+
 	mu sync.Mutex // held while closed changes
 	// setupDone is set once the setup steps have run, at setupEnded.
 	setupDone  bool
@@ -37,8 +39,10 @@ func (g *Gate) Open() {
 	case g.setupDone:
 		g.closedFor += g.closedSinceSetup(current)
 		g.closed.Store(nil)
+		g.pacer.resume()
 	case !errors.Is(current.Cause, ErrSetupNotFinished):
 		g.closed.Store(&UnavailableError{Cause: ErrSetupNotFinished, Since: current.Since})
+		g.pacer.resume()
 	}
 }
 
@@ -107,6 +111,7 @@ func (g *Gate) Hold(limit time.Duration) {
 func (g *Gate) release() {
 	if held := g.held.Swap(nil); held != nil {
 		close(held.released)
+		g.pacer.resume()
 	}
 }
 
@@ -136,8 +141,8 @@ func (g *Gate) pass(ctx context.Context, db *DB, timeout time.Duration) error {
 	return &UnavailableError{Cause: ErrSwitching, Since: began}
 }
 
-// Close makes acquires and dials fail with an UnavailableError of this cause. If the gate is closed already, it replaces the
-// cause and keeps the time.
+// Close makes acquires and dials fail with an UnavailableError of this cause, also those that wait for other attempts to connect. If
+// the gate is closed already, it replaces the cause and keeps the time.
 func (g *Gate) Close(cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,7 +154,9 @@ func (g *Gate) Close(cause error) {
 		}
 		since = current.Since
 	}
-	g.closed.Store(&UnavailableError{Cause: cause, Since: since})
+	closed := &UnavailableError{Cause: cause, Since: since}
+	g.closed.Store(closed)
+	g.pacer.refuse(closed)
 }
 
 // Err returns nil while the gate is open, and the *UnavailableError that callers get while it is closed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,8 +30,12 @@ var (
 	_ pgxpool.ReleaseTracer = tracer{}
 )
 
-// connectTracer is the tracer of the pool's own connections. It also counts connects.
-type connectTracer struct{ tracer }
+// connectTracer is the tracer of one connection of the pool. It also counts the attempt to connect.
+type connectTracer struct {
+	tracer
+
+	begun *atomic.Bool // the attempt; another one is the application's, with a copy of the configuration
+}
 
 var _ pgx.ConnectTracer = connectTracer{}
 
@@ -108,6 +113,9 @@ const terminateTimeout = 100 * time.Millisecond
 
 // closeOverflow closes a connection that is being released if as many connections are idle as the pool keeps. pgxpool then
 // drops it. pgxpool's own hook, AfterRelease, would start a goroutine for each release.
+//
+// Connections that are released at the same moment do not count each other as idle, so more may stay than the pool keeps. Each later
+// release closes one of them.
 func (db *DB) closeOverflow(conn *pgx.Conn, state *connState) {
 	if db.config.Pool.MaxOverflow == 0 {
 		return
@@ -123,25 +131,33 @@ func (db *DB) closeOverflow(conn *pgx.Conn, state *connState) {
 	_ = conn.Close(ctx) // the connection is given up: its error does not matter
 }
 
-// connectBegan is the context key of the time at which an attempt to connect began.
-type connectBegan struct{}
+// connectStartKey is the context key of the connectStart of an attempt to connect.
+type connectStartKey struct{}
 
-// TraceConnectStart notes the time.
-func (t connectTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
-	return context.WithValue(ctx, connectBegan{}, time.Now())
+type connectStart struct {
+	began time.Time
+	login login
 }
 
-// TraceConnectEnd counts an attempt to connect.
-func (t connectTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
-	t.db.pacer.end(data.Err)
-	_ = t.db.noteConnect(data.Err) // only stored
-	began, ok := ctx.Value(connectBegan{}).(time.Time)
-	if !ok {
-		began = time.Now()
+// TraceConnectStart notes the time and the credentials.
+func (t connectTracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
+	if !t.begun.CompareAndSwap(false, true) {
+		return ctx
 	}
-	took := time.Since(began)
+	return context.WithValue(withAttempt(ctx), connectStartKey{}, connectStart{time.Now(), loginOf(data.ConnConfig)})
+}
+
+// TraceConnectEnd counts an attempt to connect. If it has not failed, afterConnect ends it.
+func (t connectTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
+	start, ok := ctx.Value(connectStartKey{}).(connectStart)
+	if !ok {
+		return
+	}
+	took := time.Since(start.began)
 	t.db.connectEnded(ctx, ConnectEvent{took, data.Err})
+	t.db.logins.note(start.login, t.db.noteConnect(data.Err))
 	if data.Err != nil {
+		t.db.pacer.end(data.Err)
 		t.db.stats.ConnectFailed()
 		t.db.reportFailure(data.Err)
 		return
@@ -160,6 +176,9 @@ func (db *DB) statementFailed(ctx context.Context, conn *pgx.Conn, err error) {
 		if state := stateOf(conn); state != nil {
 			state.writeRefused = true
 		}
+	}
+	if conn != nil && conn.IsClosed() && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) { // neither the ctx nor the monitor closed it
+		db.pacer.lost()
 	}
 	db.reportFailure(err)
 }

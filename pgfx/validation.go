@@ -90,9 +90,12 @@ func (db *DB) validate(ctx context.Context, conn *pgx.Conn, state *connState) er
 	if err != nil {
 		_ = conn.PgConn().Conn().Close() // the connection is given up: its error does not matter
 		db.reportFailure(err)
-		if ctx.Err() == nil && db.generation.CompareAndSwap(state.generation, state.generation+1) {
-			db.validationResets.Add(1)
-			db.pool.Reset()
+		if ctx.Err() == nil {
+			db.pacer.lost()
+			if db.generation.CompareAndSwap(state.generation, state.generation+1) {
+				db.validationResets.Add(1)
+				db.pool.Reset()
+			}
 		}
 		return err
 	}

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"io"
 	"sync/atomic"
-
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // wire observes the messages of one connection. The server is busy from a message of the client until it reports that it is
@@ -13,10 +11,9 @@ import (
 //
 // The messages of COPY are the exception. If a COPY has failed, the server is ready at once and ignores them.
 type wire struct {
-	r        io.Reader
-	w        io.Writer
-	frontend *pgproto3.Frontend // the user of the wire
-	busy     atomic.Bool
+	r    io.Reader
+	w    io.Writer
+	busy atomic.Bool
 
 	// The message that is being received.
 	header    [5]byte // type and length
