@@ -18,15 +18,17 @@ import (
 
 // Config is the configuration of the service. The file config.yaml in this directory shows all of it.
 type Config struct {
-	Addr     string       `yaml:"addr"` // host and port of the HTTP server
-	Workers  WorkerConfig `yaml:"workers"`
-	Database pgfx.Config  `yaml:"database"` // completed by the variables DATABASE_…
+	Addr     string        `yaml:"addr"` // host and port of the HTTP server
+	Workers  WorkerConfig  `yaml:"workers"`
+	Cleanup  CleanupConfig `yaml:"cleanup"`
+	Database pgfx.Config   `yaml:"database"` // completed by the variables DATABASE_…
 }
 
 func defaultConfig() Config {
 	return Config{
 		Addr:    "127.0.0.1:8080",
 		Workers: WorkerConfig{Count: 2, Lease: 30 * time.Second, Poll: 5 * time.Second, MaxAttempts: 5, Backoff: time.Second},
+		Cleanup: CleanupConfig{Every: time.Minute, Keep: 30 * 24 * time.Hour},
 	}
 }
 

@@ -36,7 +36,7 @@ func (a *API) createJob(w http.ResponseWriter, r *http.Request) (status int, bod
 		return 0, nil, err
 	}
 	// Waiting workers are notified when the transaction is committed.
-	if _, err := a.tx.Exec(r.Context(), "select pg_notify('jobs', '')"); err != nil {
+	if _, err := a.tx.Exec(r.Context(), "select pg_notify($1, '')", jobsChannel); err != nil {
 		return 0, nil, err
 	}
 	setETag(w, job)

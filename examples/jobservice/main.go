@@ -67,12 +67,12 @@ func newLogger() (*zap.Logger, error) {
 // serviceModule is the whole service but for its logger.
 func serviceModule(config Config) fx.Option {
 	return fx.Options(
-		fx.Supply(config.Workers),
+		fx.Supply(config.Workers, config.Cleanup),
 		databaseModule(config.Database),
 		repositories,
 		fx.Supply(Work(writeSections)),
 		fx.Provide(newWakeups, NewAPI, NewHandler),
-		fx.Invoke(startWorkers, func(lc fx.Lifecycle, handler http.Handler, logger *zap.Logger) {
+		fx.Invoke(startWorkers, startCleanup, func(lc fx.Lifecycle, handler http.Handler, logger *zap.Logger) {
 			serve(lc, config.Addr, handler, logger)
 		}),
 	)

@@ -263,6 +263,40 @@ func TestWorkers_ClaimTheJobOfADeadWorker(t *testing.T) {
 	assert.Equal(t, Succeeded, send[Job](s, http.StatusOK, "GET", "/v1/jobs/"+done.ID.String(), nil).Status)
 }
 
+func TestWorkers_AreWokenByNotifications(t *testing.T) {
+	t.Parallel()
+	config := quick()
+	config.Workers.Poll = time.Hour
+	s := start(t, config)
+	ada := s.user("ada")
+	for range 3 {
+		assert.Equal(t, Succeeded, s.finished(s.job(ada, 1)).Status)
+	}
+}
+
+func TestCleanup_RemovesOldRowsOnly(t *testing.T) {
+	t.Parallel()
+	config := quick()
+	config.Cleanup = CleanupConfig{Every: 10 * time.Millisecond, Keep: time.Hour}
+	s := start(t, config)
+	ada, bob := s.user("ada"), s.user("bob")
+	old, recent := s.finished(s.job(ada, 1)), s.finished(s.job(bob, 1))
+	for _, user := range []User{ada, bob} {
+		send[any](s, http.StatusNoContent, "DELETE", "/v1/users/"+user.ID.String(), nil)
+	}
+	_, err := s.app.Pool.Exec(t.Context(), "update jobs set finished_at = now() - interval '2 hours' where id = $1", old.ID)
+	require.NoError(t, err)
+	_, err = s.app.Pool.Exec(t.Context(), "update users set deleted_at = now() - interval '2 hours'")
+	require.NoError(t, err)
+
+	require.Eventually(t, func() bool {
+		var users, jobs int
+		err := s.app.Pool.QueryRow(t.Context(), "select (select count(*) from users), (select count(*) from jobs)").Scan(&users, &jobs)
+		return err == nil && users == 1 && jobs == 1
+	}, time.Minute, 5*time.Millisecond)
+	send[Job](s, http.StatusOK, "GET", "/v1/jobs/"+recent.ID.String(), nil) // and its user stays
+}
+
 func TestService_SurvivesAnOutage(t *testing.T) {
 	t.Parallel()
 	proxy := faults.NewProxy(t, fxtest.URL(t))
