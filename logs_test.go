@@ -198,7 +198,7 @@ func stateMessages(fset *token.FileSet, spec *ast.ValueSpec) []logMessage {
 	if spec.Names[0].Name != "stateMessages" {
 		return nil
 	}
-	levels := map[string]string{"Degraded": "warn", "ReadOnly": "warn", "Down": "error"}
+	levels := map[string]string{"Degraded": "warn", "ReadOnly": "warn", "Switching": "warn", "Down": "error"}
 	var messages []logMessage
 	for _, element := range spec.Values[0].(*ast.CompositeLit).Elts {
 		pair := element.(*ast.KeyValueExpr)

@@ -277,7 +277,7 @@ const (
 )
 
 var states = []health.State{
-	health.Starting, health.Up, health.Degraded, health.ReadOnly, health.Down, health.Stopped,
+	health.Starting, health.Up, health.Degraded, health.ReadOnly, health.Down, health.Switching, health.Stopped,
 }
 
 var reasons = []health.Reason{
@@ -310,7 +310,7 @@ func readErrors(s *snapshot, emit emit) {
 func readResets(s *snapshot, emit emit) {
 	const reason = attribute.Key("rdsfx.pool.reset_reason")
 	emit(float64(s.pool.Pool.ValidationResets), reason.String("validation"))
-	for _, r := range []health.ResetReason{health.ResetRecovered, health.ResetServerChanged, health.ResetRoleChanged, health.ResetSuspect} {
+	for _, r := range []health.ResetReason{health.ResetRecovered, health.ResetServerChanged, health.ResetRoleChanged, health.ResetSwitched, health.ResetSuspect} {
 		emit(float64(s.health.ResetsByReason[r]), reason.String(string(r)))
 	}
 }
