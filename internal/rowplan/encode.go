@@ -163,10 +163,10 @@ func EncodeText(types *pgtype.Map, oid uint32, value any) ([]byte, error) {
 		return text, nil
 	}
 	// pgx keeps one plan for all slices of types that it has no own plan for. A list of lists then has no text after another list.
-	if typ, known := types.TypeForOID(oid); known {
-		if _, ok := typ.Codec.(*pgtype.ArrayCodec); ok {
-			array := throughBinary[pgtype.Array[any]](types, oid, value)
-			return types.Encode(oid, pgtype.TextFormatCode, array, []byte{}) //nolint:wrapcheck // the caller wraps it
+	if wrapped, list, ok := pgtype.TryWrapMultiDimSliceEncodePlan(value); ok {
+		if next := types.PlanEncode(oid, pgtype.TextFormatCode, list); next != nil {
+			wrapped.SetNext(next)
+			return wrapped.Encode(value, []byte{}) //nolint:wrapcheck // the caller wraps it
 		}
 	}
 	return nil, err //nolint:wrapcheck // the caller wraps it
