@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
@@ -78,19 +79,42 @@ func (w *greetWorker) Work(_ context.Context, job *river.Job[greeting]) error {
 	return nil
 }
 
-// River takes a connection out of the pool for LISTEN, and waits for notifications with short deadlines.
 func TestRiver_WorksOnThePool(t *testing.T) {
 	t.Parallel()
-	const maxConns, jobs, waitLimit = 2, 100, 30 * time.Second
 	db := fxtest.DB(t, fxtest.Pool(pgfx.WithSetup(RiverTables())), fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: maxConns}}))
+	workJobs(t, db, db.Pool())
+	assert.Empty(t, db.Leases(), "the listener's connection is not one of the pool")
+	assert.LessOrEqual(t, db.Stats().Pool.Connected, int64(2*maxConns*riverRounds), "released connections stay open")
+}
+
+// River's test helper and applications copy the configuration of a pool.
+func TestRiver_WorksOnACopyOfThePool(t *testing.T) {
+	t.Parallel()
+	db := fxtest.DB(t, fxtest.Pool(pgfx.WithSetup(RiverTables())), fxtest.Config(pgfx.Config{Pool: pgfx.PoolConfig{MaxConns: maxConns}}))
+	own, err := pgxpool.NewWithConfig(t.Context(), db.Pool().Config())
+	require.NoError(t, err)
+	defer own.Close()
+	before := db.Stats().Pool.Connected
+	workJobs(t, db, own)
+	assert.LessOrEqual(t, own.Stat().NewConnsCount(), int64(2*maxConns*riverRounds), "released connections stay open")
+	assert.LessOrEqual(t, db.Stats().Pool.Connected-before, int64(maxConns), "those of the copy are not counted")
+}
+
+const maxConns, riverRounds = 2, 3
+
+// workJobs enqueues jobs in transactions of db and works on them with clients on pool. A client takes a connection out of the pool for
+// LISTEN, and waits for notifications with short deadlines.
+func workJobs(t *testing.T, db *pgfx.DB, pool *pgxpool.Pool) {
+	t.Helper()
+	const jobs, waitLimit = 100, 30 * time.Second
 	tx, err := txn.NewManager(db)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tx.Close(context.WithoutCancel(t.Context()))) }()
-	for round := range 3 {
+	for round := range riverRounds {
 		worker := &greetWorker{worked: make(chan string, jobs)}
 		workers := river.NewWorkers()
 		river.AddWorker(workers, worker)
-		client, err := river.NewClient(riverpgxv5.New(db.Pool()), &river.Config{
+		client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 			ID: fmt.Sprintf("client-%d", round), Workers: workers,
 			Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 8}},
 			FetchPollInterval: time.Hour, // only notifications make it fetch
@@ -123,8 +147,6 @@ func TestRiver_WorksOnThePool(t *testing.T) {
 		}
 		assert.Len(t, done, jobs)
 		require.NoError(t, client.Stop(t.Context()))
-		require.Eventually(t, func() bool { return db.Pool().Stat().AcquiredConns() == 0 }, waitLimit, time.Millisecond)
-		assert.Empty(t, db.Leases(), "the listener's connection is not one of the pool")
-		assert.LessOrEqual(t, db.Stats().Pool.Connected, int64(2*maxConns*(round+1)), "released connections stay open")
+		require.Eventually(t, func() bool { return pool.Stat().AcquiredConns() == 0 }, waitLimit, time.Millisecond)
 	}
 }
