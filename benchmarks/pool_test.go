@@ -76,8 +76,7 @@ func poolContenders(b *testing.B) []poolContender {
 	}
 	withOtelpgx := func(tracers trace.TracerProvider) *pgxpool.Pool {
 		traced := cfg.Copy()
-		traced.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithMeterProvider(metrics), otelpgx.WithTracerProvider(tracers),
-			otelpgx.WithTrimSQLInSpanName())
+		traced.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithMeterProvider(metrics), otelpgx.WithTracerProvider(tracers))
 		pool, err := pgxpool.NewWithConfig(ctx, traced)
 		if err != nil {
 			b.Fatal(err)

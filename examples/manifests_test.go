@@ -26,9 +26,9 @@ func TestDocuments_ManifestsParse(t *testing.T) {
 			blocks++
 			var value any
 			if string(match[1]) == "json" {
-				assert.NoError(t, json.Unmarshal(match[2], &value), "%s:\n%s", document, match[2])
+				require.NoError(t, json.Unmarshal(match[2], &value), "%s:\n%s", document, match[2])
 			} else {
-				assert.NoError(t, yaml.Unmarshal(match[2], &value), "%s:\n%s", document, match[2])
+				require.NoError(t, yaml.Unmarshal(match[2], &value), "%s:\n%s", document, match[2])
 			}
 		}
 	}

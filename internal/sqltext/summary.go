@@ -127,11 +127,16 @@ func (s *summarizer) begin(t Token, word string) {
 }
 
 // objectWords are words between a verb and the name of an object that are no part of the name.
-var objectWords = strings.Fields("table view index sequence function procedure trigger type domain schema extension role user database " +
-	"materialized policy publication subscription aggregate operator collation server foreign unique temporary temp unlogged global local")
+var objectWords = []string{
+	"table", "view", "index", "sequence", "function", "procedure", "trigger", "type", "domain", "schema", "extension", "role",
+	"user", "database", "materialized", "policy", "publication", "subscription", "aggregate", "operator", "collation",
+	"server", "foreign", "unique", "temporary", "temp", "unlogged", "global", "local",
+}
 
 // skippedWords are words before a name that are left out.
-var skippedWords = strings.Fields("if not exists or replace concurrently only lateral recursive full verbose freeze")
+var skippedWords = []string{
+	"if", "not", "exists", "or", "replace", "concurrently", "only", "lateral", "recursive", "full", "verbose", "freeze",
+}
 
 // addToObject reads a token of a statement such as CREATE TABLE, before the object's name.
 func (s *summarizer) addToObject(t Token, word string) {
@@ -162,7 +167,9 @@ func (s *summarizer) addToQuery(t Token, word string) {
 }
 
 // afterFrom are words that end the list of tables after FROM.
-var afterFrom = strings.Fields("where group order having limit offset window union except intersect set for fetch")
+var afterFrom = []string{
+	"where", "group", "order", "having", "limit", "offset", "window", "union", "except", "intersect", "set", "for", "fetch",
+}
 
 // addClause reads a word before a table, or RETURNING.
 func (s *summarizer) addClause(word string, l *level) {
