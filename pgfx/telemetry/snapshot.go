@@ -310,7 +310,9 @@ func readErrors(s *snapshot, emit emit) {
 func readResets(s *snapshot, emit emit) {
 	const reason = attribute.Key("rdsfx.pool.reset_reason")
 	emit(float64(s.pool.Pool.ValidationResets), reason.String("validation"))
-	for _, r := range []health.ResetReason{health.ResetRecovered, health.ResetServerChanged, health.ResetRoleChanged, health.ResetSwitched, health.ResetSuspect} {
+	for _, r := range []health.ResetReason{
+		health.ResetRecovered, health.ResetServerChanged, health.ResetRoleChanged, health.ResetSwitched, health.ResetSuspect,
+	} {
 		emit(float64(s.health.ResetsByReason[r]), reason.String(string(r)))
 	}
 }
