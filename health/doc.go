@@ -19,7 +19,7 @@
 // # Actions
 //
 //   - When the database is down, the monitor closes the pool's gate: every acquire fails with a pgfx.UnavailableError within
-//     microseconds. It probes again every 0.125 s, and less often in a long outage: the wait is 1 % of the outage's duration, at
+//     microseconds. It probes again every 0.14 s, and less often in a long outage: the wait is 1 % of the outage's duration, at
 //     most 0.8 s. Jitter shortens each wait by up to 10 %. If the server refuses the login, it waits up to 5 s, or until
 //     the credentials change.
 //   - It recycles the pool's connections when the database comes back, when another server answers at the address, when the

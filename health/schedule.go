@@ -91,8 +91,8 @@ const (
 	// confirmationDelay is the wait before the probe that confirms a recovery.
 	confirmationDelay = 20 * time.Millisecond
 	// minDelay is the longest wait between two probes when a problem begins.
-	minDelay = 125 * time.Millisecond
-	// outageShare is the share of an outage's duration that the wait may take: after 12.5 s it grows, after 80 s it is maxDelay.
+	minDelay = 140 * time.Millisecond
+	// outageShare is the share of an outage's duration that the wait may take: after 14 s it grows, after 80 s it is maxDelay.
 	outageShare = 100
 	// maxDelay is the longest wait during an outage that may end at any moment.
 	maxDelay = 800 * time.Millisecond
@@ -119,7 +119,7 @@ func (b *backoff) next(now time.Time, d decision, soon bool, random float64) tim
 		wait, spread = confirmationDelay, 0
 	case d.mayEndAtAnyMoment():
 		wait = min(max(now.Sub(b.since)/outageShare, minDelay), maxDelay)
-		spread = wait / 10 // at most 9 probes a second, each with two dials if one without TLS follows one with TLS
+		spread = wait / 10 // at most 8 probes a second, each with two dials if one without TLS follows one with TLS
 	case d.probeSoon || soon:
 		wait = min(minDelay<<min(b.attempts, 10), maxSlowDelay)
 		b.attempts++

@@ -43,7 +43,7 @@ func TestBackoff_OutageIsProbedOften(t *testing.T) {
 	down := fell
 	down.from = Down
 	for after, wait := range map[time.Duration]time.Duration{
-		time.Second: minDelay, 12 * time.Second: minDelay, 25 * time.Second: 2 * minDelay, 80 * time.Second: maxDelay, time.Hour: maxDelay,
+		time.Second: minDelay, 12 * time.Second: minDelay, 28 * time.Second: 2 * minDelay, 80 * time.Second: maxDelay, time.Hour: maxDelay,
 	} {
 		assert.Equal(t, wait, p.next(began.Add(after), down, false, 0), after)
 		assert.Equal(t, wait*9/10, p.next(began.Add(after), down, false, 1), after)
@@ -60,7 +60,7 @@ func TestBackoff_OutageIsProbedOften(t *testing.T) {
 	assert.True(t, decision{to: ReadOnly, demoted: true}.mayEndAtAnyMoment(), "a new writer may be promoted at any moment")
 	assert.False(t, decision{to: Degraded, cause: pgfx.CauseServerFull, reasons: []Reason{ReasonServerFull}}.mayEndAtAnyMoment())
 
-	assert.Greater(t, 9*(minDelay*9/10), time.Second, "at most 9 probes within any second")
+	assert.Greater(t, 8*(minDelay*9/10), time.Second, "at most 8 probes within any second")
 	short := backoff{interval: time.Millisecond}
 	assert.Equal(t, time.Millisecond, short.next(began, fell, false, 0))
 	assert.Equal(t, time.Millisecond, short.next(began, fell, false, 0))
