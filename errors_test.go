@@ -158,7 +158,7 @@ var errRefused = errors.New("refused")
 func openAccounts(t *testing.T, url string) (*rdsfx.Database, *repo.Repository[Account, int64]) {
 	t.Helper()
 	db, err := rdsfx.Open(pgfx.Config{
-		URL: url, Pool: pgfx.PoolConfig{MaxConns: 1, AcquireTimeout: 100 * time.Millisecond},
+		URL: url, Pool: pgfx.PoolConfig{MaxConns: 1},
 	}, rdsfx.WithPool(pgfx.WithSetup(pgfx.SetupSQL("accounts", accountsTable))))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close(context.WithoutCancel(t.Context()))) })
@@ -307,10 +307,11 @@ func txnErrors(t *testing.T, tx *txn.Manager, proxy *faults.Proxy) map[string]er
 func pgfxErrors(t *testing.T, db *rdsfx.Database) map[string]error {
 	t.Helper()
 	ctx := t.Context()
-	read := func(db *rdsfx.Database) error {
+	readWithin := func(ctx context.Context, db *rdsfx.Database) error {
 		_, err := db.Tx.Exec(ctx, "select 1")
 		return err
 	}
+	read := func(db *rdsfx.Database) error { return readWithin(ctx, db) }
 	idle, err := rdsfx.Open(pgfx.Config{URL: fxtest.URL(t)})
 	require.NoError(t, err)
 	notStarted := read(idle)
@@ -319,7 +320,7 @@ func pgfxErrors(t *testing.T, db *rdsfx.Database) map[string]error {
 
 	var timeout error
 	require.NoError(t, db.Tx.Do(ctx, func(context.Context) error {
-		timeout = read(db) // the pool has one connection
+		timeout = readWithin(within(t, 50*time.Millisecond), db) // the pool has one connection
 		return nil
 	}))
 	require.NoError(t, db.Close(ctx))
