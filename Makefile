@@ -102,6 +102,10 @@ fuzz: ## Run the fuzz targets of a package in turn: make fuzz PKG=./repo FUZZTIM
 models: ## Compare the repository with hand-written SQL and scany over many random models: make models MODELS=1000
 	RDSFX_REPO_MODELS=$(MODELS) go test -count=1 -run=RandomModels -v ./repo
 
+.PHONY: types
+types: ## Write and read every Go type in every column type, way and exec mode (minutes), and update docs/types.md
+	RDSFX_REPO_TYPES=all go test -count=1 -timeout=60m ./repo/typetest -update
+
 .PHONY: recovery
 recovery: ## Measure recovery from outages beside plain pgxpool (minutes; docs/recovery.md)
 	go test -run='^$$' -bench='^BenchmarkRecovery$$' -benchtime=1x -timeout=30m ./health -update
