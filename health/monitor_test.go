@@ -210,10 +210,13 @@ func TestMonitor_ResetsHalfOpenConnections(t *testing.T) {
 	p := newProxy(t)
 	db := newDB(t, viaProxy(p), timeout(10*time.Second))
 	monitor, transitions := startMonitor(t, db)
+	accepted := p.Accepted()
 	p.freeze(false)
 	status, err := monitor.ProbeNow(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, health.Up, status.State)
+	// Another probe, which keeps the connection, may have followed. So status.LastProbe need not be the one of this call.
+	assert.Equal(t, accepted+1, p.Accepted(), "the probe opened a connection")
 	assert.Equal(t, 1, status.Resets)
 	assert.Equal(t, health.ResetSuspect, status.LastReset)
 	_, err = db.Pool().Exec(t.Context(), "select 1")
