@@ -100,6 +100,7 @@ func (g *Gate) Hold(limit time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if current := g.closed.Load(); current != nil && current.Cause != ErrClosed && g.setupDone { //nolint:errorlint // the sentinel itself
+		g.closedFor += g.closedSinceSetup(current)
 		g.closed.Store(nil)
 	}
 	if g.held.Load() == nil {

@@ -148,8 +148,11 @@ func TestStats_GateClosedCountsTheTimeSinceTheSetup(t *testing.T) {
 	assert.GreaterOrEqual(t, closed, first)
 	assert.Equal(t, closed, db.Stats().GateClosed, "while it is open, no time is added")
 	gate.Close(assert.AnError)
+	gate.Hold(time.Minute)
+	held := db.Stats().GateClosed
+	assert.Greater(t, held, closed, "a hold ends the time, but does not take it back")
 	gate.Open()
-	assert.Greater(t, db.Stats().GateClosed, closed)
+	assert.Equal(t, held, db.Stats().GateClosed, "while callers wait, the gate is not closed")
 }
 
 func TestNameOperation_KeepsTheContextWithoutObservers(t *testing.T) {

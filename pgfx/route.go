@@ -19,8 +19,8 @@ type Address struct {
 	IPs []string
 }
 
-// RouteFunc returns where connections for a host of the DB's address go, in the order in which they are tried. It returns nil to
-// leave the host as it is. It runs for every attempt to connect, so it must return quickly and be safe for concurrent use.
+// RouteFunc returns where connections for a host of the DB's address go, in the order in which they are tried. If it returns
+// none, the host stays as it is. It runs for every attempt to connect, so it must return quickly and be safe for concurrent use.
 type RouteFunc func(host string, port uint16) []Address
 
 // RouteConnections makes each new connection of the DB, in the pool and outside it, go to the addresses that fn returns. It applies
@@ -70,7 +70,7 @@ func applyRoute(cc *pgx.ConnConfig, route RouteFunc) map[string][]string {
 	)
 	for group := range sameHost(endpointsOf(cc)) {
 		addresses := route(group[0].Host, group[0].Port)
-		if addresses == nil {
+		if len(addresses) == 0 {
 			routed = append(routed, group...)
 		}
 		for _, address := range addresses {

@@ -85,6 +85,13 @@ func TestRouteConnections_ReplacesHosts(t *testing.T) {
 	}
 }
 
+func TestRouteConnections_WithoutAddressesKeepsTheHost(t *testing.T) {
+	t.Parallel()
+	none := func(string, uint16) []pgfx.Address { return []pgfx.Address{} }
+	cc := routed(t, pgfx.Config{URL: "postgres://app@writer.test:5432/app?sslmode=disable"}, none)
+	assert.Equal(t, "writer.test", cc.Host)
+}
+
 func TestRouteConnections_SubstitutesAddresses(t *testing.T) {
 	t.Parallel()
 	server := faults.NewServer(t)
