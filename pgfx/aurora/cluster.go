@@ -100,11 +100,11 @@ func (c *cluster) leave(m *member) {
 	}
 }
 
-// signal makes the monitor ask the writer soon.
+// signal makes the monitor poll the writer soon.
 func (c *cluster) signal() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // it is about to
+	default: // a signal is pending
 	}
 }
 

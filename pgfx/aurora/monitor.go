@@ -72,24 +72,24 @@ func (m *monitor) run(ctx context.Context) {
 	}
 }
 
-// ask pokes the pollers if that is due, and returns when it is due next.
+// poll pokes the pollers if that is due, and returns when it is due next.
 func (m *monitor) poll(ctx context.Context, now time.Time) time.Time {
 	polled, interval := m.plan(now)
-	for id, a := range m.pollers {
+	for id, p := range m.pollers {
 		if _, stays := polled[id]; !stays {
-			a.stop()
+			p.stop()
 			delete(m.pollers, id)
 			delete(m.unanswered, id)
 		}
 	}
 	due := !now.Before(m.lastPoke.Add(interval))
 	for id, address := range polled {
-		a := m.pollers[id]
+		p := m.pollers[id]
 		switch {
-		case a == nil:
+		case p == nil:
 			m.start(ctx, id, address)
 		case due:
-			a.poke()
+			p.poke()
 		default:
 			continue
 		}

@@ -56,86 +56,86 @@ func targetOf(id string) target {
 }
 
 // poke makes the poller read the view now, or as soon as it has the answer that it waits for.
-func (a *poller) poke() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.poked = true
-	if a.endWait != nil {
-		a.endWait()
+func (p *poller) poke() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.poked = true
+	if p.endWait != nil {
+		p.endWait()
 	}
 }
 
 // run reads the view once, and after each poke, until ctx ends.
-func (a *poller) run(ctx context.Context) {
+func (p *poller) run(ctx context.Context) {
 	var conn *pgx.Conn
-	defer func() { a.close(ctx, conn) }()
+	defer func() { p.close(ctx, conn) }()
 	for ctx.Err() == nil {
-		v, err := a.poll(ctx, &conn)
-		result := answer{target: a.target, polled: a.target.instance(), view: v, err: err}
+		v, err := p.poll(ctx, &conn)
+		result := answer{target: p.target, polled: p.target.instance(), view: v, err: err}
 		if conn != nil {
 			result.address = conn.PgConn().Conn().RemoteAddr().String()
 		}
-		if conn != nil && a.target.kind == targetDNS { // the next poll has to resolve the name again
-			a.close(ctx, conn)
+		if conn != nil && p.target.kind == targetDNS { // the next poll has to resolve the name again
+			p.close(ctx, conn)
 			conn = nil
 		}
-		a.send(ctx, result)
-		a.wait(ctx, &conn)
+		p.send(ctx, result)
+		p.wait(ctx, &conn)
 	}
 }
 
 // poll reads the view. An error closes the connection.
-func (a *poller) poll(ctx context.Context, conn **pgx.Conn) (view, error) {
+func (p *poller) poll(ctx context.Context, conn **pgx.Conn) (view, error) {
 	if *conn == nil {
-		opened, err := a.connect(ctx)
+		opened, err := p.connect(ctx)
 		if err != nil {
 			return view{}, err
 		}
 		*conn = opened
 	}
-	v, err := a.read(ctx, *conn)
+	v, err := p.read(ctx, *conn)
 	if err != nil {
-		a.close(ctx, *conn)
+		p.close(ctx, *conn)
 		*conn = nil
 	}
 	return v, err
 }
 
 // wait waits for a poke or the end of ctx. It listens on the connection meanwhile, so it notices when that is lost.
-func (a *poller) wait(ctx context.Context, conn **pgx.Conn) {
+func (p *poller) wait(ctx context.Context, conn **pgx.Conn) {
 	waitCtx, endWait := context.WithCancel(ctx)
 	defer endWait()
-	a.mu.Lock()
-	a.endWait = endWait
-	if a.poked {
+	p.mu.Lock()
+	p.endWait = endWait
+	if p.poked {
 		endWait()
 	}
-	a.mu.Unlock()
+	p.mu.Unlock()
 	for *conn != nil && waitCtx.Err() == nil {
 		_, err := (*conn).WaitForNotification(waitCtx)
 		if err == nil || waitCtx.Err() != nil && !(*conn).IsClosed() { // a notification is of no interest
 			continue
 		}
-		a.close(ctx, *conn)
+		p.close(ctx, *conn)
 		*conn = nil
-		a.send(ctx, answer{target: a.target, polled: a.target.instance(), err: errors.Join(errLost, err)})
+		p.send(ctx, answer{target: p.target, polled: p.target.instance(), err: errors.Join(errLost, err)})
 	}
 	<-waitCtx.Done()
-	a.mu.Lock()
-	a.endWait, a.poked = nil, false
-	a.mu.Unlock()
+	p.mu.Lock()
+	p.endWait, p.poked = nil, false
+	p.mu.Unlock()
 }
 
 var errLost = errors.New("aurora: the connection to the instance was lost")
 
-func (a *poller) send(ctx context.Context, result answer) {
+func (p *poller) send(ctx context.Context, result answer) {
 	select {
-	case a.answers <- result:
+	case p.answers <- result:
 	case <-ctx.Done():
 	}
 }
 
-func (a *poller) close(ctx context.Context, conn *pgx.Conn) {
+func (p *poller) close(ctx context.Context, conn *pgx.Conn) {
 	if conn == nil {
 		return
 	}

@@ -19,7 +19,7 @@ type view struct {
 	blueGreen []blueGreenRow
 }
 
-// answer is the result of asking one instance.
+// answer is the result of polling one instance.
 type answer struct {
 	target target
 	polled string // the instance whose endpoint was dialed; "" for the DB's own address
