@@ -36,6 +36,9 @@ func (c *proxiedConn) serve() {
 	toServer.scan = scanner{types: frontendTypes, untyped: true}
 	toClient := &stream{conn: c, direction: ToClient, chunks: make(chan chunk, chunkQueue)}
 	toClient.scan = scanner{types: "CZ"} // CommandComplete, ReadyForQuery
+	if c.proxy.otherProto {
+		toServer.scan, toClient.scan = scanner{opaque: true}, scanner{opaque: true}
+	}
 	// Read from the client immediately, to notice its end even while nothing is forwarded.
 	c.proxy.goroutines.Go(func() { toServer.read(c.client) })
 	if !toServer.await(time.Now()) {

@@ -10,7 +10,7 @@
 // The constructors return independent parts that can be combined:
 //
 //   - [NewProxy] returns a TCP proxy with network faults: resets, black holes, latency, limited bandwidth, refused
-//     connections, and the loss of a COMMIT or of its acknowledgement.
+//     connections, and the loss of a COMMIT or of its acknowledgement. [NewTCPProxy] does so for other servers, such as Redis.
 //   - [NewServer] starts a server that only this test uses, so the test may kill, stop, freeze or fill it, fill its disk
 //     for WAL, make it read-only, change its password or its certificate.
 //   - [NewCluster] starts a primary and a streaming standby that can be promoted, disconnected or paused.

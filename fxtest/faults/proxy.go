@@ -28,6 +28,7 @@ type Proxy struct {
 	network    string // of the upstream server: tcp or unix
 	upstream   string
 	url        string
+	otherProto bool // the protocol is not PostgreSQL's, so nothing is parsed
 	port       port
 	goroutines sync.WaitGroup
 
@@ -49,8 +50,22 @@ func NewProxy(tb testing.TB, upstreamURL string) *Proxy {
 	if err != nil || !isURL(upstreamURL) {
 		tb.Fatal("faults: proxy: the upstream address must be a URL like postgres://user@host:5432/database") // err may contain the password
 	}
-	p := &Proxy{tb: tb, conns: make(map[*proxiedConn]struct{}), changed: make(chan struct{})}
-	p.network, p.upstream = pgconn.NetworkAddress(config.Host, config.Port)
+	network, upstream := pgconn.NetworkAddress(config.Host, config.Port)
+	p := startProxy(tb, &Proxy{network: network, upstream: upstream})
+	p.url = withAddress(upstreamURL, p.port.address())
+	return p
+}
+
+// NewTCPProxy is like [NewProxy] for a server with another protocol, such as Redis. network is "tcp" or "unix". Faults that need
+// PostgreSQL's protocol do not apply: those of COMMIT, and [AfterLogin]. The proxy has no URL; use [Proxy.Address].
+func NewTCPProxy(tb testing.TB, network, address string) *Proxy {
+	tb.Helper()
+	return startProxy(tb, &Proxy{network: network, upstream: address, otherProto: true})
+}
+
+func startProxy(tb testing.TB, p *Proxy) *Proxy {
+	tb.Helper()
+	p.tb, p.conns, p.changed = tb, make(map[*proxiedConn]struct{}), make(chan struct{})
 	if err := p.port.reserve(); err != nil {
 		tb.Fatalf("faults: proxy: %v", err)
 	}
@@ -60,7 +75,6 @@ func NewProxy(tb testing.TB, upstreamURL string) *Proxy {
 	if err := p.listenLocked(); err != nil {
 		tb.Fatalf("faults: proxy: %v", err)
 	}
-	p.url = withAddress(upstreamURL, p.port.address())
 	return p
 }
 
@@ -87,6 +101,9 @@ func encodeQuery(query url.Values) string { return strings.ReplaceAll(query.Enco
 
 // URL returns the upstream URL with the proxy's host and port.
 func (p *Proxy) URL() string { return p.url }
+
+// Address returns the proxy's host and port.
+func (p *Proxy) Address() string { return p.port.address() }
 
 // Connections returns the number of connections that clients have open, including those in a black hole.
 func (p *Proxy) Connections() int {

@@ -153,3 +153,38 @@ func TestProxy_KeepsRestOfURL(t *testing.T) {
 		assert.NotContains(t, messages[0], "secret")
 	}
 }
+
+// TestTCPProxy_ForwardsAnyProtocol sends bytes that would be incomplete messages of PostgreSQL's protocol.
+func TestTCPProxy_ForwardsAnyProtocol(t *testing.T) {
+	t.Parallel()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var echo sync.WaitGroup
+	echo.Go(func() {
+		conn, err := listener.Accept()
+		if err == nil {
+			_, _ = io.Copy(conn, conn)
+			_ = conn.Close()
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		echo.Wait()
+	})
+	proxy := faults.NewTCPProxy(t, "tcp", listener.Addr().String())
+	assert.Empty(t, proxy.URL())
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", proxy.Address())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	for _, part := range []string{"\x00", "C", "Z\x00\x00\x00"} {
+		_, err = io.WriteString(conn, part)
+		require.NoError(t, err)
+		reply := make([]byte, len(part))
+		_, err = io.ReadFull(conn, reply)
+		require.NoError(t, err)
+		assert.Equal(t, part, string(reply))
+	}
+	proxy.ResetConnections()
+	_, err = conn.Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
