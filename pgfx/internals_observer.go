@@ -32,6 +32,16 @@ type Observer struct {
 	RetryTx func(ctx context.Context, attempt int, reason error)
 	// EndTx is called when the transaction has ended.
 	EndTx func(ctx context.Context, e EndTxEvent)
+	// Comment returns the comment that txn.Manager and repositories append to the text of a statement with this context.
+	Comment func(ctx context.Context) Comment
+}
+
+// Comment is a text in /* and */ that is appended to a statement. The zero value appends none.
+type Comment struct {
+	// Stable is the same for all executions of a statement by one operation, so the statement stays prepared.
+	Stable string
+	// Once replaces Stable if it is not "". It differs between executions, so the statement is not kept as a prepared one.
+	Once string
 }
 
 // StatementEvent is a statement, a batch or a COPY that has ended.
@@ -128,6 +138,16 @@ func (c *operationCtx) Value(key any) any {
 		return c
 	}
 	return c.Context.Value(key)
+}
+
+// Comment returns the comment for a statement with this context, from the first observer that has any. Package txn calls it.
+func (i *Internals) Comment(ctx context.Context) Comment {
+	for _, o := range i.observers.all() {
+		if o.Comment != nil {
+			return o.Comment(ctx)
+		}
+	}
+	return Comment{}
 }
 
 // statementEnded notifies the observers.

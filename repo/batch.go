@@ -301,7 +301,7 @@ func (b *Batch) failedCall(index int, err error) int {
 	}
 	found := -1
 	for i, c := range b.calls {
-		if !slices.ContainsFunc(c.statements, func(s batchStatement) bool { return s.sql == early.SQL() }) {
+		if !slices.ContainsFunc(c.statements, func(s batchStatement) bool { return sentAs(s.sql, early) }) {
 			continue
 		}
 		if _, answered := pgError(err); found >= 0 && !answered {

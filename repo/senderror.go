@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -157,7 +158,7 @@ func explainBatch(
 	if outer, inside := tx.Tx(ctx); inside {
 		for position := range n {
 			d, s := statement(position)
-			if s.sql != early.SQL() {
+			if !sentAs(s.sql, early) {
 				continue
 			}
 			if value := d.findUnencodable(outer.Conn().TypeMap(), s, err); value != nil {
@@ -174,7 +175,7 @@ func explainBatch(
 	_ = describeStatement(ctx, tx.DB().Pool(), early.SQL(), nil, func(conn *pgx.Conn, oids []uint32, _ []any) {
 		for position := range n {
 			_, s := statement(position)
-			if s.sql != early.SQL() {
+			if !sentAs(s.sql, early) {
 				continue
 			}
 			if value.Parameter = firstUnencodable(conn.TypeMap(), oids, s.args); value.Parameter > 0 {
@@ -185,6 +186,12 @@ func explainBatch(
 		}
 	})
 	return found, value
+}
+
+// sentAs reports whether a statement is the one that pgx could not send. Package txn may have appended a comment to its text.
+func sentAs(sql string, early pgx.ErrPreprocessingBatch) bool {
+	comment, ok := strings.CutPrefix(early.SQL(), sql)
+	return ok && (comment == "" || strings.HasPrefix(comment, " /*"))
 }
 
 // findUnencodable returns the ValueError for the first argument of a statement that can't be encoded, judged by the catalog's types

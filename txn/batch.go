@@ -89,7 +89,7 @@ func (m *Manager) doImplicit(ctx context.Context, queue func(*pgx.Batch), read f
 	}
 	own := batch.Len()
 	queue(batch)
-	results := &completeResults{statementResults{conn.SendBatch(ctx, batch), ctx}}
+	results := &completeResults{statementResults{conn.SendBatch(ctx, m.comments.batch(ctx, batch, own)), ctx}}
 	for range own {
 		if _, err = results.Exec(); err != nil {
 			m.resolver.checkMarkerTable(err)

@@ -34,6 +34,7 @@ type Manager struct {
 	logger   *zap.Logger
 	key      any // context key of the innermost scope
 	maxConns int32
+	comments commenter
 	defaults settings
 	counters counters
 	resolver resolver
@@ -58,8 +59,13 @@ type Manager struct {
 // [Manager.Close] before you close the database. The error reports an option with an invalid value.
 func NewManager(db *pgfx.DB, opts ...ManagerOption) (*Manager, error) {
 	pool := db.Pool()
+	config := pool.Config()
 	m := &Manager{
-		db: db, pool: pool, logger: db.Logger().Named("txn"), key: scopeKey{pool}, maxConns: pool.Config().MaxConns,
+		db: db, pool: pool, logger: db.Logger().Named("txn"), key: scopeKey{pool}, maxConns: config.MaxConns,
+		comments: commenter{
+			of: db.Internals().Comment, mode: config.ConnConfig.DefaultQueryExecMode,
+			pooled: db.Config().Pooler == pgfx.PoolerTransaction,
+		},
 		retryPolicy:     db.RetryPolicy(),
 		longTxThreshold: defaultLongTx,
 		contextCheck:    contextCheck{use: PoolUseInTxIgnore},

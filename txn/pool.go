@@ -61,7 +61,7 @@ func (m *Manager) poolExec(ctx context.Context, sql string, args []any) (pgconn.
 		return pgconn.CommandTag{}, err
 	}
 	defer conn.Release()
-	tag, err := conn.Exec(ctx, sql, args...)
+	tag, err := conn.Exec(ctx, sql, m.comments.args(ctx, sql, args)...)
 	return tag, sqlstate.StatementError(ctx, err)
 }
 
@@ -74,6 +74,7 @@ func (m *Manager) poolQuery(ctx context.Context, sql string, args []any) (pgx.Ro
 }
 
 func (m *Manager) poolRows(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
+	args = m.comments.args(ctx, sql, args)
 	rows, err := m.pool.Query(ctx, sql, args...)
 	if err == nil || !notConnected(err) {
 		return rows, sqlstate.StatementError(ctx, m.closedError(err))
@@ -98,7 +99,7 @@ func (m *Manager) poolSendBatch(ctx context.Context, batch *pgx.Batch) pgx.Batch
 	if err != nil {
 		return pgx.FailedBatchResults(batch, err)
 	}
-	return &poolResults{statementResults{conn.SendBatch(ctx, batch), ctx}, conn}
+	return &poolResults{statementResults{conn.SendBatch(ctx, m.comments.batch(ctx, batch, 0)), ctx}, conn}
 }
 
 // poolResults release their connection when they are closed.

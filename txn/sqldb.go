@@ -95,7 +95,7 @@ func (c *sqlConn) bind(ctx context.Context) (sqlSession, error) { //nolint:iretu
 	if err != nil {
 		return nil, err
 	}
-	c.session = poolSession{conn}
+	c.session = poolSession{conn, &c.m.comments}
 	return c.session, nil
 }
 
@@ -227,15 +227,18 @@ func (s txSession) begin(ctx context.Context, opts pgx.TxOptions) (pgx.Tx, error
 func (txSession) release() {}
 
 // poolSession is a connection of the pool.
-type poolSession struct{ conn *pgxpool.Conn }
+type poolSession struct {
+	conn     *pgxpool.Conn
+	comments *commenter
+}
 
 func (s poolSession) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	tag, err := s.conn.Exec(ctx, sql, args...)
+	tag, err := s.conn.Exec(ctx, sql, s.comments.args(ctx, sql, args)...)
 	return tag, sqlstate.StatementError(ctx, err)
 }
 
 func (s poolSession) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	rows, err := s.conn.Query(ctx, sql, args...) //nolint:rowserrcheck // the caller checks it
+	rows, err := s.conn.Query(ctx, sql, s.comments.args(ctx, sql, args)...) //nolint:rowserrcheck // the caller checks it
 	if err != nil {
 		return failedRows{err}, sqlstate.StatementError(ctx, err)
 	}

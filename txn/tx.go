@@ -45,7 +45,7 @@ func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn
 		return pgconn.CommandTag{}, err
 	}
 	defer t.use.finish()
-	tag, err := t.tx.Exec(ctx, sql, args...)
+	tag, err := t.tx.Exec(ctx, sql, t.m.comments.args(ctx, sql, args)...)
 	t.noteCommand(tag, sql)
 	return tag, t.failed(ctx, err)
 }
@@ -76,7 +76,7 @@ func (t *transaction) query(ctx context.Context, sql string, args []any) (r *row
 			t.use.pause()
 		}
 	}()
-	r.Rows, err = t.tx.Query(ctx, sql, args...) //nolint:gocritic // the rows are passed on
+	r.Rows, err = t.tx.Query(ctx, sql, t.m.comments.args(ctx, sql, args)...) //nolint:gocritic // the rows are passed on
 	r.closed = err != nil
 	return r, t.failed(ctx, err)
 }
@@ -94,7 +94,7 @@ func (t *transaction) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.Batch
 			t.use.finish()
 		}
 	}()
-	results.BatchResults = t.tx.SendBatch(ctx, batch)
+	results.BatchResults = t.tx.SendBatch(ctx, t.m.comments.batch(ctx, batch, 0))
 	return results
 }
 

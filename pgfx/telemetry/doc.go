@@ -28,4 +28,8 @@
 // The name of a statement's span is its db.query.summary. For a repository that is the method and the table ("Get users"). Otherwise it
 // is the name in sqlc's comment, or the operations and tables of the statement ("select users"). The text in db.query.text is
 // normalized and holds no values. Arguments and texts of errors are never recorded.
+//
+// # Comments
+//
+// [WithSQLComment] appends a comment with the application, the method of the repository and the trace to statements.
 package telemetry

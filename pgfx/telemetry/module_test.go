@@ -23,6 +23,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/telemetry"
+	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 // scrape returns what a Prometheus endpoint serves.
@@ -39,6 +40,12 @@ func scrape(t *testing.T, handler http.Handler) string {
 	return string(body)
 }
 
+// docs: sql comment
+
+var commented = telemetry.ProvideOptions(telemetry.WithSQLComment(telemetry.SQLComment{Application: "shop"}))
+
+// docs: end
+
 func TestModule_ObservesAllDatabasesAndPrometheusServesThem(t *testing.T) {
 	t.Setenv("REPORTING_DATABASE_URL", fxtest.URL(t))
 	registry := prometheus.NewRegistry()
@@ -50,14 +57,18 @@ func TestModule_ObservesAllDatabasesAndPrometheusServesThem(t *testing.T) {
 
 		DB        *pgfx.DB
 		Reporting *pgfx.DB `name:"reporting"`
+		Tx        *txn.Manager
 	}
 	var b both
 	app := fxapp.New(t, fx.NopLogger, rdsfx.Module, rdsfx.ModuleFor("reporting"), telemetry.Module,
-		telemetry.ProvideOptions(telemetry.WithRootSpans()),
+		telemetry.ProvideOptions(telemetry.WithRootSpans()), commented,
 		fx.Provide(func() metric.MeterProvider { return sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter)) }),
 		fx.Provide(func() trace.TracerProvider { return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)) }),
 		fx.Supply(pgfx.Config{URL: fxtest.URL(t)}), fx.Invoke(func(in both) { b = in }))
 	app.RequireStart()
+	var received string
+	require.NoError(t, b.Tx.QueryRow(t.Context(), ownText).Scan(&received))
+	assert.Equal(t, ownText+" /*application='shop'*/", received)
 	for _, db := range []*pgfx.DB{b.DB, b.Reporting} {
 		_, err := db.Pool().Exec(t.Context(), "select 1")
 		require.NoError(t, err)

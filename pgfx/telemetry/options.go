@@ -22,6 +22,7 @@ type settings struct {
 	maxSeries        int
 	rootSpans        bool
 	withoutText      bool
+	comments         *comments // nil: none
 }
 
 const (

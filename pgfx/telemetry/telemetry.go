@@ -59,10 +59,14 @@ func Observe(d *rdsfx.Database, opts ...Option) (stop func(), err error) {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	o := &observer{metrics: m, spans: newSpans(s, target), statements: statementCache{metrics: m, maxTexts: maxTexts}}
-	cancel := d.DB.Internals().Observe(pgfx.Observer{
+	events := pgfx.Observer{
 		Statement: o.statement, Acquire: o.acquire, Release: o.release, Connect: o.connect,
 		BeginTx: o.beginTx, RetryTx: o.retryTx, EndTx: o.endTx,
-	})
+	}
+	if s.comments != nil {
+		events.Comment = s.comments.of
+	}
+	cancel := d.DB.Internals().Observe(events)
 	return func() {
 		cancel()
 		_ = registration.Unregister() // fails only for a registration of another SDK
