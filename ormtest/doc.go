@@ -6,4 +6,6 @@
 // sqlc's code for pgx is an example. Users of database/sql (GORM, bun, sqlx, ent, sqlc's code for database/sql) join it through
 // txn.Manager.SQL, where their own transactions are savepoints. On pgfx.DB.SQL they have separate transactions. Inside
 // txn.Manager.Do, the use of pgfx.DB.SQL is reported like any use of the pool (txn.WithPoolUseInTx).
+//
+// A test compares the dashboard of pgfx/telemetry with the model of Grafana's SDK.
 package ormtest

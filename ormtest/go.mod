@@ -6,6 +6,7 @@ require (
 	entgo.io/ent v0.14.5
 	github.com/gofrs/uuid/v5 v5.5.1
 	github.com/google/uuid v1.6.0
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/jmoiron/sqlx v1.4.0
 	github.com/rdsfx-go/rdsfx v0.0.0

@@ -164,15 +164,19 @@ func TestRules_PassPromtool(t *testing.T) {
 	}
 }
 
-func TestRules_EachAlertIsDocumented(t *testing.T) {
+func TestRules_EachAlertIsDocumentedAndTested(t *testing.T) {
 	t.Parallel()
 	rules, err := os.ReadFile("prometheus/rules.yml")
 	require.NoError(t, err)
 	documented := page(t)
+	tests, err := os.ReadFile("prometheus/rules_test.yml")
+	require.NoError(t, err)
 	var alerts []string
 	for _, alert := range regexp.MustCompile(`(?m)- alert: (\w+)`).FindAllStringSubmatch(string(rules), -1) {
 		alerts = append(alerts, alert[1])
 		assert.Contains(t, documented, "`"+alert[1]+"`", "describe the alert in docs/observability.md")
+		assert.Contains(t, string(tests), "alertname: "+alert[1]+"\n        exp_alerts:", "test when it fires")
+		assert.Contains(t, string(tests), "alertname: "+alert[1]+"}", "test when it does not")
 	}
 	assert.Len(t, slices.Compact(slices.Sorted(slices.Values(alerts))), len(alerts))
 }

@@ -2,6 +2,7 @@ package telemetry_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -90,6 +91,13 @@ func TestSQLComment_ReachesTheServerOnEveryPath(t *testing.T) {
 			err = f.Tx.Do(ctx, func(ctx context.Context) error {
 				text, err = scan(f.Tx.QueryRow(ctx, ownText))
 				return err
+			})
+			return text, err
+		}},
+		"Exec in Do": {read: func(ctx context.Context) (text string, err error) {
+			err = f.Tx.Do(ctx, func(ctx context.Context) error {
+				_, err := f.Tx.Exec(ctx, "insert into orders (note) "+ownText)
+				return errors.Join(err, f.Tx.QueryRow(ctx, "delete from orders returning note").Scan(&text))
 			})
 			return text, err
 		}},
