@@ -20,6 +20,9 @@ MINUTES ?= 60
 ROUNDS ?= 1000
 TREES ?= 10000
 
+# SCHEDULES is the number of random schedules of a cutover.
+SCHEDULES ?= 5000
+
 TOOL := GOWORK=off go tool -modfile=$(CURDIR)/tools/go.mod
 
 .DEFAULT_GOAL := help
@@ -130,6 +133,10 @@ lost-commits: ## Lose commits in every way and check each answer (minutes): make
 .PHONY: scope-trees
 scope-trees: ## Compare random trees of transaction scopes with their model (minutes): make scope-trees TREES=10000
 	RDSFX_TXN_TREES=$(TREES) go test -count=1 -v -timeout=60m -run='RandomTrees' ./txn
+
+.PHONY: cutover-schedules
+cutover-schedules: ## Let faults strike random cutovers and check the books (hours): make cutover-schedules SCHEDULES=5000 SEED=1
+	RDSFX_CUTOVER_SCHEDULES=$(SCHEDULES) RDSFX_CUTOVER_SEED=$(SEED) go test -count=1 -v -timeout=0 -run='^TestCutover_LosesNothing$$' ./repo/cutover
 
 .PHONY: rules
 rules: ## Test the alert rules of pgfx/telemetry with promtool (Debian, Ubuntu)

@@ -1,0 +1,20 @@
+package cutover
+
+// Kill ends the background work of a mover as the end of its process does: its lease stays.
+func (m *Mover[V]) Kill() {
+	m.mu.Lock()
+	if m.end != nil {
+		m.end()
+	}
+	m.mu.Unlock()
+	m.running.Wait()
+}
+
+// Observed returns the phase and the epoch that this process has observed, and whether writers are held.
+func (m *Mover[V]) Observed() (phase Phase, epoch int64, held bool) {
+	v := m.view.Load()
+	if v == nil {
+		return Off, 0, false
+	}
+	return v.phase, v.epoch, v.held
+}
