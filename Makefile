@@ -29,7 +29,7 @@ TOOL := GOWORK=off go tool -modfile=$(CURDIR)/tools/go.mod
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 .PHONY: test
 test: ## Run the tests of all modules
@@ -89,6 +89,10 @@ bench-growth: ## Draw how cost grows with rows, statements and goroutines (minut
 .PHONY: bench-allocs
 bench-allocs: ## Record the allocations of each operation, which CI compares exactly
 	go test -count=1 -run='^TestAllocations' ./benchmarks -update
+
+.PHONY: bench-jobservice
+bench-jobservice: ## Load the job service, plain pgx and GORM and write the tables in its README (3 minutes)
+	cd benchmarks && go test -run='^$$' -bench='^BenchmarkServices$$' -benchtime=1x -timeout=10m ./jobservice -update
 
 .PHONY: bench-fxtest
 bench-fxtest: ## Measure the cost of a fresh database for a test

@@ -44,7 +44,7 @@ func StatusOf(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, repo.ErrStale):
 		return http.StatusPreconditionFailed
-	case errors.Is(err, repo.ErrDeleted), refused && violation.Kind == repo.KindUnique:
+	case errors.Is(err, repo.ErrDeleted), errors.Is(err, repo.ErrSuppressed), refused && violation.Kind == repo.KindUnique:
 		return http.StatusConflict
 	case errors.Is(err, repo.ErrInvalid), refused:
 		return http.StatusUnprocessableEntity
@@ -150,7 +150,9 @@ type Account struct {
 
 const accountsTable = `create table accounts (id int primary key, email varchar(20) unique not null check (email <> ''),
 	owner int references accounts, version bigint not null, deleted_at timestamptz,
-	exclude (owner with =))`
+	exclude (owner with =));
+	create function suppress() returns trigger language plpgsql as 'begin return null; end';
+	create trigger suppress before insert on accounts for each row when (new.email = 'suppressed') execute function suppress()`
 
 var errRefused = errors.New("refused")
 
@@ -226,6 +228,7 @@ func repoErrors(t *testing.T, accounts *repo.Repository[Account, int64]) map[str
 		"repo.ErrStale":        is(t, stale, repo.ErrStale),
 		"repo.StaleError":      as[*repo.StaleError](t, stale),
 		"repo.ErrDeleted":      is(t, deleted, repo.ErrDeleted),
+		"repo.ErrSuppressed":   is(t, accounts.Create(ctx, &Account{ID: 3, Email: "suppressed"}), repo.ErrSuppressed),
 		"repo.ErrInvalid":      is(t, invalid, repo.ErrInvalid),
 		"repo.InvalidError":    as[*repo.InvalidError](t, invalid),
 		"repo.ErrValue":        is(t, accounts.Create(ctx, &Account{ID: 3, Email: strings.Repeat("x", 21)}), repo.ErrValue),

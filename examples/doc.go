@@ -4,6 +4,7 @@
 //	go run ./examples/gettingstarted
 //	go run ./examples/validation
 //	go run ./examples/metrics
+//	go run ./examples/river
 //	go run ./examples/jobservice
 //	go run ./examples/rdscheck URL
 package examples

@@ -125,7 +125,7 @@ func (q BatchRepository[T, K]) Create(row *T, opts ...CreateOption) *Result[*T] 
 	var fresh *T
 	c.read = func(_ int, answer pgx.Rows) (err error) {
 		if fresh, err = readFirst[T](answer, r.d.shape); errors.Is(err, pgx.ErrNoRows) {
-			return errSuppressed
+			return ErrSuppressed
 		}
 		return err
 	}

@@ -148,7 +148,7 @@ func (w *bulkWrite) stagedOrRowByRow(ctx context.Context, fast, singly func(cont
 
 // needsRowByRow reports whether a staged write failed with an error that does not name the row, or that need not be about a row.
 func needsRowByRow(err error) bool {
-	if errors.Is(err, errKeyChanged) || errors.Is(err, errSuppressed) || errors.Is(err, errNotStaged) {
+	if errors.Is(err, errKeyChanged) || errors.Is(err, ErrSuppressed) || errors.Is(err, errNotStaged) {
 		return true
 	}
 	if constraint, ok := errors.AsType[*ConstraintError](err); ok {
@@ -220,7 +220,7 @@ func (w *bulkWrite) checkMissing(ctx context.Context) error {
 	case len(absent) == 0:
 		return nil
 	case w.onMissing == nil:
-		return w.repository.d.wrap(w.op, errSuppressed, absent[0])
+		return w.repository.d.wrap(w.op, ErrSuppressed, absent[0])
 	}
 	return w.onMissing(ctx, absent)
 }

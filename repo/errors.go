@@ -25,6 +25,9 @@ var (
 	ErrInvalid = errors.New("repo: invalid")
 	// ErrDeleted is returned if an upsert conflicts with a soft-deleted row, without [RestoreDeleted].
 	ErrDeleted = errors.New("repo: the row is soft-deleted; restore it with repo.RestoreDeleted or Restore")
+	// ErrSuppressed is returned by a write that the server accepted without returning a row. A trigger or a rule suppressed it, or a
+	// row-level security policy hides the row with which an upsert with [DoNothing] conflicts.
+	ErrSuppressed = errors.New("the server returned no row: a trigger or a rule suppressed the write, or a row-level security policy hides the existing row")
 	// ErrQuery is matched by the errors of malformed filters, orders and limits. Examples are an unknown column, a raw fragment that
 	// is not one expression, and a missing argument. Nothing was sent to the database.
 	ErrQuery = errors.New("repo: malformed query")

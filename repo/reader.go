@@ -1,16 +1,12 @@
 package repo
 
 import (
-	"errors"
 	"reflect"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
-
-// errSuppressed is returned by a write that the database accepted without returning a row.
-var errSuppressed = errors.New("the database returned no row: a trigger or a rule suppressed the write")
 
 // reader reads the rows of one result into structs. A row must be read into a zero struct, so that no earlier value remains.
 //

@@ -301,7 +301,7 @@ func (r *Repository[T, K]) Upsert(ctx context.Context, row *T, opts ...UpsertOpt
 			return 0, r.wrap("upsert", err)
 		}
 	}
-	return 0, r.wrap("upsert", errSuppressed)
+	return 0, r.wrap("upsert", ErrSuppressed)
 }
 
 // upsertLayout is insertLayout, except that updated is always set to the current time. The struct may hold the time of the last

@@ -31,7 +31,7 @@ func (u *upsert) missingRowError(d *descriptor) error {
 	case u.doNothing:
 		return nil
 	case d.softDelete < 0 || u.restoreDeleted:
-		return errSuppressed
+		return ErrSuppressed
 	}
 	return ErrDeleted
 }
@@ -148,7 +148,7 @@ func (w *bulkWrite) checkExisting(absent []int) error {
 	for _, position := range absent {
 		row, ok := w.returned.at(position)
 		if !ok {
-			return d.rowError(w.op, errSuppressed, position)
+			return d.rowError(w.op, ErrSuppressed, position)
 		}
 		if err := d.checkNotDeleted(row); err != nil {
 			return d.rowError(w.op, err, position)

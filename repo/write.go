@@ -52,7 +52,7 @@ func (r *Repository[T, K]) validRow(ctx context.Context, op string, row *T) (ref
 // setReturned copies the columns that the database returned into the caller's row.
 func (r *Repository[T, K]) setReturned(ctx context.Context, op string, row, fresh *T, err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = errSuppressed
+		err = ErrSuppressed
 	}
 	if err != nil {
 		return r.wrapStored(ctx, op, err)

@@ -64,7 +64,7 @@ func (m *Manager) begin(ctx context.Context, s *settings, attempt int) (*transac
 	m.db.Internals().LimitLease(t.conn.Conn(), m.longTx)
 	if err := t.sendBegin(ctx); err != nil {
 		t.rollBack()
-		return nil, fmt.Errorf("txn: begin: %w", sqlstate.WithContextError(t.root.Context, err))
+		return nil, fmt.Errorf("txn: begin: %w", sqlstate.StatementError(t.root.Context, err))
 	}
 	m.counters.begun.Add(1)
 	return t, nil

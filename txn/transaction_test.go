@@ -3,6 +3,7 @@ package txn_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -178,6 +179,8 @@ func TestDo_FailedBeginReleasesConnection(t *testing.T) {
 	proxy.ResetConnections()
 	err := proxied.Do(t.Context(), func(context.Context) error { t.Error("the closure ran"); return nil })
 	require.ErrorContains(t, err, "txn: begin: ")
+	require.ErrorIs(t, err, pgfx.ErrConnLost)
+	require.Equal(t, http.StatusServiceUnavailable, txn.ErrorStatus(err))
 	requireReleased(t, proxied.DB())
 }
 

@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 	"go.uber.org/fx"
@@ -54,7 +56,7 @@ func NewAPI(d Dependencies) *API {
 }
 
 // NewHandler returns the handler of all requests. It is called by Fx.
-func NewHandler(a *API, monitor *health.Monitor) http.Handler {
+func NewHandler(a *API, monitor *health.Monitor, metrics *prometheus.Registry) http.Handler {
 	v1 := http.NewServeMux()
 	for pattern, handler := range a.routes() {
 		v1.Handle(pattern, a.respond(handler))
@@ -68,6 +70,7 @@ func NewHandler(a *API, monitor *health.Monitor) http.Handler {
 	mux.Handle("/v1/", a.authenticate(inTransaction(v1)))
 	mux.Handle("GET /v1/report", a.authenticate(a.respond(a.report))) // in a transaction of the reporting database
 	mux.Handle("/internal/", health.NewHandler(monitor))
+	mux.Handle("GET /internal/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = w.Write(openAPI) // the client is gone
@@ -83,7 +86,7 @@ func (a *API) routes() map[string]handler {
 		"PUT /v1/users/{clerk_user_id}": a.putUser,
 		"GET /v1/users":                 a.listUsers,
 		"GET /v1/users/{id}":            a.getUser,
-		"PATCH /v1/users/{id}":          a.renameUser,
+		"PATCH /v1/users/{id}":          a.changeUser,
 		"DELETE /v1/users/{id}":         a.deleteUser,
 		"POST /v1/jobs":                 a.createJob,
 		"GET /v1/jobs":                  a.listJobs,

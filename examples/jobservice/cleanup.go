@@ -14,8 +14,8 @@ import (
 
 // CleanupConfig configures the deletion of old rows, which one process at a time does.
 type CleanupConfig struct {
-	Every time.Duration `yaml:"every"` // pause between two clean-ups
-	Keep  time.Duration `yaml:"keep"`  // age at which finished jobs and deleted users are removed
+	Every time.Duration `env:"EVERY" yaml:"every"` // pause between two clean-ups
+	Keep  time.Duration `env:"KEEP"  yaml:"keep"`  // age at which finished jobs and deleted users are removed
 }
 
 // cleanup removes old rows while this process is the leader.

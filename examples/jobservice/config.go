@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caarlos0/env/v11"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
@@ -18,10 +19,12 @@ import (
 
 // Config is the configuration of the service. The file config.yaml in this directory shows all of it.
 type Config struct {
-	Addr     string        `yaml:"addr"` // host and port of the HTTP server
-	Workers  WorkerConfig  `yaml:"workers"`
-	Cleanup  CleanupConfig `yaml:"cleanup"`
-	Database pgfx.Config   `yaml:"database"` // completed by the variables DATABASE_…
+	Addr     string        `env:"ADDR"           yaml:"addr"` // host and port of the HTTP server
+	Workers  WorkerConfig  `envPrefix:"WORKERS_" yaml:"workers"`
+	Cleanup  CleanupConfig `envPrefix:"CLEANUP_" yaml:"cleanup"`
+	Database pgfx.Config   `env:"-"              yaml:"database"` // the library completes it by the variables DATABASE_…
+	// Reporting is the address of the database for GET /v1/report, for example of a replica. Without it, reports use Database.
+	Reporting string `env:"REPORTING_DATABASE_URL" yaml:"reporting"`
 }
 
 func defaultConfig() Config {
@@ -40,12 +43,19 @@ Without an address of a database it starts a temporary local server.
 `
 
 const variables = `
-Variables complete the file:
+Variables. The first of flag, variable and file counts. For the keys of database, the file counts before variables:
   ADDR                     host and port of the HTTP server
-  DATABASE_URL             the address
+  WORKERS_COUNT            workers of this process; 0 to serve requests only
+  WORKERS_LEASE            a job without progress for this long is claimed by another worker
+  WORKERS_POLL             the longest wait for a notification that was missed
+  WORKERS_MAX_ATTEMPTS     a job fails after this many attempts
+  WORKERS_BACKOFF          the wait after the first failed attempt; it doubles with each
+  CLEANUP_EVERY            pause between two clean-ups
+  CLEANUP_KEEP             age at which finished jobs and deleted users are removed
+  DATABASE_URL             the address of the database
   DATABASE_PASSWORD_FILE   a file with the password
-  REPORTING_DATABASE_URL   the address for GET /v1/report, for example of a replica
-docs/configuration.md lists all of them.
+  REPORTING_DATABASE_URL   the address for GET /v1/report, for example of a replica; by default the same database
+docs/configuration.md lists all variables of databases.
 `
 
 // readConfig returns the configuration of a command line. It prints the help to out.
@@ -77,6 +87,9 @@ func readConfig(args []string, out io.Writer) (Config, error) {
 			return config, fmt.Errorf("%s: %w", *file, err)
 		}
 	}
-	config.Addr = cmp.Or(*addr, os.Getenv("ADDR"), config.Addr)
+	if err := env.Parse(&config); err != nil {
+		return config, err
+	}
+	config.Addr = cmp.Or(*addr, config.Addr)
 	return config, nil
 }

@@ -22,8 +22,12 @@ func (a *API) createJob(w http.ResponseWriter, r *http.Request) (status int, bod
 		return 0, nil, err
 	}
 	// A job of a deleted user would satisfy the foreign key.
-	if _, err := a.users.Get(r.Context(), input.UserID, repo.ForShare()); err != nil {
+	user, err := a.users.Get(r.Context(), input.UserID, repo.ForShare())
+	if err != nil {
 		return 0, nil, err
+	}
+	if user.Status == Suspended {
+		return 0, nil, &requestError{http.StatusConflict, "the user is suspended"}
 	}
 	job := &Job{ID: input.ID, UserID: input.UserID, Configuration: input.Configuration}
 	result := repo.Inserted

@@ -11,8 +11,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"time"
 
@@ -24,6 +22,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/pgfx/migrate"
+	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 //go:embed migrations/*.sql
@@ -68,46 +67,30 @@ func newLogger() (*zap.Logger, error) {
 func serviceModule(config Config) fx.Option {
 	return fx.Options(
 		fx.Supply(config.Workers, config.Cleanup),
-		databaseModule(config.Database),
+		databaseModule(config),
+		observed,
 		repositories,
-		fx.Supply(Work(writeSections)),
-		fx.Provide(newWakeups, NewAPI, NewHandler),
-		fx.Invoke(startWorkers, startCleanup, func(lc fx.Lifecycle, handler http.Handler, logger *zap.Logger) {
-			serve(lc, config.Addr, handler, logger)
-		}),
+		fx.Supply(Work(writeSections), address(config.Addr)),
+		fx.Provide(newWakeups, NewAPI, NewHandler, newServer),
+		fx.Invoke(startWorkers, startCleanup, func(*Server) {}),
 	)
 }
 
-// databaseModule provides two databases: that of the service, and the one named "reporting" for reports. Both are the same server
-// unless REPORTING_DATABASE_URL is set.
-func databaseModule(config pgfx.Config) fx.Option {
+// databaseModule provides the database of the service, and a *txn.Manager named "reporting" for reports.
+func databaseModule(config Config) fx.Option {
+	reporting := fx.Provide(fx.Annotate(func(tx *txn.Manager) *txn.Manager { return tx }, fx.ResultTags(`name:"reporting"`)))
+	if config.Reporting != "" {
+		reporting = fx.Options(
+			rdsfx.ModuleFor("reporting"),
+			fx.Supply(fx.Annotate(pgfx.Config{URL: config.Reporting}, fx.ResultTags(`name:"reporting"`))),
+		)
+	}
 	return fx.Options(
-		fx.Supply(config),
+		fx.Supply(config.Database),
 		embedded.Module, // a local server; inactive if there is an address
 		rdsfx.Module,
-		rdsfx.ModuleFor("reporting"),
+		reporting,
 		migrate.Module(migrations, migrate.WithDir("migrations")),
 		fx.StartTimeout(time.Minute), // time for migrations
 	)
-}
-
-// serve answers HTTP requests from the start of the application to its stop.
-func serve(lc fx.Lifecycle, addr string, handler http.Handler, logger *zap.Logger) {
-	server := &http.Server{Addr: addr, Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
-	lc.Append(fx.Hook{
-		OnStart: func(ctx context.Context) error {
-			listener, err := new(net.ListenConfig).Listen(ctx, "tcp", server.Addr)
-			if err != nil {
-				return err
-			}
-			logger.Info("serving", zap.String("url", "http://"+listener.Addr().String()))
-			go func() {
-				if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-					logger.Error("the HTTP server failed", zap.Error(err))
-				}
-			}()
-			return nil
-		},
-		OnStop: server.Shutdown,
-	})
 }

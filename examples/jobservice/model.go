@@ -20,6 +20,7 @@ type User struct {
 	ClerkUserID string     `db:"clerk_user_id"         json:"clerk_user_id"`
 	Email       string     `db:"email"                 json:"email"`
 	Username    string     `db:"username"              json:"username"`
+	Status      UserStatus `db:"status,default"        json:"status"`
 	CreatedAt   time.Time  `db:"created_at,created"    json:"created_at"`
 	UpdatedAt   time.Time  `db:"updated_at,updated"    json:"updated_at"`
 	DeletedAt   *time.Time `db:"deleted_at,softdelete" json:"-"`
@@ -37,8 +38,20 @@ func (u *User) Validate() error {
 	if u.Username == "" || len(u.Username) > 40 {
 		errs = append(errs, errors.New("username: needs 1 to 40 characters"))
 	}
+	if u.Status != "" && u.Status != Active && u.Status != Suspended {
+		errs = append(errs, errors.New("status: must be active or suspended"))
+	}
 	return errors.Join(errs...)
 }
+
+// UserStatus is the state of an account, the type user_status of the database.
+type UserStatus string
+
+// The states of an account. A suspended user keeps its jobs, but cannot create new ones.
+const (
+	Active    UserStatus = "active"
+	Suspended UserStatus = "suspended"
+)
 
 // Status is the state of a job, the type job_status of the database.
 type Status string

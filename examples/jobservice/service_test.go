@@ -5,15 +5,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"io/fs"
 	"net/http"
-	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
@@ -21,10 +23,18 @@ import (
 
 	"github.com/rdsfx-go/rdsfx/examples/internal/guiderun"
 	"github.com/rdsfx-go/rdsfx/fxtest"
-	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 )
 
-func TestMain(m *testing.M) { fxtest.Main(m) }
+// asService is a variable with which the test's executable is the service.
+const asService = "JOBSERVICE_TEST_RUN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asService) != "" {
+		main()
+		return
+	}
+	fxtest.Main(m)
+}
 
 // TestReadme_RunsAsWritten runs the commands of README.md, which start the service.
 func TestReadme_RunsAsWritten(t *testing.T) {
@@ -37,11 +47,10 @@ func TestReadme_RunsAsWritten(t *testing.T) {
 
 // service is the running service and a client of it.
 type service struct {
-	t       *testing.T
-	url     string
-	tenant  string
-	app     *fxtest.App
-	handler http.Handler
+	t      *testing.T
+	url    string
+	tenant string
+	app    *fxtest.App
 }
 
 // start starts the service on a fresh database. Options replace parts of it.
@@ -49,12 +58,10 @@ func start(t *testing.T, config Config, opts ...fxtest.Option) *service {
 	t.Helper()
 	config.Addr = "127.0.0.1:0"
 	s := &service{t: t, tenant: "acme"}
-	// The reporting database of a test is separate, so it needs the tables too.
-	tables := fxtest.ForDatabase("reporting", fxtest.Migrations(migrationFiles(t)))
-	s.app = fxtest.New(t, append(opts, tables, fxtest.Logger(t), fxtest.Fx(serviceModule(config), fx.Populate(&s.handler)))...)
-	server := httptest.NewServer(s.handler)
-	t.Cleanup(server.Close)
-	s.url = server.URL
+	var server *Server
+	s.app = fxtest.New(t, append(opts, fxtest.Logger(t), fxtest.Fx(serviceModule(config), fx.Populate(&server)))...)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections) // before the server stops
+	s.url = server.URL()
 	return s
 }
 
@@ -143,6 +150,27 @@ func TestUsers_UpsertListRenameDelete(t *testing.T) {
 	send[problem](s, http.StatusNotFound, "POST", "/v1/jobs", map[string]any{"user_id": ada.ID, "configuration": Configuration{"go", 1}})
 }
 
+func TestUsers_SuspendedOnesCreateNoJobs(t *testing.T) {
+	t.Parallel()
+	config := quick()
+	config.Workers.Count = 0
+	s := start(t, config)
+	ada, bob := s.user("ada"), s.user("bob")
+	assert.Equal(t, Active, ada.Status)
+	suspended := send[User](s, http.StatusOK, "PATCH", "/v1/users/"+ada.ID.String(), map[string]any{"status": Suspended})
+	assert.Equal(t, "ada", suspended.Username)
+	again := send[User](s, http.StatusOK, "PUT", "/v1/users/ada", map[string]string{"email": "ada@example.com", "username": "ada"})
+	assert.Equal(t, Suspended, again.Status, "the identity provider does not change it")
+
+	refused := send[problem](s, http.StatusConflict, "POST", "/v1/jobs",
+		map[string]any{"user_id": ada.ID, "configuration": Configuration{"go", 1}})
+	assert.Equal(t, "the user is suspended", refused.Detail)
+	active := send[page[User]](s, http.StatusOK, "GET", "/v1/users?status=active", nil).Items
+	require.Len(t, active, 1)
+	assert.Equal(t, bob.ID, active[0].ID)
+	send[problem](s, http.StatusUnprocessableEntity, "PATCH", "/v1/users/"+bob.ID.String(), map[string]any{"status": "gone"})
+}
+
 func TestErrors_HaveTheirStatus(t *testing.T) {
 	t.Parallel()
 	config := quick()
@@ -201,7 +229,24 @@ func TestTenants_SeeTheirOwnRows(t *testing.T) {
 	send[problem](s, http.StatusNotFound, "POST", "/v1/jobs", map[string]any{"user_id": ada.ID, "configuration": Configuration{"go", 1}})
 	assert.Empty(t, send[page[Job]](s, http.StatusOK, "GET", "/v1/jobs", nil).Items)
 	assert.Empty(t, send[[]reportRow](s, http.StatusOK, "GET", "/v1/report", nil))
+	assert.Empty(t, send[[]statusCount](s, http.StatusOK, "GET", "/v1/stats", nil), "bun is in the tenant's transaction, too")
 	s.user("ada") // the same identity in another tenant
+}
+
+func TestReport_ReadsTheReportingDatabase(t *testing.T) {
+	t.Parallel()
+	config := quick()
+	config.Workers.Count = 0
+	s := start(t, config)
+	s.job(s.user("ada"), 1)
+	assert.Len(t, send[[]reportRow](s, http.StatusOK, "GET", "/v1/report", nil), 1)
+
+	config.Reporting = "postgres://replaced by fxtest"
+	s = start(t, config, fxtest.ForDatabase("reporting", fxtest.Migrations(migrationFiles(t))))
+	s.job(s.user("ada"), 1)
+	assert.Empty(t, send[[]reportRow](s, http.StatusOK, "GET", "/v1/report", nil), "nothing is replicated")
+	_, metrics, _ := s.request("GET", "/internal/metrics", nil)
+	assert.Contains(t, metrics, `db_client_connection_pool_name="reporting"`)
 }
 
 func TestCreateJob_WithIDIsIdempotent(t *testing.T) {
@@ -215,6 +260,11 @@ func TestCreateJob_WithIDIsIdempotent(t *testing.T) {
 	send[Job](s, http.StatusCreated, "POST", "/v1/jobs", input)
 	send[Job](s, http.StatusOK, "POST", "/v1/jobs", input)
 	assert.Len(t, send[page[Job]](s, http.StatusOK, "GET", "/v1/jobs", nil).Items, 1)
+
+	s.tenant = "other"
+	input["user_id"] = s.user("bob").ID
+	taken := send[problem](s, http.StatusConflict, "POST", "/v1/jobs", input)
+	assert.Empty(t, taken.Detail, "it belongs to a row that this tenant can't see")
 }
 
 func TestWorkers_RunJobsAndRetryFailures(t *testing.T) {
@@ -297,29 +347,6 @@ func TestCleanup_RemovesOldRowsOnly(t *testing.T) {
 	send[Job](s, http.StatusOK, "GET", "/v1/jobs/"+recent.ID.String(), nil) // and its user stays
 }
 
-func TestService_SurvivesAnOutage(t *testing.T) {
-	t.Parallel()
-	proxy := faults.NewProxy(t, fxtest.URL(t))
-	s := start(t, quick(), fxtest.At(proxy.URL()))
-	ada := s.user("ada")
-
-	proxy.RefuseNew()
-	proxy.ResetConnections()
-	require.Eventually(t, func() bool {
-		status, _, header := s.request("GET", "/v1/users", nil)
-		return status == http.StatusServiceUnavailable && header.Get("Retry-After") == "1"
-	}, time.Minute, 5*time.Millisecond)
-	status, _, _ := s.request("GET", "/internal/livez", nil)
-	assert.Equal(t, http.StatusOK, status, "an outage is no reason to restart")
-
-	proxy.Heal()
-	require.Eventually(t, func() bool {
-		status, _, _ := s.request("GET", "/v1/users", nil)
-		return status == http.StatusOK
-	}, time.Minute, 5*time.Millisecond)
-	assert.Equal(t, Succeeded, s.finished(s.job(ada, 1)).Status, "the workers go on")
-}
-
 func TestOpenAPI_DescribesEveryRoute(t *testing.T) {
 	t.Parallel()
 	var document struct {
@@ -366,6 +393,34 @@ func TestConfig_HelpAndMistakes(t *testing.T) {
 	assert.Equal(t, want.Workers, config.Workers, "the file shows the defaults")
 	assert.Equal(t, "127.0.0.1:1", config.Addr)
 	assert.Equal(t, 10*time.Second, config.Database.Timeouts.Statement)
+}
+
+func TestConfig_ReadsVariables(t *testing.T) {
+	var help bytes.Buffer
+	_, err := readConfig([]string{"-help"}, &help)
+	require.ErrorIs(t, err, flag.ErrHelp)
+	params, err := env.GetFieldParams(&Config{})
+	require.NoError(t, err)
+	for _, param := range params {
+		if !param.Ignored {
+			assert.Contains(t, help.String(), "\n  "+param.Key+" ")
+		}
+	}
+	t.Setenv("ADDR", "127.0.0.1:2")
+	t.Setenv("WORKERS_COUNT", "0")
+	t.Setenv("CLEANUP_KEEP", "1h")
+	config, err := readConfig([]string{"-config", "config.yaml"}, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, "127.0.0.1:2", config.Addr)
+	assert.Zero(t, config.Workers.Count)
+	assert.Equal(t, time.Hour, config.Cleanup.Keep)
+	assert.Equal(t, defaultConfig().Workers.Lease, config.Workers.Lease)
+	config, err = readConfig([]string{"-addr", "127.0.0.1:3"}, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, "127.0.0.1:3", config.Addr)
+	t.Setenv("WORKERS_LEASE", "soon")
+	_, err = readConfig(nil, io.Discard)
+	require.ErrorContains(t, err, "Lease")
 }
 
 func migrationFiles(t *testing.T) fs.FS {

@@ -33,7 +33,7 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, repo.ErrStale):
 		return http.StatusPreconditionFailed
-	case errors.Is(err, repo.ErrDeleted), refused && violation.Kind == repo.KindUnique:
+	case errors.Is(err, repo.ErrDeleted), errors.Is(err, repo.ErrSuppressed), refused && violation.Kind == repo.KindUnique:
 		return http.StatusConflict
 	case errors.Is(err, repo.ErrInvalid), refused:
 		return http.StatusUnprocessableEntity

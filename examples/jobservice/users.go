@@ -6,7 +6,7 @@ import (
 	"github.com/rdsfx-go/rdsfx/repo"
 )
 
-// putUser creates or updates the user of an identity. A client may repeat it.
+// putUser creates or updates the user of an identity. A client may repeat it. The status of an existing user stays.
 func (a *API) putUser(_ http.ResponseWriter, r *http.Request) (status int, body any, err error) {
 	var input struct {
 		Email    string `json:"email"`
@@ -35,14 +35,20 @@ func (a *API) getUser(_ http.ResponseWriter, r *http.Request) (status int, body 
 	return http.StatusOK, user, err
 }
 
-// listUsers returns the newest users first.
+// listUsers returns the newest users first, optionally those with a status.
 func (a *API) listUsers(_ http.ResponseWriter, r *http.Request) (status int, body any, err error) {
-	return listPage(r, a.users, repo.Desc("created_at"))
+	opts := []repo.QueryOption{repo.Desc("created_at")}
+	if wanted := r.FormValue("status"); wanted != "" {
+		opts = append(opts, repo.Eq("status", UserStatus(wanted)))
+	}
+	return listPage(r, a.users, opts...)
 }
 
-func (a *API) renameUser(_ http.ResponseWriter, r *http.Request) (status int, body any, err error) {
+// changeUser changes the fields that the request has. The row is locked, so two requests change it one after the other.
+func (a *API) changeUser(_ http.ResponseWriter, r *http.Request) (status int, body any, err error) {
 	var input struct {
-		Username string `json:"username"`
+		Username *string     `json:"username"`
+		Status   *UserStatus `json:"status"`
 	}
 	if err := decode(r, &input); err != nil {
 		return 0, nil, err
@@ -55,7 +61,12 @@ func (a *API) renameUser(_ http.ResponseWriter, r *http.Request) (status int, bo
 	if err != nil {
 		return 0, nil, err
 	}
-	user.Username = input.Username
+	if input.Username != nil {
+		user.Username = *input.Username
+	}
+	if input.Status != nil {
+		user.Status = *input.Status
+	}
 	err = a.users.Update(r.Context(), user) // validates the row
 	return http.StatusOK, user, err
 }

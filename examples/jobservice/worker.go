@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/fx"
 	"go.uber.org/zap"
 
@@ -17,11 +19,11 @@ import (
 
 // WorkerConfig configures the workers of a process.
 type WorkerConfig struct {
-	Count       int           `yaml:"count"`        // workers; 0 for a process that serves requests only
-	Lease       time.Duration `yaml:"lease"`        // a job without progress for this long is claimed by another worker
-	Poll        time.Duration `yaml:"poll"`         // the longest wait for a notification that was missed
-	MaxAttempts int32         `yaml:"max_attempts"` // a job fails after this many attempts
-	Backoff     time.Duration `yaml:"backoff"`      // the wait after the first failed attempt; it doubles with each
+	Count       int           `env:"COUNT"        yaml:"count"`        // workers; 0 for a process that serves requests only
+	Lease       time.Duration `env:"LEASE"        yaml:"lease"`        // without progress for this long, another worker claims the job
+	Poll        time.Duration `env:"POLL"         yaml:"poll"`         // the longest wait for a notification that was missed
+	MaxAttempts int32         `env:"MAX_ATTEMPTS" yaml:"max_attempts"` // a job fails after this many attempts
+	Backoff     time.Duration `env:"BACKOFF"      yaml:"backoff"`      // the wait after the first failed attempt; it doubles with each
 }
 
 // errJobLost means that the job was cancelled, or that another worker has claimed it.
@@ -32,22 +34,25 @@ type Work func(ctx context.Context, job *Job, progress func(percent int) error) 
 
 // Workers claim queued jobs and work on them. Any number of processes may have workers on the same table.
 type Workers struct {
-	config WorkerConfig
-	jobs   *Jobs
-	tx     *txn.Manager
-	work   Work
-	wake   <-chan struct{} // a value for new jobs
-	logger *zap.Logger
+	fx.In
+
+	Config  WorkerConfig
+	Jobs    *Jobs
+	Tx      *txn.Manager
+	Work    Work
+	Wake    wakeups // a value for new jobs
+	Metrics *jobMetrics
+	Logger  *zap.Logger
 }
 
 // startWorkers runs the workers from the start of the application to its stop. It is called by Fx.
-func startWorkers(lc fx.Lifecycle, config WorkerConfig, jobs *Jobs, tx *txn.Manager, work Work, wake wakeups, logger *zap.Logger) {
-	w := &Workers{config: config, jobs: jobs, tx: tx, work: work, wake: wake, logger: logger.Named("worker")}
+func startWorkers(lc fx.Lifecycle, w Workers) {
+	w.Logger = w.Logger.Named("worker")
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	lc.Append(fx.Hook{
 		OnStart: func(context.Context) error {
-			for range config.Count {
+			for range w.Config.Count {
 				running.Go(func() { w.run(ctx) })
 			}
 			return nil
@@ -75,20 +80,20 @@ func (w *Workers) run(ctx context.Context) {
 			w.process(ctx, job)
 			continue
 		case err != nil && ctx.Err() == nil:
-			w.logger.Warn("cannot claim a job", zap.Error(err)) // during an outage; the monitor logs its end
+			w.Logger.Warn("cannot claim a job", zap.Error(err)) // during an outage; the monitor logs its end
 		}
 		select {
 		case <-ctx.Done():
-		case <-w.wake:
-		case <-time.After(w.config.Poll):
+		case <-w.Wake:
+		case <-time.After(w.Config.Poll):
 		}
 	}
 }
 
 // claim returns a job that is due and marks it as running, or nil if there is none. Other workers skip it.
 func (w *Workers) claim(ctx context.Context) (*Job, error) {
-	return txn.DoValue(ctx, w.tx, func(ctx context.Context) (*Job, error) {
-		jobs, err := w.jobs.Claim(ctx, 1,
+	return txn.DoValue(ctx, w.Tx, func(ctx context.Context) (*Job, error) {
+		jobs, err := w.Jobs.Claim(ctx, 1,
 			repo.Or(
 				repo.And(repo.Eq("status", Queued), repo.Where("run_after <= now()")),
 				repo.And(repo.Eq("status", Running), repo.Where("leased_until < now()")), // its worker has died
@@ -96,7 +101,7 @@ func (w *Workers) claim(ctx context.Context) (*Job, error) {
 		if err != nil || len(jobs) == 0 {
 			return nil, err
 		}
-		return w.jobs.Patch(ctx, jobs[0].ID, []repo.Change{
+		return w.Jobs.Patch(ctx, jobs[0].ID, []repo.Change{
 			repo.Set("status", Running), repo.SetExpr("attempts", "attempts + 1"), w.renewed(),
 		})
 	})
@@ -104,25 +109,33 @@ func (w *Workers) claim(ctx context.Context) (*Job, error) {
 
 // renewed extends the lease by the server's clock.
 func (w *Workers) renewed() repo.Change {
-	return repo.SetExpr("leased_until", "now() + $1::interval", w.config.Lease)
+	return repo.SetExpr("leased_until", "now() + $1::interval", w.Config.Lease)
 }
 
 // process works on a job and stores the result.
 func (w *Workers) process(ctx context.Context, job *Job) {
-	result, err := w.work(ctx, job, func(percent int) error {
+	result, err := w.Work(ctx, job, func(percent int) error {
 		return w.change(ctx, job, repo.Set("progress", percent), w.renewed())
 	})
 	// The result is stored even if the application is stopping.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.config.Lease)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.Config.Lease)
 	defer cancel()
+	outcome := "succeeded"
 	switch stored := w.store(ctx, job, result, err); {
 	case errors.Is(err, errJobLost), errors.Is(stored, errJobLost):
-		w.logger.Info("job lost", zap.Stringer("job", job.ID))
+		outcome = "lost"
+		w.Logger.Info("job lost", zap.Stringer("job", job.ID))
 	case stored != nil:
-		w.logger.Error("result not stored; the job will run again", zap.Stringer("job", job.ID), zap.Error(stored))
+		outcome = "lost"
+		w.Logger.Error("result not stored; the job will run again", zap.Stringer("job", job.ID), zap.Error(stored))
+	case errors.Is(err, context.Canceled):
+		outcome = "stopped"
+		w.Logger.Info("job returned to the queue", zap.Stringer("job", job.ID))
 	case err != nil:
-		w.logger.Warn("attempt failed", zap.Stringer("job", job.ID), zap.Int32("attempt", job.Attempts), zap.Error(err))
+		outcome = "failed"
+		w.Logger.Warn("attempt failed", zap.Stringer("job", job.ID), zap.Int32("attempt", job.Attempts), zap.Error(err))
 	}
+	w.Metrics.attempts.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
 }
 
 // store ends an attempt.
@@ -132,9 +145,9 @@ func (w *Workers) store(ctx context.Context, job *Job, result any, err error) er
 		return nil
 	case errors.Is(err, context.Canceled): // the application is stopping
 		return w.change(ctx, job, repo.Set("status", Queued), repo.SetExpr("attempts", "attempts - 1"), repo.Set("leased_until", nil))
-	case err != nil && job.Attempts < w.config.MaxAttempts:
+	case err != nil && job.Attempts < w.Config.MaxAttempts:
 		return w.change(ctx, job, repo.Set("status", Queued), repo.Set("leased_until", nil), repo.Set("error", err.Error()),
-			repo.SetExpr("run_after", "now() + $1::interval", w.config.Backoff<<(job.Attempts-1)))
+			repo.SetExpr("run_after", "now() + $1::interval", w.Config.Backoff<<(job.Attempts-1)))
 	case err != nil:
 		return w.change(ctx, job, repo.Set("status", Failed), repo.Set("leased_until", nil), repo.Set("error", err.Error()),
 			repo.SetExpr("finished_at", "now()"))
@@ -149,7 +162,7 @@ func (w *Workers) store(ctx context.Context, job *Job, result any, err error) er
 
 // change changes a job if this attempt still owns it.
 func (w *Workers) change(ctx context.Context, job *Job, changes ...repo.Change) error {
-	_, err := w.jobs.Patch(ctx, job.ID, changes, repo.Eq("status", Running), repo.Eq("attempts", job.Attempts))
+	_, err := w.Jobs.Patch(ctx, job.ID, changes, repo.Eq("status", Running), repo.Eq("attempts", job.Attempts))
 	if errors.Is(err, repo.ErrNotFound) {
 		return errJobLost
 	}

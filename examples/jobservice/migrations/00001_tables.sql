@@ -1,4 +1,5 @@
 -- +goose Up
+create type user_status as enum ('active', 'suspended');
 create type job_status as enum ('queued', 'running', 'succeeded', 'failed', 'cancelled');
 
 create table users (
@@ -7,6 +8,7 @@ create table users (
 	clerk_user_id text not null,
 	email         text not null,
 	username      text not null,
+	status        user_status not null default 'active',
 	created_at    timestamptz not null,
 	updated_at    timestamptz not null,
 	deleted_at    timestamptz,
@@ -66,4 +68,4 @@ create policy tenant on file_metadata using (tenant = nullif(current_setting('ap
 
 -- +goose Down
 drop table file_metadata, jobs, users;
-drop type job_status;
+drop type job_status, user_status;
