@@ -32,8 +32,8 @@ func checkDashboard(text string) error {
 	models.RegisterPanelcfgVariant(table.VariantConfig())
 	models.RegisterPanelcfgVariant(statetimeline.VariantConfig())
 	models.RegisterDataqueryVariant(prometheus.VariantConfig())
-	var d dashboard.Dashboard
-	if err := d.UnmarshalJSONStrict([]byte(text)); err != nil && err.Error() != "" { // without a violation, too, it is not nil
+	var d dashboard.Dashboard                                                        //nolint:staticcheck // the classic model
+	if err := d.UnmarshalJSONStrict([]byte(text)); err != nil && err.Error() != "" { // it is not nil either way
 		return err
 	}
 	return nil
