@@ -1,4 +1,4 @@
-// Package examples contains runnable programs. Each needs only an installed PostgreSQL:
+// Package examples contains runnable programs. Each starts a local PostgreSQL, which is downloaded if none is installed:
 //
 //	go run ./examples/quickstart
 //	go run ./examples/gettingstarted

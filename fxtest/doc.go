@@ -27,7 +27,7 @@
 //
 // All test processes of a user share one server. The first process starts it, and it stops about a second after the last
 // one has exited or was killed. It needs only the server binaries of PostgreSQL 14 or later; package embedded describes
-// where it searches for them.
+// where it searches for them, and that it downloads them otherwise.
 //
 // To use an existing server, such as a service container, set RDSFX_POSTGRES_URL. Databases that killed processes left
 // there are dropped by the next process. DATABASE_URL is ignored, so a test can't run on an application's database by
@@ -37,6 +37,7 @@
 //
 //   - RDSFX_POSTGRES_URL: use this server. Its role needs CREATEDB.
 //   - RDSFX_POSTGRES_BIN: directory of the server binaries, to test on another version.
+//   - RDSFX_POSTGRES_DOWNLOAD: off forbids the download of server binaries, a URL names another repository.
 //   - RDSFX_TEST_KEEP: keep the database of a failed test and log its URL.
 //   - RDSFX_TEST_REBUILD: rebuild each template once per process.
 //   - RDSFX_TEST_UPDATE: write the golden file of [MigrationLocks] instead of comparing it.

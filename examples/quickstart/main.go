@@ -1,6 +1,6 @@
 // Quickstart is an Fx application with a pool, a repository and transactions.
 //
-// It starts a server from an installed PostgreSQL, or uses the one in DATABASE_URL. Its table is in a separate schema, which
+// It starts a local PostgreSQL, which it downloads if none is installed, or uses the one in DATABASE_URL. Its table is in a separate schema, which
 // is dropped at the end.
 //
 //	go run ./examples/quickstart
@@ -52,6 +52,7 @@ create table if not exists ` + schema + `.users (
 func main() {
 	app := fx.New(
 		fx.NopLogger,
+		fx.StartTimeout(time.Minute), // the first start may download server binaries
 		fx.Provide(newLogger),
 
 		embedded.Module, // a local server, unless DATABASE_URL is set
@@ -87,5 +88,6 @@ func run(app *fx.App) int {
 func newLogger() (*zap.Logger, error) {
 	config := zap.NewDevelopmentConfig()
 	config.Level = zap.NewAtomicLevelAt(zap.WarnLevel)
+	config.DisableStacktrace = true
 	return config.Build()
 }

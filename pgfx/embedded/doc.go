@@ -14,9 +14,30 @@
 //  2. RDSFX_POSTGRES_BIN is the directory that contains the server binaries postgres and initdb.
 //  3. Installed server binaries are searched in PATH, in `pg_config --bindir` and where Debian, Red Hat, SUSE, Alpine, Homebrew,
 //     Postgres.app and the Windows installer put them. The newest version wins.
+//  4. Server binaries are downloaded at the first start, unless that is forbidden.
 //
 // If none has a server, the error matches [ErrNotFound] and lists where the package searched and what to install. [Module] also
 // reads DATABASE_URL: if it is set, the application already has a database, so the Endpoint is zero and nothing is started.
+//
+// # Download
+//
+// On a machine without PostgreSQL, the first start downloads server binaries, 10 to 20 MB. By default they come from Maven Central
+// (io.zonky.test.postgres, PostgreSQL 17.6). They are meant for development and tests, not for production.
+//
+//   - RDSFX_POSTGRES_DOWNLOAD=off forbids downloads. A URL names another repository, in one of two layouts: see [Download].
+//   - RDSFX_POSTGRES_DOWNLOAD_VERSION=18.1.0 selects another version.
+//   - HTTPS_PROXY, HTTP_PROXY and NO_PROXY apply. The connection is encrypted unless you name an http URL.
+//
+// The SHA-256 checksum of the archive is compared with the one that the repository publishes beside it. That detects damage, but
+// you trust the repository. Paths and links that lead outside the archive are refused, and the binaries are run once before they
+// are used.
+//
+// The binaries are stored in the user's cache directory, beside the templates, or in /var/cache/rdsfx if root starts the server. To
+// remove them, delete the directory. Processes that start at once share one download. If a start is interrupted, the next one
+// continues the download. With the 15 s that Fx gives a start by default, a slow network can need more than one: see
+// fx.StartTimeout.
+//
+// This is tested with repositories of both layouts on the same machine. It has not been tried with the public repositories.
 //
 // # Configuration of the server
 //

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/keeper"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 
 // Dir returns the server directory.
@@ -121,7 +123,7 @@ func ProvideWithEnv(env map[string]string) fx.Option {
 
 // StartTimes returns how long a start with ctx may take, and the grace that remains for cleaning up.
 func StartTimes(ctx context.Context) (work, grace time.Duration) {
-	bounded, grace, cancel := startContext(ctx)
+	bounded, grace, cancel := startContext(ctx, startTimeout)
 	defer cancel()
 	deadline, _ := bounded.Deadline()
 	return time.Until(deadline), grace
@@ -142,4 +144,22 @@ func EntryFile(kind string, opts ...Option) (string, error) {
 		return "", err
 	}
 	return entry.Path(kind), os.MkdirAll(entry.Dir, 0o700)
+}
+
+// NothingInstalled hides installed servers, and downloads to dir if it isn't empty.
+func NothingInstalled(dir string) Option {
+	return func(o *options) error {
+		o.find = func(_ postgres.Getenv, downloads postgres.Downloads) (postgres.Found, error) {
+			for _, dir := range downloads.BinDirs {
+				if installation, err := postgres.Inspect(dir); err == nil {
+					return postgres.Found{Installation: installation}, nil
+				}
+			}
+			return postgres.Found{}, fmt.Errorf("%w: %s", postgres.ErrNotFound, downloads.Reason)
+		}
+		if dir != "" {
+			o.downloadDirs = []string{dir}
+		}
+		return nil
+	}
 }

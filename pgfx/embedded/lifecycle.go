@@ -18,15 +18,18 @@ import (
 // Start starts the server and returns when it accepts connections. If the server is running, Start does nothing. It may be
 // called again after [Server.Stop] or after the server has died. It waits for an external server instead of starting one.
 //
-// Start fails a little before ctx's deadline, or after a minute if ctx has none, so that it can clean up. The server outlives
-// ctx.
+// If the machine has no PostgreSQL, the first Start downloads it; see [Download]. A download that ctx interrupts is continued by
+// the next Start.
+//
+// Start fails a little before ctx's deadline, or after a minute if ctx has none, so that it can clean up. Without a deadline, a
+// download may take 10 minutes more. The server outlives ctx.
 func (s *Server) Start(ctx context.Context) error {
 	if s.disabled {
 		return nil
 	}
-	work, grace, cancel := startContext(ctx)
-	defer cancel()
 	if s.external != nil {
+		work, _, cancel := startContext(ctx, startTimeout)
+		defer cancel()
 		return s.awaitExternal(work)
 	}
 	if s.spec.Shared != nil {
@@ -36,6 +39,11 @@ func (s *Server) Start(ctx context.Context) error {
 		return fmt.Errorf("embedded: start: %w", err)
 	}
 	defer s.releaseLock()
+	if err := s.fetch(ctx); err != nil {
+		return fmt.Errorf("embedded: start: %w", err)
+	}
+	work, grace, cancel := startContext(ctx, startTimeout)
+	defer cancel()
 	if process := s.currentKeeper(); process != nil && !process.Ended() {
 		if !postgres.HasEnded(process.ServerPID()) {
 			return nil
@@ -59,6 +67,21 @@ func (s *Server) Start(ctx context.Context) error {
 	return nil
 }
 
+// fetch downloads server binaries if this machine has none.
+func (s *Server) fetch(ctx context.Context) error {
+	if s.source == nil || s.spec.Installation.BinDir != "" {
+		return nil
+	}
+	work, _, cancel := startContext(ctx, downloadTimeout)
+	defer cancel()
+	installation, err := s.source.Fetch(work, s.spec.User, s.log)
+	if err != nil {
+		return fmt.Errorf("%w on this machine, and none could be downloaded: %w; as another way, %s", ErrNotFound, err, postgres.InstallAdvice())
+	}
+	s.spec.Installation = installation
+	return nil
+}
+
 func (s *Server) logFields(pid int, began time.Time) []zap.Field {
 	return []zap.Field{
 		zap.String("version", s.spec.Installation.Version), zap.String("bin_dir", s.spec.Installation.BinDir),
@@ -66,13 +89,13 @@ func (s *Server) logFields(pid int, began time.Time) []zap.Field {
 	}
 }
 
-// startContext returns a context that ends before ctx does. The grace remains for cleaning up, because Fx runs no stop hook
-// after its deadline. It is 10 % of the remaining time, but at least 500 ms and at most 50 %.
-func startContext(ctx context.Context) (work context.Context, grace time.Duration, cancel context.CancelFunc) {
+// startContext returns a context that ends before ctx does, or after limit if ctx has no deadline. The grace remains for cleaning
+// up, because Fx runs no stop hook after its deadline. It is 10 % of the remaining time, but at least 500 ms and at most 50 %.
+func startContext(ctx context.Context, limit time.Duration) (work context.Context, grace time.Duration, cancel context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		work, cancel = context.WithTimeoutCause(ctx, startTimeout,
-			fmt.Errorf("the server is not ready after %s: %w", startTimeout, context.DeadlineExceeded))
+		work, cancel = context.WithTimeoutCause(ctx, limit,
+			fmt.Errorf("the server is not ready after %s: %w", limit, context.DeadlineExceeded))
 		return work, postgres.KillTimeout, cancel
 	}
 	left := max(time.Until(deadline), 0)

@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/download"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 
 // Option configures a server. The order of options has no effect: options that contradict each other are an error.
@@ -23,6 +26,11 @@ type options struct {
 	tempDir            string
 	removeWhenOrphaned []string
 	logger             *zap.Logger
+	download           string
+	downloadVersion    string
+	// downloadDirs replace [download.Dirs] in tests, and find is [postgres.Find] otherwise.
+	downloadDirs []string
+	find         func(postgres.Getenv, postgres.Downloads) (postgres.Found, error)
 }
 
 // reservedSettings are the server settings that this package controls, each with the alternative for users.
@@ -108,6 +116,42 @@ func setDir(field *string, option, dir string) error {
 	return nil
 }
 
+// DownloadOff is the value of [Download] and of RDSFX_POSTGRES_DOWNLOAD that forbids downloads.
+const DownloadOff = download.Off
+
+// Download names the repository from which Start downloads server binaries if the machine has none, or forbids downloads with
+// [DownloadOff]. RDSFX_POSTGRES_DOWNLOAD takes precedence, but either can forbid downloads.
+//
+// The default is https://repo1.maven.org/maven2, Maven Central. A URL names a Maven repository with the artifacts of
+// zonkyio/embedded-postgres-binaries, for example a mirror in your network. The prefix theseus+ names a directory with the files
+// of theseus-rs/postgresql-binaries:
+//
+//	theseus+https://github.com/theseus-rs/postgresql-binaries/releases/download
+//
+// A user and a password in the URL are sent to the repository, and are not logged. The proxies of the environment (HTTPS_PROXY,
+// NO_PROXY) apply. The package documentation describes where the binaries are stored.
+func Download(repository string) Option {
+	return func(o *options) error {
+		if o.download != "" && o.download != repository {
+			return errors.New("download is given twice, with different repositories")
+		}
+		o.download = repository
+		return nil
+	}
+}
+
+// DownloadVersion selects the version to download, as the repository names it: three numbers, such as 17.6.0, which is the
+// default. RDSFX_POSTGRES_DOWNLOAD_VERSION takes precedence. An installed server of any version is used first.
+func DownloadVersion(version string) Option {
+	return func(o *options) error {
+		if o.downloadVersion != "" && o.downloadVersion != version {
+			return fmt.Errorf("download version is given twice, as %s and as %s", o.downloadVersion, version)
+		}
+		o.downloadVersion = version
+		return nil
+	}
+}
+
 // RemoveWhenOrphaned removes these files and directories, recursively, if the program ends without stopping the server. It is
 // meant for a [Persistent] directory that has no further use then, such as a test's. The server is then stopped quickly,
 // because its data is removed anyway. Relative paths are resolved when RemoveWhenOrphaned is called. [Shared] rejects the
@@ -157,6 +201,9 @@ func applyOptions(opts []Option, logger *zap.Logger) (options, error) {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return options{}, fmt.Errorf("embedded: %w", err)
+	}
+	if o.find == nil {
+		o.find = postgres.Find
 	}
 	switch {
 	case o.logger != nil:

@@ -98,7 +98,7 @@ func TestPersistent_WaitsForASweep(t *testing.T) {
 // startPostgres starts a server in dataDir without this package's keeper and returns its process id.
 func startPostgres(t *testing.T, dataDir string) int {
 	t.Helper()
-	found, err := postgres.Find(os.Getenv)
+	found, err := postgres.Find(os.Getenv, postgres.Downloads{})
 	require.NoError(t, err)
 	user, err := access.ServerUser(os.Geteuid(), os.Getenv(embedded.EnvUser))
 	require.NoError(t, err)

@@ -49,6 +49,8 @@ var programs = map[string]func(){
 	"share-tcp":      func() { report(mustShare(embedded.TCP())); select {} },
 	"share-quietly":  func() { printLine("{}"); mustShare(); select {} },
 	"share-on-input": func() { printLine("{}"); awaitInput(); report(mustShare()); select {} },
+	"download":       func() { report(mustStart(embedded.NothingInstalled(""))); select {} },
+	"share-download": func() { report(mustShare(embedded.NothingInstalled(""))); select {} },
 	"share-leaks":    func() { mustShare(); printLine("leaks: ", goleak.Find()); os.Exit(7) },
 }
 

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -13,14 +14,16 @@ import (
 	"github.com/rdsfx-go/rdsfx/internal/redact"
 	"github.com/rdsfx-go/rdsfx/pgfx"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/access"
+	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/download"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/keeper"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded/internal/postgres"
 )
 
 const (
-	// startTimeout limits a start whose ctx has no deadline, stopTimeout a stop.
-	startTimeout = time.Minute
-	stopTimeout  = time.Minute
+	// startTimeout limits a start whose ctx has no deadline, downloadTimeout a download before it, stopTimeout a stop.
+	startTimeout    = time.Minute
+	downloadTimeout = 10 * time.Minute
+	stopTimeout     = time.Minute
 	// fastShutdownLimit limits the fast shutdown, in which a persistent server writes a checkpoint.
 	fastShutdownLimit = 45 * time.Second
 )
@@ -32,6 +35,8 @@ type Server struct {
 	spec *keeper.Spec
 	// external is the URL of an external server. If it is set, spec is nil.
 	external *string
+	// source is what Start downloads if spec has no installation.
+	source *download.Source
 	// disabled is set if DATABASE_URL replaces the server.
 	disabled bool
 	// unused names the options that an external server ignores.
@@ -67,7 +72,7 @@ func Start(ctx context.Context, opts ...Option) (*Server, error) {
 
 // NewServer selects a server without starting it. It creates no process, directory or socket, but the server's URL is known.
 // Call [Server.Start] and [Server.Stop]. NewServer returns an error if options are invalid or, matching [ErrNotFound], if there
-// is no PostgreSQL.
+// is no PostgreSQL and Start can't download it.
 func NewServer(opts ...Option) (*Server, error) {
 	o, err := applyOptions(opts, nil)
 	if err != nil {
@@ -78,8 +83,19 @@ func NewServer(opts ...Option) (*Server, error) {
 
 func newServer(o options, env postgres.Getenv) (*Server, error) {
 	server := &Server{log: o.logger, spawn: keeper.Spawn, lock: make(chan struct{}, 1)}
-	found, err := postgres.Find(env)
+	source, reason, err := o.downloadSource(env)
 	if err != nil {
+		return nil, fmt.Errorf("embedded: %w", err)
+	}
+	downloads := postgres.Downloads{Reason: reason}
+	if source != nil {
+		downloads.BinDirs = source.BinDirs()
+	}
+	found, err := o.find(env, downloads)
+	switch {
+	case errors.Is(err, ErrNotFound) && source != nil:
+		server.source = source
+	case err != nil:
 		return nil, fmt.Errorf("embedded: %w", err)
 	}
 	if found.URL != "" {

@@ -50,14 +50,10 @@ func share(
 ) (*Server, error) {
 	key := shareKey(o, env)
 	lock := shareLock(key)
-	work, grace, cancel := startContext(ctx)
-	defer cancel()
-	select {
-	case lock <- struct{}{}:
-		defer func() { <-lock }()
-	case <-work.Done():
-		return nil, fmt.Errorf("embedded: shared: %w", context.Cause(work))
+	if err := acquireShare(ctx, lock); err != nil {
+		return nil, fmt.Errorf("embedded: shared: %w", err)
 	}
+	defer func() { <-lock }()
 	if known := sharedServer(key); known != nil {
 		if known.checkLease() == nil {
 			return known, nil
@@ -73,7 +69,7 @@ func share(
 		if err := server.Start(ctx); err != nil {
 			return nil, err
 		}
-	} else if err := server.join(work, grace, o.tempDir); err != nil {
+	} else if err := server.join(ctx, o.tempDir); err != nil {
 		return nil, fmt.Errorf("embedded: shared: %w", err)
 	}
 	sharedServers.mu.Lock()
@@ -82,15 +78,26 @@ func share(
 	return server, nil
 }
 
+func acquireShare(ctx context.Context, lock chan<- struct{}) error {
+	work, _, cancel := startContext(ctx, startTimeout)
+	defer cancel()
+	select {
+	case lock <- struct{}{}:
+		return nil
+	case <-work.Done():
+		return context.Cause(work)
+	}
+}
+
 // shareKey returns a hash of everything that can affect the result of [Shared] within a process. It is a hash because
-// RDSFX_POSTGRES_URL may contain a password.
+// RDSFX_POSTGRES_URL and RDSFX_POSTGRES_DOWNLOAD may contain a password.
 func shareKey(o options, env postgres.Getenv) string {
 	sum := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(o.settings)) {
 		_, _ = fmt.Fprintf(sum, "%s=%q ", name, o.settings[name])
 	}
-	_, _ = fmt.Fprintf(sum, "%t %q %q", o.tcp, o.persistent, o.tempDir)
-	for _, name := range []string{EnvURL, EnvBin, EnvUser, "PATH"} {
+	_, _ = fmt.Fprintf(sum, "%t %q %q %q %q", o.tcp, o.persistent, o.tempDir, o.download, o.downloadVersion)
+	for _, name := range []string{EnvURL, EnvBin, EnvUser, EnvDownload, EnvDownloadVersion, "PATH"} {
 		_, _ = fmt.Fprintf(sum, " %q", env(name))
 	}
 	return string(sum.Sum(nil))
@@ -113,8 +120,14 @@ func sharedServer(key string) *Server {
 	return sharedServers.servers[key]
 }
 
-// join gets a lease on the shared server, which it starts if needed.
-func (s *Server) join(ctx context.Context, grace time.Duration, tempDir string) error {
+// join gets a lease on the shared server, which it starts if needed. The installation is part of the server's identity, so a
+// download comes first.
+func (s *Server) join(ctx context.Context, tempDir string) error {
+	if err := s.fetch(ctx); err != nil {
+		return err
+	}
+	ctx, grace, cancel := startContext(ctx, startTimeout)
+	defer cancel()
 	entry, err := keeper.NewEntry(*s.spec, tempDir)
 	if err != nil {
 		return err

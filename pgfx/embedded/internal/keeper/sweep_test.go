@@ -32,7 +32,7 @@ type orphan struct {
 // empty.
 func startOrphan(t *testing.T, location, dataDir string) *orphan {
 	t.Helper()
-	found, err := postgres.Find(os.Getenv)
+	found, err := postgres.Find(os.Getenv, postgres.Downloads{})
 	require.NoError(t, err)
 	s := keeper.Spec{
 		Installation: found.Installation, User: serverUser(t), Port: keeper.SocketPort,

@@ -1,9 +1,9 @@
 package postgres
 
 // FindInPath is Find in another environment. It searches only PATH for installed binaries.
-func FindInPath(env map[string]string) (Found, error) {
+func FindInPath(env map[string]string, downloaded ...string) (Found, error) {
 	get := func(name string) string { return env[name] }
-	return find(sources(get, []searchPath{pathVariable(env["PATH"])}))
+	return find(sources(get, []searchPath{pathVariable(env["PATH"])}, Downloads{BinDirs: downloaded, Reason: "none yet"}))
 }
 
 // FindInGlobs searches for installed binaries in the directories that patterns match.
@@ -12,7 +12,7 @@ func FindInGlobs(patterns ...string) (Found, error) {
 	for _, pattern := range patterns {
 		paths = append(paths, globPattern(pattern))
 	}
-	return find(sources(func(string) string { return "" }, paths))
+	return find(sources(func(string) string { return "" }, paths, Downloads{Reason: "none yet"}))
 }
 
 // These functions take the operating system's properties as arguments.

@@ -22,9 +22,18 @@ type Found struct {
 	Installation Installation
 }
 
-// Find returns the server of the first source that has one: RDSFX_POSTGRES_URL, RDSFX_POSTGRES_BIN, the installed binaries. A
-// variable that is set but unusable is an error, never a reason to try the next source.
-func Find(env Getenv) (Found, error) { return find(sources(env, searchPaths(env))) }
+// Downloads are the server binaries that this machine has downloaded before.
+type Downloads struct {
+	BinDirs []string
+	// Reason states why there are none.
+	Reason string
+}
+
+// Find returns the server of the first source that has one: RDSFX_POSTGRES_URL, RDSFX_POSTGRES_BIN, the installed binaries, the
+// downloads. A variable that is set but unusable is an error, never a reason to try the next source.
+func Find(env Getenv, downloads Downloads) (Found, error) {
+	return find(sources(env, searchPaths(env), downloads))
+}
 
 // source is one way to get a server. If it has none, find returns ok == false and a report of where it searched.
 type source struct {
@@ -33,11 +42,12 @@ type source struct {
 }
 
 // sources returns the sources in order of precedence.
-func sources(env Getenv, paths []searchPath) []source {
+func sources(env Getenv, paths []searchPath, downloads Downloads) []source {
 	return []source{
 		{name: "a running server", find: func() (Found, bool, string, error) { return findByURL(env(EnvURL)) }},
 		{name: "a directory of server binaries", find: func() (Found, bool, string, error) { return findByDirectory(env(EnvBin)) }},
 		{name: "installed server binaries", find: func() (Found, bool, string, error) { return findInstalled(paths) }},
+		{name: "downloaded server binaries", find: func() (Found, bool, string, error) { return findDownloaded(downloads) }},
 	}
 }
 
@@ -53,7 +63,7 @@ func find(sources []source) (Found, error) {
 		}
 		fmt.Fprintf(&reports, "\n  %d. %s: %s", i+1, source.name, report)
 	}
-	return Found{}, fmt.Errorf("%w; searched, in this order:%s\n%s", ErrNotFound, reports.String(), installAdvice())
+	return Found{}, fmt.Errorf("%w; searched, in this order:%s\n%s", ErrNotFound, reports.String(), InstallAdvice())
 }
 
 func findByURL(url string) (Found, bool, string, error) {
@@ -71,7 +81,7 @@ func findByDirectory(dir string) (Found, bool, string, error) {
 	if dir == "" {
 		return Found{}, false, EnvBin + " is not set", nil
 	}
-	installation, err := inspect(dir)
+	installation, err := Inspect(dir)
 	if err != nil {
 		return Found{}, false, "", fmt.Errorf("%s=%s: %w; set it to the directory that contains postgres and initdb, or unset it to use an installed server",
 			EnvBin, dir, err)
@@ -79,8 +89,18 @@ func findByDirectory(dir string) (Found, bool, string, error) {
 	return Found{Installation: installation}, true, "", nil
 }
 
-// installAdvice returns the ways to get a server on this operating system.
-func installAdvice() string {
+// findDownloaded skips damaged directories, which the next download replaces.
+func findDownloaded(downloads Downloads) (Found, bool, string, error) {
+	for _, dir := range downloads.BinDirs {
+		if installation, err := Inspect(dir); err == nil {
+			return Found{Installation: installation}, true, "", nil
+		}
+	}
+	return Found{}, false, downloads.Reason, nil
+}
+
+// InstallAdvice returns the ways to get a server on this operating system.
+func InstallAdvice() string {
 	return fmt.Sprintf("install PostgreSQL (%s), set %s to the directory that contains postgres and initdb, or set %s to the URL of a running server",
 		installCommand(runtime.GOOS, osRelease("/etc/os-release")), EnvBin, EnvURL)
 }

@@ -34,6 +34,26 @@ func TestFind_UsesTheFirstSource(t *testing.T) {
 	assert.Equal(t, installed, found.Installation.BinDir)
 }
 
+func TestFind_UsesDownloadsIfNothingIsInstalled(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	installed := writeBinaries(t, filepath.Join(root, "installed"), "14.1")
+	damaged := writeBinaries(t, filepath.Join(root, "damaged"), "17.6")
+	downloaded := writeBinaries(t, filepath.Join(root, "downloaded"), "17.6")
+	writeScript(t, filepath.Join(damaged, "postgres"), "exit 3")
+
+	found, err := postgres.FindInPath(map[string]string{"PATH": installed}, downloaded)
+	require.NoError(t, err)
+	assert.Equal(t, installed, found.Installation.BinDir)
+
+	found, err = postgres.FindInPath(map[string]string{}, damaged, downloaded)
+	require.NoError(t, err)
+	assert.Equal(t, downloaded, found.Installation.BinDir)
+
+	_, err = postgres.FindInPath(map[string]string{}, damaged)
+	require.ErrorIs(t, err, postgres.ErrNotFound)
+}
+
 func TestFind_PrefersTheNewestVersion(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
@@ -116,6 +136,7 @@ func TestFind_ReportsWhereItSearched(t *testing.T) {
 		"\n  3. installed server binaries: ",
 		"\n     - " + filepath.Join(root, "nowhere", "*") + ": no such directory",
 		"\n     - " + client + ": " + client + ": it doesn't contain initdb",
+		"\n  4. downloaded server binaries: none yet",
 		"\ninstall PostgreSQL (",
 	} {
 		require.ErrorContains(t, err, want)

@@ -136,7 +136,7 @@ func findInstalled(paths []searchPath) (Found, bool, string, error) {
 				continue
 			}
 			seen[dir] = true
-			installation, err := inspect(dir)
+			installation, err := Inspect(dir)
 			if err != nil {
 				fmt.Fprintf(&report, "\n     - %s: %s: %s", path.name, dir, err)
 				continue
@@ -154,8 +154,8 @@ func findInstalled(paths []searchPath) (Found, bool, string, error) {
 	return Found{Installation: usable[0]}, true, "", nil
 }
 
-// inspect returns the installation in dir, or an error that states why it can't be used.
-func inspect(dir string) (Installation, error) {
+// Inspect returns the installation in dir, or an error that states why it can't be used.
+func Inspect(dir string) (Installation, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // newInitializer returns an initializer with the installed binaries and the given cache directories.
 func newInitializer(t *testing.T, cacheDirs ...string) postgres.Initializer {
 	t.Helper()
-	found, err := postgres.Find(os.Getenv)
+	found, err := postgres.Find(os.Getenv, postgres.Downloads{})
 	require.NoError(t, err)
 	user, err := access.ServerUser(os.Geteuid(), os.Getenv(access.EnvUser))
 	require.NoError(t, err)
