@@ -7,4 +7,5 @@
 //	go run ./examples/river
 //	go run ./examples/jobservice
 //	go run ./examples/rdscheck URL
+//	go run ./examples/rediscutover (needs redis-server too)
 package examples

@@ -10,6 +10,8 @@ require (
 	github.com/rdsfx-go/rdsfx v0.0.0
 	github.com/rdsfx-go/rdsfx/pgfx/awsauth v0.0.0
 	github.com/rdsfx-go/rdsfx/pgfx/telemetry v0.0.0
+	github.com/rdsfx-go/rdsfx/repo/cutover/redisstore v0.0.0
+	github.com/redis/go-redis/v9 v9.23.0
 	github.com/riverqueue/river v0.51.2
 	github.com/riverqueue/river/riverdriver/riverpgxv5 v0.51.2
 	github.com/stretchr/testify v1.12.1
@@ -69,6 +71,7 @@ require (
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
 	go.opentelemetry.io/otel/sdk v1.47.0 // indirect
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
@@ -99,3 +102,5 @@ replace github.com/rdsfx-go/rdsfx/pgfx/awsauth => ../pgfx/awsauth
 replace github.com/rdsfx-go/rdsfx/pgfx/migrate => ../pgfx/migrate
 
 replace github.com/rdsfx-go/rdsfx/pgfx/telemetry => ../pgfx/telemetry
+
+replace github.com/rdsfx-go/rdsfx/repo/cutover/redisstore => ../repo/cutover/redisstore
