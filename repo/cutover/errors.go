@@ -12,8 +12,9 @@ var (
 	// ErrHeld is returned by a write that has waited for a step for too long. It was not applied. Retry it.
 	ErrHeld = errors.New("cutover: writers are held by a step that is under way; retry")
 	// ErrStateUnknown is returned if a process can't determine the phase. PostgreSQL can't be reached, and the old store has
-	// another epoch than the process has observed last. The call had no effect.
-	ErrStateUnknown = errors.New("cutover: the phase is unknown, because its state in PostgreSQL can't be read")
+	// another epoch than the process has observed last. Or the state in PostgreSQL is older than the epoch of the old store. The
+	// call had no effect.
+	ErrStateUnknown = errors.New("cutover: the phase is unknown")
 	// ErrNotStarted is returned by a [Store] whose mover was not started or has been stopped.
 	ErrNotStarted = errors.New("cutover: the mover is not started: call Mover.Start, or provide it to Fx with cutover.Provide")
 

@@ -18,3 +18,9 @@ func (m *Mover[V]) Observed() (phase Phase, epoch int64, held bool) {
 	}
 	return v.phase, v.epoch, v.held
 }
+
+// HoldPolling keeps this process from reading the state, as if it hung, until the returned function is called.
+func (m *Mover[V]) HoldPolling() (resume func()) {
+	m.polling <- struct{}{}
+	return func() { <-m.polling }
+}

@@ -174,8 +174,15 @@ func (m *Mover[V]) catchUp(ctx context.Context, v *view) error {
 	if err != nil {
 		return fmt.Errorf("cutover: raise the fence: %w", err)
 	}
-	if fence > latest.epoch {
-		m.logger.Debug("the old store has a later epoch than the state", zap.Int64("fence", fence), zap.Int64("epoch", latest.epoch))
+	if fence <= latest.epoch {
+		return nil
+	}
+	if err := m.refresh(ctx, latest); err != nil { // the fence may have been raised since the state was read
+		return err
+	}
+	if latest = m.view.Load(); latest.epoch < fence {
+		return fmt.Errorf("%w: the old store has epoch %d and the state %d, for example because PostgreSQL was restored from a backup; call Mover.Rollback to the phase %s",
+			ErrStateUnknown, fence, latest.epoch, latest.phase)
 	}
 	return nil
 }

@@ -121,6 +121,9 @@ func (m *Mover[V]) step(ctx context.Context, before *state, to Phase, forced boo
 	if holdsWriters(before.phase, to) {
 		c.phase, c.target, c.hold = before.phase, &to, m.config.Hold
 	}
+	if c.target != nil {
+		_, _ = m.Repair(ctx) // shortens the time for which the writers are held, which does the same again
+	}
 	after, err := m.changeWhenObserved(ctx, before, c, &result)
 	if err != nil {
 		return result, err

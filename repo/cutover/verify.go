@@ -99,7 +99,7 @@ type verification[V any] struct {
 	report  VerifyReport
 	old     [buckets]digest
 	copied  [buckets]digest
-	seen    map[string]bool // listed mismatches
+	seen    map[string]bool // keys that are in the report
 }
 
 func (v *verification[V]) run(ctx context.Context) error {
@@ -269,15 +269,15 @@ func (v *verification[V]) addMismatches(ctx context.Context, found []Mismatch) e
 		if v.seen[mismatch.Key] {
 			continue
 		}
+		if len(v.seen) < 100_000 { // bounds the memory; later keys may count twice
+			v.seen[mismatch.Key] = true
+		}
 		v.report.add(mismatch.Kind)
 		if mismatch.Kind == Raced || mismatch.Kind == Expired {
 			continue
 		}
 		if len(v.report.Listed) < v.options.MaxListed {
 			v.report.Listed = append(v.report.Listed, mismatch)
-		}
-		if len(v.seen) < 100_000 { // bounds the memory; later keys may count twice
-			v.seen[mismatch.Key] = true
 		}
 		if !v.options.Repair {
 			continue
