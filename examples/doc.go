@@ -1,7 +1,9 @@
-// Package examples contains runnable programs. Each starts a local PostgreSQL, which is downloaded if none is installed:
+// Package examples contains runnable programs. README.md has the order in which to read them. Each starts a local PostgreSQL,
+// which is downloaded if none is installed:
 //
 //	go run ./examples/quickstart
 //	go run ./examples/gettingstarted
+//	go run ./examples/multidb
 //	go run ./examples/validation
 //	go run ./examples/metrics
 //	go run ./examples/river
