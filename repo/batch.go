@@ -155,6 +155,9 @@ func (b *Batch) send(ctx context.Context) (int, error) {
 	send := func() error {
 		return retryStale(ctx, tx, func() (refused bool, err error) {
 			index, err = b.sendOnce(ctx, tx)
+			for _, c := range b.calls {
+				c.d.forgetIfStale(err)
+			}
 			return false, err
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -23,34 +24,41 @@ func (r *Repository[T, K]) In(b *Batch) BatchRepository[T, K] {
 
 // Get adds a [Repository.Get] to the batch.
 func (q BatchRepository[T, K]) Get(key K, opts ...QueryOption) *Result[*T] {
-	sql, args, err := q.r.getStatement(key, opts)
-	return q.row("Get", sql, args, err)
+	opts = slices.Clone(opts)
+	return q.row("Get", func(ctx context.Context) (string, []any, error) { return q.r.getStatement(ctx, key, opts) })
 }
 
 // First adds a [Repository.First] to the batch.
 func (q BatchRepository[T, K]) First(opts ...QueryOption) *Result[*T] {
-	sql, args, err := q.r.firstStatement(opts)
-	return q.row("First", sql, args, err)
+	opts = slices.Clone(opts)
+	return q.row("First", func(ctx context.Context) (string, []any, error) { return q.r.firstStatement(ctx, opts) })
 }
 
 // Find adds a [Repository.Find] to the batch.
 func (q BatchRepository[T, K]) Find(opts ...QueryOption) *Result[[]T] {
-	sql, args, expected, err := q.r.findStatement(opts)
-	return call(q.b, &q.r.base, "Find", "read", sql, args, err, func(rows pgx.Rows) ([]T, error) {
+	opts = slices.Clone(opts)
+	expected := 0
+	build := func(ctx context.Context) (sql string, args []any, err error) {
+		sql, args, expected, err = q.r.findStatement(ctx, opts)
+		return sql, args, err
+	}
+	return call(q.b, &q.r.base, "Find", "read", build, func(rows pgx.Rows) ([]T, error) {
 		return collect[T](rows, q.r.d.shape, expected)
 	})
 }
 
 // Count adds a [Repository.Count] to the batch.
 func (q BatchRepository[T, K]) Count(filters ...Filter) *Result[int64] {
-	sql, args, err := q.r.countStatement(filters)
-	return call(q.b, &q.r.base, "Count", "read", sql, args, err, readValue[int64])
+	filters = slices.Clone(filters)
+	build := func(ctx context.Context) (string, []any, error) { return q.r.countStatement(ctx, filters) }
+	return call(q.b, &q.r.base, "Count", "read", build, readValue[int64])
 }
 
 // Exists adds a [Repository.Exists] to the batch.
 func (q BatchRepository[T, K]) Exists(filters ...Filter) *Result[bool] {
-	sql, args, err := q.r.existsStatement(filters)
-	return call(q.b, &q.r.base, "Exists", "read", sql, args, err, readValue[bool])
+	filters = slices.Clone(filters)
+	build := func(ctx context.Context) (string, []any, error) { return q.r.existsStatement(ctx, filters) }
+	return call(q.b, &q.r.base, "Exists", "read", build, readValue[bool])
 }
 
 // GetMany adds a [Repository.GetMany] to the batch.
@@ -60,10 +68,10 @@ func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]
 		c.done = func() { result.set([]T{}, nil) }
 		return result
 	}
+	keys, opts = slices.Clone(keys), slices.Clone(opts)
 	var rows []T
 	if r := q.r; len(r.d.key) == 1 && r.d.comparesAsServer(r.d.key) {
-		sql, args, err := r.listStatement(keys, opts)
-		c.addStatement(sql, args, err)
+		c.prepareOne(func(ctx context.Context) (string, []any, error) { return r.listStatement(ctx, keys, opts) })
 		c.read = func(_ int, answer pgx.Rows) (err error) {
 			rows, err = collect[T](answer, r.d.shape, len(keys))
 			return err
@@ -74,9 +82,15 @@ func (q BatchRepository[T, K]) GetMany(keys []K, opts ...QueryOption) *Result[[]
 		}
 		return result
 	}
-	for _, key := range keys {
-		sql, args, err := q.r.keyStatement(key, opts)
-		c.addStatement(sql, args, err)
+	c.prepare = func(ctx context.Context) error {
+		for _, key := range keys {
+			sql, args, err := q.r.keyStatement(ctx, key, opts)
+			if err != nil {
+				return err
+			}
+			c.statements = append(c.statements, batchStatement{sql: sql, args: args})
+		}
+		return nil
 	}
 	var missing []int
 	c.read = func(statement int, answer pgx.Rows) error {
@@ -148,7 +162,8 @@ func (q BatchRepository[T, K]) HardDelete(key K) *Result[bool] {
 
 func (q BatchRepository[T, K]) mark(name, sql string, key K, clock bool) *Result[bool] {
 	args := q.r.d.clockArgs(q.r.keyArgs(nil, key), clock)
-	result := call(q.b, &q.r.base, name, "delete", sql, args, nil, func(rows pgx.Rows) (bool, error) {
+	build := func(context.Context) (string, []any, error) { return sql, args, nil }
+	result := call(q.b, &q.r.base, name, "delete", build, func(rows pgx.Rows) (bool, error) {
 		rows.Close()
 		return rows.CommandTag().RowsAffected() > 0, rows.Err()
 	})
@@ -157,9 +172,9 @@ func (q BatchRepository[T, K]) mark(name, sql string, key K, clock bool) *Result
 }
 
 // row adds a call that returns one row.
-func (q BatchRepository[T, K]) row(name, sql string, args []any, err error) *Result[*T] {
+func (q BatchRepository[T, K]) row(name string, build buildStatement) *Result[*T] {
 	var absent error
-	result := call(q.b, &q.r.base, name, "read", sql, args, err, func(rows pgx.Rows) (*T, error) {
+	result := call(q.b, &q.r.base, name, "read", build, func(rows pgx.Rows) (*T, error) {
 		row, err := readFirst[T](rows, q.r.d.shape)
 		if absent = nil; errors.Is(err, pgx.ErrNoRows) {
 			absent = q.r.notFound()
@@ -185,12 +200,13 @@ func newCall[V any](b *Batch, r *base, name, op string) (*Result[V], *batchCall)
 	return result, c
 }
 
+// buildStatement builds a statement when the batch is sent.
+type buildStatement func(ctx context.Context) (sql string, args []any, err error)
+
 // call adds a call of one statement, whose result is read by read.
-func call[V any](
-	b *Batch, r *base, name, op, sql string, args []any, err error, read func(pgx.Rows) (V, error),
-) *Result[V] {
+func call[V any](b *Batch, r *base, name, op string, build buildStatement, read func(pgx.Rows) (V, error)) *Result[V] {
 	result, c := newCall[V](b, r, name, op)
-	c.addStatement(sql, args, err)
+	c.prepareOne(build)
 	var value V
 	c.read = func(_ int, rows pgx.Rows) (err error) {
 		value, err = read(rows)
@@ -200,11 +216,11 @@ func call[V any](
 	return result
 }
 
-// addStatement adds a statement, or the error of building it.
-func (c *batchCall) addStatement(sql string, args []any, err error) {
-	if err != nil {
-		c.prepare = func(context.Context) error { return err }
-		return
+// prepareOne makes the call send one statement.
+func (c *batchCall) prepareOne(build buildStatement) {
+	c.prepare = func(ctx context.Context) error {
+		sql, args, err := build(ctx)
+		c.statements = []batchStatement{{sql: sql, args: args}}
+		return err
 	}
-	c.statements = append(c.statements, batchStatement{sql: sql, args: args})
 }

@@ -245,6 +245,7 @@ func (w *bulkWrite) send(ctx context.Context, statements []bulkStatement) error 
 	failed := -1
 	err := retryStale(ctx, w.repository.tx, func() (refused bool, err error) {
 		failed, err = w.sendOnce(ctx, statements)
+		w.repository.d.forgetIfStale(err)
 		return false, err
 	})
 	if err != nil {

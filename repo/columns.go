@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -25,8 +26,11 @@ type liveColumn struct {
 	// quoted, without a modifier: "$1::" + BaseName is a valid cast in every session. An array of it is BaseName + "[]".
 	Base     uint32 `json:"base"`
 	BaseName string `json:"base_name"`
-	// Kind is the base type's typtype: b base, c composite, e enum, r range, m multirange, p pseudo.
-	Kind string `json:"kind"`
+	// Kind is the base type's typtype: b base, c composite, e enum, r range, m multirange, p pseudo. Array is set for an array.
+	Kind  string `json:"kind"`
+	Array bool   `json:"array"`
+	// Sort is how the server sorts the base type if the type's own operators don't do it: sortOID or sortArray, otherwise "".
+	Sort string `json:"sort"`
 	// Typmod is the type's modifier, -1 for none.
 	Typmod int32 `json:"typmod"`
 	// Collation is the name of the column's collation, "" if the type has none.
@@ -52,28 +56,52 @@ func (c *liveColumn) resultOID() uint32 {
 // isDomain reports whether the column's type is a domain, or an array of one.
 func (c *liveColumn) isDomain() bool { return c.OID != c.Base }
 
+// Ways in which the server sorts a type that has no operators < and >.
+const (
+	// sortOID marks the types of OIDs such as regclass, which are sorted as OIDs. Their text may be ambiguous.
+	sortOID = "oid"
+	// sortArray marks types whose order has other operators than < and >, such as hstore. An array of them can be compared.
+	sortArray = "array"
+)
+
+// sortSQL is the expression for Sort of the type b. It finds the type's operator "greater than", which is strategy 5 of btree
+// (PostgreSQL manual, "Interfacing Extensions To Indexes"). Otherwise it finds a cast to oid without a conversion ("pg_cast").
+const sortSQL = `coalesce((
+		select case op.oprname when '>' then '' else 'array' end
+		from pg_catalog.pg_opclass oc
+		join pg_catalog.pg_am am on am.oid = oc.opcmethod and am.amname = 'btree'
+		join pg_catalog.pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = b.oid and ao.amoprighttype = b.oid
+			and ao.amopstrategy = 5
+		join pg_catalog.pg_operator op on op.oid = ao.amopopr
+		where oc.opcintype = b.oid and oc.opcdefault limit 1
+	), (
+		select 'oid' from pg_catalog.pg_cast
+		where castsource = b.oid and casttarget = 'pg_catalog.oid'::pg_catalog.regtype and castmethod = 'b'
+	), '')`
+
 // columnsJSON selects the columns of the table c as JSON, for liveColumn. Domains may be based on domains, and the base type of an
 // array's element decides for an array.
 const columnsJSON = `(select jsonb_agg(jsonb_build_object(
 		'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::bigint,
 		'base', b.oid::bigint, 'base_name', quote_ident(ns.nspname) || '.' || quote_ident(b.typname), 'kind', b.typtype,
+		'array', b.typcategory = 'A', 'sort', ` + sortSQL + `,
 		'typmod', b.typmod, 'collation', coalesce(co.collname, ''),
 		'not_null', a.attnotnull or b.typnotnull, 'default', a.atthasdef or a.attidentity <> '' or b.has_default,
 		'generated', a.attgenerated <> '' or a.attidentity = 'a', 'identity', a.attidentity) order by a.attnum)
 	from pg_catalog.pg_attribute a
 	cross join lateral (
 		with recursive below as (
-			select t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typelem, t.typtypmod, a.atttypmod as typmod,
+			select t.oid, t.typname, t.typnamespace, t.typtype, t.typcategory, t.typbasetype, t.typelem, t.typtypmod, a.atttypmod as typmod,
 				t.typnotnull, t.typdefault is not null as has_default, 0 as depth
 			from pg_catalog.pg_type t where t.oid = a.atttypid
 			union all
-			select t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typelem, t.typtypmod,
+			select t.oid, t.typname, t.typnamespace, t.typtype, t.typcategory, t.typbasetype, t.typelem, t.typtypmod,
 				case below.typtype when 'd' then below.typtypmod else e.typtypmod end,
 				below.typnotnull or t.typnotnull, below.has_default or t.typdefault is not null, depth + 1
 			from below left join pg_catalog.pg_type e on e.oid = below.typelem and e.typtype = 'd' and below.typtype = 'b'
 			join pg_catalog.pg_type t on t.oid = case when below.typtype = 'd' then below.typbasetype
 				else (select typarray from pg_catalog.pg_type where oid = e.typbasetype) end
-		) select oid, typname, typnamespace, typtype, typmod, typnotnull, has_default from below order by depth desc limit 1
+		) select oid, typname, typnamespace, typtype, typcategory, typmod, typnotnull, has_default from below order by depth desc limit 1
 	) b
 	join pg_catalog.pg_namespace ns on ns.oid = b.typnamespace
 	left join pg_catalog.pg_collation co on co.oid = a.attcollation
@@ -137,14 +165,56 @@ func (l *liveColumns) cast(position int) string {
 }
 
 // operand returns a column as an operand of a comparison. The server compares a domain over an enum only after a cast to the enum
-// (PostgreSQL manual, "Polymorphic Types"). It still uses an index on the column. A column whose type is not yet known is compared
-// as it is.
+// (PostgreSQL manual, "Polymorphic Types"). It still uses an index on the column. An array of a domain is compared as an array of the
+// base type, which the driver can send. A column whose type is unknown is compared as it is.
 func (d *descriptor) operand(ident string, position int) string {
 	live := d.live.Load()
-	if live == nil || live.columns[position] == nil || live.columns[position].Kind != "e" {
+	if live == nil || live.columns[position] == nil {
 		return ident
 	}
-	return ident + live.cast(position)
+	if c := live.columns[position]; c.isDomain() && (c.Kind == "e" || strings.HasSuffix(c.Type, "[]")) {
+		return ident + live.cast(position)
+	}
+	return ident
+}
+
+// isNull returns the condition that a column is NULL, to be appended to it. For a composite value, "is null" also holds if all fields
+// are NULL. "is not null" holds only if no field is (PostgreSQL manual, "Comparison Functions and Operators").
+func (d *descriptor) isNull(position int) string {
+	if d.isComposite(position) {
+		return " is not distinct from null"
+	}
+	return " is null"
+}
+
+// isNotNull returns the opposite of isNull.
+func (d *descriptor) isNotNull(position int) string {
+	if d.isComposite(position) {
+		return " is distinct from null"
+	}
+	return " is not null"
+}
+
+func (d *descriptor) isComposite(position int) bool {
+	live := d.live.Load()
+	return live != nil && live.columns[position] != nil && live.columns[position].Kind == "c"
+}
+
+// textArg returns the argument for a value of a column. Text of a driver.Valuer for an array is sent as it is: the driver would parse
+// it, without dimensions and lower bounds. It does nothing if the column's type is unknown.
+func (l *liveColumns) textArg(position int, value any) any {
+	if l == nil || l.columns[position] == nil || !l.columns[position].Array || isNilReference(value) {
+		return value
+	}
+	valuer, ok := value.(driver.Valuer)
+	if !ok {
+		return value
+	}
+	sent, err := valuer.Value()
+	if text, ok := sent.(string); ok && err == nil {
+		return text
+	}
+	return value
 }
 
 // arg returns the argument for a value that is assigned to a column. JSON's null is read as nil, so nil is written as JSON's null
@@ -152,7 +222,7 @@ func (d *descriptor) operand(ident string, position int) string {
 func (l *liveColumns) arg(position int, value any) any {
 	live := l.columns[position]
 	if live == nil || !live.NotNull || live.Base != pgtype.JSONOID && live.Base != pgtype.JSONBOID {
-		return value
+		return l.textArg(position, value)
 	}
 	switch v := reflect.ValueOf(value); v.Kind() {
 	case reflect.Invalid:
@@ -166,25 +236,18 @@ func (l *liveColumns) arg(position int, value any) any {
 	return value
 }
 
-// liveColumns returns the catalog's description of the model's columns. It is read once, in one round trip, in the transaction of
-// ctx or on the pool. [CheckSchema] reads it too. It is read again after the server has reported that a column doesn't exist.
-// ctx bounds the call. Errors are those of the statement. It is safe for concurrent use.
+// liveColumns returns the catalog's description of the model's columns, for a write. It is read once, in one round trip, in the
+// transaction of ctx or on the pool. [CheckSchema] reads it too. It is read again after the server has reported that a column doesn't
+// exist or that DDL has outdated a statement. ctx bounds the call. Errors are those of the statement. It is safe for concurrent use.
 //
 // A table that doesn't exist has no columns, which is not remembered: the statement that follows reports it.
+//
+// If rows can't be read, the columns are read again each time, because types may be registered later.
 func (r *base) liveColumns(ctx context.Context) (*liveColumns, error) {
 	live := r.d.live.Load()
-	if live == nil {
-		err := retryRead(ctx, r.tx, func() error {
-			found := false
-			err := readColumns(ctx, r.tx, r.d.table, func(table *liveTable, conn *pgx.Conn) {
-				live, found = r.d.newLiveColumns(table, conn), len(table.Columns) > 0
-			})
-			if err == nil && found {
-				r.d.remember(live)
-			}
-			return err
-		})
-		if err != nil {
+	if live == nil || live.unreadable != nil {
+		var err error
+		if live, err = r.readLive(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -195,11 +258,31 @@ func (r *base) liveColumns(ctx context.Context) (*liveColumns, error) {
 	return live, nil
 }
 
-// remember keeps what was read. It isn't kept if rows can't be read, because types may be registered later.
-func (d *descriptor) remember(l *liveColumns) {
-	if l.unreadable == nil {
-		d.live.Store(l)
+// readLive reads the catalog's description of the model's columns.
+func (r *base) readLive(ctx context.Context) (live *liveColumns, err error) {
+	err = retryRead(ctx, r.tx, func() error {
+		found := false
+		err := readColumns(ctx, r.tx, r.d.table, func(table *liveTable, conn *pgx.Conn) {
+			live, found = r.d.newLiveColumns(table, conn), len(table.Columns) > 0
+		})
+		if err == nil && found {
+			r.d.live.Store(live)
+		}
+		return err
+	})
+	return live, err
+}
+
+// builder returns a builder for a statement that compares or sorts columns, whose types decide how. They are read first if they are
+// unknown.
+func (r *base) builder(ctx context.Context, text string) *builder {
+	b := newBuilder(r.d, text)
+	if r.d.live.Load() == nil {
+		if _, err := r.readLive(ctx); err != nil {
+			b.setError(r.wrap("read", err))
+		}
 	}
+	return b
 }
 
 // readColumns reads the columns of a table, given as in SQL. It takes one round trip in every exec mode. It calls use with the table
@@ -207,7 +290,7 @@ func (d *descriptor) remember(l *liveColumns) {
 func readColumns(ctx context.Context, q Querier, table string, use func(*liveTable, *pgx.Conn)) error {
 	rows, err := q.Query(ctx, columnsSQL, pgx.QueryExecModeExec, table)
 	if err != nil {
-		return fmt.Errorf("reading the columns: %w", err)
+		return err //nolint:wrapcheck // the caller wraps it with the operation
 	}
 	defer rows.Close()
 	live := &liveTable{}

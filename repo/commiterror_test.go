@@ -114,6 +114,7 @@ func TestConstraintError_DeferredConstraint(t *testing.T) { //nolint:tparallel /
 			constraint, ok := errors.AsType[*repo.ConstraintError](err)
 			require.True(t, ok, "%v", err)
 			assert.Equal(t, "children_parent", constraint.Constraint)
+			assert.Equal(t, "children", constraint.Table)
 			assert.Equal(t, repo.KindForeignKey, constraint.Kind)
 			assert.Equal(t, -1, constraint.Index)
 			require.ErrorIs(t, err, errNoParent)

@@ -63,9 +63,8 @@ func NewCore(tx *txn.Manager, typ reflect.Type, table string) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{tx: tx, d: d}
-	err = readColumns(context.Background(), tx, d.table, func(table *liveTable, conn *pgx.Conn) { c.live = d.newLiveColumns(table, conn) })
-	return c, err
+	live, err := (&base{tx: tx, d: d}).readLive(context.Background())
+	return &Core{tx: tx, d: d, live: live}, err
 }
 
 // Insert is Create without bringing anything back.
@@ -79,8 +78,21 @@ func (c *Core) Update(ctx context.Context, row reflect.Value) error {
 	return c.write(ctx, c.d.updateText(c.live), c.d.updateArgs(c.live, row))
 }
 
+// query runs a statement as Repository does.
+func (c *Core) query(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
+	return c.tx.Query(ctx, sql, newDescriber(isUntyped(c.tx)).args(args)...)
+}
+
+// Unreadable is the reason why Repository refuses all writes, nil if it doesn't.
+func (c *Core) Unreadable() error {
+	if c.live.unreadable == nil {
+		return nil
+	}
+	return c.live.unreadable
+}
+
 func (c *Core) write(ctx context.Context, sql string, args []any) error {
-	rows, err := c.tx.Query(ctx, sql, args...)
+	rows, err := c.query(ctx, sql, args)
 	if err != nil {
 		return err
 	}
@@ -120,7 +132,7 @@ func (c *Core) Get(ctx context.Context, plan bool, key reflect.Value) (reflect.V
 }
 
 func (c *Core) read(ctx context.Context, plan bool, sql string, args ...any) ([]reflect.Value, error) {
-	rows, err := c.tx.Query(ctx, sql, args...)
+	rows, err := c.query(ctx, sql, args)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +193,8 @@ func describeColumns(columns []liveColumn) []string {
 			{c.Generated, "generated"},
 			{c.Identity != "", "identity " + c.Identity},
 			{c.Collation != "", "collation " + c.Collation},
+			{c.Array, "array"},
+			{c.Sort != "", "sort " + c.Sort},
 		} {
 			if flag.set {
 				parts = append(parts, flag.text)

@@ -15,8 +15,8 @@ import (
 // Filter is a condition on rows. Several filters must all hold. A row for which SQL's result is "unknown", because a value is NULL,
 // doesn't match Eq, Lt and In, and matches NotEq, NotIn and Not. A filter has no state and can be reused.
 //
-// The server compares a column whose type is a domain over an enum only after a cast to the enum. Filters write this cast once
-// [CheckSchema] or a write has read the column's type. In [Where] write it yourself: "plan::tier = $1".
+// The server compares a column whose type is a domain over an enum only after a cast to the enum. Filters write this cast. In
+// [Where] write it yourself: "plan::tier = $1".
 //
 // [WithDeleted], [OnlyDeleted] and [AllRows] are filters too. They apply to the whole call and can't be nested.
 type Filter interface {
@@ -112,18 +112,18 @@ func compare(column, operator string, value any) Filter {
 			b.setError(err)
 			return
 		}
-		b.operand(column).text(operator).arg(columnArg(value, c))
+		b.operand(column).text(operator).arg(b.d.live.Load().textArg(b.d.byName[column], columnArg(value, c)))
 	})
 }
 
 // IsNull matches rows whose column is NULL.
 func IsNull(column string) Filter {
-	return filterFunc(func(b *builder) { b.column(column).text(" is null") })
+	return filterFunc(func(b *builder) { b.column(column).text(b.d.isNull(b.d.byName[column])) })
 }
 
 // IsNotNull matches rows whose column isn't NULL.
 func IsNotNull(column string) Filter {
-	return filterFunc(func(b *builder) { b.column(column).text(" is not null") })
+	return filterFunc(func(b *builder) { b.column(column).text(b.d.isNotNull(b.d.byName[column])) })
 }
 
 // In matches rows whose column equals one of the values. A nil value, and one that is sent as NULL, stands for NULL. Values may
@@ -137,7 +137,7 @@ func In[V any](column string, values ...V) Filter {
 	return filterFunc(func(b *builder) {
 		b.text("(").operand(column).text(" = any(").arg(list).text(")")
 		if null {
-			b.text(" or ").column(column).text(" is null")
+			b.text(" or ").column(column).text(b.d.isNull(b.d.byName[column]))
 		}
 		b.text(")")
 	})
@@ -153,10 +153,10 @@ func NotIn[V any](column string, values ...V) Filter {
 	return filterFunc(func(b *builder) {
 		b.text("(").operand(column).text(" <> all(").arg(list).text(")")
 		if null {
-			b.text(" and ").column(column).text(" is not null)")
+			b.text(" and ").column(column).text(b.d.isNotNull(b.d.byName[column])).text(")")
 			return
 		}
-		b.text(" or ").column(column).text(" is null)")
+		b.text(" or ").column(column).text(b.d.isNull(b.d.byName[column])).text(")")
 	})
 }
 
@@ -174,19 +174,34 @@ func split[V any](values []V) (list any, null bool) {
 	return concrete(reflect.ValueOf(kept)), null
 }
 
-// concrete converts a []any whose elements have one type into a slice of that type, which the driver can send.
+// concrete converts a []any whose elements have one type into a slice of that type, which the driver can send. The driver takes a
+// slice of uint8 for bytes, so it becomes a slice of pointers.
 func concrete(list reflect.Value) any {
-	if list.Type().Elem().Kind() != reflect.Interface || list.Len() == 0 {
+	typ := list.Type().Elem()
+	if typ.Kind() == reflect.Interface && list.Len() > 0 {
+		typ = list.Index(0).Elem().Type()
+	} else if typ.Kind() != reflect.Uint8 {
 		return list.Interface()
 	}
-	typ := list.Index(0).Elem().Type()
-	typed := reflect.MakeSlice(reflect.SliceOf(typ), 0, list.Len())
+	of := typ
+	if typ.Kind() == reflect.Uint8 {
+		of = reflect.PointerTo(typ)
+	}
+	typed := reflect.MakeSlice(reflect.SliceOf(of), list.Len(), list.Len())
 	for i := range list.Len() {
-		element := list.Index(i).Elem()
+		element := list.Index(i)
+		if element.Kind() == reflect.Interface {
+			element = element.Elem()
+		}
 		if element.Type() != typ {
 			return list.Interface()
 		}
-		typed = reflect.Append(typed, element)
+		if of == typ {
+			typed.Index(i).Set(element)
+			continue
+		}
+		typed.Index(i).Set(reflect.New(typ))
+		typed.Index(i).Elem().Set(element)
 	}
 	return typed.Interface()
 }

@@ -27,7 +27,7 @@ func (r *Repository[T, K]) GetMany(ctx context.Context, keys []K, opts ...QueryO
 
 // getByList sends the keys in one array and matches the rows by key.
 func (r *Repository[T, K]) getByList(ctx context.Context, keys []K, opts []QueryOption) ([]T, error) {
-	sql, args, err := r.listStatement(keys, opts)
+	sql, args, err := r.listStatement(ctx, keys, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +71,8 @@ func merge[T any](n int, found, more []T, missing, absent []int) (rows []T, with
 	return rows, without
 }
 
-func (r *Repository[T, K]) listStatement(keys []K, opts []QueryOption) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.statements.selectFrom)
+func (r *Repository[T, K]) listStatement(ctx context.Context, keys []K, opts []QueryOption) (sql string, args []any, err error) {
+	b := r.builder(ctx, r.d.statements.selectFrom)
 	q := b.reads(nil)
 	In(r.d.columns[r.d.key[0]].name, keys...).apply(q)
 	addOptions(q, opts)
@@ -116,7 +116,7 @@ func (r *Repository[T, K]) getOneByOne(ctx context.Context, keys []K, opts []Que
 func (r *Repository[T, K]) readEach(ctx context.Context, keys []K, opts []QueryOption) (found []T, missing []int, err error) {
 	batch, describe := &pgx.Batch{}, newDescriber(r.untyped)
 	for _, key := range keys {
-		sql, args, err := r.keyStatement(key, opts)
+		sql, args, err := r.keyStatement(ctx, key, opts)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -171,8 +171,8 @@ func (r *Repository[T, K]) readBatch(ctx context.Context, batch *pgx.Batch) (fou
 }
 
 // keyStatement returns the statement that reads one of several rows.
-func (r *Repository[T, K]) keyStatement(key K, opts []QueryOption) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.statements.selectFrom)
+func (r *Repository[T, K]) keyStatement(ctx context.Context, key K, opts []QueryOption) (sql string, args []any, err error) {
+	b := r.builder(ctx, r.d.statements.selectFrom)
 	q := b.reads(nil)
 	r.byKey(key).apply(q)
 	addOptions(q, opts)
@@ -204,7 +204,7 @@ func (q *query) withoutOrder(b *builder, method string) {
 func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Seq2[*T, error] {
 	ctx = r.named(ctx, "All")
 	return func(yield func(*T, error) bool) {
-		b := newBuilder(r.d, r.d.statements.selectFrom)
+		b := r.builder(ctx, r.d.statements.selectFrom)
 		if newQuery(opts).write(b); b.err != nil {
 			yield(nil, b.err)
 			return
@@ -252,7 +252,7 @@ func (r *Repository[T, K]) All(ctx context.Context, opts ...QueryOption) iter.Se
 // [ErrQuery].
 func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string, opts ...QueryOption) ([]V, error) {
 	ctx = r.named(ctx, "Column")
-	b := newBuilder(r.d, "select ")
+	b := r.builder(ctx, "select ")
 	b.column(column).text(" from " + r.d.table)
 	if newQuery(opts).write(b); b.err != nil {
 		return nil, b.err
@@ -260,7 +260,7 @@ func Column[V, T, K any](ctx context.Context, r *Repository[T, K], column string
 	values := []V{}
 	err := r.queryIdempotent(ctx, b.sql.String(), b.args, func(rows pgx.Rows) error {
 		var err error
-		values, err = pgx.AppendRows(values[:0], rows, pgx.RowTo[V])
+		values, err = pgx.AppendRows(values[:0], rows, columnTo[V](rows))
 		return err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {

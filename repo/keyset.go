@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -70,7 +71,7 @@ type pagePosition struct {
 func (k keyset) textColumn() string {
 	expressions := make([]string, len(k.orders))
 	for i := range k.orders {
-		expressions[i] = k.ident(i) + "::text"
+		expressions[i] = k.text(i)
 	}
 	return "array[" + strings.Join(expressions, ", ") + "]"
 }
@@ -167,15 +168,65 @@ func (k keyset) nullable(i int) bool {
 func (k keyset) writeAfterRow(b *builder, numbers []int) {
 	idents, args := make([]string, len(numbers)), make([]string, len(numbers))
 	for i, number := range numbers {
-		idents[i], args[i] = k.operand(i), fmt.Sprintf("$%d", number)
+		idents[i], args[i] = k.operand(i), k.value(i, number)
 	}
 	b.text("(" + strings.Join(idents, ", ") + ") " + k.operator(0) + " (" + strings.Join(args, ", ") + ")")
 }
 
 func (k keyset) ident(i int) string { return k.d.columns[k.d.byName[k.orders[i].column]].ident }
 
-// operand returns the column as an operand of a comparison.
-func (k keyset) operand(i int) string { return k.d.operand(k.ident(i), k.d.byName[k.orders[i].column]) }
+// live returns what is known of the column's type, nil for nothing.
+func (k keyset) live(i int) *liveColumn {
+	live := k.d.live.Load()
+	if live == nil {
+		return nil
+	}
+	return live.columns[k.d.byName[k.orders[i].column]]
+}
+
+// operand returns the column as an operand of a comparison by which the server sorts it.
+func (k keyset) operand(i int) string {
+	ident := k.ident(i)
+	switch live := k.live(i); {
+	case live == nil:
+		return ident
+	case live.Sort == sortOID:
+		return ident + "::pg_catalog.oid"
+	case live.Sort == sortArray:
+		return "array[" + ident + "::" + live.BaseName + "]"
+	case live.Kind == "c" && live.isDomain():
+		return ident + "::" + live.BaseName
+	}
+	return k.d.operand(ident, k.d.byName[k.orders[i].column])
+}
+
+// value returns the argument of this number, which is a text of the column, as the other operand. The server doesn't infer the type of
+// a composite value.
+func (k keyset) value(i, number int) string {
+	placeholder := "$" + strconv.Itoa(number)
+	switch live := k.live(i); {
+	case live == nil:
+	case live.Sort == sortOID:
+		return placeholder + "::pg_catalog.oid"
+	case live.Sort == sortArray:
+		return "array[" + placeholder + "::" + live.BaseName + "]"
+	case live.Kind == "c":
+		return placeholder + "::" + live.BaseName
+	}
+	return placeholder
+}
+
+// text returns the expression for the text of the column's value.
+func (k keyset) text(i int) string {
+	if live := k.live(i); live != nil && live.Sort == sortOID {
+		return k.operand(i) + "::text"
+	}
+	return k.ident(i) + "::text"
+}
+
+func (k keyset) isNull(i int) string { return k.d.isNull(k.d.byName[k.orders[i].column]) }
+
+func (k keyset) isNotNull(i int) string { return k.d.isNotNull(k.d.byName[k.orders[i].column]) }
 
 func (k keyset) operator(i int) string {
 	if k.orders[i].desc {
@@ -186,9 +237,9 @@ func (k keyset) operator(i int) string {
 
 func (k keyset) equal(i, number int) string {
 	if number == 0 {
-		return k.ident(i) + " is null"
+		return k.ident(i) + k.isNull(i)
 	}
-	return fmt.Sprintf("%s = $%d", k.operand(i), number)
+	return k.operand(i) + " = " + k.value(i, number)
 }
 
 // afterColumn returns the condition that column i comes after its value, "" if no value does.
@@ -196,13 +247,16 @@ func (k keyset) afterColumn(i, number int) string {
 	ident, nullsFirst := k.ident(i), k.orders[i].nullsFirst()
 	switch {
 	case number == 0 && nullsFirst:
-		return ident + " is not null"
+		return ident + k.isNotNull(i)
 	case number == 0:
 		return ""
 	}
-	after := fmt.Sprintf("%s %s $%d", k.operand(i), k.operator(i), number)
+	after := k.operand(i) + " " + k.operator(i) + " " + k.value(i, number)
+	if live := k.live(i); live != nil && live.Sort == sortArray { // NULL in an array is greater than other elements
+		after = "(" + ident + " is not null and " + after + ")"
+	}
 	if k.nullable(i) && !nullsFirst {
-		return "(" + after + " or " + ident + " is null)"
+		return "(" + after + " or " + ident + k.isNull(i) + ")"
 	}
 	return after
 }

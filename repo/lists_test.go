@@ -4,6 +4,8 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -195,6 +197,75 @@ func TestLists_WorkWhereASingleValueDoes(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// small is an integer of the kind whose slices are bytes, and code one with its own text.
+type (
+	small uint8
+	code  uint8
+)
+
+func (c code) Value() (driver.Value, error) { return "c" + strconv.Itoa(int(c)), nil }
+
+type Bytes struct {
+	ID   int64 `db:"id,pk"`
+	N    small
+	Code string
+	List []int16
+}
+
+func TestIn_SendsSmallIntegersAsNumbers(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table bytes (id bigint primary key, n smallint not null, code text not null, list smallint[])")
+	r := newRepo[Bytes, int64](t, m, "bytes")
+	ctx := t.Context()
+	require.NoError(t, r.CreateMany(ctx, []Bytes{{1, 1, "c1", []int16{1, 2}}, {2, 92, "c2", []int16{3}}, {3, 255, "c3", nil}}))
+	for name, check := range map[string]struct {
+		filter repo.Filter
+		want   []int64
+	}{
+		"In":            {repo.In[uint8]("n", 92, 255), []int64{2, 3}},
+		"In, named":     {repo.In[small]("n", 1), []int64{1}},
+		"In, any":       {repo.In[any]("n", uint8(1), uint8(92)), []int64{1, 2}},
+		"In, pointers":  {repo.In("n", new(uint8(92))), []int64{2}},
+		"In, none":      {repo.In[uint8]("n"), []int64{}},
+		"In, Valuer":    {repo.In[code]("code", 1, 3), []int64{1, 3}},
+		"NotIn":         {repo.NotIn[uint8]("n", 92), []int64{1, 3}},
+		"NotIn, none":   {repo.NotIn[small]("n"), []int64{1, 2, 3}},
+		"ArrayContains": {repo.ArrayContains[uint8]("list", 1, 2), []int64{1}},
+		"ArrayOverlaps": {repo.ArrayOverlaps[small]("list", 2, 3), []int64{1, 2}},
+	} {
+		got, err := repo.Column[int64](ctx, r, "id", check.filter, repo.OrderBy("id"))
+		if assert.NoError(t, err, name) {
+			assert.Equal(t, check.want, got, name)
+		}
+	}
+}
+
+type Relation struct {
+	ID    int64 `db:"id,pk"`
+	Name  string
+	Names []string
+}
+
+func TestNames_OfMoreThan63BytesAreCutAlike(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table relations (id bigint primary key, name name, names name[])")
+	r := newRepo[Relation, int64](t, m, "relations", repo.WithStagingThreshold(2))
+	ctx := t.Context()
+	long := strings.Repeat("long", 20)
+	row := func(id int64) Relation { return Relation{id, long, []string{long}} }
+	one := row(1)
+	require.NoError(t, r.Create(ctx, &one))
+	assert.Equal(t, Relation{1, long[:63], []string{long[:63]}}, one)
+	require.NoError(t, r.CreateMany(ctx, []Relation{row(2), row(3)}))
+	require.NoError(t, second(r.CopyMany(ctx, []Relation{row(4), row(5)})))
+	require.NoError(t, second(r.UpsertMany(ctx, []Relation{row(4), row(6)})))
+	for _, filter := range []repo.Filter{repo.Eq("name", long), repo.In("name", long), repo.ArrayContains("names", long)} {
+		n, err := r.Count(ctx, filter)
+		require.NoError(t, err)
+		assert.Equal(t, int64(6), n)
 	}
 }
 

@@ -31,7 +31,7 @@ func WithTotal() QueryOption { return queryOptionFunc(func(q *query) { q.total =
 func (r *Repository[T, K]) Page(ctx context.Context, cursor string, size int, opts ...QueryOption) (*Page[T], error) {
 	ctx = r.named(ctx, "Page")
 	q := newQuery(opts)
-	k, position, b := r.d.pageQuery(q, cursor, size)
+	k, position, b := r.pageQuery(ctx, q, cursor, size)
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -65,8 +65,8 @@ func (r *Repository[T, K]) Page(ctx context.Context, cursor string, size int, op
 }
 
 // pageQuery checks the arguments of Page and begins its statement.
-func (d *descriptor) pageQuery(q *query, cursor string, size int) (keyset, pagePosition, *builder) {
-	b := newBuilder(d, "select "+d.statements.columnList)
+func (r *base) pageQuery(ctx context.Context, q *query, cursor string, size int) (keyset, pagePosition, *builder) {
+	d, b := r.d, r.builder(ctx, "select "+r.d.statements.columnList)
 	if size < 1 {
 		b.failf("page size %d: it must be positive", size)
 	}

@@ -28,6 +28,7 @@ func pagedTypes() map[string]func(t *testing.T) {
 		"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "00000000-0000-0000-0000-000000000000",
 	}
 	infinite := append(slices.Clone(numbers), "Infinity", "-Infinity", "Infinity")
+	pairs := []string{"(10,a)", "(9,b)", "(9,)", "(,a)", "null", `(9,"B ")`, "(9,b)"}
 	words := []string{"a", "A", "ä", "b", "B", "a ", " a", "", "Z", "a", "\U0001F600", `"quoted",{}`, `back\slash`}
 	return map[string]func(t *testing.T){
 		"numeric in float64":      checkPages[float64]("numeric", infinite),
@@ -48,6 +49,13 @@ func pagedTypes() map[string]func(t *testing.T) {
 		"enum":                    checkPages[string]("feeling", []string{"sad", "ok", "happy", "ok", "sad"}),
 		"bytea":                   checkPages[[]byte]("bytea", []string{`\x00ff`, `\x`, `\x00`, "null", `\x00ff`}),
 		"uuid":                    checkPages[string]("uuid", ids),
+		"domain over an enum":     checkPages[string]("grade", []string{"sad", "ok", "happy", "ok", "sad"}),
+		"composite type":          checkPages[*string]("pair", pairs),
+		"domain over a composite": checkPages[*string]("couple", pairs),
+		"composite types":         checkPages[*string]("pair[]", []string{`{"(2,a)","(1,b)"}`, "{}", "null", `{"(1,)"}`, `{"(2,a)"}`}),
+		"hstore":                  checkPages[*string]("hstore", []string{`"a"=>"1"`, `"b"=>"1"`, "", `"a"=>NULL`, "null", `"a"=>"1"`}),
+		"regproc":                 checkPages[*string]("regprocedure", []string{"max(bigint)", "max(integer)", "now()", "max(integer)", "-", "null"}),
+		"regtype":                 checkPages[string]("regtype", []string{"text", "bigint", "-", "regtype", "text"}),
 		"text[]":                  checkPages[[]string]("text[]", []string{`{a,"b,c"}`, `{}`, `{a}`, "null", `{"A","NULL"}`}),
 	}
 }
@@ -62,7 +70,8 @@ func timestamps() []string {
 func checkPages[V any](typ string, values []string) func(t *testing.T) {
 	return func(t *testing.T) {
 		t.Helper()
-		m := newManager(t, sameKeysDDL, "create type feeling as enum ('sad', 'ok', 'happy')",
+		m := newManager(t, sameKeysDDL, "create type feeling as enum ('sad', 'ok', 'happy')", "create domain grade as feeling",
+			"create type pair as (a int, b text)", "create domain couple as pair", "create extension if not exists hstore",
 			"create table ranked (id bigint primary key, value "+typ+", other text collate nocase)")
 		for i, value := range values {
 			other := []any{nil, "x", "X"}[i%3]

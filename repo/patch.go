@@ -115,9 +115,9 @@ func (r *Repository[T, K]) UpdateWhere(ctx context.Context, changes []Change, fi
 // filter is an error unless [AllRows] is passed. It takes one round trip. Errors: [ErrQuery], [*ConstraintError].
 func (r *Repository[T, K]) DeleteWhere(ctx context.Context, filters ...Filter) (int64, error) {
 	ctx = r.named(ctx, "DeleteWhere")
-	b := newBuilder(r.d, "delete from "+r.d.table)
+	b := r.builder(ctx, "delete from "+r.d.table)
 	if r.d.softDelete >= 0 {
-		b = newBuilder(r.d, "update "+r.d.table+" set ")
+		b = r.builder(ctx, "update "+r.d.table+" set ")
 		if r.d.usesClock(true) {
 			b.args = append(b.args, r.d.now())
 		}

@@ -11,18 +11,18 @@ import (
 // [ErrNotFound], and a [*ValueError] for a key that the column's type can't hold, such as a malformed UUID.
 func (r *Repository[T, K]) Get(ctx context.Context, key K, opts ...QueryOption) (*T, error) {
 	ctx = r.named(ctx, "Get")
-	sql, args, err := r.getStatement(key, opts)
+	sql, args, err := r.getStatement(ctx, key, opts)
 	if err != nil {
 		return nil, err
 	}
 	return r.found(r.first(ctx, sql, args))
 }
 
-func (r *Repository[T, K]) getStatement(key K, opts []QueryOption) (sql string, args []any, err error) {
+func (r *Repository[T, K]) getStatement(ctx context.Context, key K, opts []QueryOption) (sql string, args []any, err error) {
 	if len(opts) == 0 {
 		return r.d.statements.get, r.keyArgs(make([]any, 0, len(r.d.key)), key), nil
 	}
-	b := newBuilder(r.d, r.d.statements.selectFrom)
+	b := r.builder(ctx, r.d.statements.selectFrom)
 	q := b.reads(nil)
 	r.byKey(key).apply(q)
 	addOptions(q, opts)
@@ -58,15 +58,15 @@ func (r *base) notFound() error { return &notFoundError{r.d.label} }
 // First returns the first row that the options select, in one round trip. Errors: [ErrNotFound], [ErrQuery].
 func (r *Repository[T, K]) First(ctx context.Context, opts ...QueryOption) (*T, error) {
 	ctx = r.named(ctx, "First")
-	sql, args, err := r.firstStatement(opts)
+	sql, args, err := r.firstStatement(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
 	return r.found(r.first(ctx, sql, args))
 }
 
-func (r *base) firstStatement(opts []QueryOption) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.statements.selectFrom)
+func (r *base) firstStatement(ctx context.Context, opts []QueryOption) (sql string, args []any, err error) {
+	b := r.builder(ctx, r.d.statements.selectFrom)
 	q := b.reads(opts)
 	if q.limit == nil {
 		q.limit = q.bound(0, "limit", 1)
@@ -79,7 +79,7 @@ func (r *base) firstStatement(opts []QueryOption) (sql string, args []any, err e
 // returns an empty slice. Errors: [ErrQuery].
 func (r *Repository[T, K]) Find(ctx context.Context, opts ...QueryOption) ([]T, error) {
 	ctx = r.named(ctx, "Find")
-	sql, args, expected, err := r.findStatement(opts)
+	sql, args, expected, err := r.findStatement(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +87,8 @@ func (r *Repository[T, K]) Find(ctx context.Context, opts ...QueryOption) ([]T, 
 }
 
 // findStatement also returns the largest number of rows expected, 0 if it is unknown.
-func (r *base) findStatement(opts []QueryOption) (sql string, args []any, expected int, err error) {
-	b := newBuilder(r.d, r.d.statements.selectFrom)
+func (r *base) findStatement(ctx context.Context, opts []QueryOption) (sql string, args []any, expected int, err error) {
+	b := r.builder(ctx, r.d.statements.selectFrom)
 	q := b.reads(opts)
 	q.write(b)
 	expected = q.sizeHint()
@@ -113,15 +113,15 @@ func (r *Repository[T, K]) list(ctx context.Context, sql string, args []any, siz
 // Count returns the number of rows that match all filters, in one round trip. Errors: [ErrQuery].
 func (r *Repository[T, K]) Count(ctx context.Context, filters ...Filter) (int64, error) {
 	ctx = r.named(ctx, "Count")
-	sql, args, err := r.countStatement(filters)
+	sql, args, err := r.countStatement(ctx, filters)
 	if err != nil {
 		return 0, err
 	}
 	return scalar[int64](ctx, &r.base, sql, args)
 }
 
-func (r *base) countStatement(filters []Filter) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.statements.count)
+func (r *base) countStatement(ctx context.Context, filters []Filter) (sql string, args []any, err error) {
+	b := r.builder(ctx, r.d.statements.count)
 	b.filtered(filters).where(b)
 	return b.statement()
 }
@@ -129,15 +129,15 @@ func (r *base) countStatement(filters []Filter) (sql string, args []any, err err
 // Exists reports whether a row matches all filters, in one round trip. Errors: [ErrQuery].
 func (r *Repository[T, K]) Exists(ctx context.Context, filters ...Filter) (bool, error) {
 	ctx = r.named(ctx, "Exists")
-	sql, args, err := r.existsStatement(filters)
+	sql, args, err := r.existsStatement(ctx, filters)
 	if err != nil {
 		return false, err
 	}
 	return scalar[bool](ctx, &r.base, sql, args)
 }
 
-func (r *base) existsStatement(filters []Filter) (sql string, args []any, err error) {
-	b := newBuilder(r.d, r.d.statements.exists)
+func (r *base) existsStatement(ctx context.Context, filters []Filter) (sql string, args []any, err error) {
+	b := r.builder(ctx, r.d.statements.exists)
 	b.filtered(filters).where(b)
 	return b.text(")").statement()
 }

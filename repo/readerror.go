@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 	"github.com/rdsfx-go/rdsfx/txn"
 )
 
@@ -97,7 +98,7 @@ func (d *descriptor) findUnreadable(l *liveColumns, types *pgtype.Map) *ReadErro
 			}
 		}
 		target := reflect.New(typ)
-		if reflect.TypeOf(types.PlanScan(oid, format, target.Interface())) != unscannable && !isGuess(types, oid, target) {
+		if pgcodec.CanScan(types.PlanScan(oid, format, target.Interface())) && !isGuess(types, oid, target) {
 			continue
 		}
 		if value := reflect.Zero(c.typ).Interface(); c.written() && !c.roles.is(roleJSON) && types.PlanEncode(oid, format, value) == nil &&

@@ -186,3 +186,28 @@ func stockDB(t *testing.T) *pgfx.DB {
 	t.Helper()
 	return fxtest.DB(t, fxtest.Config(pgfx.Config{DisableFastCodecs: true}))
 }
+
+// pgx reads NULL of a column that it can't read into a field with the plan of a random type, which reads some NULLs as "".
+func TestReadError_NullIsNeverReadAsEmpty(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table hosts (id bigint primary key, addr inet)", "insert into hosts values (1, null)")
+	hosts := newRepo[host, int64](t, m, "hosts")
+	ctx := t.Context()
+	const sql = "select id, addr from hosts"
+	for range 20 { // the plan is random
+		for name, err := range map[string]error{
+			"get": second(hosts.Get(ctx, 1)), "find": second(hosts.Find(ctx)), "page": second(hosts.Page(ctx, "", 5)),
+			"query": second(repo.Query[host](ctx, m, sql)), "one": second(repo.QueryOne[host](ctx, m, sql)),
+		} {
+			var read *repo.ReadError
+			require.ErrorAs(t, err, &read, name)
+			require.Equal(t, "addr", read.Column, name)
+			require.ErrorContains(t, err, "NULL", name)
+		}
+		require.Error(t, second(repo.Column[string](ctx, hosts, "addr")))
+		require.Error(t, second(repo.Pluck[string](ctx, m, "select addr from hosts")))
+		values, err := repo.Column[*string](ctx, hosts, "addr")
+		require.NoError(t, err)
+		require.Equal(t, []*string{nil}, values)
+	}
+}

@@ -178,6 +178,28 @@ func TestCopyMany_RelationsThatRefuseCopy(t *testing.T) {
 	}
 }
 
+// PostgreSQL refuses ON CONFLICT for a table with such a rule, and COPY ignores the rule.
+func TestCreate_RulesForInsertsAreFollowedInEveryWay(t *testing.T) {
+	t.Parallel()
+	for _, rule := range []string{
+		"create rule log_inserted as on insert to goods do also insert into log values (new.id)",
+		"create rule log_inserted as on insert to goods do instead insert into log values (new.id) returning id, 'x'::text, 1, 1::bigint",
+	} {
+		m := newManager(t, "create table goods "+goodColumns, "create table log (id bigint)", rule)
+		r, ctx := newRepo[Good, int64](t, m, "goods"), t.Context()
+		require.NoError(t, r.Create(ctx, &Good{ID: 1, Code: "one"}))
+		var batch repo.Batch
+		r.In(&batch).Create(&Good{ID: 2, Code: "two"})
+		require.NoError(t, batch.Send(ctx))
+		require.NoError(t, r.CreateMany(ctx, goods(3, 4)))
+		require.NoError(t, second(r.CopyMany(ctx, goods(7, 3))))
+		require.NoError(t, second(r.Import(ctx, sequenceOf(goods(10, 3)...))))
+		logged, err := repo.Pluck[int64](ctx, m, "select id from log order by id")
+		require.NoError(t, err)
+		assert.Equal(t, []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, logged, rule)
+	}
+}
+
 // wideGood has a field that is wider than its column.
 type wideGood struct {
 	ID      int64 `db:"id,pk"`

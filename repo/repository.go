@@ -16,8 +16,9 @@ import (
 // Methods run in the transaction that their ctx carries (see txn.Manager.Do), or else on the pool. ctx bounds each call. Methods
 // that write set the row to what is stored: defaults, generated columns, and times rounded to microseconds.
 //
-// The columns' types are read from the catalog before the first write, in one more round trip, unless [CheckSchema] has read them.
-// They decide how values are sent. A column whose type is a domain stores what a column of the domain's base type stores.
+// The columns' types decide how values are sent and compared. [CheckSchema] reads them from the catalog. Without it, the first statement
+// that writes, compares or sorts takes one more round trip. A column whose type is a domain stores what a column of the domain's base type
+// stores.
 //
 // A Repository is safe for concurrent use. A transaction is not: finish reading a result before the next call in it.
 type Repository[T, K any] struct {

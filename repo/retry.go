@@ -42,6 +42,13 @@ func isStaleStatement(err error) bool {
 	return ok && pg.Code == sqlstate.FeatureNotSupported && pg.Routine == "RevalidateCachedQuery"
 }
 
+// forgetIfStale makes the next call read the columns' types again if err reports that DDL has outdated a statement.
+func (d *descriptor) forgetIfStale(err error) {
+	if isStaleStatement(err) {
+		d.live.Store(nil)
+	}
+}
+
 // query runs a query and passes its rows to read, which must close them.
 func (r *base) query(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
 	for attempt := 1; ; attempt++ {
@@ -50,6 +57,7 @@ func (r *base) query(ctx context.Context, sql string, args []any, read func(pgx.
 		if sent {
 			err = read(rows)
 		}
+		r.d.forgetIfStale(err)
 		switch {
 		case err == nil:
 			return nil

@@ -109,7 +109,7 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 			}
 			c := &checker{d: models[position-1].d, live: live}
 			if len(live.Columns) > 0 {
-				c.d.remember(c.d.newLiveColumns(live, rows.Conn()))
+				c.d.live.Store(c.d.newLiveColumns(live, rows.Conn()))
 			}
 			c.check()
 			checkers = append(checkers, c)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
 // checkTypes checks the columns whose types pgx doesn't have against the types that a connection of q has: those of pgfx.WithTypes
@@ -45,7 +47,7 @@ func (c *checker) checkType(types *pgtype.Map, column *column, live *liveColumn)
 	}
 	_, registered := types.TypeForOID(live.Base)
 	format := types.FormatCodeForOID(live.Base)
-	fits := reflect.TypeOf(types.PlanScan(live.Base, format, reflect.New(column.typ).Interface())) != unscannable
+	fits := pgcodec.CanScan(types.PlanScan(live.Base, format, reflect.New(column.typ).Interface()))
 	if fits && column.written() {
 		value := reflect.New(inner).Elem().Interface()
 		fits = types.PlanEncode(live.Base, format, value) != nil || types.PlanEncode(live.Base, pgtype.TextFormatCode, value) != nil

@@ -10,6 +10,8 @@ import (
 	"github.com/georgysavva/scany/v2/pgxscan"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
 // scanAPI is the library's own scany, for which a column without a field is an error.
@@ -64,7 +66,37 @@ func (r *modelRows) Scan(targets ...any) error {
 // scanRow reads the current row as Rows.Scan does, which would keep its error in the rows. Closing the rows then doesn't return
 // the server's error anymore, and a write may be undone.
 func scanRow(rows pgx.Rows, targets []any) error {
+	if err := checkNulls(rows, targets...); err != nil {
+		return err
+	}
 	return pgx.ScanRow(rows.TypeMap(), rows.FieldDescriptions(), rows.RawValues(), targets...) //nolint:wrapcheck // the caller wraps it
+}
+
+// checkNulls returns an error if a target that can't hold NULL gets one from a column of a type that it can't hold either. pgx would
+// read some of them as zero, at random (see pgcodec.CanScan).
+func checkNulls(rows pgx.Rows, targets ...any) error {
+	for i, value := range rows.RawValues() {
+		if value != nil || i >= len(targets) || targets[i] == nil || isNullable(reflect.TypeOf(targets[i]).Elem()) {
+			continue
+		}
+		if d := &rows.FieldDescriptions()[i]; !pgcodec.CanScan(rows.TypeMap().PlanScan(d.DataTypeOID, d.Format, targets[i])) {
+			return pgx.ScanArgError{ColumnIndex: i, FieldName: d.Name, Err: fmt.Errorf("cannot scan NULL into %T", targets[i])}
+		}
+	}
+	return nil
+}
+
+// columnTo returns a function that reads the only column of a result, as pgx.RowTo does.
+func columnTo[V any](rows pgx.Rows) pgx.RowToFunc[V] {
+	return func(row pgx.CollectableRow) (V, error) {
+		if values := row.RawValues(); len(values) == 1 && values[0] == nil {
+			var value V
+			if err := checkNulls(rows, &value); err != nil {
+				return value, err
+			}
+		}
+		return pgx.RowTo[V](row) //nolint:wrapcheck // the caller wraps it
+	}
 }
 
 // scanyReads reports whether scany reads the model as it is documented. Three kinds of models are beyond it, and are read by a

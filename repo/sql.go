@@ -30,7 +30,7 @@ func Query[U any](ctx context.Context, q Querier, sql string, args ...any) ([]U,
 	err := run(ctx, q, sql, args, func(rows pgx.Rows) error {
 		if single[U]() {
 			var err error
-			found, err = pgx.CollectRows(rows, pgx.RowTo[U])
+			found, err = pgx.CollectRows(rows, columnTo[U](rows))
 			return err //nolint:wrapcheck // wrapped by run
 		}
 		if r := newResultReader[U](rows); r != nil {
@@ -42,7 +42,7 @@ func Query[U any](ctx context.Context, q Querier, sql string, args ...any) ([]U,
 		if err != nil {
 			return err
 		}
-		return api.ScanAll(&found, rows)
+		return api.ScanAll(&found, &modelRows{Rows: rows})
 	})
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func QueryOne[U any](ctx context.Context, q Querier, sql string, args ...any) (U
 	err := run(ctx, q, sql, args, func(rows pgx.Rows) error {
 		if single[U]() {
 			var err error
-			found, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[U])
+			found, err = pgx.CollectExactlyOneRow(rows, columnTo[U](rows))
 			return err //nolint:wrapcheck // wrapped by run
 		}
 		if r := newResultReader[U](rows); r != nil {
@@ -68,7 +68,7 @@ func QueryOne[U any](ctx context.Context, q Querier, sql string, args ...any) (U
 		if err != nil {
 			return err
 		}
-		return api.ScanOne(&found, rows)
+		return api.ScanOne(&found, &modelRows{Rows: rows})
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = &notFoundError{"the result"}
@@ -133,8 +133,9 @@ func Stream[U any](ctx context.Context, q Querier, sql string, args ...any) iter
 // rowReader returns a function that reads the current row.
 func rowReader[U any](rows pgx.Rows) (func(*U) error, error) {
 	if single[U]() {
+		read := columnTo[U](rows)
 		return func(row *U) (err error) {
-			*row, err = pgx.RowTo[U](rows)
+			*row, err = read(rows)
 			return err
 		}, nil
 	}
@@ -145,7 +146,7 @@ func rowReader[U any](rows pgx.Rows) (func(*U) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	scanner := api.NewRowScanner(rows)
+	scanner := api.NewRowScanner(&modelRows{Rows: rows})
 	return func(row *U) error { return scanner.Scan(row) }, nil
 }
 
@@ -154,7 +155,7 @@ func Pluck[V any](ctx context.Context, q Querier, sql string, args ...any) ([]V,
 	found := []V{}
 	err := run(ctx, q, sql, args, func(rows pgx.Rows) error {
 		var err error
-		found, err = pgx.AppendRows(found, rows, pgx.RowTo[V])
+		found, err = pgx.AppendRows(found, rows, columnTo[V](rows))
 		return err //nolint:wrapcheck // wrapped by run
 	})
 	if err != nil {

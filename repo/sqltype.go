@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 	"github.com/rdsfx-go/rdsfx/internal/rowplan"
 )
 
@@ -134,11 +135,6 @@ func (c *checker) createTable() string {
 	return "create table " + c.d.table + " (" + strings.Join(lines, ", ") + ")"
 }
 
-// unscannable is the type of pgx's plan for a value that can't be scanned. pgx doesn't export it; no value scans into a channel.
-//
-//nolint:gochecknoglobals // never changed
-var unscannable = reflect.TypeOf(pgtype.NewMap().PlanScan(pgtype.BoolOID, pgtype.BinaryFormatCode, new(chan int)))
-
 // typeFits reports whether a field can hold a column of this type and be written to it, judged by pgx's types. It
 // returns true for a type that pgx doesn't have, for example an enum.
 func typeFits(c *column, oid uint32) bool {
@@ -160,7 +156,7 @@ func typeFits(c *column, oid uint32) bool {
 	}
 	format := stock.FormatCodeForOID(oid)
 	target := reflect.New(c.typ)
-	if plan := stock.PlanScan(oid, format, target.Interface()); reflect.TypeOf(plan) == unscannable {
+	if !pgcodec.CanScan(stock.PlanScan(oid, format, target.Interface())) {
 		return false
 	}
 	if !c.written() {

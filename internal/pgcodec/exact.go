@@ -13,11 +13,13 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// RegisterExact makes a connection's map read json, jsonb and interval, and write bit and varbit, without changing values:
+// RegisterExact makes a connection's map read and write some types without changing values, in every exec mode:
 //
 //   - A number in a document is read into a Go value of type any as a json.Number. pgx reads a float64, which rounds long numbers.
 //   - An interval with months, or one that is too long, can't be read into a time.Duration. pgx counts 30 days for a month.
-//   - Text of a driver.Valuer that isn't made of 0 and 1 is refused. pgx stores a 1 for any other character.
+//   - Text of a driver.Valuer for a bit or varbit that isn't made of 0 and 1 is refused. pgx stores a 1 for any other character.
+//   - The text of a real, a double precision or a numeric is read as its binary form is read.
+//   - A list of names is sent as text, which the server cuts like a single name.
 //
 // [Register] includes these codecs.
 func RegisterExact(m *pgtype.Map) { m.RegisterTypes(exactTypes) }
@@ -25,7 +27,7 @@ func RegisterExact(m *pgtype.Map) { m.RegisterTypes(exactTypes) }
 var exactTypes = withArrays([]*pgtype.Type{ //nolint:gochecknoglobals // never changed
 	{Name: "json", OID: pgtype.JSONOID, Codec: &pgtype.JSONCodec{Marshal: json.Marshal, Unmarshal: unmarshal}},
 	{Name: "jsonb", OID: pgtype.JSONBOID, Codec: &pgtype.JSONBCodec{Marshal: json.Marshal, Unmarshal: unmarshal}},
-	intervalType, bitType, varbitType,
+	intervalType, bitType, varbitType, realType, doubleType, numericType, namesType,
 })
 
 //nolint:gochecknoglobals // as above

@@ -27,15 +27,11 @@ func RegisterLists(m *pgtype.Map) {
 //nolint:gochecknoglobals // never changed
 var listType = &pgtype.Type{Name: "rdsfx list", OID: math.MaxUint32, Codec: listCodec{
 	// The zero OID of the elements has no codec, so that they are converted by their Go type.
-	&pgtype.ArrayCodec{ElementType: &pgtype.Type{Codec: pgtype.TextCodec{}}},
+	textArrayCodec{&pgtype.ArrayCodec{ElementType: &pgtype.Type{Codec: pgtype.TextCodec{}}}},
 }}
 
-// listCodec is pgx's codec for arrays, restricted to text: the binary form names the type of the elements.
-type listCodec struct{ *pgtype.ArrayCodec }
-
-func (listCodec) FormatSupported(format int16) bool { return format == pgtype.TextFormatCode }
-
-func (listCodec) PreferredFormat() int16 { return pgtype.TextFormatCode }
+// listCodec is restricted to text because the binary form names the type of the elements.
+type listCodec struct{ textArrayCodec }
 
 // PlanEncode returns a plan for any list, if the elements of this one can be encoded. pgx keeps plans by Go type, which is the same
 // for all lists.

@@ -48,7 +48,7 @@ func newTypes() []*pgtype.Type {
 			JSONBCodec: &pgtype.JSONBCodec{Marshal: json.Marshal, Unmarshal: unmarshal},
 		}},
 		{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: timestamptzCodec{TimestamptzCodec: &pgtype.TimestamptzCodec{}}},
-		intervalType, bitType, varbitType,
+		intervalType, bitType, varbitType, realType, doubleType, numericType, namesType,
 	})
 }
 
@@ -58,9 +58,13 @@ func withArrays(scalars []*pgtype.Type) []*pgtype.Type {
 		"uuid": pgtype.UUIDArrayOID, "json": pgtype.JSONArrayOID, "jsonb": pgtype.JSONBArrayOID,
 		"timestamptz": pgtype.TimestamptzArrayOID, "interval": pgtype.IntervalArrayOID,
 		"bit": pgtype.BitArrayOID, "varbit": pgtype.VarbitArrayOID,
+		"float4": pgtype.Float4ArrayOID, "float8": pgtype.Float8ArrayOID, "numeric": pgtype.NumericArrayOID,
 	}
 	all := scalars
 	for _, element := range scalars {
+		if arrays[element.Name] == 0 { // an array itself
+			continue
+		}
 		all = append(all, &pgtype.Type{
 			Name: "_" + element.Name, OID: arrays[element.Name], Codec: &pgtype.ArrayCodec{ElementType: element},
 		})

@@ -95,6 +95,8 @@ func hasBinaryForm(types *pgtype.Map, typ reflect.Type, c Column) bool {
 	switch {
 	case c.Text, origin == pgcodec.Unknown && !c.Enum:
 		return false
+	case c.OID == pgtype.NameOID: // the server cuts a long name in text, and refuses it in binary
+		return false
 	case c.JSON:
 		return c.OID == pgtype.JSONOID || c.OID == pgtype.JSONBOID
 	}

@@ -29,6 +29,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rdsfx-go/rdsfx/internal/pgcodec"
 )
 
 // Model is a struct type and the fields that hold columns. It is immutable and safe for concurrent use.
@@ -79,7 +81,7 @@ type column struct {
 	format    int16
 	usesArena bool // decode allocates from the arena
 	typ       reflect.Type
-	scan      pgtype.ScanPlan
+	scan      pgtype.ScanPlan // nil: pgx can't scan the type into the field
 }
 
 // mappedType is a type that the map returned when the plan was made.
@@ -165,6 +167,9 @@ func (m *Model) newPlan(types *pgtype.Map, descriptions []pgconn.FieldDescriptio
 	for i, f := range m.fields {
 		oid, format, target := descriptions[i].DataTypeOID, descriptions[i].Format, reflect.New(f.typ).Interface()
 		c := column{offset: f.offset, oid: oid, format: format, typ: f.typ, scan: types.PlanScan(oid, format, target)}
+		if !pgcodec.CanScan(c.scan) {
+			c.scan = nil
+		}
 		c.decode, c.usesArena = decoderFor(types, f.typ, oid, format)
 		p.columns[i] = c
 		if typ, ok := types.TypeForOID(oid); !ok {
@@ -216,7 +221,7 @@ func (p *Plan) scan(values [][]byte, row unsafe.Pointer) bool {
 		if c.decode != nil && c.decode(values[i], field, &p.arena) {
 			continue
 		}
-		if c.scan.Scan(values[i], reflect.NewAt(c.typ, field).Interface()) != nil {
+		if c.scan == nil || c.scan.Scan(values[i], reflect.NewAt(c.typ, field).Interface()) != nil {
 			return false
 		}
 	}

@@ -127,7 +127,7 @@ func otherTypes() []Column {
 		column("money[]", "{1.50}"),
 		column("status", "happy", "unknown"),
 		column("status[]", "{sad,happy}"),
-		column("pair", `(1,"a b")`),
+		column("pair", `(1,"a b")`, "(,b)", "(,)"),
 		column("pair[]", `{"(1,a)"}`),
 		domain("d_int", "int4", "7"),
 		domain("d_text", "text", "word", "refused"),

@@ -2,6 +2,7 @@
 package testtypes
 
 import (
+	"database/sql/driver"
 	"encoding/json"
 	"math/rand/v2"
 	"reflect"
@@ -45,10 +46,19 @@ func (g GoType) Random(r *rand.Rand, c Column) any {
 	return g.random(r, c)
 }
 
-// Arg returns what hand-written code passes to pgx for a value of the type.
-func (g GoType) Arg(value any) (any, error) {
+// Arg returns what hand-written code passes to pgx for a value of the type and a column of this type. pgx parses the text of a
+// driver.Valuer for an array, without dimensions and lower bounds, so hand-written code passes the text.
+func (g GoType) Arg(value any, c Column) (any, error) {
 	if !g.JSON {
-		return value, nil
+		valuer, ok := value.(driver.Valuer)
+		if !ok || !strings.HasSuffix(c.Base, "[]") || reflect.ValueOf(value).Kind() == reflect.Pointer {
+			return value, nil
+		}
+		sent, err := valuer.Value()
+		if text, ok := sent.(string); ok {
+			return text, err
+		}
+		return value, err
 	}
 	switch v := reflect.ValueOf(value); v.Kind() {
 	case reflect.Invalid:

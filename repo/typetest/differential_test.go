@@ -65,7 +65,7 @@ func fieldOf(row reflect.Value, column string) reflect.Value {
 }
 
 // A row stores the same whichever way it travels, in every exec mode, and is read the same. That holds for every Go type in every
-// column type, except for the list in deviations_test.go. The reference is a prepared INSERT by pgx into a column of the base type.
+// column type. The reference is a prepared INSERT by pgx into a column of the base type.
 //
 // A run tries the same sample of the cells, in some ways and modes. SEED selects another sample. RDSFX_REPO_TYPES=all tries every
 // cell in every way and mode.
@@ -74,9 +74,18 @@ func fieldOf(row reflect.Value, column string) reflect.Value {
 func TestTypes_AreStoredAndReadTheSameInEveryWay(t *testing.T) {
 	t.Parallel()
 	s := newSuite(t)
-	results := s.run(t)
-	s.requireAll(t)
-	s.checkPage(t, results)
+	s.checkPage(t, s.run(t))
+}
+
+// thorough are cells that every run tries in every mode, because their ways or modes once differed.
+var thorough = []string{
+	"uint8 in integer", "*string in name", "string in date", "string in box", "float64 in real", "[]float64 in real[]",
+	"int64 in double precision", "pgtype.Numeric in numeric(8,2)", "*string in d_status", "*string in pair", "*string in hstore",
+	"*string in regclass", "pgtype.Text in integer[]", "[16]byte in d_int[]", "pgtype.Text in integer",
+}
+
+func isThorough(g tt.GoType, c tt.Column) bool {
+	return slices.Contains(thorough, fmt.Sprintf("%s in %s", g, c.Type))
 }
 
 // run tests all cells and returns their results by Go type and column type.
@@ -114,7 +123,7 @@ func (s *suite) runField(t *testing.T, f field) map[string]result {
 	r := rand.New(rand.NewPCG(s.seed, hash.Sum64()))
 	var cells []*cell
 	for i, column := range s.columns {
-		left := !s.full && !*update && r.IntN(sample) > 0 && column.Type != f.Native && !isListed(f.GoType, column)
+		left := !s.full && !*update && r.IntN(sample) > 0 && column.Type != f.Native && !isThorough(f.GoType, column)
 		if !f.Fits(column) || left {
 			continue
 		}
@@ -130,7 +139,6 @@ func (s *suite) runField(t *testing.T, f field) map[string]result {
 	results := map[string]result{}
 	for _, c := range cells {
 		results[c.column.Type] = c.run(t)
-		s.ran(c)
 	}
 	return results
 }
@@ -229,7 +237,7 @@ func (c *cell) insertReference(t *testing.T) {
 		values = append(values, c.Random(c.r, c.column))
 	}
 	for _, value := range values {
-		arg, err := c.Arg(value)
+		arg, err := c.Arg(value, c.column)
 		require.NoError(t, err)
 		v := &valueCase{value: value, arg: arg}
 		if c.isNoBits(arg) {
@@ -356,14 +364,13 @@ func (c *cell) open(t *testing.T, mode string) access {
 }
 
 // tryAll reports whether every value is tried by every read in every mode.
-func (c *cell) tryAll() bool { return c.full || isListed(c.GoType, c.column) }
+func (c *cell) tryAll() bool { return c.full || isThorough(c.GoType, c.column) }
 
-// failf reports a difference that isn't a known one.
-func (c *cell) failf(t *testing.T, check string, v *valueCase, format string, args ...any) {
+// failf reports a difference from hand-written SQL, from another way or from the default mode. check is the way, the read or the
+// filter, "pages" or "mode".
+func (c *cell) failf(t *testing.T, check, format string, args ...any) {
 	t.Helper()
-	if !c.known(difference{c, check, v}) {
-		t.Errorf("%s in %s: %s, %s: %s (SEED=%d)", c.GoType, c.column.Type, c.mode, check, fmt.Sprintf(format, args...), c.seed)
-	}
+	t.Errorf("%s in %s: %s, %s: %s (SEED=%d)", c.GoType, c.column.Type, c.mode, check, fmt.Sprintf(format, args...), c.seed)
 }
 
 // copyReference copies the reference's rows into the cell's table. A domain may refuse some.
@@ -393,13 +400,13 @@ func (c *cell) enter(t *testing.T, a access) {
 		case "":
 			read := fieldOf(row, c.name)
 			if v.read.IsValid() && !tt.Same(v.read, read) && !c.Text {
-				c.failf(t, "mode", v, "Get reads %#v, but in the default mode %#v", read, v.read)
+				c.failf(t, "mode", "Get reads %#v, but in the default mode %#v", read, v.read)
 			}
 			v.read, v.unread = read, false
 		case "ReadError":
 			v.unread = true
 		default:
-			c.failf(t, "Get", v, "%#v: %v", v.value, err)
+			c.failf(t, "Get", "%#v: %v", v.value, err)
 		}
 	}
 	err := a.write(t.Context(), "Create", c.rows(c.nextID(), c.cases[:1]), c.name)
@@ -459,9 +466,9 @@ func (c *cell) checkRead(t *testing.T, a access, read string) {
 		switch class := classOf(err); {
 		case v.unread && class == "ReadError":
 		case v.unread || class != "":
-			c.failf(t, read, v, "%v, but Get fails: %v: %#v", err, v.unread, v.value)
+			c.failf(t, read, "%v, but Get fails: %v: %#v", err, v.unread, v.value)
 		case !tt.Same(v.read, fieldOf(row, c.name)):
-			c.failf(t, read, v, "reads %#v, but Get %#v", fieldOf(row, c.name), v.read)
+			c.failf(t, read, "reads %#v, but Get %#v", fieldOf(row, c.name), v.read)
 		}
 	}
 }
@@ -488,9 +495,13 @@ func (c *cell) checkFilters(t *testing.T, a access) {
 		if v.refused != "" || v.unsent || c.isMarshaled(v) {
 			continue
 		}
-		want, failed := c.byHand(t, "select id from "+c.table+" where "+c.name+" = $1 and id <= $2 order by id", v.arg, last)
+		operand := c.name
+		if c.column.Type != c.column.Base { // a domain
+			operand += "::" + c.column.Base
+		}
+		want, failed := c.byHand(t, "select id from "+c.table+" where "+operand+" = $1 and id <= $2 order by id", v.arg, last)
 		if v.stored == nil {
-			want, failed = c.byHand(t, "select id from "+c.table+" where "+c.name+" is null and id <= $1 order by id", last)
+			want, failed = c.byHand(t, "select id from "+c.table+" where "+c.name+" is not distinct from null and id <= $1 order by id", last)
 		}
 		if _, answered := errors.AsType[*pgconn.PgError](failed); failed != nil && !answered {
 			continue // plain pgx can't send the value to a domain
@@ -505,7 +516,7 @@ func (c *cell) checkFilters(t *testing.T, a access) {
 		for name, filter := range filters {
 			got, err := a.find(t.Context(), repo.And(filter, repo.Lte("id", last)))
 			if (failed == nil) != (err == nil) || failed == nil && !slices.Equal(want, got) {
-				c.failf(t, name, v, "%#v: finds %v, %v, but hand-written SQL %v, %v", v.value, got, err, want, failed)
+				c.failf(t, name, "%#v: finds %v, %v, but hand-written SQL %v, %v", v.value, got, err, want, failed)
 			}
 		}
 	}
@@ -520,7 +531,7 @@ func (c *cell) checkPages(t *testing.T, a access) {
 	want, failed := c.byHand(t, "select id from "+c.table+" order by "+c.name+", id")
 	got, err := a.pages(t.Context(), repo.Asc(c.name))
 	if (failed == nil) != (err == nil) || failed == nil && !slices.Equal(want, got) {
-		c.failf(t, "pages", nil, "finds %v, %v, but hand-written SQL %v, %v", got, err, want, failed)
+		c.failf(t, "pages", "finds %v, %v, but hand-written SQL %v, %v", got, err, want, failed)
 	}
 }
 
@@ -592,7 +603,7 @@ func (c *cell) write(t *testing.T, a access, w way, cases []*valueCase, index in
 		return // one row isn't written in a transaction
 	}
 	if found := classOf(err); found != class {
-		c.failf(t, w.name, cases[index], "%#v: %q (%v), but expected is %q", cases[index].value, found, err, class)
+		c.failf(t, w.name, "%#v: %q (%v), but expected is %q", cases[index].value, found, err, class)
 		return
 	}
 	c.checkError(t, w.name, cases[index], err, index, w.many && len(cases) > 1)
@@ -602,13 +613,13 @@ func (c *cell) write(t *testing.T, a access, w way, cases []*valueCase, index in
 			want = nil
 		}
 		if !reflect.DeepEqual(want, text) {
-			c.failf(t, w.name, cases[i], "%#v: stores %v, but hand-written SQL %v", cases[i].value, printed(text), printed(want))
+			c.failf(t, w.name, "%#v: stores %v, but hand-written SQL %v", cases[i].value, printed(text), printed(want))
 		}
 	}
 	if err == nil && w.kind != writing && w.name != "Patch" {
 		for i, v := range cases {
 			if got := fieldOf(rows.Index(i), c.name); !tt.Same(v.read, got) {
-				c.failf(t, w.name, v, "%#v: returns %#v, but Get %#v", v.value, got, v.read)
+				c.failf(t, w.name, "%#v: returns %#v, but Get %#v", v.value, got, v.read)
 			}
 		}
 	}
@@ -641,7 +652,7 @@ func (c *cell) checkError(t *testing.T, way string, v *valueCase, err error, ind
 		return
 	}
 	if value, ok := errors.AsType[*repo.ValueError](err); ok && value.Column != c.name && (value.Column != "" || value.Code == "") {
-		c.failf(t, way, v, "%#v: the error names column %q: %v", v.value, value.Column, err)
+		c.failf(t, way, "%#v: the error names column %q: %v", v.value, value.Column, err)
 	}
 	if !many {
 		return
@@ -655,7 +666,7 @@ func (c *cell) checkError(t *testing.T, way string, v *valueCase, err error, ind
 		return
 	}
 	if found != index && !strings.HasPrefix(classOf(err), "other") { // a statement that is wrong in itself
-		c.failf(t, way, v, "%#v: the error names row %d: %v", v.value, found, err)
+		c.failf(t, way, "%#v: the error names row %d: %v", v.value, found, err)
 	}
 }
 

@@ -28,13 +28,7 @@ const (
 )
 
 // pageHead returns the page up to its table.
-func pageHead() string {
-	var list strings.Builder
-	for _, k := range known {
-		list.WriteString("- " + k.text + "\n")
-	}
-	return strings.NewReplacer("´", "`", "DEVIATIONS", list.String()).Replace(pageText)
-}
+func pageHead() string { return strings.ReplaceAll(pageText, "´", "`") }
 
 const pageText = `# Go types and column types
 
@@ -42,15 +36,13 @@ This page lists what a field of a Go type can hold, by the type of its column. A
 and reads each type in every way and exec mode (´make types´). Types that are registered with ´pgfx.WithTypes´ are not tested.
 [repository.md](repository.md#types-and-their-limits) explains more limits.
 
-## Where ways and modes differ
+A value is stored and read the same in every way and exec mode, with two limits. The test fails for any other difference.
 
-A value is stored and read the same in every way and exec mode, with these exceptions. The test fails for any other.
+- A ´string´, or another type that takes any text, reads what the driver prints for a value. The spelling depends on the exec mode.
+- A ´sql.Scanner´ reads an array as text in the exec modes ´exec´ and ´simple_protocol´, and as its binary form in the others.
 
-DEVIATIONS
-Two limits of the exec modes ´exec´ and ´simple_protocol´, whose results are text, are not differences to the test. A ´sql.Scanner´
-of arrays gets text. A large ´double precision´ cannot be read into an integer.
-
-A ´string´, or another type that takes any text, reads what the driver prints for a value. The spelling depends on the exec mode.
+In two cases a repository stores what the server makes of a text, and pgx alone does not. Text of a ´driver.Valuer´ for an array keeps
+its dimensions and lower bounds. Text of a ´driver.Valuer´ for ´bit´ and ´varbit´ is refused unless it is made of 0 and 1.
 
 The server reports malformed values of ´jsonpath´, ´tsquery´, ´ltree´ and the ´reg…´ types like a mistake in the statement. The error
 is not a ´*repo.ValueError´ then.
@@ -90,7 +82,7 @@ func (c *cell) result(t *testing.T, a access) result {
 				loses = true // the driver's text isn't a value of the type
 				continue
 			} else if err != nil {
-				c.failf(t, "back", v, "%#v is read as %#v, which can't be written back: %v", v.value, v.read, err)
+				c.failf(t, "back", "%#v is read as %#v, which can't be written back: %v", v.value, v.read, err)
 				continue
 			}
 			if text := c.storedTexts(t, id, 1, false)[0]; printed(text) != printed(v.stored) {

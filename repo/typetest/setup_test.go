@@ -21,8 +21,6 @@ func TestMain(m *testing.M) { fxtest.Main(m) }
 
 // suite is a database with every column type, and pools of each exec mode on it.
 type suite struct {
-	deviations
-
 	config *pgx.ConnConfig
 	names  []string // of the pools; the first is the default
 	pools  map[string]*txn.Manager
