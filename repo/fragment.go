@@ -185,7 +185,7 @@ func (f *fragment) name(name string) {
 func (f *fragment) checkUnused() {
 	for i, number := range f.numbers {
 		if number == 0 {
-			f.fail(fmt.Sprintf("doesn't use argument $%d", i+1))
+			f.fail(fmt.Sprintf("doesn't use argument $%d; write $1 or @name where a value belongs", i+1))
 			return
 		}
 	}

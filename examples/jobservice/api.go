@@ -164,6 +164,8 @@ type page[T any] struct {
 	Next  string `json:"next,omitempty"` // the parameter cursor of the next page
 }
 
+// docs: page
+
 // listPage returns the page that the parameters cursor and limit select.
 func listPage[T any](r *http.Request, rows *repo.Repository[T, uuid.UUID], opts ...repo.QueryOption) (status int, body any, err error) {
 	limit := 50
@@ -178,3 +180,5 @@ func listPage[T any](r *http.Request, rows *repo.Repository[T, uuid.UUID], opts 
 	}
 	return http.StatusOK, page[T]{found.Rows, found.Next}, nil
 }
+
+// docs: end

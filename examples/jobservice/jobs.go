@@ -63,6 +63,8 @@ func (a *API) getJob(w http.ResponseWriter, r *http.Request) (status int, body a
 	return http.StatusOK, job, nil
 }
 
+// docs: list
+
 // listJobs returns the newest jobs first, optionally those of a user or with a status.
 func (a *API) listJobs(_ http.ResponseWriter, r *http.Request) (status int, body any, err error) {
 	opts := []repo.QueryOption{repo.Desc("created_at")}
@@ -74,6 +76,8 @@ func (a *API) listJobs(_ http.ResponseWriter, r *http.Request) (status int, body
 	}
 	return listPage(r, a.jobs, opts...)
 }
+
+// docs: end
 
 // changeJob changes the configuration of a job that has not begun. The header If-Match holds the version that the client has read.
 func (a *API) changeJob(w http.ResponseWriter, r *http.Request) (status int, body any, err error) {

@@ -98,7 +98,7 @@ func Parse(name, text string) (File, error) {
 		return f, fmt.Errorf("%s: %w", name, err)
 	}
 	if len(f.Up) == 0 {
-		return f, fmt.Errorf("%s has no statement after \"-- +goose Up\"", name)
+		return f, fmt.Errorf("%s has no statement after \"-- +goose Up\": put this line before its statements", name)
 	}
 	return f, nil
 }

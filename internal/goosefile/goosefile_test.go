@@ -46,7 +46,7 @@ func TestParse_RejectsFiles(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ file, text, want string }{
 		"no version":      {"users.sql", "-- +goose Up\nselect 1;", "users.sql has no version; name it like 00001_users.sql"},
-		"no statement":    {"1_a.sql", "-- +goose Up\n-- later\n", `1_a.sql has no statement after "-- +goose Up"`},
+		"no statement":    {"1_a.sql", "-- +goose Up\n-- later\n", `1_a.sql has no statement after "-- +goose Up": put this line before its statements`},
 		"only down":       {"1_a.sql", "-- +goose Down\nselect 1;\n", "1_a.sql has no statement"},
 		"no semicolon":    {"1_a.sql", "-- +goose Up\nselect 1;\nselect 2\n", "1_a.sql: line 3: the last statement has no semicolon"},
 		"open quotes":     {"1_a.sql", "-- +goose Up\nselect 'a;\n", "1_a.sql: line 2: a quoted text or comment has no end"},

@@ -35,9 +35,9 @@ func TestRun_RejectsBadInput(t *testing.T) {
 			files: files("1_new.sql", up, "2_a.sql", applied),
 			want:  "migrate: 1_new.sql would be applied after version 2; give it a newer version, or permit it by WithOutOfOrder",
 		},
-		"empty file":      {files: files("2_a.sql", applied, "3_b.sql", ""), want: `migrate: directory .: 3_b.sql has no statement after "-- +goose Up"`},
-		"no annotation":   {files: files("2_a.sql", applied, "3_b.sql", "select 1;"), want: `migrate: directory .: 3_b.sql has no statement after "-- +goose Up"`},
-		"only a comment":  {files: files("2_a.sql", applied, "3_b.sql", "-- +goose Up\n-- later\n-- +goose Down\ndrop table a;\n"), want: `migrate: directory .: 3_b.sql has no statement after "-- +goose Up"`},
+		"empty file":      {files: files("2_a.sql", applied, "3_b.sql", ""), want: `migrate: directory .: 3_b.sql has no statement after "-- +goose Up": put this line before its statements`},
+		"no annotation":   {files: files("2_a.sql", applied, "3_b.sql", "select 1;"), want: `migrate: directory .: 3_b.sql has no statement after "-- +goose Up": put this line before its statements`},
+		"only a comment":  {files: files("2_a.sql", applied, "3_b.sql", "-- +goose Up\n-- later\n-- +goose Down\ndrop table a;\n"), want: `migrate: directory .: 3_b.sql has no statement after "-- +goose Up": put this line before its statements`},
 		"no semicolon":    {files: files("2_a.sql", applied, "3_b.sql", "-- +goose Up\nselect 1\n"), want: "migrate: directory .: 3_b.sql: line 2: the last statement has no semicolon"},
 		"psql command":    {files: files("2_a.sql", applied, "3_b.sql", "-- +goose Up\n\\connect shop\nselect 1;\n"), want: `migrate: directory .: 3_b.sql: line 2: \connect is a command of psql and not SQL: remove it`},
 		"empty directory": {files: files(), want: "migrate: no migration in directory .: add files such as 00001_users.sql, or correct WithDir"},
@@ -55,7 +55,7 @@ func TestRun_RejectsBadInput(t *testing.T) {
 		},
 		"unknown directory": {
 			files: files("2_a.sql", applied), opts: []migrate.Option{migrate.WithDir("sql")},
-			want: "migrate: directory sql: list migrations: open .: file does not exist",
+			want: "migrate: directory sql is not among the files: correct WithDir, or the pattern of go:embed: list migrations: open .: file does not exist",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,6 +25,9 @@ func readFiles(files fs.FS, dir string) (map[int64]file, error) {
 		return nil, fmt.Errorf("migrate: directory %s: %w", dir, err)
 	}
 	read, err := goosefile.ReadDir(sub)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("migrate: directory %s is not among the files: correct WithDir, or the pattern of go:embed: %w", dir, err)
+	}
 	if err != nil && !errors.Is(err, goosefile.ErrNoFiles) { // there may be migrations in Go
 		return nil, fmt.Errorf("migrate: directory %s: %w", dir, err)
 	}
