@@ -58,3 +58,24 @@ func region(t *testing.T, file, name string) string {
 	}
 	return strings.Trim(out.String(), "\n") + "\n"
 }
+
+// TestReadme_BadgesAreTrue compares the badges with go.mod and with the matrix of CI.
+func TestReadme_BadgesAreTrue(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	module, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(module)
+	require.NotNil(t, version)
+	assert.Contains(t, string(readme), "badge/Go-"+string(version[1])+"-")
+	workflow, err := os.ReadFile(".github/workflows/ci.yml")
+	require.NoError(t, err)
+	tested := regexp.MustCompile(`postgres: \[(\d+)[\d, ]* (\d+)\]`).FindSubmatch(workflow)
+	require.NotNil(t, tested)
+	assert.Contains(t, string(readme), "badge/PostgreSQL-"+string(tested[1])+"_to_"+string(tested[2])+"-")
+	assert.Contains(t, string(readme), "actions/workflows/ci.yml/badge.svg")
+	license, err := os.ReadFile("LICENSE")
+	require.NoError(t, err)
+	assert.Contains(t, string(license), "MIT")
+}

@@ -2,6 +2,7 @@
 // which is downloaded if none is installed:
 //
 //	go run ./examples/quickstart
+//	go run ./examples/hello
 //	go run ./examples/gettingstarted
 //	go run ./examples/multidb
 //	go run ./examples/validation
