@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -64,7 +63,9 @@ func TestTroubleshooting_QuotesMessagesOfTheSource(t *testing.T) {
 				literals = []string{part}
 			}
 			for _, literal := range literals {
-				assert.True(t, strings.Contains(source, literal), "%q is in no message of the library:\n%s", literal, message[1])
+				if !strings.Contains(source, literal) { // assert.Contains would print all of the source
+					t.Errorf("%q is in no message of the library:\n%s", literal, message[1])
+				}
 			}
 		}
 	}
