@@ -27,7 +27,7 @@ func (s *Store[V]) Get(ctx context.Context, key string) (value V, found bool, er
 
 // GetMany returns the state of each key, in the order of the keys. It reads one side: the old store before ReadNew, and PostgreSQL
 // from then on. If PostgreSQL can't be reached, the process continues to read from the old store as long as no step was taken.
-// The error is [ErrStateUnknown] if that can't be determined.
+// Otherwise the error is [ErrStateUnknown].
 func (s *Store[V]) GetMany(ctx context.Context, keys ...string) ([]Entry[V], error) {
 	for {
 		v, err := s.m.currentView(ctx)
@@ -79,20 +79,18 @@ func (m *Mover[V]) isCurrent(ctx context.Context, v *view) (bool, error) {
 	if time.Now().Before(latest.validUntil) || v.phase == Done {
 		return true, nil
 	}
-	err := m.refresh(ctx, latest)
-	if err == nil {
-		latest = m.view.Load()
-		return latest.epoch == v.epoch && time.Now().Before(latest.validUntil), nil
+	if !v.phase.readsNew() {
+		// If PostgreSQL is away, the lease can't be renewed. A step to PrimaryNew raises the fence before it is committed. So the
+		// old store is still the primary if its fence has the epoch of this process.
+		if fence, err := m.old.Fence(ctx, 0); err == nil && fence == v.epoch {
+			return true, nil
+		}
 	}
-	if v.phase.readsNew() || errors.Is(err, ErrNotStarted) {
+	if err := m.refresh(ctx, latest); err != nil {
 		return false, err
 	}
-	// PostgreSQL is away. The old store is still the primary if its fence has the epoch of this process.
-	fence, fenceErr := m.old.Fence(ctx, 0)
-	if fenceErr != nil || fence != v.epoch {
-		return false, errors.Join(err, fenceErr)
-	}
-	return true, nil
+	latest = m.view.Load()
+	return latest.epoch == v.epoch && time.Now().Before(latest.validUntil), nil
 }
 
 // Set stores a value. With a positive ttl the key expires after that time. The resolution is 1 ms.

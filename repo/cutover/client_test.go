@@ -7,11 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/repo/cutover"
+	"github.com/rdsfx-go/rdsfx/txn"
 )
 
 // stallOnce returns a crossing that stalls the first call at a point until release is closed, and a channel that is closed when it does.
@@ -275,6 +277,45 @@ func TestStore_JoinsTheTransaction(t *testing.T) {
 	require.NoError(t, inTx("committed", nil))
 	assert.True(t, w.newEntry(t, "committed").Found)
 	assert.True(t, w.oldEntry(t, "committed").Found, "copied after the commit")
+}
+
+func TestStore_RefusesWhatCannotBeCopiedBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.start(t, quick())
+	advanceTo(t, m, cutover.PrimaryNew)
+	err := m.Store().Set(t.Context(), "a", unstorable, 0)
+	require.ErrorAs(t, err, new(*cutover.KeyError))
+	assert.False(t, w.newEntry(t, "a").Found)
+	advanceTo(t, m, cutover.Done)
+	require.NoError(t, m.Store().Set(t.Context(), "a", unstorable, 0))
+}
+
+func TestStore_SnapshotOlderThanAStep(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.start(t, quick())
+	s := m.Store()
+	advanceTo(t, m, cutover.PrimaryNew)
+	require.NoError(t, s.Set(t.Context(), "a", "1", 0))
+	err := w.tx.Do(t.Context(), func(ctx context.Context) error {
+		if _, _, err := s.Get(ctx, "a"); err != nil { // takes the snapshot
+			return err
+		}
+		resume := m.HoldPolling()
+		_, err := w.newMover(t, quick()).Rollback(t.Context(), cutover.ReadNew)
+		time.AfterFunc(10*time.Millisecond, resume)
+		if err != nil {
+			return err
+		}
+		return s.Set(ctx, "a", "2", 0)
+	}, txn.RepeatableRead())
+	require.Error(t, err)
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	require.True(t, ok, "%v", err)
+	assert.Equal(t, "40001", refused.Code)
+	assert.Equal(t, "1", w.newEntry(t, "a").Value)
+	assert.Equal(t, "1", w.oldEntry(t, "a").Value)
 }
 
 func TestStore_ExpiryMovesWithTheKey(t *testing.T) {

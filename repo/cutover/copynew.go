@@ -38,7 +38,7 @@ func (m *Mover[V]) syncEach(ctx context.Context, keys []string) (failed []*KeyEr
 	err = m.sync(ctx, keys)
 	if err == nil || errors.Is(err, errOtherPrimary) || len(keys) == 1 || ctx.Err() != nil {
 		if err != nil && len(keys) == 1 && !errors.Is(err, errOtherPrimary) {
-			return []*KeyError{{Key: keys[0], Cause: err}}, nil
+			return []*KeyError{keyError(keys[0], err)}, nil
 		}
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (m *Mover[V]) syncEach(ctx context.Context, keys []string) (failed []*KeyEr
 		case errors.Is(err, errOtherPrimary), ctx.Err() != nil:
 			return failed, err
 		case err != nil:
-			failed = append(failed, &KeyError{Key: key, Cause: err})
+			failed = append(failed, keyError(key, err))
 		}
 	}
 	return failed, nil

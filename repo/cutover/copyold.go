@@ -55,6 +55,11 @@ func (m *Mover[V]) changeNew(ctx context.Context, key string, reads bool, fn fun
 		return nil, err
 	}
 	after.Key = key
+	if checker, ok := m.old.(OldChecker[V]); ok && s.phase != Done {
+		if err := checker.CheckEntry(after); err != nil {
+			return nil, keyError(key, err)
+		}
+	}
 	if err := m.new.Put(ctx, after); err != nil || s.phase == Done {
 		return nil, err
 	}
@@ -103,7 +108,7 @@ func (m *Mover[V]) repairRows(ctx context.Context, after string) (last string, r
 		case errors.Is(err, ErrFenced), ctx.Err() != nil:
 			return "", 0, failed, err
 		case err != nil:
-			failed = append(failed, &KeyError{Key: c.Key, Cause: err})
+			failed = append(failed, keyError(c.Key, err))
 		default:
 			done = append(done, c)
 		}

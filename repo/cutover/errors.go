@@ -18,6 +18,9 @@ var (
 	// ErrNotStarted is returned by a [Store] whose mover was not started or has been stopped.
 	ErrNotStarted = errors.New("cutover: the mover is not started: call Mover.Start, or provide it to Fx with cutover.Provide")
 
+	// ErrStepLost is returned by a step if another process has changed the state meanwhile. The step was not taken.
+	ErrStepLost = errors.New("another step was taken meanwhile: see the status and decide again")
+
 	// errOtherPrimary reports inside a transaction that the other side is the primary.
 	errOtherPrimary = errors.New("cutover: the primary has changed")
 )
@@ -53,6 +56,14 @@ func (e *KeyError) Error() string {
 
 // Unwrap returns e.Cause.
 func (e *KeyError) Unwrap() error { return e.Cause }
+
+// keyError returns a KeyError for an error of a key, which may be one already.
+func keyError(key string, err error) *KeyError {
+	if known, ok := errors.AsType[*KeyError](err); ok && known.Key == key {
+		return known
+	}
+	return &KeyError{Key: key, Cause: err}
+}
 
 // keyText describes a key for an error or the log: by the part before the first colon, and by its length.
 func keyText(key string) string {

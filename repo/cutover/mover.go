@@ -86,7 +86,9 @@ func (m *Mover[V]) Start(ctx context.Context) error {
 	if m.lifetime != nil {
 		return fmt.Errorf("cutover: %s: already started", m.name)
 	}
-	if err := m.poll(ctx); err != nil {
+	pollCtx, cancel := context.WithTimeout(ctx, m.config.Lease)
+	defer cancel()
+	if err := m.poll(pollCtx); err != nil {
 		if sqlstate.Code(err) == sqlstate.UndefinedTable {
 			return err
 		}

@@ -220,6 +220,16 @@ func (o *oldStore) Clean(ctx context.Context) error {
 	return err
 }
 
+// CheckEntry refuses one value, as Redis refuses an empty list.
+func (o *oldStore) CheckEntry(e entry) error {
+	if e.Value == unstorable {
+		return errors.New("the old store can't hold this value")
+	}
+	return nil
+}
+
+const unstorable = "unstorable"
+
 func (o *oldStore) Describe(ctx context.Context, keys ...string) ([]cutover.Description, error) {
 	entries, err := o.Get(ctx, keys...)
 	described := make([]cutover.Description, len(entries))

@@ -148,7 +148,7 @@ func (m *Mover[V]) keepPolling() func(context.Context) {
 func (m *Mover[V]) undoAbandoned(ctx context.Context, held *state) {
 	after, err := m.changeState(ctx, held, change{phase: held.phase}, nil)
 	if err != nil {
-		if !errors.Is(err, errStepLost) && ctx.Err() == nil {
+		if !errors.Is(err, ErrStepLost) && ctx.Err() == nil {
 			m.logger.Warn("cannot undo a step that holds the writers", zap.Error(err))
 		}
 		return
@@ -181,7 +181,7 @@ func (m *Mover[V]) catchUp(ctx context.Context, v *view) error {
 		return err
 	}
 	if latest = m.view.Load(); latest.epoch < fence {
-		return fmt.Errorf("%w: the old store has epoch %d and the state %d, for example because PostgreSQL was restored from a backup; call Mover.Rollback to the phase %s",
+		return fmt.Errorf("%w: the old store has epoch %d and the state %d; if PostgreSQL was restored from a backup, call Mover.Rollback to %s",
 			ErrStateUnknown, fence, latest.epoch, latest.phase)
 	}
 	return nil

@@ -129,9 +129,6 @@ type change struct {
 	forced  bool
 }
 
-// errStepLost reports that another step was taken meanwhile.
-var errStepLost = errors.New("another step was taken meanwhile: see the status and decide again")
-
 // changeState replaces the state if its epoch is still that of before, and returns the new one. check runs under the step lock, so
 // what it finds holds until the change is committed.
 func (m *Mover[V]) changeState(ctx context.Context, before *state, c change, check func(ctx context.Context) error) (*state, error) {
@@ -184,7 +181,7 @@ func (m *Mover[V]) updateState(ctx context.Context, before, after *state, c chan
 		m.name, before.epoch, after.phase.String(), after.previous.String(), after.epoch, after.step, target, c.hold.Seconds(), after.era).
 		Scan(&after.changed, &after.until, &after.now)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return errStepLost
+		return ErrStepLost
 	}
 	if err != nil || after.held {
 		return err //nolint:wrapcheck // the caller wraps it

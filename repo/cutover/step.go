@@ -146,7 +146,7 @@ func (m *Mover[V]) step(ctx context.Context, before *state, to Phase, forced boo
 }
 
 // awaitReleased waits while another step holds the writers. It undoes that step at the end of its hold, if no other process does. If the
-// other step was taken, the error is errStepLost.
+// other step was taken, the error is ErrStepLost.
 func (m *Mover[V]) awaitReleased(ctx context.Context, before *state) (*state, error) {
 	s := before
 	for s.held {
@@ -162,7 +162,7 @@ func (m *Mover[V]) awaitReleased(ctx context.Context, before *state) (*state, er
 		}
 	}
 	if s.phase != before.phase {
-		return nil, m.stateError("step", errStepLost)
+		return nil, m.stateError("step", ErrStepLost)
 	}
 	return s, nil
 }
@@ -241,7 +241,7 @@ func (m *Mover[V]) finishHeld(ctx context.Context, held *state, to Phase, forced
 	undoCtx, cancelUndo := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancelUndo()
 	undone, undoErr := m.changeState(undoCtx, held, change{phase: held.phase}, nil)
-	if errors.Is(undoErr, errStepLost) { // by the commit whose reply was lost, or because another process has undone it
+	if errors.Is(undoErr, ErrStepLost) { // by the commit whose reply was lost, or because another process has undone it
 		if found, loadErr := m.loadState(undoCtx); loadErr == nil && found.phase == to && !found.held {
 			return found, nil
 		}

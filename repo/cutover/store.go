@@ -135,6 +135,13 @@ type OldUpdater[V any] interface {
 	Update(ctx context.Context, key string, fn func(Entry[V]) (Write[V], error)) error
 }
 
+// OldChecker is implemented by old stores that can't hold every value, for example because they know no empty lists. In PrimaryNew a write
+// is checked before it is stored in PostgreSQL, so that every acknowledged write can be copied back.
+type OldChecker[V any] interface {
+	// CheckEntry returns the reason why the store can't hold the entry, nil if it can. It reads no store.
+	CheckEntry(entry Entry[V]) error
+}
+
 // OldCleaner is implemented by old stores that can remove the bookkeeping of a cutover. [Mover.Clean] calls it after Done.
 type OldCleaner interface {
 	// Clean removes all marks and versions. The fence stays, so that a process which hung through the cutover is still refused.

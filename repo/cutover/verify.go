@@ -286,7 +286,7 @@ func (v *verification[V]) addMismatches(ctx context.Context, found []Mismatch) e
 		switch {
 		case errors.Is(err, errOtherPrimary):
 		case err != nil:
-			return &KeyError{Key: mismatch.Key, Cause: err}
+			return keyError(mismatch.Key, err)
 		default:
 			v.report.Repaired++
 		}

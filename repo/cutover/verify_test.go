@@ -128,7 +128,8 @@ func TestVerify_ClassifiesMismatches(t *testing.T) {
 			for _, sql := range []string{
 				"delete from items where key = 'key:1'", "delete from items where key = 'key:2'", "insert into items values ('extra', '1')",
 				"update items set value = 'other' where key = 'key:3'", "update items set expires = now() + interval '1 hour' where key = 'key:4'",
-				"update items set value = 'pending' where key = 'key:5'", "insert into items values ('expiring', '1', clock_timestamp() + interval '500 ms')",
+				"update items set value = 'pending' where key = 'key:5'",
+				"insert into items values ('expiring', '1', clock_timestamp() + interval '500 ms')",
 			} {
 				_, err := w.tx.Exec(t.Context(), sql)
 				require.NoError(t, err)
