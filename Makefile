@@ -138,6 +138,14 @@ lost-commits: ## Lose commits in every way and check each answer (minutes): make
 scope-trees: ## Compare random trees of transaction scopes with their model (minutes): make scope-trees TREES=10000
 	RDSFX_TXN_TREES=$(TREES) go test -count=1 -v -timeout=60m -run='RandomTrees' ./txn
 
+.PHONY: redis-schedules
+redis-schedules: ## Kill Redis, PostgreSQL and processes in random cutovers and check the books: make redis-schedules SCHEDULES=1000 SEED=1
+	RDSFX_REDIS_SCHEDULES=$(SCHEDULES) RDSFX_REDIS_SEED=$(SEED) go test -count=1 -v -timeout=0 -run='^TestCutover_LosesNothing$$' ./repo/cutover/redisstore
+
+.PHONY: bench-cutover
+bench-cutover: ## Move a million keys from Redis and measure writes and reads in each phase (minutes; docs/cutover.md)
+	go test -run='^$$' -bench='^BenchmarkCutover$$' -benchtime=1x -timeout=60m ./repo/cutover/redisstore -update
+
 .PHONY: cutover-schedules
 cutover-schedules: ## Let faults strike random cutovers and check the books (hours): make cutover-schedules SCHEDULES=5000 SEED=1
 	RDSFX_CUTOVER_SCHEDULES=$(SCHEDULES) RDSFX_CUTOVER_SEED=$(SEED) go test -count=1 -v -timeout=0 -run='^TestCutover_LosesNothing$$' ./repo/cutover

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -32,17 +33,22 @@ func (m withCluster) Run() int {
 	return code
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(withCluster{m}) }
+func TestMain(m *testing.M) {
+	if text := os.Getenv(jobEnv); text != "" {
+		runJob(text)
+	}
+	goleak.VerifyTestMain(withCluster{m})
+}
 
 // newServer starts a Redis that only this test uses, or skips the test.
-func newServer(t *testing.T, args ...string) *testredis.Server {
-	t.Helper()
-	server, err := testredis.Start(t.Context(), args...)
+func newServer(tb testing.TB, args ...string) *testredis.Server {
+	tb.Helper()
+	server, err := testredis.Start(tb.Context(), args...)
 	if errors.Is(err, testredis.ErrNotInstalled) {
-		t.Skip(err)
+		tb.Skip(err)
 	}
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Stop()) })
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, server.Stop()) })
 	return server
 }
 
