@@ -90,6 +90,8 @@ func (w *Workers) run(ctx context.Context) {
 	}
 }
 
+// docs: claim
+
 // claim returns a job that is due and marks it as running, or nil if there is none. Other workers skip it.
 func (w *Workers) claim(ctx context.Context) (*Job, error) {
 	return txn.DoValue(ctx, w.Tx, func(ctx context.Context) (*Job, error) {
@@ -111,6 +113,8 @@ func (w *Workers) claim(ctx context.Context) (*Job, error) {
 func (w *Workers) renewed() repo.Change {
 	return repo.SetExpr("leased_until", "now() + $1::interval", w.Config.Lease)
 }
+
+// docs: end
 
 // process works on a job and stores the result.
 func (w *Workers) process(ctx context.Context, job *Job) {
@@ -160,6 +164,8 @@ func (w *Workers) store(ctx context.Context, job *Job, result any, err error) er
 		repo.Set("result", json.RawMessage(document)), repo.Set("progress", 100), repo.SetExpr("finished_at", "now()"))
 }
 
+// docs: change
+
 // change changes a job if this attempt still owns it.
 func (w *Workers) change(ctx context.Context, job *Job, changes ...repo.Change) error {
 	_, err := w.Jobs.Patch(ctx, job.ID, changes, repo.Eq("status", Running), repo.Eq("attempts", job.Attempts))
@@ -168,6 +174,8 @@ func (w *Workers) change(ctx context.Context, job *Job, changes ...repo.Change) 
 	}
 	return err
 }
+
+// docs: end
 
 // writeSections stands for the work of a real service: it writes a text of some sections.
 func writeSections(ctx context.Context, job *Job, progress func(percent int) error) (any, error) {
