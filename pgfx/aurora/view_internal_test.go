@@ -19,6 +19,13 @@ func seen(self, writer string) answer {
 	return answer{polled: self, view: v}
 }
 
+// promoted returns the answer of an instance that writes, while its rows still name another writer.
+func promoted(self, writer string) answer {
+	a := seen(self, writer)
+	a.view.writes = true
+	return a
+}
+
 func failed(polled string) answer { return answer{polled: polled, err: errors.New("refused")} }
 
 func TestState_BelievesTheNewestWriter(t *testing.T) {
@@ -55,6 +62,16 @@ func TestState_BelievesTheNewestWriter(t *testing.T) {
 			{tick, seen("b", "b"), "b", true},
 			{tick, seen("a", "b"), "b", false},
 			{tick, seen("a", "a"), "a", true},
+		},
+		"a demoted writer stays until another one claims to write": {
+			{0, seen("a", "a"), "a", false},
+			{tick, seen("a", "c"), "a", false},
+			{tick, seen("b", "c"), "a", false},
+			{tick, seen("c", "c"), "c", true},
+		},
+		"a writer's own word counts more than its rows, which may be older than the promotion": {
+			{0, seen("a", "a"), "a", false},
+			{tick, promoted("c", "a"), "c", true},
 		},
 		"a silent writer loses to one that answers": {
 			{0, seen("a", "a"), "a", false},
@@ -141,4 +158,6 @@ func TestRoutes_UseReachedInstances(t *testing.T) {
 	assert.Equal(t, []string{"c.test"}, hosts(routesOf(s, Config{MaxReaderLag: 15 * time.Millisecond}, &m.next)))
 	s.apply(failed("c"), now)
 	assert.Equal(t, []string{"b.test"}, hosts(routesOf(s, Config{}, &m.next)))
+	s.apply(seen("a", "b"), now)
+	assert.Empty(t, routesOf(s, Config{}, &m.next).writer, "no connection for writes goes to a demoted writer")
 }

@@ -104,8 +104,10 @@ func TestSecretCache_OneReadForAll(t *testing.T) {
 		_, err := other.get(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		time.Sleep(time.Minute)
+		began := time.Now()
 		_, err = other.get(t.Context())
-		require.NoError(t, err, "the read goes on without the caller")
+		require.NoError(t, err)
+		assert.Zero(t, time.Since(began), "the read went on without the caller")
 	})
 }
 
@@ -182,6 +184,38 @@ func TestSecretCache_PendingVersion(t *testing.T) {
 	})
 }
 
+func TestSecretCache_RefusedVersionsTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newFakeCache("one")
+		s.set(stagePending, "two")
+		tried := map[string]int{}
+		for range 10 { // the server has neither password yet
+			loggedIn, err := connect(t, c, "none")
+			require.ErrorIs(t, err, errRefused)
+			if loggedIn {
+				tried[c.value.password]++
+			}
+			time.Sleep(refreshInterval)
+		}
+		assert.Greater(t, tried["one"], 2)
+		assert.Greater(t, tried["two"], 2)
+	})
+}
+
+func TestSecretCache_RefusalOfAnotherVersionChangesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newFakeCache("one")
+		_, err := connect(t, c, "one")
+		require.NoError(t, err)
+		assert.Nil(t, c.refused("older", errRefused), "a connection that began with the version before")
+		_, err = connect(t, c, "one")
+		require.NoError(t, err)
+		assert.Equal(t, 1, s.count())
+	})
+}
+
 func TestSecretCache_ReadFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -224,8 +258,13 @@ func TestSecretCache_TTL(t *testing.T) {
 		_, err = connect(t, c, "one")
 		require.NoError(t, err)
 		assert.Zero(t, time.Since(began), "the read runs in the background")
+		for range 10 {
+			_, err = connect(t, c, "one")
+			require.NoError(t, err)
+		}
 		synctest.Wait()
 		time.Sleep(2 * time.Second)
+		assert.Equal(t, 2, s.count(), "one read in the background for all")
 		_, err = connect(t, c, "two")
 		require.NoError(t, err)
 	})
