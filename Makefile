@@ -150,6 +150,10 @@ bench-cutover: ## Move a million keys from Redis and measure writes and reads in
 cutover-schedules: ## Let faults strike random cutovers and check the books (hours): make cutover-schedules SCHEDULES=5000 SEED=1
 	RDSFX_CUTOVER_SCHEDULES=$(SCHEDULES) RDSFX_CUTOVER_SEED=$(SEED) go test -count=1 -v -timeout=0 -run='^TestCutover_LosesNothing$$' ./repo/cutover
 
+.PHONY: suites
+suites: ## Run the suites of pgxpool and River on our pool, beside plain pgxpool (minutes; docs/reliability.md)
+	cd ormtest && go run ./suites
+
 .PHONY: rules
 rules: ## Test the alert rules of pgfx/telemetry with promtool (Debian, Ubuntu)
 	RDSFX_PROMTOOL="$$(.ci/promtool)" go test -count=1 -run=Rules ./pgfx/telemetry

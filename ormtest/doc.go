@@ -7,5 +7,7 @@
 // txn.Manager.SQL, where their own transactions are savepoints. On pgfx.DB.SQL they have separate transactions. Inside
 // txn.Manager.Do, the use of pgfx.DB.SQL is reported like any use of the pool (txn.WithPoolUseInTx).
 //
+// The command suites runs the suites of pgxpool and River on the pool.
+//
 // A test compares the dashboard of pgfx/telemetry with the model of Grafana's SDK.
 package ormtest
