@@ -2,6 +2,8 @@ package cutover_test
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -18,7 +20,13 @@ import (
 // waitTimeout bounds waits for events that normally happen within milliseconds.
 const waitTimeout = 20 * time.Second
 
-func TestMain(m *testing.M) { fxtest.Main(m) }
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		fmt.Fprintln(os.Stderr, "child process:", runChild(role))
+		os.Exit(1)
+	}
+	fxtest.Main(m)
+}
 
 // Item is the row of a key in PostgreSQL.
 type Item struct {
@@ -34,7 +42,13 @@ func newItems(tb testing.TB, tx *txn.Manager) *cutover.Repository[string, Item, 
 	tb.Helper()
 	rows, err := repo.New[Item, string](tx, "items")
 	require.NoError(tb, err)
-	items, err := cutover.FromRepository(rows, cutover.Mapping[string, Item, string]{
+	items, err := cutover.FromRepository(rows, itemMapping())
+	require.NoError(tb, err)
+	return items
+}
+
+func itemMapping() cutover.Mapping[string, Item, string] {
+	return cutover.Mapping[string, Item, string]{
 		Key: func(key string) (string, error) { return key, nil },
 		Row: func(e cutover.Entry[string]) (Item, error) {
 			return Item{Key: e.Key, Value: e.Value, Expires: null(e.Expires)}, nil
@@ -47,9 +61,7 @@ func newItems(tb testing.TB, tx *txn.Manager) *cutover.Repository[string, Item, 
 			return e, nil
 		},
 		KeyColumn: "key", ExpiresColumn: "expires",
-	})
-	require.NoError(tb, err)
-	return items
+	}
 }
 
 type (
