@@ -87,6 +87,39 @@ func ExampleOpen() {
 	// Output: 42 <nil> up
 }
 
+// A second database has the tag of its name. Settings that it lacks are those of the default database.
+func ExampleModuleFor() {
+	type databases struct {
+		fx.In
+
+		Main      *txn.Manager
+		Reporting *txn.Manager `name:"reporting"`
+	}
+	app := fx.New(
+		fx.NopLogger,
+		embedded.Module, // a local server
+		rdsfx.Module,
+		rdsfx.ModuleFor("reporting"), // REPORTING_DATABASE_URL, REPORTING_DATABASE_POOL_MAX_CONNS, …
+		fx.Supply(fx.Annotate(pgfx.Config{ApplicationName: "reports", Role: pgfx.RoleAny}, fx.ResultTags(`name:"reporting"`))),
+		fx.Invoke(func(lc fx.Lifecycle, in databases) {
+			lc.Append(fx.StartHook(func(ctx context.Context) error {
+				var name string
+				err := in.Reporting.QueryRow(ctx, "show application_name").Scan(&name)
+				fmt.Println(name, in.Main.DB() != in.Reporting.DB())
+				return err
+			}))
+		}),
+	)
+	ctx, cancel := context.WithTimeout(context.Background(), app.StartTimeout())
+	defer cancel()
+	fmt.Println(app.Start(ctx))
+	fmt.Println(app.Stop(ctx))
+	// Output:
+	// reports true
+	// <nil>
+	// <nil>
+}
+
 func ExampleModule_rds() {
 	// docs: rds
 	cfg := pgfx.Config{

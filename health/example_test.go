@@ -2,6 +2,7 @@ package health_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -70,6 +71,33 @@ func ExampleProvideObservers() {
 	// Output:
 	// starting → up
 	// up → stopped
+}
+
+// A check adds a component of the application to the endpoints.
+func ExampleProvideChecks() {
+	var monitor *health.Monitor
+	app := fx.New(
+		fx.NopLogger,
+		rdsfx.Module,
+		fx.Supply(pgfx.Config{URL: server.URL()}),
+		health.ProvideChecks(health.Check{
+			Name: "queue", Optional: true, // a failure is shown, but the instance stays ready
+			Run: func(context.Context) error { return errors.New("12,000 jobs are waiting") },
+		}),
+		fx.Populate(&monitor),
+	)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := app.Start(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = app.Stop(ctx) }()
+
+	response := httptest.NewRecorder()
+	health.NewHandler(monitor).ServeHTTP(response, httptest.NewRequestWithContext(ctx, http.MethodGet, "/readyz", http.NoBody))
+	fmt.Println(response.Code, response.Body)
+	// Output: 200 {"status":"warn"}
 }
 
 // Mount the handler under any router. With Fx, DrainOnStop as the last option makes the instance not ready before anything is

@@ -2,9 +2,13 @@ package ormtest_test
 
 import (
 	"fmt"
+	"os"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
@@ -59,4 +63,32 @@ func TestConfig_YAMLRoundTripMasksPassword(t *testing.T) {
 	require.NoError(t, yaml.Unmarshal(written, &again))
 	want.Password = again.Database.Password
 	assert.Equal(t, want, again.Database, "all other fields survive")
+}
+
+// example matches an example of docs/configuration.md: the same settings in YAML and as variables.
+var example = regexp.MustCompile("(?s)```yaml\n(.*?)```\n\n```text\n(.*?)```")
+
+func TestConfigurationPage_YAMLAndVariablesAreEqual(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/configuration.md")
+	require.NoError(t, err)
+	examples := example.FindAllStringSubmatch(string(page), -1)
+	require.NotEmpty(t, examples)
+	for _, match := range examples {
+		var settings struct {
+			Database pgfx.Config `yaml:"database"`
+		}
+		decoder := yaml.NewDecoder(strings.NewReader(match[1]))
+		decoder.KnownFields(true)
+		require.NoError(t, decoder.Decode(&settings), match[1])
+		variables := map[string]string{}
+		for line := range strings.Lines(match[2]) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			variables[name] = value
+		}
+		var fromEnv pgfx.Config
+		require.NoError(t, env.ParseWithOptions(&fromEnv, env.Options{Environment: variables, Prefix: pgfx.EnvPrefix}))
+		assert.Equal(t, settings.Database, fromEnv, match[1])
+		assert.NotEqual(t, pgfx.Config{}, fromEnv)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,7 +81,7 @@ func TestConfig_TagsAgree(t *testing.T) {
 
 const configurationHead = `# Configuration
 
-This table lists every field of ` + "`pgfx.Config`" + `. It is generated from the source; a test keeps it up to date.
+This page lists every field of ` + "`pgfx.Config`" + `, by groups. It is generated from the source; a test keeps it up to date.
 
 - Zero, or a variable that is not set, means the default.
 - ` + "`pgfx.Off`" + ` is -1. Where the meaning mentions Off, it disables a limit or a feature. Write ` + "`-1ns`" + ` for a duration in YAML and in
@@ -95,34 +96,134 @@ This table lists every field of ` + "`pgfx.Config`" + `. It is generated from th
 - A named database reads the same variables with its name as a prefix, for example ` + "`REPORTING_DATABASE_URL`" + `.
 - The counterpart is the name of the parameter in comparable connection managers (SQLAlchemy, HikariCP).
 
-| key (YAML, JSON, koanf, mapstructure) | environment | type | default | meaning | counterpart |
-|---|---|---|---|---|---|
+The environment needs no code. For a file, make ` + "`pgfx.Config`" + ` a field of your settings, here with the key ` + "`database`" + `, and pass it on:
+` + "`fx.Supply(settings.Database)`" + `. The tags ` + "`yaml`, `json`, `koanf` and `mapstructure`" + ` have the same keys.
+
+To configure the local server of ` + "`pgfx/embedded`" + `, see the variables in [testing.md](testing.md#in-ci).
 `
+
+// configGroup is a section of docs/configuration.md.
+type configGroup struct {
+	title, intro string
+	keys         []string // prefixes of keys
+	example      [][2]string
+}
+
+func configGroups() []configGroup {
+	return []configGroup{
+		{
+			"Address and login", "One URL, or its parts. Keep secrets in variables or files, outside the repository of your code.",
+			[]string{"url", "host", "port", "database", "username", "password", "password_file", "application_name", "target_session_attrs"},
+			[][2]string{{"host", "db.internal"}, {"database", "shop"}, {"username", "shop"}, {"password_file", "/run/secrets/db"}},
+		},
+		{
+			"Sessions", "The use of the server, and the pooler in front of it.",
+			[]string{"search_path", "role", "pooler", "exec_mode", "statement_cache", "disable_fast_codecs"},
+			[][2]string{{"search_path", "shop"}, {"role", "writer"}, {"pooler", "transaction"}},
+		},
+		{
+			"TLS", "Encryption and the check of the server's certificate. [rds-aurora.md](rds-aurora.md) has the certificates of RDS.",
+			[]string{"tls."},
+			[][2]string{{"tls.mode", "verify-full"}, {"tls.ca_file", "/etc/ssl/rds/global-bundle.pem"}},
+		},
+		{
+			"Pool", "The number of connections, the wait for one, and their lifetime. [scaling.md](scaling.md) has the arithmetic.",
+			[]string{"pool."},
+			[][2]string{{"pool.max_conns", "20"}, {"pool.min_conns", "2"}, {"pool.acquire_timeout", "2s"}, {"pool.max_waiting", "200"}},
+		},
+		{
+			"Timeouts", "Limits of single operations. The deadline of a ctx applies as well.",
+			[]string{"timeouts."},
+			[][2]string{{"timeouts.statement", "10s"}, {"timeouts.lock", "2s"}, {"timeouts.idle_in_transaction", "1m"}},
+		},
+		{
+			"Start", "The behavior of the application if the database is away when it starts.",
+			[]string{"start."},
+			[][2]string{{"start.mode", "optional"}, {"start.timeout", "30s"}},
+		},
+		{
+			"Retry", "Attempts to connect, and of reads outside transactions. Writes are not retried.",
+			[]string{"retry."},
+			[][2]string{{"retry.max_attempts", "5"}, {"retry.delay", "100ms"}},
+		},
+		{
+			"Health", "The monitor's probes. [health.md](health.md) describes the states.",
+			[]string{"health."},
+			[][2]string{{"health.interval", "10s"}, {"health.timeout", "2s"}},
+		},
+		{
+			"Statistics", "Measurements and logs of each statement and lease.",
+			[]string{"stats."},
+			[][2]string{{"stats.slow", "250ms"}, {"stats.long_lease", "-1ns"}},
+		},
+	}
+}
+
+func (g configGroup) contains(key string) bool {
+	return slices.ContainsFunc(g.keys, func(prefix string) bool {
+		return key == prefix || strings.HasSuffix(prefix, ".") && strings.HasPrefix(key, prefix)
+	})
+}
 
 func configurationTable(t *testing.T) string {
 	t.Helper()
 	comments := fieldComments(t)
-	var out strings.Builder
 	names, types := pgfx.Settings()
-	known := map[string]bool{}
-	for i, name := range names {
-		field, key, variable := name[0], name[1], name[2]
-		known[key] = true
-		meaning, defaults := comments[field], ""
-		require.NotEmpty(t, meaning, "%s has no comment", field)
-		if i := strings.Index(meaning, "Default: "); i >= 0 {
-			defaults, meaning = meaning[i+len("Default: "):], strings.TrimSpace(meaning[:i])
-			if i := strings.Index(defaults, ". "); i >= 0 {
-				defaults, meaning = defaults[:i], meaning+" "+defaults[i+2:]
+	known, variables := map[string]bool{}, map[string]string{}
+	for _, name := range names {
+		variables[name[1]] = name[2]
+	}
+	var out strings.Builder
+	for _, group := range configGroups() {
+		fmt.Fprintf(&out, "\n## %s\n\n%s\n\n%s\n", group.title, group.intro, group.examples(t, variables))
+		out.WriteString("| key | environment | type | default | meaning | counterpart |\n|---|---|---|---|---|---|\n")
+		for i, name := range names {
+			field, key, variable := name[0], name[1], name[2]
+			if known[key] || !group.contains(key) {
+				continue
 			}
+			known[key] = true
+			meaning, defaults := comments[field], ""
+			require.NotEmpty(t, meaning, "%s has no comment", field)
+			if i := strings.Index(meaning, "Default: "); i >= 0 {
+				defaults, meaning = meaning[i+len("Default: "):], strings.TrimSpace(meaning[:i])
+				if i := strings.Index(defaults, ". "); i >= 0 {
+					defaults, meaning = defaults[:i], meaning+" "+defaults[i+2:]
+				}
+			}
+			fmt.Fprintf(&out, "| `%s` | `%s` | %s | %s | %s | %s |\n", key, variable, typeName(types[i]),
+				strings.TrimSuffix(defaults, "."), meaning, counterparts()[key])
 		}
-		fmt.Fprintf(&out, "| `%s` | `%s` | %s | %s | %s | %s |\n", key, variable, typeName(types[i]),
-			strings.TrimSuffix(defaults, "."), meaning, counterparts()[key])
+	}
+	for _, name := range names {
+		assert.True(t, known[name[1]], "no group contains the key %s", name[1])
 	}
 	for key := range counterparts() {
 		assert.True(t, known[key], "no field has the key %s", key)
 	}
 	return out.String()
+}
+
+// examples returns the example of a group in YAML and as environment variables. A test in ormtest reads both.
+func (g configGroup) examples(t *testing.T, variables map[string]string) string {
+	t.Helper()
+	yaml, environment, parent := "database:\n", "", ""
+	for _, setting := range g.example {
+		key, value := setting[0], setting[1]
+		require.Contains(t, variables, key)
+		environment += variables[key] + "=" + value + "\n"
+		group, name, nested := strings.Cut(key, ".")
+		switch {
+		case !nested:
+			yaml += "  " + key + ": " + value + "\n"
+			continue
+		case group != parent:
+			yaml += "  " + group + ":\n"
+			parent = group
+		}
+		yaml += "    " + name + ": " + value + "\n"
+	}
+	return "```yaml\n" + yaml + "```\n\n```text\n" + environment + "```\n"
 }
 
 func typeName(typ reflect.Type) string {
