@@ -169,7 +169,7 @@ func (m *randomModel) args(t *testing.T, row reflect.Value) []any {
 	for i, path := range m.paths {
 		f, field := row.FieldByIndex(path), &m.fields[i]
 		nilled := f.Kind() == reflect.Pointer || f.Kind() == reflect.Map || f.Kind() == reflect.Slice && f.Type().Elem().Kind() != reflect.Uint8
-		if field.notNull && strings.HasPrefix(field.column.Base, "json") && !strings.HasSuffix(field.column.Base, "[]") && nilled && f.IsNil() {
+		if field.notNull && (field.column.Base == "json" || field.column.Base == "jsonb") && nilled && f.IsNil() {
 			args[i] = "null" // JSON's null is read as nil
 			continue
 		}
