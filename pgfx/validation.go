@@ -124,6 +124,9 @@ func queryReadOnly(ctx context.Context, conn *pgx.Conn, timeout time.Duration) (
 	if err != nil {
 		return false, err //nolint:wrapcheck // wrapped by the caller
 	}
+	if conn.IsClosed() { // the answer and the end of ctx coincided, and the canceler has given the connection up
+		return false, context.DeadlineExceeded
+	}
 	return len(results) == 1 && len(results[0].Rows) == 1 && string(results[0].Rows[0][0]) == "on", nil
 }
 
