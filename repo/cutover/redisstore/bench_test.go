@@ -95,7 +95,7 @@ func measureCutover(b *testing.B, keys int) string {
 	return out.String()
 }
 
-func fillKeys(b *testing.B, client *redis.Client, keys int) {
+func fillKeys(b *testing.B, client redis.UniversalClient, keys int) {
 	b.Helper()
 	value := strings.Repeat("x", 100)
 	for from := 0; from < keys; from += 10_000 {

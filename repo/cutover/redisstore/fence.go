@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -13,9 +12,7 @@ import (
 // Fence raises the fence of every part to the epoch if it is lower, and returns the lowest. Zero only reads it. When the fence is first
 // raised, Fence calls [Store.Check].
 func (s *Store[V]) Fence(ctx context.Context, epoch int64) (int64, error) {
-	fence, err := s.fences(ctx, func(ctx context.Context, pipeline redis.Pipeliner, fence string) *redis.Cmd {
-		return pipeline.Do(ctx, "get", fence)
-	})
+	fence, err := s.raise(ctx, 0)
 	if err != nil || fence >= epoch {
 		return fence, err
 	}
@@ -24,40 +21,28 @@ func (s *Store[V]) Fence(ctx context.Context, epoch int64) (int64, error) {
 			return 0, err
 		}
 	}
-	return s.fences(ctx, func(ctx context.Context, pipeline redis.Pipeliner, fence string) *redis.Cmd {
-		return fenceScript.Eval(ctx, pipeline, []string{fence}, strconv.FormatInt(epoch, 10))
-	})
+	return s.raise(ctx, epoch)
 }
 
-// fences runs a command on the fence of each part, in one round trip for each server, and returns the lowest result.
-func (s *Store[V]) fences(ctx context.Context, run func(context.Context, redis.Pipeliner, string) *redis.Cmd) (int64, error) {
-	pipeline := s.client.Pipeline()
-	commands := make([]*redis.Cmd, s.parts())
-	for part := range commands {
-		commands[part] = run(ctx, pipeline, s.namesOf(part).fence)
-	}
-	_, _ = pipeline.Exec(ctx) // each command has its error
+// raise raises the fence of each part that is lower, and returns the lowest.
+func (s *Store[V]) raise(ctx context.Context, epoch int64) (int64, error) {
 	lowest := int64(-1)
-	for _, command := range commands {
-		fence, err := command.Int64()
-		if err != nil && !errors.Is(err, redis.Nil) {
-			return 0, fmt.Errorf("redisstore: fence: %w", err)
+	err := s.onParts(ctx, opFence, epoch, 0, func(_ []int, reply []int64) {
+		for _, fence := range reply {
+			if lowest < 0 || fence < lowest {
+				lowest = fence
+			}
 		}
-		if lowest < 0 || fence < lowest {
-			lowest = fence
-		}
+	})
+	if err != nil {
+		return 0, fmt.Errorf("redisstore: fence: %w", err)
 	}
 	return lowest, nil
 }
 
 // Clean removes the marks and the versions of every part. The fences stay.
 func (s *Store[V]) Clean(ctx context.Context) error {
-	pipeline := s.client.Pipeline()
-	for part := range s.parts() {
-		names := s.namesOf(part)
-		pipeline.Unlink(ctx, names.marks, names.versions)
-	}
-	if _, err := pipeline.Exec(ctx); err != nil {
+	if err := s.onParts(ctx, opClean, 0, 0, func([]int, []int64) {}); err != nil {
 		return fmt.Errorf("redisstore: clean: %w", err)
 	}
 	return nil

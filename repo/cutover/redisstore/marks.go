@@ -1,10 +1,12 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,18 +33,14 @@ func (s *Store[V]) Marks(ctx context.Context, cursor string, limit int) (cutover
 	if err != nil || at.part >= s.parts() {
 		return cutover.MarkPage{}, errCursor
 	}
-	first := at.part
-	counts, err := s.countMarks(ctx, first)
+	counts, err := s.countMarks(ctx, at.part)
 	if err != nil {
 		return cutover.MarkPage{}, err
 	}
 	var page cutover.MarkPage
-	for i, count := range counts {
-		if count == 0 {
-			continue
-		}
-		if i > 0 {
-			at = markCursor{part: first + i}
+	for _, count := range counts {
+		if count.part != at.part {
+			at = markCursor{part: count.part}
 		}
 		marks, more, err := s.marksOf(ctx, at, limit-len(page.Marks))
 		if err != nil {
@@ -131,49 +129,35 @@ func (s *Store[V]) RemoveMarks(ctx context.Context, marks ...cutover.Mark) error
 }
 
 // CountMarks counts the marks of all hash slots.
-func (s *Store[V]) CountMarks(ctx context.Context) (cutover.MarkCount, error) {
+func (s *Store[V]) CountMarks(ctx context.Context) (total cutover.MarkCount, err error) {
 	counts, err := s.countMarks(ctx, 0)
-	if err != nil {
-		return cutover.MarkCount{}, err
-	}
-	var total cutover.MarkCount
-	pipeline := s.client.Pipeline()
-	var oldest []*redis.ZSliceCmd
-	for part, count := range counts {
-		if count > 0 {
-			total.Count += count
-			oldest = append(oldest, pipeline.ZRangeWithScores(ctx, s.namesOf(part).marks, 0, 0))
+	for _, count := range counts {
+		total.Count += count.marks
+		if total.Oldest.IsZero() || count.oldest.Before(total.Oldest) {
+			total.Oldest = count.oldest
 		}
 	}
-	if len(oldest) == 0 {
-		return total, nil
-	}
-	if _, err := pipeline.Exec(ctx); err != nil {
-		return cutover.MarkCount{}, fmt.Errorf("redisstore: read the oldest marks: %w", err)
-	}
-	for _, first := range oldest {
-		for _, z := range first.Val() { // none if it was removed in the meantime
-			if at := parseMark(z).At; total.Oldest.IsZero() || at.Before(total.Oldest) {
-				total.Oldest = at
-			}
-		}
-	}
-	return total, nil
+	return total, err
 }
 
-// countMarks returns the number of marks of each part, beginning with a part.
-func (s *Store[V]) countMarks(ctx context.Context, from int) ([]int64, error) {
-	pipeline := s.client.Pipeline()
-	counts := make([]*redis.IntCmd, 0, s.parts()-from)
-	for part := from; part < s.parts(); part++ {
-		counts = append(counts, pipeline.ZCard(ctx, s.namesOf(part).marks))
-	}
-	if _, err := pipeline.Exec(ctx); err != nil {
+// partMarks describes the marks of a part that has some.
+type partMarks struct {
+	part   int
+	marks  int64
+	oldest time.Time
+}
+
+// countMarks returns the parts that have marks, in their order, beginning with a part.
+func (s *Store[V]) countMarks(ctx context.Context, from int) (counts []partMarks, err error) {
+	const fields = 3
+	err = s.onParts(ctx, opCount, 0, from, func(parts []int, reply []int64) {
+		for row := range slices.Chunk(reply, fields) {
+			counts = append(counts, partMarks{part: parts[row[0]-1], marks: row[1], oldest: time.UnixMicro(row[2])})
+		}
+	})
+	if err != nil {
 		return nil, fmt.Errorf("redisstore: count marks: %w", err)
 	}
-	out := make([]int64, len(counts))
-	for i, count := range counts {
-		out[i] = count.Val()
-	}
-	return out, nil
+	slices.SortFunc(counts, func(a, b partMarks) int { return cmp.Compare(a.part, b.part) })
+	return counts, nil
 }

@@ -68,7 +68,7 @@ func runJob(text string) {
 
 // member is a process that takes part in the cutover.
 type member struct {
-	client   *redis.Client
+	client   redis.UniversalClient
 	database *rdsfx.Database
 	source   *redisstore.Store[string]
 	target   cutover.New[string]
@@ -85,23 +85,27 @@ type item struct {
 	Expires *time.Time `db:"expires"`
 }
 
-func openMember(ctx context.Context, j job) (_ *member, err error) {
-	m := &member{}
-	defer func() {
-		if err != nil {
-			m.close()
-		}
-	}()
+func openMember(ctx context.Context, j job) (*member, error) {
 	options, err := redis.ParseURL(j.Redis)
 	if err != nil {
 		return nil, err
 	}
 	options.ContextTimeoutEnabled, options.DialTimeout, options.ReadTimeout = true, time.Second, 2*time.Second
-	m.client = redis.NewClient(options)
+	return newMember(ctx, redis.NewClient(options), j.Postgres, 50*time.Millisecond)
+}
+
+// newMember owns the client.
+func newMember(ctx context.Context, client redis.UniversalClient, postgresURL string, repair time.Duration) (_ *member, err error) {
+	m := &member{client: client}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
 	if m.source, err = redisstore.New(m.client, "test", redisstore.Strings()); err != nil {
 		return nil, err
 	}
-	m.database, err = rdsfx.Open(pgfx.Config{URL: j.Postgres, Pool: pgfx.PoolConfig{MaxConns: 10}}, rdsfx.WithPool(pgfx.WithSetup(
+	m.database, err = rdsfx.Open(pgfx.Config{URL: postgresURL, Pool: pgfx.PoolConfig{MaxConns: 10}}, rdsfx.WithPool(pgfx.WithSetup(
 		pgfx.SetupSQL("items", "create table if not exists items (key text primary key, value text not null, expires timestamptz)"),
 		cutover.Setup())))
 	if err != nil {
@@ -139,7 +143,7 @@ func openMember(ctx context.Context, j job) (_ *member, err error) {
 	}
 	m.mover, err = cutover.NewMover(m.database.Tx, "test", cutover.Old[string](m.source), m.target, cutover.Config[string]{
 		Poll: 50 * time.Millisecond, Lease: time.Second, Hold: time.Second, CopyTimeout: 500 * time.Millisecond,
-		Repair: 50 * time.Millisecond, RepairBatch: 3, Sweep: 100 * time.Millisecond, Gates: cutover.Gates{Window: time.Millisecond},
+		Repair: repair, RepairBatch: 3, Sweep: 100 * time.Millisecond, Gates: cutover.Gates{Window: time.Millisecond},
 		Canonical: m.source.Canonical,
 	})
 	return m, err
@@ -154,9 +158,7 @@ func (m *member) close() {
 	if m.database != nil {
 		_ = m.database.Close(ctx)
 	}
-	if m.client != nil {
-		_ = m.client.Close()
-	}
+	_ = m.client.Close()
 }
 
 func (m *member) work(ctx context.Context, j job) {

@@ -36,7 +36,7 @@ end
 var (
 	readScript  = redis.NewScript(readScriptText)  //nolint:gochecknoglobals // constant
 	writeScript = redis.NewScript(writeScriptText) //nolint:gochecknoglobals // constant
-	fenceScript = redis.NewScript(fenceScriptText) //nolint:gochecknoglobals // constant
+	partsScript = redis.NewScript(partsScriptText) //nolint:gochecknoglobals // constant
 )
 
 const (
@@ -101,12 +101,42 @@ if expire == 'PXAT' then redis.call('PEXPIREAT', key, ms) end
 return 1
 `
 
-// fenceScriptText raises the fence if it is lower than the epoch, and returns it.
-const fenceScriptText = `
-local known = redis.call('GET', KEYS[1]) or '0'
-if tonumber(known) < tonumber(ARGV[1]) then
-  known = ARGV[1]
-  redis.call('SET', KEYS[1], known)
+// Operations of the script for parts.
+const (
+	opFence = "fence" // raises each fence that is lower than the epoch, and returns the lowest
+	opCount = "count" // returns the position, from 1, the number of marks and the oldest time of each part that has marks
+	opClean = "clean" // removes marks and versions
+)
+
+// partsScriptText works on the bookkeeping of many parts, because a command for each of 16,384 hash slots would take a second. It has no
+// KEYS: they must have one hash slot, while a script may use all slots of its server. If a slot is on another server, it fails.
+//
+// ARGV: the operation, the epoch, the prefix of the names, and the tag of each part.
+const partsScriptText = `
+local op, epoch, prefix = unpack(ARGV, 1, 3)
+local result = {}
+local lowest
+for i = 4, #ARGV do
+  local name = prefix .. ARGV[i]
+  if op == 'fence' then
+    local known = tonumber(redis.call('GET', name .. 'fence') or '0')
+    if known < tonumber(epoch) then
+      known = tonumber(epoch)
+      redis.call('SET', name .. 'fence', epoch)
+    end
+    if not lowest or known < lowest then lowest = known end
+  elseif op == 'count' then
+    local count = redis.call('ZCARD', name .. 'marks')
+    if count > 0 then
+      result[#result + 1] = i - 3
+      result[#result + 1] = count
+      result[#result + 1] = tonumber(redis.call('ZRANGE', name .. 'marks', 0, 0, 'WITHSCORES')[2])
+    end
+  else
+    redis.call('UNLINK', name .. 'marks')
+    redis.call('UNLINK', name .. 'versions')
+  end -- of the operation
 end
-return tonumber(known)
+if lowest then return {lowest} end
+return result
 `

@@ -74,35 +74,6 @@ func New[V any](client redis.UniversalClient, name string, kind Kind[V], opts ..
 	return s, nil
 }
 
-// names are the bookkeeping keys for the keys of one hash slot: the epoch, the marks by time, the versions by key.
-type names struct{ fence, marks, versions string }
-
-// namesOf returns the bookkeeping keys of a part: 0 without a cluster, else a hash slot.
-func (s *Store[V]) namesOf(part int) names {
-	tag := ""
-	if s.cluster {
-		tag = "{" + slotTags()[part] + "}:"
-	}
-	prefix := s.prefix + tag
-	return names{fence: prefix + "fence", marks: prefix + "marks", versions: prefix + "versions"}
-}
-
-// partOf returns the part of the bookkeeping that has the hash slot of a key.
-func (s *Store[V]) partOf(key string) int {
-	if !s.cluster {
-		return 0
-	}
-	return slotOf(key)
-}
-
-// parts returns the number of parts of the bookkeeping.
-func (s *Store[V]) parts() int {
-	if !s.cluster {
-		return 1
-	}
-	return slotCount
-}
-
 // Get returns the state of each key. Keys of other types than those of the Kind are an error, a [*TypeError].
 func (s *Store[V]) Get(ctx context.Context, keys ...string) ([]cutover.Entry[V], error) {
 	states, err := read(ctx, s.client, keys)

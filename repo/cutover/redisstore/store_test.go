@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdsfx-go/rdsfx/fxtest"
 	"github.com/rdsfx-go/rdsfx/fxtest/faults"
 	"github.com/rdsfx-go/rdsfx/repo/cutover"
 	"github.com/rdsfx-go/rdsfx/repo/cutover/redisstore"
@@ -569,4 +570,54 @@ func refuse[V any](t *testing.T, client redis.UniversalClient, kind redisstore.K
 	err := newStore(t, client, kind).Write(t.Context(), cutover.Write[V]{Entry: found("key", value)})
 	require.ErrorAs(t, err, new(*cutover.KeyError))
 	require.ErrorContains(t, err, message)
+}
+
+// TestCutover_MovesACluster takes a cutover through all phases, and back from PrimaryNew, with writes in every phase.
+func TestCutover_MovesACluster(t *testing.T) {
+	t.Parallel()
+	client := newCluster(t)
+	ctx := t.Context()
+	separate := redis.NewClusterClient(client.Options()) // the member closes it
+	m, err := newMember(ctx, separate, fxtest.URL(t), time.Second)
+	require.NoError(t, err)
+	defer m.close()
+	want := make(map[string]string)
+	for i := range 200 {
+		key := fmt.Sprint("before:", i)
+		want[key] = "v"
+		require.NoError(t, client.Set(ctx, key, "v", 0).Err())
+	}
+	require.NoError(t, m.mover.Start(ctx))
+	rolledBack := false
+	for {
+		status, err := m.mover.Status(ctx)
+		require.NoError(t, err)
+		for i := range 5 {
+			key, phase := fmt.Sprint(status.Phase, ":", i), status.Phase.String()
+			require.NoError(t, m.mover.Store().Set(ctx, key, phase, 0))
+			require.NoError(t, m.mover.Store().Set(ctx, fmt.Sprint("before:", i), phase, 0))
+			want[key], want[fmt.Sprint("before:", i)] = phase, phase
+		}
+		if status.Phase == cutover.Done {
+			break
+		}
+		if status.Phase == cutover.PrimaryNew && !rolledBack {
+			rolledBack = true
+			_, err := m.mover.Rollback(ctx, cutover.ReadNew)
+			require.NoError(t, err)
+			for key, value := range want {
+				entries, err := m.source.Get(ctx, key)
+				require.NoError(t, err)
+				require.Equal(t, value, entries[0].Value, key)
+			}
+			continue
+		}
+		require.NoError(t, m.finishStep(ctx, status, false))
+	}
+	require.NoError(t, m.mover.Clean(ctx))
+	for key, value := range want {
+		entries, err := m.target.Get(ctx, key)
+		require.NoError(t, err)
+		assert.Equal(t, value, entries[0].Value, key)
+	}
 }
