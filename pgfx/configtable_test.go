@@ -96,8 +96,8 @@ This page lists every field of ` + "`pgfx.Config`" + `, by groups. It is generat
 - A named database reads the same variables with its name as a prefix, for example ` + "`REPORTING_DATABASE_URL`" + `.
 - The counterpart is the name of the parameter in comparable connection managers (SQLAlchemy, HikariCP).
 
-The environment needs no code. For a file, make ` + "`pgfx.Config`" + ` a field of your settings, here with the key ` + "`database`" + `, and pass it on:
-` + "`fx.Supply(settings.Database)`" + `. The tags ` + "`yaml`, `json`, `koanf` and `mapstructure`" + ` have the same keys.
+The environment needs no code. For a file, make ` + "`pgfx.Config`" + ` a field of your settings, here with the key ` + "`database`" + `,
+and pass it on: ` + "`fx.Supply(settings.Database)`" + `. The tags ` + "`yaml`, `json`, `koanf` and `mapstructure`" + ` have the same keys.
 
 To configure the local server of ` + "`pgfx/embedded`" + `, see the variables in [testing.md](testing.md#in-ci).
 `
@@ -207,23 +207,25 @@ func configurationTable(t *testing.T) string {
 // examples returns the example of a group in YAML and as environment variables. A test in ormtest reads both.
 func (g configGroup) examples(t *testing.T, variables map[string]string) string {
 	t.Helper()
-	yaml, environment, parent := "database:\n", "", ""
+	var yaml, environment strings.Builder
+	yaml.WriteString("database:\n")
+	parent := ""
 	for _, setting := range g.example {
 		key, value := setting[0], setting[1]
 		require.Contains(t, variables, key)
-		environment += variables[key] + "=" + value + "\n"
+		fmt.Fprintf(&environment, "%s=%s\n", variables[key], value)
 		group, name, nested := strings.Cut(key, ".")
-		switch {
-		case !nested:
-			yaml += "  " + key + ": " + value + "\n"
+		if !nested {
+			fmt.Fprintf(&yaml, "  %s: %s\n", key, value)
 			continue
-		case group != parent:
-			yaml += "  " + group + ":\n"
+		}
+		if group != parent {
+			fmt.Fprintf(&yaml, "  %s:\n", group)
 			parent = group
 		}
-		yaml += "    " + name + ": " + value + "\n"
+		fmt.Fprintf(&yaml, "    %s: %s\n", name, value)
 	}
-	return "```yaml\n" + yaml + "```\n\n```text\n" + environment + "```\n"
+	return "```yaml\n" + yaml.String() + "```\n\n```text\n" + environment.String() + "```\n"
 }
 
 func typeName(typ reflect.Type) string {
