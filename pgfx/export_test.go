@@ -43,6 +43,9 @@ func NewLoginPause() (note func(password string, err error), check func(password
 	return note, func(password string) error { return p.check(loginWith(password)) }
 }
 
+// QueryReadOnly exports queryReadOnly.
+var QueryReadOnly = queryReadOnly
+
 // DialPacer exports dialPacer.
 type DialPacer struct{ p *dialPacer }
 

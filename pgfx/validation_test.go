@@ -2,12 +2,15 @@ package pgfx_test
 
 import (
 	"context"
+	"net"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -218,4 +221,56 @@ func TestValidation_EndsWithTheContextOfTheCaller(t *testing.T) {
 	proxy.BlackHoleAll()
 	_, err = db.Pool().Acquire(within(t, 10*time.Millisecond))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// givesUp is a context watcher that lets the answer arrive and then gives the connection up.
+type givesUp struct {
+	conn  *pgconn.PgConn
+	ended chan struct{} // closed when the context has ended
+}
+
+func (g *givesUp) HandleCancel(context.Context) { close(g.ended) }
+
+func (g *givesUp) HandleUnwatchAfterCancel() { _ = g.conn.Close(context.Background()) }
+
+// heldSocket holds an answer back until the context has ended.
+type heldSocket struct {
+	net.Conn
+
+	hold atomic.Pointer[func()]
+}
+
+func (s *heldSocket) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	if hold := s.hold.Load(); hold != nil {
+		(*hold)()
+	}
+	return n, err
+}
+
+func TestValidation_FailsIfItsEndClosesTheConnection(t *testing.T) {
+	t.Parallel()
+	ended, socket := make(chan struct{}), &heldSocket{}
+	cc, err := pgx.ParseConfig(server.URL())
+	require.NoError(t, err)
+	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var err error
+		socket.Conn, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+		return socket, err
+	}
+	cc.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler { return &givesUp{conn, ended} }
+	conn, err := pgx.ConnectConfig(t.Context(), cc)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	hold := func() {
+		cancel()
+		<-ended
+	}
+	socket.hold.Store(&hold)
+	_, err = pgfx.QueryReadOnly(ctx, conn, eventually)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.True(t, conn.IsClosed())
 }
