@@ -290,7 +290,7 @@ func (r *base) builder(ctx context.Context, text string) *builder {
 func readColumns(ctx context.Context, q Querier, table string, use func(*liveTable, *pgx.Conn)) error {
 	rows, err := q.Query(ctx, columnsSQL, pgx.QueryExecModeExec, table)
 	if err != nil {
-		return err //nolint:wrapcheck // the caller wraps it with the operation
+		return err
 	}
 	defer rows.Close()
 	live := &liveTable{}

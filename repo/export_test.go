@@ -80,7 +80,7 @@ func (c *Core) Update(ctx context.Context, row reflect.Value) error {
 
 // query runs a statement as Repository does.
 func (c *Core) query(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
-	return c.tx.Query(ctx, sql, newDescriber(isUntyped(c.tx)).args(args)...)
+	return c.tx.Query(ctx, sql, newDescriber(isUntyped(c.tx)).args(args)...) //nolint:rowserrcheck // the caller checks it
 }
 
 // Unreadable is the reason why Repository refuses all writes, nil if it doesn't.

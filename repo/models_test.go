@@ -142,7 +142,8 @@ func newRandomModel(r *rand.Rand, columns []tt.Column) *randomModel {
 		fields = append(fields, reflect.StructField{Name: "Home", Type: reflect.TypeFor[Address]()})
 		text := columnOf(columns, "text")
 		m.names, m.paths = append(m.names, "home.street", "home.city"), append(m.paths, []int{i, 0}, []int{i, 1})
-		m.fields = append(m.fields, modelField{GoType: goType[string](false), column: text}, modelField{GoType: goType[*string](false), column: text})
+		m.fields = append(m.fields,
+			modelField{GoType: goType[string](false), column: text}, modelField{GoType: goType[*string](false), column: text})
 		ddl = append(ddl, `"home.street" text`, `"home.city" varchar(300)`)
 	}
 	ddl = append(ddl, `"one more" integer not null default 7`, `"and another" text`)

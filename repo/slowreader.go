@@ -75,12 +75,13 @@ func scanRow(rows pgx.Rows, targets []any) error {
 // checkNulls returns an error if a target that can't hold NULL gets one from a column of a type that it can't hold either. pgx would
 // read some of them as zero, at random (see pgcodec.CanScan).
 func checkNulls(rows pgx.Rows, targets ...any) error {
-	for i, value := range rows.RawValues() {
-		if value != nil || i >= len(targets) || targets[i] == nil || isNullable(reflect.TypeOf(targets[i]).Elem()) {
+	values, fields := rows.RawValues(), rows.FieldDescriptions()
+	for i, target := range targets[:min(len(targets), len(values))] {
+		if values[i] != nil || target == nil || isNullable(reflect.TypeOf(target).Elem()) {
 			continue
 		}
-		if d := &rows.FieldDescriptions()[i]; !pgcodec.CanScan(rows.TypeMap().PlanScan(d.DataTypeOID, d.Format, targets[i])) {
-			return pgx.ScanArgError{ColumnIndex: i, FieldName: d.Name, Err: fmt.Errorf("cannot scan NULL into %T", targets[i])}
+		if d := &fields[i]; !pgcodec.CanScan(rows.TypeMap().PlanScan(d.DataTypeOID, d.Format, target)) {
+			return pgx.ScanArgError{ColumnIndex: i, FieldName: d.Name, Err: fmt.Errorf("cannot scan NULL into %T", target)}
 		}
 	}
 	return nil
@@ -95,7 +96,7 @@ func columnTo[V any](rows pgx.Rows) pgx.RowToFunc[V] {
 				return value, err
 			}
 		}
-		return pgx.RowTo[V](row) //nolint:wrapcheck // the caller wraps it
+		return pgx.RowTo[V](row)
 	}
 }
 

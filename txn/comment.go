@@ -45,7 +45,7 @@ nextOption:
 		}
 	}
 	cached := mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
-	if comment.Once != "" && !(cached && c.pooled) {
+	if comment.Once != "" && (!cached || !c.pooled) {
 		rewriter.comment = comment.Once
 		if cached {
 			mode = pgx.QueryExecModeDescribeExec

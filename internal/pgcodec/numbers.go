@@ -65,7 +65,7 @@ func (p scanFloatText) Scan(src []byte, target any) error {
 	}
 	n, err := strconv.ParseFloat(string(src), p.bits)
 	if err != nil {
-		return err //nolint:wrapcheck // as above
+		return err
 	}
 	var buf [8]byte
 	if p.bits == 32 { //nolint:mnd // a real

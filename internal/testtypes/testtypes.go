@@ -56,9 +56,9 @@ func (g GoType) Arg(value any, c Column) (any, error) {
 		}
 		sent, err := valuer.Value()
 		if text, ok := sent.(string); ok {
-			return text, err
+			return text, err //nolint:wrapcheck // the test prints it
 		}
-		return value, err
+		return value, err //nolint:wrapcheck // as above
 	}
 	switch v := reflect.ValueOf(value); v.Kind() {
 	case reflect.Invalid:
