@@ -128,8 +128,10 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 	return found, nil
 }
 
-// schemaSQL reads the catalog's description of tables, one row per table (PostgreSQL manual, "System Catalogs").
-const schemaSQL = `select t.position::int, jsonb_build_object(
+// schemaSQL reads the catalog's description of tables, one row per table (PostgreSQL manual, "System Catalogs"). The comment names it
+// in statistics and telemetry.
+const schemaSQL = `-- name: CheckSchema
+select t.position::int, jsonb_build_object(
 	'exists', c.oid is not null,
 	'columns', ` + columnsJSON + `,
 	'unique', (select jsonb_agg(jsonb_build_object(

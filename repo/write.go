@@ -10,8 +10,9 @@ import (
 )
 
 // Create inserts the row and sets all of its columns to what the database stored. Columns with the role default are left to the
-// database if their field is zero. created and updated are set to the current time, and a version starts at 1. It takes one round
-// trip. [SendZero] sends zero values of columns with the role default. Errors: [*InvalidError], [*ConstraintError], [*ValueError].
+// database if their field is zero. created and updated are set to the current time if their field is zero; a value that is set
+// already is stored. A zero version starts at 1. It takes one round trip. [SendZero] sends zero values of columns with the role
+// default. Errors: [*InvalidError], [*ConstraintError], [*ValueError].
 func (r *Repository[T, K]) Create(ctx context.Context, row *T, opts ...CreateOption) error {
 	ctx = r.named(ctx, "Create")
 	zero, err := r.d.createOptions(opts)

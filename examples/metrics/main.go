@@ -13,8 +13,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.opentelemetry.io/otel/exporters/prometheus"
+	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.uber.org/fx"
@@ -36,9 +37,10 @@ const createTable = `create table if not exists visits (id bigint primary key ge
 
 // docs: metrics
 
-// newMeterProvider returns a provider whose metrics are served by promhttp.Handler.
-func newMeterProvider(lifecycle fx.Lifecycle) (*sdkmetric.MeterProvider, error) {
-	exporter, err := prometheus.New()
+// newMeterProvider returns a provider whose metrics are in the registry. The registry is the application's own, because
+// applications in one process, such as those of parallel tests, must not share one.
+func newMeterProvider(lifecycle fx.Lifecycle, registry *prometheus.Registry) (*sdkmetric.MeterProvider, error) {
+	exporter, err := otelprom.New(otelprom.WithRegisterer(registry))
 	if err != nil {
 		return nil, fmt.Errorf("prometheus: %w", err)
 	}
@@ -48,7 +50,13 @@ func newMeterProvider(lifecycle fx.Lifecycle) (*sdkmetric.MeterProvider, error) 
 }
 
 // observed adds telemetry of all databases to an application.
-var observed = fx.Options(telemetry.Module, fx.Provide(fx.Annotate(newMeterProvider, fx.As(new(metric.MeterProvider)))))
+var observed = fx.Options(telemetry.Module,
+	fx.Provide(prometheus.NewRegistry, fx.Annotate(newMeterProvider, fx.As(new(metric.MeterProvider)))))
+
+// metricsHandler serves the metrics to Prometheus.
+func metricsHandler(registry *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
 
 // docs: end
 
@@ -56,13 +64,15 @@ var observed = fx.Options(telemetry.Module, fx.Provide(fx.Annotate(newMeterProvi
 type address string
 
 // serve starts the server and returns its listener.
-func serve(lifecycle fx.Lifecycle, at address, visits *repo.Repository[Visit, int64]) (net.Listener, error) {
+func serve(
+	lifecycle fx.Lifecycle, at address, visits *repo.Repository[Visit, int64], registry *prometheus.Registry,
+) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", string(at))
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.Handler())
+	mux.Handle("GET /metrics", metricsHandler(registry))
 	mux.HandleFunc("GET /visits", func(w http.ResponseWriter, r *http.Request) {
 		err := visits.Create(r.Context(), &Visit{Path: r.URL.Path})
 		n := int64(0)

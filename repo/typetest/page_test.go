@@ -32,8 +32,26 @@ func pageHead() string { return strings.ReplaceAll(pageText, "´", "`") }
 
 const pageText = `# Go types and column types
 
-This page lists what a field of a Go type can hold, by the type of its column. A test generates it with PostgreSQL 15: it writes
-and reads each type in every way and exec mode (´make types´). Types that are registered with ´pgfx.WithTypes´ are not tested.
+| column | Go type of the field |
+|---|---|
+| ´uuid´ | ´uuid.UUID´ |
+| ´bigint´, ´integer´, ´smallint´ | ´int64´, ´int32´, ´int16´ |
+| ´text´, ´varchar´, an enum | ´string´, or a type based on it |
+| ´boolean´ | ´bool´ |
+| ´timestamptz´, ´date´ | ´time.Time´ |
+| ´numeric´ | ´pgtype.Numeric´, or ´string´ if the application only passes the number on |
+| ´double precision´ | ´float64´ |
+| ´jsonb´ | a struct, slice or map with the column option ´json´ |
+| ´bytea´ | ´[]byte´ |
+| ´interval´ | ´pgtype.Interval´, or ´time.Duration´ if no value has months |
+| ´text[]´ | ´[]string´ |
+| ´inet´ | ´netip.Prefix´, or ´netip.Addr´ for single addresses |
+| ´tstzrange´ | ´pgtype.Range[pgtype.Timestamptz]´ |
+| a column that may be NULL | a pointer to the type |
+
+This page lists in detail what a field of a Go type can hold, by the type of its column. A test generates it with PostgreSQL 15:
+it writes and reads each type in every way and exec mode (´make types´). Types that are registered with ´pgfx.WithTypes´ are not
+tested.
 [repository.md](repository.md#types-and-their-limits) explains more limits.
 
 A value is stored and read the same in every way and exec mode, with two limits. The test fails for any other difference.
