@@ -1,7 +1,7 @@
 // Quickstart is an Fx application with a pool, a repository and transactions.
 //
-// It starts a local PostgreSQL, which it downloads if none is installed, or uses the one in DATABASE_URL. Its table is in a separate schema, which
-// is dropped at the end.
+// It starts a local PostgreSQL, which it downloads if none is installed, or uses the one in DATABASE_URL. Its table is in a
+// separate schema, which is dropped at the end.
 //
 //	go run ./examples/quickstart
 package main
