@@ -55,7 +55,8 @@ func (b *Bank) Get(ctx context.Context, id uuid.UUID) (*Account, error) {
 	return b.accounts.Get(ctx, id)
 }
 
-// Transfer moves cents between two accounts. It is committed as a whole or not at all.
+// Transfer moves cents between two accounts. It is committed as a whole or not at all. Two opposite transfers may deadlock. The server
+// ends one of them, and Retry repeats it. Under load, avoid that: change the account with the smaller ID first.
 func (b *Bank) Transfer(ctx context.Context, from, to uuid.UUID, cents int64) error {
 	return b.tx.Do(ctx, func(ctx context.Context) error {
 		if _, err := b.accounts.Patch(ctx, from, []repo.Change{repo.SetExpr("cents", "cents - $1", cents)}); err != nil {
@@ -63,7 +64,7 @@ func (b *Bank) Transfer(ctx context.Context, from, to uuid.UUID, cents int64) er
 		}
 		_, err := b.accounts.Patch(ctx, to, []repo.Change{repo.SetExpr("cents", "cents + $1", cents)})
 		return err
-	}, txn.Retry(pgfx.RetryPolicy{})) // two opposite transfers may deadlock; one of them is repeated
+	}, txn.Retry(pgfx.RetryPolicy{}))
 }
 
 // docs: end

@@ -3,8 +3,11 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 
@@ -31,6 +34,21 @@ func TestTransfer_IsAllOrNothing(t *testing.T) {
 	ada, err = bank.Get(t.Context(), ada.ID)
 	require.NoError(t, err)
 	require.Equal(t, int64(30), ada.Cents)
+}
+
+func TestServer_RespondsWithStatusOfError(t *testing.T) {
+	t.Parallel()
+	var handler http.Handler
+	fxtest.New(t, fxtest.Logger(t), fxtest.Fx( // NewHandler needs a *zap.Logger
+		migrate.Module(migrations, migrate.WithDir("migrations")),
+		bankModule,
+		fx.Provide(NewHandler),
+		fx.Populate(&handler),
+	))
+	response := httptest.NewRecorder()
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/accounts/"+uuid.NewString(), http.NoBody)
+	handler.ServeHTTP(response, request)
+	require.Equal(t, http.StatusNotFound, response.Code)
 }
 
 // docs: end

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/rdsfx-go/rdsfx"
+	"github.com/rdsfx-go/rdsfx/health"
 	"github.com/rdsfx-go/rdsfx/pgfx/embedded"
 	"github.com/rdsfx-go/rdsfx/pgfx/migrate"
 )
@@ -36,6 +37,7 @@ func main() {
 		bankModule,
 		fx.Provide(NewHandler),
 		fx.Invoke(serve),
+		health.DrainOnStop(time.Second), // the last option: readyz fails first, then the server stops
 	).Run()
 }
 
@@ -47,7 +49,7 @@ func newLogger() (*zap.Logger, error) {
 	return config.Build()
 }
 
-// startErrors logs why the application does not start. All other events of Fx are dropped.
+// startErrors logs why the application does not start, such as a port in use. All other events of Fx are dropped.
 type startErrors struct{ logger *zap.Logger }
 
 // LogEvent is called by Fx.

@@ -72,6 +72,10 @@ func (s *server) transfer(w http.ResponseWriter, r *http.Request) {
 func (s *server) respond(w http.ResponseWriter, status int, value any, err error) {
 	if err != nil {
 		status = statusOf(err)
+		if status == http.StatusNoContent { // committed, but the result could not be read
+			w.WriteHeader(status)
+			return
+		}
 		if status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")
 		}
@@ -88,16 +92,27 @@ func (s *server) respond(w http.ResponseWriter, status int, value any, err error
 	}
 }
 
+// statusOf returns the HTTP status for an error. docs/errors.md explains each case; ErrOverdrawn is the one of this application.
 func statusOf(err error) int {
+	_, committed := errors.AsType[*txn.CommittedError](err)
+	violation, refused := errors.AsType[*repo.ConstraintError](err)
 	switch {
-	case errors.Is(err, repo.ErrNotFound):
-		return http.StatusNotFound
+	case committed, errors.Is(err, txn.ErrOutcomeUnknown): // first, because it may wrap any other error
+		return txn.ErrorStatus(err)
 	case errors.Is(err, ErrOverdrawn):
 		return http.StatusConflict
-	case errors.Is(err, repo.ErrConstraint):
+	case errors.Is(err, repo.ErrNotFound):
+		return http.StatusNotFound
+	case errors.Is(err, repo.ErrStale):
+		return http.StatusPreconditionFailed
+	case errors.Is(err, repo.ErrDeleted), errors.Is(err, repo.ErrSuppressed), refused && violation.Kind == repo.KindUnique:
+		return http.StatusConflict
+	case errors.Is(err, repo.ErrInvalid), refused:
 		return http.StatusUnprocessableEntity
+	case errors.Is(err, repo.ErrValue), errors.Is(err, repo.ErrCursor):
+		return http.StatusBadRequest
 	}
-	return txn.ErrorStatus(err) // 503 while the database is down
+	return txn.ErrorStatus(err) // 499, 503, 504 and 500
 }
 
 // docs: end
