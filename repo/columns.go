@@ -107,8 +107,7 @@ const columnsJSON = `(select jsonb_agg(jsonb_build_object(
 	left join pg_catalog.pg_collation co on co.oid = a.attcollation
 	where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)`
 
-// columnsSQL reads the columns of one table, without a row for a table that doesn't exist. The comment names it in statistics and
-// telemetry.
+// columnsSQL reads the columns of one table, without a row for a table that doesn't exist. The comment names it in telemetry.
 const columnsSQL = `-- name: ReadColumns
 	select jsonb_build_object('columns', ` + columnsJSON + `, 'view', ` + isView + `)
 	from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass($1)`

@@ -129,7 +129,7 @@ func CheckSchema(ctx context.Context, q Querier, models ...Model) ([]Finding, er
 }
 
 // schemaSQL reads the catalog's description of tables, one row per table (PostgreSQL manual, "System Catalogs"). The comment names it
-// in statistics and telemetry.
+// in telemetry.
 const schemaSQL = `-- name: CheckSchema
 select t.position::int, jsonb_build_object(
 	'exists', c.oid is not null,
