@@ -73,7 +73,8 @@ func (c *contender) send(ctx context.Context, method, path string, body any, mat
 func startAll(tb testing.TB, url string) []*contender {
 	tb.Helper()
 	job := filepath.Join(tb.TempDir(), "jobservice")
-	build := exec.CommandContext(tb.Context(), "go", "build", "-o", job, "github.com/rdsfx-go/rdsfx/examples/jobservice")
+	build := exec.CommandContext(tb.Context(), "go", "build", "-o", job, "./jobservice")
+	build.Dir = "../../examples" // another module, and the workspace may be off
 	output, err := build.CombinedOutput()
 	require.NoError(tb, err, string(output))
 	self, err := os.Executable()
