@@ -92,7 +92,8 @@ This page lists every field of ` + "`pgfx.Config`" + `, by groups. It is generat
 - A URL is a whole address: if the Config sets URL, the environment adds no part of an address. If it sets Host, the
   environment adds the other parts, but no URL.
 - The start logs which fields come from where ("database configured"). It warns of variables that have no effect, and of
-  unknown names that are close to a known one, such as ` + "`DATABASE_POOL_MAXCONN`" + `. Other unknown names are not reported. ` + "`DB.ConfigValues`" + ` returns each field with its value and its source, secrets masked.
+  unknown names that are close to a known one, such as ` + "`DATABASE_POOL_MAXCONN`" + `. Other unknown names are not reported.
+  ` + "`DB.ConfigValues`" + ` returns each field with its value and its source, secrets masked.
 - A named database reads the same variables with its name as a prefix, for example ` + "`REPORTING_DATABASE_URL`" + `.
 - The counterpart is the name of the parameter in comparable connection managers (SQLAlchemy, HikariCP).
 
