@@ -1,5 +1,7 @@
 package cutover
 
+import "context"
+
 // Kill ends the background work of a mover as the end of its process does: its lease stays.
 func (m *Mover[V]) Kill() {
 	m.mu.Lock()
@@ -24,3 +26,9 @@ func (m *Mover[V]) HoldPolling() (resume func()) {
 	m.polling <- struct{}{}
 	return func() { <-m.polling }
 }
+
+// Sync copies keys from the old store to PostgreSQL, as a writer that has hung since its write to the old store does.
+func (m *Mover[V]) Sync(ctx context.Context, keys ...string) error { return m.sync(ctx, keys) }
+
+// ErrOtherPrimary exports errOtherPrimary.
+var ErrOtherPrimary = errOtherPrimary

@@ -255,3 +255,16 @@ func (s *slot) newMover(tb testing.TB, c config) *mover {
 	require.NoError(tb, err)
 	return m
 }
+
+func TestAdvance_LateCopiesDoNotOverwriteTheNewPrimary(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.start(t, quick())
+	advanceTo(t, m, cutover.PrimaryNew)
+	require.NoError(t, m.Store().Set(t.Context(), "only new", "1", 0))
+	old := entry{Key: "only new", Found: true, Value: "stale"}
+	_, epoch, _ := m.Observed()
+	require.NoError(t, w.old.Write(t.Context(), cutover.Write[string]{Entry: old, Epoch: epoch}))
+	require.ErrorIs(t, m.Sync(t.Context(), "only new"), cutover.ErrOtherPrimary)
+	assert.Equal(t, "1", w.newEntry(t, "only new").Value)
+}
