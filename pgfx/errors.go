@@ -99,7 +99,8 @@ func IsUnavailable(err error) bool {
 		return true
 	}
 	if sqlstate.Code(err) == "" {
-		return errors.Is(err, pgconn.ErrConnClosed)
+		byCaller := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+		return errors.Is(err, pgconn.ErrConnClosed) && !byCaller
 	}
 	switch CauseOf(err) {
 	case CauseKilled, CauseRefused, CauseTimeout, CauseShuttingDown, CauseStartingUp, CauseServerFull:

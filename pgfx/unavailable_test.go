@@ -44,6 +44,7 @@ func TestIsUnavailable_OnlyForErrorsOfDatabase(t *testing.T) {
 		"deadline of the caller": {context.DeadlineExceeded, false},
 		"cancelled":              {context.Canceled, false},
 		"cancelled statement":    {errors.Join(context.DeadlineExceeded, pg("57014")), false},
+		"closed by a deadline":   {errors.Join(context.DeadlineExceeded, pgconn.ErrConnClosed), false},
 		"write in a GET":         {pg("25006"), false},
 		"another service":        {refused, false},
 		"constraint":             {pg("23505"), false},

@@ -3,6 +3,7 @@ package sqlstate_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 
@@ -29,6 +30,17 @@ func TestWithContextError_AddsItOnceToCancelledStatement(t *testing.T) {
 	other := pg("23505", "duplicate key")
 	assert.Equal(t, other, sqlstate.WithContextError(ended, other))
 	require.NoError(t, sqlstate.WithContextError(ended, nil))
+}
+
+func TestWithContextError_AddsItToAClosedConnection(t *testing.T) {
+	t.Parallel()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	closed := fmt.Errorf("read: %w", pgconn.ErrConnClosed)
+	err := sqlstate.WithContextError(ended, closed)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, pgconn.ErrConnClosed)
+	assert.Equal(t, closed, sqlstate.WithContextError(t.Context(), closed))
 }
 
 func TestStatementError_MarksLostConnections(t *testing.T) {

@@ -302,10 +302,8 @@ func TestStore_SnapshotOlderThanAStep(t *testing.T) {
 		if _, _, err := s.Get(ctx, "a"); err != nil { // takes the snapshot
 			return err
 		}
-		resume := m.HoldPolling()
-		_, err := w.newMover(t, quick()).Rollback(t.Context(), cutover.ReadNew)
-		time.AfterFunc(10*time.Millisecond, resume)
-		if err != nil {
+		defer m.HoldPolling()() // so the process still takes PostgreSQL for the primary
+		if _, err := w.newMover(t, quick()).Rollback(t.Context(), cutover.ReadNew); err != nil {
 			return err
 		}
 		return s.Set(ctx, "a", "2", 0)

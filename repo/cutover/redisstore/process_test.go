@@ -91,11 +91,11 @@ func openMember(ctx context.Context, j job) (*member, error) {
 		return nil, err
 	}
 	options.ContextTimeoutEnabled, options.DialTimeout, options.ReadTimeout = true, time.Second, 2*time.Second
-	return newMember(ctx, redis.NewClient(options), j.Postgres, 50*time.Millisecond)
+	return newMember(ctx, redis.NewClient(options), j.Postgres, 50*time.Millisecond, time.Second)
 }
 
-// newMember owns the client.
-func newMember(ctx context.Context, client redis.UniversalClient, postgresURL string, repair time.Duration) (_ *member, err error) {
+// newMember owns the client. repair and hold are those of [cutover.Config].
+func newMember(ctx context.Context, client redis.UniversalClient, postgresURL string, repair, hold time.Duration) (_ *member, err error) {
 	m := &member{client: client}
 	defer func() {
 		if err != nil {
@@ -142,7 +142,7 @@ func newMember(ctx context.Context, client redis.UniversalClient, postgresURL st
 		return nil, err
 	}
 	m.mover, err = cutover.NewMover(m.database.Tx, "test", cutover.Old[string](m.source), m.target, cutover.Config[string]{
-		Poll: 50 * time.Millisecond, Lease: time.Second, Hold: time.Second, CopyTimeout: 500 * time.Millisecond,
+		Poll: 50 * time.Millisecond, Lease: time.Second, Hold: hold, CopyTimeout: 500 * time.Millisecond,
 		Repair: repair, RepairBatch: 3, Sweep: 100 * time.Millisecond, Gates: cutover.Gates{Window: time.Millisecond},
 		Canonical: m.source.Canonical,
 	})
