@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"io"
+	"net"
 	"sync"
 	"syscall"
 	"testing"
@@ -256,4 +257,18 @@ func TestProxy_FaultsChangeDuringTraffic(t *testing.T) {
 	proxy.Heal()
 	conn := connect(t, proxy.URL())
 	assert.Equal(t, "ok", query[string](t, conn, "select 'ok'"))
+}
+
+// TestProxy_RefusesConnectionsThatAreNotHandledYet accepts a connection before RefuseNew and handles it after ResetConnections.
+func TestProxy_RefusesConnectionsThatAreNotHandledYet(t *testing.T) {
+	t.Parallel()
+	proxy := faults.NewTCPProxy(t, "tcp", "127.0.0.1:1")
+	handle := faults.AcceptLate(proxy)
+	proxy.RefuseNew()
+	proxy.ResetConnections()
+	client, accepted := net.Pipe()
+	handle(accepted)
+	_, err := client.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	assert.Zero(t, proxy.Connections())
 }

@@ -196,14 +196,14 @@ func (p *Proxy) accept(listener net.Listener) {
 		if err != nil {
 			continue // the client has closed the connection, or no file descriptor is available
 		}
-		p.handle(client)
+		p.handle(listener, client)
 	}
 }
 
-func (p *Proxy) handle(client net.Conn) {
+func (p *Proxy) handle(listener net.Listener, client net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || p.listener != listener { // it was accepted just before new connections were refused
 		reset(client)
 		return
 	}

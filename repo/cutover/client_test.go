@@ -42,7 +42,7 @@ func TestStore_ProcessThatHungThroughTheCutover(t *testing.T) {
 			t.Parallel()
 			sc := newScene(t)
 			c := quick()
-			c.Lease = 300 * time.Millisecond
+			c.Lease = 2 * time.Second // the server ends the transactions of the hung process after it
 			hung, other := sc.slots[0].newMover(t, c), sc.slots[1].newMover(t, quick())
 			startMover(t, hung)
 			advanceTo(t, other, cutover.ReadNew)
@@ -55,7 +55,8 @@ func TestStore_ProcessThatHungThroughTheCutover(t *testing.T) {
 			result := make(chan error, 1)
 			go func() { result <- hung.Store().Set(t.Context(), "a", "1", 0) }()
 			<-stalled
-			resume := hung.HoldPolling() // its lease expires
+			resume := hung.HoldPolling()
+			require.NoError(t, hung.ExpireLease(t.Context()))
 			startMover(t, other)
 			advanceTo(t, other, cutover.PrimaryNew)
 			require.NoError(t, other.Store().Set(t.Context(), "a", "2", 0))
@@ -80,14 +81,13 @@ func TestStore_ProcessThatHungThroughTheCutover(t *testing.T) {
 func TestStore_ProcessThatMissedARollback(t *testing.T) {
 	t.Parallel()
 	sc := newScene(t)
-	c := quick()
-	c.Lease = 300 * time.Millisecond
-	hung, other := sc.slots[0].newMover(t, c), sc.slots[1].newMover(t, quick())
+	hung, other := sc.slots[0].newMover(t, quick()), sc.slots[1].newMover(t, quick())
 	startMover(t, hung)
 	startMover(t, other)
 	advanceTo(t, other, cutover.PrimaryNew)
 	require.NoError(t, hung.Store().Set(t.Context(), "a", "1", 0)) // it has observed the phase
 	resume := hung.HoldPolling()
+	require.NoError(t, hung.ExpireLease(t.Context()))
 	_, err := other.Rollback(t.Context(), cutover.ReadNew)
 	require.NoError(t, err)
 	require.NoError(t, other.Store().Set(t.Context(), "a", "2", 0))
@@ -110,15 +110,14 @@ func TestStore_ProcessThatMissedARollback(t *testing.T) {
 func TestStore_ProcessThatHungReadsNothingStale(t *testing.T) {
 	t.Parallel()
 	sc := newScene(t)
-	c := quick()
-	c.Lease = 300 * time.Millisecond
-	hung, other := sc.slots[0].newMover(t, c), sc.slots[1].newMover(t, quick())
+	hung, other := sc.slots[0].newMover(t, quick()), sc.slots[1].newMover(t, quick())
 	startMover(t, hung)
 	startMover(t, other)
 	advanceTo(t, other, cutover.ReadNew)
 	require.NoError(t, hung.Store().Set(t.Context(), "a", "1", 0)) // it has observed the phase
 	resume := hung.HoldPolling()
-	_, err := other.Rollback(t.Context(), cutover.Off) // as soon as the lease has expired
+	require.NoError(t, hung.ExpireLease(t.Context()))
+	_, err := other.Rollback(t.Context(), cutover.Off)
 	require.NoError(t, err)
 	require.NoError(t, other.Store().Set(t.Context(), "a", "2", 0))
 	require.Equal(t, "1", sc.newEntry(t, "a").Value, "PostgreSQL gets no writes any more")
@@ -303,6 +302,9 @@ func TestStore_SnapshotOlderThanAStep(t *testing.T) {
 			return err
 		}
 		defer m.HoldPolling()() // so the process still takes PostgreSQL for the primary
+		if err := m.ExpireLease(t.Context()); err != nil {
+			return err
+		}
 		if _, err := w.newMover(t, quick()).Rollback(t.Context(), cutover.ReadNew); err != nil {
 			return err
 		}

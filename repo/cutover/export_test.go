@@ -1,6 +1,9 @@
 package cutover
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Kill ends the background work of a mover as the end of its process does: its lease stays.
 func (m *Mover[V]) Kill() {
@@ -25,6 +28,15 @@ func (m *Mover[V]) Observed() (phase Phase, epoch int64, held bool) {
 func (m *Mover[V]) HoldPolling() (resume func()) {
 	m.polling <- struct{}{}
 	return func() { <-m.polling }
+}
+
+// ExpireLease ends the lease of this process now, as if it had hung for so long. Call it while polling is held.
+func (m *Mover[V]) ExpireLease(ctx context.Context) error {
+	v := *m.view.Load()
+	v.validUntil = time.Now()
+	m.view.Store(&v)
+	_, err := m.tx.Exec(ctx, "update rdsfx_cutover_processes set expires = clock_timestamp() where name = $1 and id = $2", m.name, m.id)
+	return err
 }
 
 // Sync copies keys from the old store to PostgreSQL, as a writer that has hung since its write to the old store does.

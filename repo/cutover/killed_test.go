@@ -100,7 +100,7 @@ func operateUntilKilled(ctx context.Context, m *mover) error {
 
 func killedConfig() config {
 	c := quick()
-	c.Lease, c.Hold = 400*time.Millisecond, 400*time.Millisecond
+	c.Lease, c.Hold, c.CopyTimeout = 400*time.Millisecond, 400*time.Millisecond, time.Second
 	return c
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 // waitTimeout bounds waits for events that normally happen within milliseconds.
-const waitTimeout = 20 * time.Second
+const waitTimeout = time.Minute
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleEnv); role != "" {
@@ -103,9 +103,9 @@ func newManager(tb testing.TB, url string, conns int) *txn.Manager {
 	return tx
 }
 
-// quick returns a configuration with short intervals.
+// quick returns a configuration with short intervals, and with timeouts that no machine is too slow for.
 func quick() config {
-	return config{Poll: 20 * time.Millisecond, Repair: 20 * time.Millisecond, Lease: 2 * time.Second, Hold: 2 * time.Second}
+	return config{Poll: 20 * time.Millisecond, Repair: 20 * time.Millisecond, Lease: waitTimeout, Hold: waitTimeout, CopyTimeout: waitTimeout}
 }
 
 // newMover returns a mover of the world's databases that is not started.

@@ -19,7 +19,7 @@ func TestAdvance_WaitsForLiveProcesses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := quick()
-	c.Lease, c.Poll = 100*time.Millisecond, 10*time.Millisecond
+	c.Lease = time.Second // Advance waits for twice as long
 	m := w.newMover(t, c)
 	_, err := m.Status(t.Context()) // creates the state
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func TestAdvance_IsUndoneByOthersIfItsProcessDies(t *testing.T) {
 	t.Parallel()
 	sc := newScene(t)
 	c := quick()
-	c.Hold = 200 * time.Millisecond
+	c.Hold = 2 * time.Second
 	operator, writer := sc.slots[0].newMover(t, c), sc.slots[1].newMover(t, c)
 	startMover(t, writer)
 	advanceTo(t, operator, cutover.ReadNew)

@@ -577,7 +577,7 @@ func TestCutover_MovesACluster(t *testing.T) {
 	t.Parallel()
 	client := newCluster(t)
 	ctx := t.Context()
-	separate := redis.NewClusterClient(client.Options()) // the member closes it
+	separate := redis.NewClusterClient(client.Options())                        // the member closes it
 	m, err := newMember(ctx, separate, fxtest.URL(t), time.Second, time.Minute) // a slow machine takes long for 16,384 slots
 	require.NoError(t, err)
 	defer m.close()
