@@ -8,10 +8,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// WithContextError adds ctx's error, if ctx has ended, to the error of a statement that the server has cancelled, and to that of a
-// statement on a closed connection. The server reports a cancel request and not its reason ("canceling statement due to user request").
-// A connection is also closed if ctx ends while a statement succeeds, and then the next statement doesn't report ctx's error. The
-// result matches both errors. Any other err is returned unchanged.
+// WithContextError adds ctx's error, if ctx has ended, to two errors of a statement. The result matches both. Any other err is returned
+// unchanged.
+//   - The server has cancelled the statement. It reports a cancel request and not its reason ("canceling statement due to user request").
+//   - The connection is closed. If ctx ends while a statement succeeds, the connection is closed, and the next statement doesn't report
+//     ctx's error.
 func WithContextError(ctx context.Context, err error) error {
 	if Code(err) != QueryCanceled && !errors.Is(err, pgconn.ErrConnClosed) {
 		return err
