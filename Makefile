@@ -111,7 +111,7 @@ models: ## Compare the repository with hand-written SQL and scany over many rand
 
 .PHONY: types
 types: ## Write and read every Go type in every column type, way and exec mode (minutes), and update docs/types.md
-	RDSFX_REPO_TYPES=all go test -count=1 -timeout=60m ./repo/typetest -update
+	RDSFX_REPO_TYPES=all go test -count=1 -timeout=2h -parallel=4 ./repo/typetest -update
 
 .PHONY: recovery
 recovery: ## Measure recovery from outages beside plain pgxpool (minutes; docs/recovery.md)
