@@ -145,27 +145,38 @@ func TestAdvance_IsUndoneByOthersIfItsProcessDies(t *testing.T) {
 	operator, writer := sc.slots[0].newMover(t, c), sc.slots[1].newMover(t, c)
 	startMover(t, writer)
 	advanceTo(t, operator, cutover.ReadNew)
+	isHeld := func() (held bool) {
+		err := sc.tx.QueryRow(t.Context(), "select held_until is not null from rdsfx_cutovers").Scan(&held)
+		require.NoError(t, err)
+		return held
+	}
 	held := make(chan struct{})
 	var once sync.Once
 	die := crossing(func(_ context.Context, point string) error {
-		if point == "before Marks" { // the writers are held, and the fence is raised
-			once.Do(func() {
-				sc.slots[0].newProxy.RefuseNew()
-				sc.slots[0].newProxy.ResetConnections()
-				close(held)
-			})
-			return errKilled
+		if point != "before Marks" || !isHeld() { // Advance has repaired before
+			return nil
 		}
-		return nil
+		once.Do(func() {
+			sc.slots[0].newProxy.RefuseNew()
+			sc.slots[0].newProxy.ResetConnections()
+			close(held)
+		})
+		return errKilled
 	})
 	sc.slots[0].old.cross.Store(&die)
-	go func() { _, _ = operator.Advance(t.Context(), cutover.AdvanceOptions{Force: true}) }()
+	advanced := make(chan error, 1)
+	go func() {
+		_, err := operator.Advance(t.Context(), cutover.AdvanceOptions{Force: true})
+		advanced <- err
+	}()
 	<-held
 
 	require.NoError(t, writer.Store().Set(t.Context(), "a", "1", 0), "it waits until the step is undone")
-	phase, _, isHeld := writer.Observed()
+	phase, _, stillHeld := writer.Observed()
 	assert.Equal(t, cutover.ReadNew, phase)
-	assert.False(t, isHeld)
+	assert.False(t, stillHeld)
+	assert.False(t, isHeld())
+	require.ErrorContains(t, <-advanced, "undo the step, which another process does at ")
 	sc.slots[0].old.cross.Store(nil)
 	sc.slots[0].newProxy.Heal()
 	advanceTo(t, writer, cutover.PrimaryNew)
@@ -242,6 +253,8 @@ func TestRollback_TakesAnEpochAheadOfTheOldStore(t *testing.T) {
 	require.ErrorIs(t, err, cutover.ErrStateUnknown)
 	require.ErrorContains(t, err, "the old store has epoch 100 and the state 1")
 
+	_, err = m.Rollback(t.Context(), cutover.Verify)
+	require.ErrorContains(t, err, "rollback from off to verify: choose the present phase or an earlier one")
 	result, err := m.Rollback(t.Context(), cutover.Off)
 	require.NoError(t, err)
 	assert.Equal(t, int64(101), result.Epoch)
