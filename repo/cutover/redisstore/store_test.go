@@ -87,6 +87,33 @@ func TestStore_FencesWrites(t *testing.T) {
 	}
 }
 
+// TestStore_RaisesAFenceThatWasRaisedInPart begins with a raise that reached all hash slots but one.
+func TestStore_RaisesAFenceThatWasRaisedInPart(t *testing.T) {
+	t.Parallel()
+	client := newCluster(t)
+	store := newStore(t, client, redisstore.Strings())
+	ctx := t.Context()
+	_, err := store.Fence(ctx, 5)
+	require.NoError(t, err)
+	slot, err := client.ClusterKeySlot(ctx, "k").Result()
+	require.NoError(t, err)
+	server, err := client.MasterForKey(ctx, "k")
+	require.NoError(t, err)
+	fences, err := server.ClusterGetKeysInSlot(ctx, int(slot), 10).Result()
+	require.NoError(t, err)
+	require.Len(t, fences, 1)
+	require.NoError(t, client.Set(ctx, fences[0], 3, 0).Err())
+	fence, err := store.Fence(ctx, 0)
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, fence)
+	require.ErrorIs(t, store.Write(ctx, cutover.Write[string]{Entry: found("k", "v"), Epoch: 5}), cutover.ErrFenced)
+
+	fence, err = store.Fence(ctx, 5)
+	require.NoError(t, err)
+	assert.EqualValues(t, 5, fence)
+	require.NoError(t, store.Write(ctx, cutover.Write[string]{Entry: found("k", "v"), Epoch: 5}))
+}
+
 func TestStore_CopiesOnlyNewerVersions(t *testing.T) {
 	t.Parallel()
 	for name, connect := range both() {
