@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
+
+	"github.com/rdsfx-go/rdsfx/internal/typo"
 )
 
 // ConfigSource is where the value of a field of a [Config] comes from. In JSON it is the text of the constant.
@@ -249,38 +251,11 @@ func unknownVariables(prefix string, environment map[string]string) []configWarn
 			continue
 		}
 		name = strings.ToUpper(strings.ReplaceAll(name, "_", ""))
-		for _, candidate := range slices.Sorted(maps.Keys(known)) {
-			if editDistance(name, candidate) <= min(maxTypos, len(candidate)/4) { //nolint:mnd // one typo in four letters
-				warnings = append(warnings, configWarning{variable, "unknown variable; did you mean " + known[candidate] + "?"})
-				break
-			}
+		if nearest := typo.Nearest(name, slices.Sorted(maps.Keys(known))); nearest != "" {
+			warnings = append(warnings, configWarning{variable, "unknown variable; did you mean " + known[nearest] + "?"})
 		}
 	}
 	return warnings
-}
-
-// maxTypos is the number of typos up to which an unknown variable is taken for a known one.
-const maxTypos = 2
-
-// editDistance returns the Levenshtein distance of two ASCII texts.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // logConfig logs once where the configuration comes from, and the variables that have no effect.

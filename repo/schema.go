@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rdsfx-go/rdsfx/internal/typo"
 )
 
 // Problem is the kind of a difference between a model and the live schema.
@@ -204,16 +207,22 @@ func (c *checker) check() {
 	for i := range c.live.Columns {
 		byName[c.live.Columns[i].Name] = &c.live.Columns[i]
 	}
+	withoutField := c.withoutField()
 	for i := range c.d.columns {
 		column := &c.d.columns[i]
 		if live, ok := byName[column.name]; ok {
 			c.checkColumn(column, live)
 			continue
 		}
+		if nearest := typo.Nearest(column.name, slices.Sorted(maps.Keys(withoutField))); nearest != "" {
+			delete(withoutField, nearest)
+			c.addf(MissingColumn, column.name, "", "has no column %q, which field %s needs: did you mean %q?", column.name, column.field, nearest)
+			continue
+		}
 		c.addf(MissingColumn, column.name, "alter table "+c.d.table+" add column "+c.define(column),
 			"has no column %q, which field %s needs", column.name, column.field)
 	}
-	c.checkWithoutField()
+	c.checkWithoutField(withoutField)
 	c.checkUnique()
 }
 
@@ -255,20 +264,29 @@ func (c *checker) checkDefault(column *column, live *liveColumn) {
 	}
 }
 
+// withoutField returns the columns without a field, by name.
+func (c *checker) withoutField() map[string]*liveColumn {
+	columns := make(map[string]*liveColumn)
+	for i := range c.live.Columns {
+		live := &c.live.Columns[i]
+		if _, known := c.d.byName[live.Name]; !known {
+			columns[live.Name] = live
+		}
+	}
+	return columns
+}
+
 // checkWithoutField checks columns without a field, which an insert would have to fill.
-func (c *checker) checkWithoutField() {
+func (c *checker) checkWithoutField(columns map[string]*liveColumn) {
 	if c.live.View {
 		return
 	}
-	for i := range c.live.Columns {
-		live := &c.live.Columns[i]
-		if _, known := c.d.byName[live.Name]; known || !live.NotNull || live.Default || live.Generated {
+	for _, name := range slices.Sorted(maps.Keys(columns)) {
+		if live := columns[name]; !live.NotNull || live.Default || live.Generated {
 			continue
 		}
-		c.addf(MissingDefault, live.Name,
-			"alter table "+c.d.table+" alter column "+pgx.Identifier{live.Name}.Sanitize()+" drop not null",
-			"has column %q, which is not null without a default, and type %v has no field for it: creating rows would fail",
-			live.Name, c.d.typ)
+		c.addf(MissingDefault, name, "alter table "+c.d.table+" alter column "+pgx.Identifier{name}.Sanitize()+" drop not null",
+			"has column %q, which is not null without a default, and type %v has no field for it: creating rows would fail", name, c.d.typ)
 	}
 }
 

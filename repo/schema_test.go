@@ -85,6 +85,22 @@ func TestCheckSchema_FindsAllProblemsInOneRoundTrip(t *testing.T) {
 	}, got)
 }
 
+func TestCheckSchema_NamesTheColumnThatWasMeant(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, "create table misspelled (id bigint primary key, created_at timestamptz not null, email text)")
+	type misspelled struct {
+		ID        int64     `db:"id,pk"`
+		CreatedAt time.Time `db:"craeted_at"`
+		Phone     *string
+	}
+	found, err := repo.CheckSchema(t.Context(), m, modelOf[misspelled, int64](t, "misspelled"))
+	require.NoError(t, err)
+	found = errorsOf(found)
+	require.Len(t, found, 2, "the column that was meant isn't reported as one without a field")
+	assert.Equal(t, `repo: table misspelled has no column "craeted_at", which field CreatedAt needs: did you mean "created_at"?`, found[0].String())
+	assert.Equal(t, `alter table "misspelled" add column "phone" text`, found[1].Fix)
+}
+
 func TestCheckSchema_AdvisesOfValuesThatDoNotFit(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, `create domain small as integer; create table limits (id bigint primary key,

@@ -565,8 +565,8 @@ func (c *cell) expected(w way, v *valueCase) (class string, stored bool) {
 	return "ReadError", false
 }
 
-// tried returns the values that are written in a way. A full run writes all in the default mode and some in the other modes, and fewer
-// in a cell that refuses all, for a reason that doesn't depend on the value.
+// tried returns the values that are written in a way. A full run writes all in the default mode and some in the other modes. It writes
+// fewer in a cell that refuses all, for a reason that doesn't depend on the value.
 func (c *cell) tried() []*valueCase {
 	cases := c.cases[:len(c.cases)-1]
 	some, isDefault := 3, c.mode == c.names[0]
