@@ -26,7 +26,7 @@ const (
 	schedulesEnv = "RDSFX_CUTOVER_SCHEDULES"
 	seedEnv      = "RDSFX_CUTOVER_SEED"
 
-	defaultSchedules = 16
+	defaultSchedules = 8
 	processCount     = 3
 )
 
