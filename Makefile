@@ -107,7 +107,7 @@ fuzz: ## Run the fuzz targets of a package in turn: make fuzz PKG=./repo FUZZTIM
 
 .PHONY: models
 models: ## Compare the repository with hand-written SQL and scany over many random models: make models MODELS=1000
-	RDSFX_REPO_MODELS=$(MODELS) go test -count=1 -run=RandomModels -v ./repo
+	RDSFX_REPO_MODELS=$(MODELS) go test -count=1 -timeout=0 -run=RandomModels -v ./repo
 
 .PHONY: types
 types: ## Write and read every Go type in every column type, way and exec mode (minutes), and update docs/types.md
