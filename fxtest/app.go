@@ -45,9 +45,11 @@ type App struct {
 func New(tb testing.TB, opts ...Option) *App {
 	tb.Helper()
 	s := mustCollect(tb, opts)
-	names := databasesOf(s.fx)
-	if err := s.checkDatabases(names); err != nil {
-		tb.Fatalf("fxtest: %v", err)
+	names, known := databasesOf(s.fx)
+	if known { // otherwise the error below is the cause
+		if err := s.checkDatabases(names); err != nil {
+			tb.Fatalf("fxtest: %v", err)
+		}
 	}
 	endpoint := pgfx.Endpoint{URL: databaseURL(tb, s), Override: true}
 	named := namedDatabases(tb, s, names)
@@ -94,21 +96,21 @@ func checkContexts(names []string) fx.Option {
 	return txn.ProvideOptions(opts...)
 }
 
-// databasesOf returns the names of the databases that the options provide, "" for the default one. It runs no constructor and
-// no Invoke of theirs: Fx runs the Invoke of the first module first, and its error ends the construction.
-func databasesOf(opts []fx.Option) []string {
-	var names []string
+// databasesOf returns the names of the databases that the options provide, "" for the default one. known is false if the options have
+// an error. It runs no constructor and no Invoke of theirs: Fx runs the Invoke of the first module first, and its error ends the
+// construction.
+func databasesOf(opts []fx.Option) (names []string, known bool) {
 	type databases struct {
 		fx.In
 
 		Names []string `group:"rdsfx.databases"`
 	}
 	list := fx.Module("fxtest", fx.Invoke(func(d databases) error {
-		names = d.Names
+		names, known = d.Names, true
 		return errDatabasesKnown
 	}))
 	fx.New(list, fx.Options(opts...), fx.NopLogger) // New reports other errors when it constructs the application
-	return names
+	return names, known
 }
 
 // checkDatabases returns an error for a [ForDatabase] that names a database which the application does not have.

@@ -170,6 +170,13 @@ func TestForDatabase_RefusesWhatItCannotDo(t *testing.T) {
 		fxtest.New(tb, fxtest.Fx(service), fxtest.ForDatabase("reporting"), fxtest.ForDatabase("reporting", fxtest.Salt("again")))
 	})
 	assert.Contains(t, r.Errors()[0], "given twice")
+
+	r = testrecorder.Run(t, func(tb testing.TB) {
+		invalid := fx.Options(fx.Provide("no constructor"), rdsfx.ModuleFor("audit")) // Fx ignores what follows the mistake
+		fxtest.New(tb, fxtest.Fx(invalid), fxtest.ForDatabase("audit"))
+	})
+	require.Len(t, r.Errors(), 1)
+	assert.Contains(t, r.Errors()[0], "must provide constructor function")
 }
 
 func TestNew_AcceptsWorkersThatStopWithTheApplication(t *testing.T) {
