@@ -112,7 +112,7 @@ func (s *suite) run(t *testing.T) map[string]map[string]result {
 }
 
 // sample is the ratio of cells, and again of those that store nothing, from which a short run takes one.
-const sample = 6
+const sample = 8
 
 // runField tests a field in all column types.
 func (s *suite) runField(t *testing.T, f field) map[string]result {

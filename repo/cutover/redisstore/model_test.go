@@ -27,7 +27,7 @@ const (
 	schedulesEnv = "RDSFX_REDIS_SCHEDULES"
 	seedEnv      = "RDSFX_REDIS_SEED"
 
-	defaultSchedules = 3
+	defaultSchedules = 2
 	finishTimeout    = 2 * time.Minute
 )
 
