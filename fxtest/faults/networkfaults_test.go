@@ -262,13 +262,16 @@ func TestProxy_FaultsChangeDuringTraffic(t *testing.T) {
 // TestProxy_RefusesConnectionsThatAreNotHandledYet accepts a connection before RefuseNew and handles it after ResetConnections.
 func TestProxy_RefusesConnectionsThatAreNotHandledYet(t *testing.T) {
 	t.Parallel()
-	proxy := faults.NewTCPProxy(t, "tcp", "127.0.0.1:1")
+	upstream, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0") // it accepts, and keeps the connections
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, upstream.Close()) })
+	proxy := faults.NewTCPProxy(t, "tcp", upstream.Addr().String())
 	handle := faults.AcceptLate(proxy)
 	proxy.RefuseNew()
 	proxy.ResetConnections()
 	client, accepted := net.Pipe()
 	handle(accepted)
-	_, err := client.Read(make([]byte, 1))
+	require.Zero(t, proxy.Connections())
+	_, err = client.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
-	assert.Zero(t, proxy.Connections())
 }
