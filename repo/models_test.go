@@ -2,7 +2,6 @@ package repo_test
 
 import (
 	"context"
-	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -40,36 +39,22 @@ func goType[V any](asJSON bool) tt.GoType {
 	return found
 }
 
-// random returns a value for the field that the repository doesn't refuse (see isNoBits).
+// random returns a value for the field that the repository doesn't refuse (see tt.Column.IsNoBits).
 func (f *modelField) random(r *rand.Rand) any {
 	if f.value != nil {
 		return f.value(r)
 	}
 	for {
-		if value := f.Random(r, f.column); !f.isNoBits(value) {
+		if value := f.Random(r, f.column); !f.column.IsNoBits(value) {
 			return value
 		}
 	}
 }
 
-// isNoBits reports whether a value for bits is a driver.Valuer with another text. pgx makes bits of any text.
-func (f *modelField) isNoBits(value any) bool {
-	valuer, ok := value.(driver.Valuer)
-	if !ok || !strings.Contains(f.column.Base, "bit") || reflect.ValueOf(value).Kind() == reflect.Pointer {
-		return false
-	}
-	content, _ := valuer.Value()
-	if content == nil {
-		return false
-	}
-	text, ok := content.(string)
-	return !ok || strings.Trim(text, "01") != ""
-}
-
 // isRarelyBits reports whether random would search for a value for long, or forever.
 func (f *modelField) isRarelyBits(r *rand.Rand) bool {
 	for range 20 {
-		if !f.isNoBits(f.Random(r, f.column)) {
+		if !f.column.IsNoBits(f.Random(r, f.column)) {
 			return false
 		}
 	}

@@ -1,6 +1,8 @@
 package testtypes
 
 import (
+	"database/sql/driver"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -147,4 +149,16 @@ func otherTypes() []Column {
 		extension("hstore", "hstore", `"a"=>"1", "b"=>NULL`),
 		extension("ltree", "ltree", "top.science"),
 	}
+}
+
+// IsNoBits reports whether a value for a column of bits is a driver.Valuer with another text. pgx makes bits of any text, and a
+// repository refuses it.
+func (c Column) IsNoBits(value any) bool {
+	valuer, ok := value.(driver.Valuer)
+	if !ok || !strings.Contains(c.Base, "bit") || reflect.ValueOf(value).Kind() == reflect.Pointer && reflect.ValueOf(value).IsNil() {
+		return false
+	}
+	content, _ := valuer.Value()
+	text, ok := content.(string)
+	return ok && strings.Trim(text, "01") != ""
 }

@@ -240,7 +240,7 @@ func (c *cell) insertReference(t *testing.T) {
 		arg, err := c.Arg(value, c.column)
 		require.NoError(t, err)
 		v := &valueCase{value: value, arg: arg}
-		if c.isNoBits(arg) {
+		if c.column.IsNoBits(arg) {
 			v.refused = "ValueError"
 			c.cases = append(c.cases, v)
 			continue
@@ -255,17 +255,6 @@ func (c *cell) insertReference(t *testing.T) {
 	null := &valueCase{onlyRead: true}
 	require.NoError(t, c.conn.QueryRow(t.Context(), "insert into "+c.reference+" default values returning id").Scan(&null.id))
 	c.cases = append(c.cases, null)
-}
-
-// isNoBits reports whether an argument for bits is a driver.Valuer with another text, of which pgx makes bits.
-func (c *cell) isNoBits(arg any) bool {
-	valuer, ok := arg.(driver.Valuer)
-	if !ok || !strings.Contains(c.column.Base, "bit") || reflect.ValueOf(arg).Kind() == reflect.Pointer && reflect.ValueOf(arg).IsNil() {
-		return false
-	}
-	value, _ := valuer.Value()
-	text, ok := value.(string)
-	return ok && strings.Trim(text, "01") != ""
 }
 
 // classOfReference returns the class of error that a repository returns where plain pgx fails.
